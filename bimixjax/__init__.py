@@ -1,0 +1,55 @@
+"""BiMixJAX: the bivariate data-mixing law in JAX, from measured losses to optimized mixtures.
+
+Names are loaded when first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from bimixjax import metrics as metrics
+    from bimixjax import mixtures as mixtures
+    from bimixjax._checks import InputError as InputError
+    from bimixjax.fitting import FitResult as FitResult
+    from bimixjax.fitting import fit as fit
+    from bimixjax.laws import LAWS as LAWS
+    from bimixjax.laws import BiMix as BiMix
+    from bimixjax.observations import Budget as Budget
+    from bimixjax.observations import Observations as Observations
+    from bimixjax.optimization import Limits as Limits
+    from bimixjax.optimization import OptimalMixture as OptimalMixture
+    from bimixjax.optimization import optimize as optimize
+
+_HOME = {
+    "InputError": "_checks",
+    "Observations": "observations",
+    "Budget": "observations",
+    "LAWS": "laws",
+    "BiMix": "laws",
+    "fit": "fitting",
+    "FitResult": "fitting",
+    "optimize": "optimization",
+    "OptimalMixture": "optimization",
+    "Limits": "optimization",
+}
+_MODULES = ("metrics", "mixtures")
+
+__all__ = sorted([*_HOME, *_MODULES])
+
+
+if not TYPE_CHECKING:  # a checker that saw it would take any name for a public one
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return import_module(f"bimixjax.{name}")
+        if name not in _HOME:
+            raise AttributeError(f"module 'bimixjax' has no attribute {name!r}")
+        value = getattr(import_module(f"bimixjax.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

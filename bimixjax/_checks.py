@@ -1,0 +1,113 @@
+"""Rules for user input: one function per rule, one error that says what was got, what is allowed, and where."""
+
+import math
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Sequence
+from difflib import get_close_matches
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_NAMES = 50
+
+
+class InputError(ValueError):
+    """Input that cannot be used; the message names what was got, what is allowed, and where.
+
+    Example:
+        >>> from bimixjax import InputError
+        >>> issubclass(InputError, ValueError)
+        True
+    """
+
+
+def choice(name: str, got: str, allowed: Iterable[str]) -> str:
+    """Return `got` if it is one of `allowed`, else raise with the nearest spelling."""
+    allowed = sorted(allowed)
+    if got in allowed:
+        return got
+    near = get_close_matches(got, allowed, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"{name} is {got!r}; allowed: {', '.join(allowed)}.{hint}")
+
+
+def known(kind: str, got: Collection[str], allowed: Collection[str], where: str) -> None:
+    """Raise unless every name in `got` is one of `allowed`; every offender is named."""
+    there = set(allowed)
+    unknown = [name for name in got if name not in there]
+    if unknown:
+        more = f", ... ({len(allowed)} in all)" if len(allowed) > MOST_NAMES else ""
+        listed = ", ".join(list(allowed)[:MOST_NAMES]) + more
+        raise InputError(f"unknown {kind} {', '.join(map(repr, unknown))} in {where}; known: {listed}")
+
+
+def every(ok: NDArray[np.bool_], say: Callable[..., str]) -> None:
+    """Raise for the first cell that is not ok, in the words of `say(*index)`, with the count of the others."""
+    bad = np.argwhere(~ok)
+    if len(bad):
+        others = f" (and {len(bad) - 1} more like it)" if len(bad) > 1 else ""
+        raise InputError(say(*map(int, bad[0])) + others)
+
+
+def positive(name: str, value: float) -> float:
+    """Return `value` if it is a finite number above zero."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
+        raise InputError(f"{name} is {value!r}; allowed: a finite number above 0")
+    return float(value)
+
+
+def limits(lower: NDArray[np.floating], upper: NDArray[np.floating], names: Sequence[str]) -> None:
+    """Raise unless 0 <= lower <= upper <= 1 for every name and some mixture keeps to them all."""
+    lower, upper = np.asarray(lower), np.asarray(upper)
+    ok = (lower >= 0) & (lower <= upper) & (upper <= 1)
+    every(ok, lambda i: f"limits of {names[i]!r} are {lower[i]} to {upper[i]}; allowed: 0 <= lower <= upper <= 1")
+    # Limits such as ten times 0.1 sum to 1 up to rounding only.
+    if not lower.sum() - 1e-12 <= 1 <= upper.sum() + 1e-12:
+        raise InputError(
+            f"no mixture keeps to the limits: lower limits sum to {lower.sum():g} (allowed: at most 1), "
+            f"upper limits to {upper.sum():g} (allowed: at least 1)"
+        )
+
+
+def fields(found: object, wanted: Iterable[str], where: object) -> dict[str, Any]:
+    """Return a JSON object that has all `wanted` keys, or raise with the missing ones."""
+    if not isinstance(found, dict):
+        raise InputError(f"{where} holds {type(found).__name__}, not an object with the fields that this reads")
+    missing = [key for key in wanted if key not in found]
+    if missing:
+        raise InputError(f"{where} lacks {', '.join(missing)}: it was not written by this kind of save")
+    return found
+
+
+def mixtures(got: Any, domains: Sequence[str]) -> None:
+    """Raise unless `got` is [n, d] or [d] over `domains` and, where it holds numbers, each row is a mixture."""
+    if got.ndim not in (1, 2) or got.shape[-1] != len(domains):
+        raise InputError(
+            f"mixtures have shape {tuple(got.shape)}; allowed: [{len(domains)}] or [n, {len(domains)}], "
+            f"over the domains {', '.join(domains)}"
+        )
+    if not isinstance(got, np.ndarray):
+        return
+    rows = np.atleast_2d(got)
+    every(
+        np.isfinite(rows) & (rows >= 0),
+        lambda row, column: f"mixture {row} has proportion {rows[row, column]} of {domains[column]!r}; allowed: >= 0",
+    )
+    total = rows.sum(-1)
+    every(np.abs(total - 1) <= 1e-2, lambda row: f"mixture {row} sums to {total[row]:.6g}; allowed: 1 within 0.01")
+
+
+def writable(path: str | Path) -> None:
+    """Raise unless a file can be made at `path`; folders that are missing are fine where they can be made."""
+    path = Path(path).absolute()
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; a file's name belongs here")
+    folder = next(parent for parent in path.parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error

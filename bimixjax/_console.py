@@ -1,0 +1,219 @@
+"""What all subcommands of `bimix` share: option types, config files, output, and errors turned into exit codes."""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
+
+import tyro
+from tyro.conf import arg
+
+from bimixjax import __version__, _checks
+from bimixjax._checks import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+JSON = (".json",)
+TABLES = (".csv", ".parquet")
+FIGURES = (".png", ".pdf", ".svg")
+# Wide enough for the tables, where the output is not a terminal that says how wide it is.
+WIDTH = 120
+
+File = Annotated[Path | None, arg(metavar="FILE")]
+Number = Annotated[float | None, arg(metavar="NUMBER")]
+Unit = Annotated[Literal["steps", "tokens"] | None, arg(metavar="{steps,tokens}")]
+Names = Annotated[tuple[str, ...], arg(metavar="NAME,...")]
+Numbers = Annotated[tuple[str, ...], arg(metavar="NAME=NUMBER,...")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a command found: `document` for machines, `screen` for people."""
+
+    document: Any
+    screen: Sequence["RenderableType"]
+    failed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(ABC):
+    """The options that every command has; `formats` says which options name files to write, and their suffixes."""
+
+    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON}
+
+    out: File = None
+    """Write the result here; the options used are written beside it, as <name>.config.yaml."""
+    config: File = None
+    """YAML file with values for options that are not given on the command line."""
+    json: bool = False
+    """Print one JSON object instead of tables."""
+
+    @abstractmethod
+    def work(self) -> Answer:
+        """Do what the command is for."""
+
+
+def run(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; input errors are one line on stderr."""
+    try:
+        command = _parse(commands, list(arguments))
+        _check_outputs(command)
+        answer = command.work()
+        _write_config(command, next(name for name, kind in commands.items() if kind is type(command)))
+        _print(answer, as_json=command.json)
+        return FAILED if answer.failed else DONE
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else BAD_INPUT
+    except InputError as error:
+        print(f"bimix: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except OSError as error:
+        print(f"bimix: {error}", file=sys.stderr)
+        return FAILED
+
+
+def names(given: Iterable[str]) -> tuple[str, ...]:
+    """Split `a,b` and `c` into three names."""
+    return tuple(name.strip() for part in given for name in part.split(",") if name.strip())
+
+
+def numbers(option: str, given: Iterable[str]) -> dict[str, float]:
+    """Turn `web=0.5,code=0.5` into numbers by name; a later part overrides an earlier one.
+
+    Raises:
+        InputError: for a part that is not NAME=NUMBER, or a name twice in one part.
+    """
+    found: dict[str, float] = {}
+    for part in given:
+        pairs = [_pair(option, pair) for pair in part.split(",")]
+        if len(dict(pairs)) < len(pairs):
+            raise InputError(f"--{option} {part!r} names something twice")
+        found |= dict(pairs)
+    return found
+
+
+def _pair(option: str, text: str) -> tuple[str, float]:
+    name, _, number = text.rpartition("=")
+    with contextlib.suppress(ValueError):
+        if name.strip():
+            return name.strip(), float(number)
+    raise InputError(f"--{option} has {text!r}; allowed: NAME=NUMBER, with commas between pairs")
+
+
+def _parse(commands: Mapping[str, type[Command]], arguments: list[str]) -> Command:
+    chosen = arguments[0] if arguments and arguments[0] in commands else None
+    defaults: dict[str, Any] = {}
+    if chosen:
+        arguments, defaults = _with_config(chosen, commands[chosen], arguments[1:])
+        arguments = [chosen, *arguments]
+    kinds = [
+        Annotated[kind, tyro.conf.subcommand(name, **(defaults if name == chosen else {}))]
+        for name, kind in commands.items()
+    ]
+    return tyro.cli(
+        Union[tuple(kinds)],  # noqa: UP007 - made of a tuple
+        prog="bimix",
+        description="Fit data-mixing laws to measured losses, predict, and optimize mixtures.",
+        args=arguments,
+        config=(
+            tyro.conf.UseAppendAction,
+            tyro.conf.FlagCreatePairsOff,
+            tyro.conf.OmitSubcommandPrefixes,
+            tyro.conf.OmitArgPrefixes,
+        ),
+    )
+
+
+def _with_config(name: str, kind: type[Command], arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Put the options of the config file, if any, before those given, which win; positional ones become defaults."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    path = finder.parse_known_args(arguments)[0].config
+    if path is None:
+        return arguments, {}
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    options = _read_config(path, name, list(fields))
+    required = {key: Path(options.pop(key)) for key in list(options) if fields[key].default is dataclasses.MISSING}
+    flags = [flag for key, value in options.items() for flag in _flags(key, value, fields[key].default)]
+    return [*flags, *arguments], {"default": kind(**required)} if required else {}
+
+
+def _read_config(path: str, command: str, known: list[str]) -> dict[str, Any]:
+    import yaml
+
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds {type(found).__name__}; a mapping of options to values belongs here")
+    if found.pop("command", command) != command:
+        raise InputError(f"{path}: its options are of another command than `bimix {command}`")
+    found.pop("version", None)
+    options = {str(key).replace("-", "_"): value for key, value in found.items()}
+    _checks.known("option", list(options), known, path)
+    return options
+
+
+def _flags(key: str, value: Any, default: object) -> list[str]:
+    option = key.replace("_", "-")
+    if isinstance(default, bool):
+        return [] if value == default else [f"--no-{option}" if default else f"--{option}"]
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        value = [f"{name}={number}" for name, number in value.items()]
+    return [f"--{option}={item}" for item in (value if isinstance(value, list) else [value])]
+
+
+def _check_outputs(command: Command) -> None:
+    for option, suffixes in command.formats.items():
+        path = getattr(command, option)
+        if path is not None:
+            _checks.choice(f"--{option} {path}: the suffix", path.suffix, suffixes)
+            _checks.writable(path)
+
+
+def _write_config(command: Command, name: str) -> None:
+    if command.out is None:
+        return
+    import yaml
+
+    from bimixjax._files import write_text
+
+    options = {f.name: getattr(command, f.name) for f in dataclasses.fields(command)}
+    plain = {key: _plain(value) for key, value in options.items() if key not in ("config", "json")}
+    document = {"command": name, "version": __version__, **plain}
+    write_text(command.out.with_suffix(".config.yaml"), yaml.safe_dump(document, sort_keys=False))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _print(answer: Answer, *, as_json: bool) -> None:
+    from bimixjax._records import to_plain
+
+    if as_json:
+        print(json.dumps(to_plain(answer.document), allow_nan=False))
+        return
+    import os
+
+    from rich.console import Console
+
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(width=None if narrow else WIDTH, highlight=False, markup=False)
+    for part in answer.screen:
+        console.print(part)

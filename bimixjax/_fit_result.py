@@ -1,0 +1,235 @@
+"""What a fit gives: coefficients with what is known about them, and predictions."""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from bimixjax import _checks
+from bimixjax._records import Leaf, read_json, record, static, write_json
+from bimixjax.laws import LAWS, Law, Point
+from bimixjax.observations import Unit
+from bimixjax.solve import Status
+
+
+@record
+class FitResult:
+    """A law fitted to each target, with what is known about each coefficient.
+
+    A lane is one target, at one model size where the law has no size of its own and the table has several. Arrays have
+    lanes first: [targets], or [sizes x targets] with sizes slowest; `coefficients` and `standard_errors` give them by
+    name and target. Coefficients are in the gauge that the law states and in the unit of volume of the fit.
+
+    Args:
+        law: the law.
+        domains, targets: names; `targets` lists the columns of `predict`.
+        own: for each target, which domain it is, or -1.
+        volume_unit: "steps", "tokens", or None where the table has no volume.
+        model_sizes: sizes fitted apart, in parameters; empty where the table has no size.
+        values [L, k], covariance [L, k, k]: coefficients in the order of `names`.
+        identified [L, k], at_bound [L, k]: what the rows determine; what stands at a bound.
+        status [L], steps [L], cost [L]: how the solver ended; cost is the sum of squared relative residuals.
+        rows [L], missing [L], zero [L]: observations used, missing losses, rows masked for a proportion of zero.
+        residual_scale [L]: standard deviation of the relative residuals.
+        condition [L]: condition number of the scaled Jacobian.
+        error [L], r2 [L]: in-sample mean relative error and R2 of the loss.
+        proportion_range [L, d, 2], volume_range [L, 2]: what was fitted; outside it, a prediction extrapolates.
+        sentences: per lane, its status in words.
+        notes: what else a reader should know.
+    """
+
+    law: Law = static()
+    domains: tuple[str, ...] = static()
+    targets: tuple[str, ...] = static()
+    own: tuple[int, ...] = static()
+    volume_unit: Unit | None = static()
+    model_sizes: tuple[float, ...] = static()
+    sentences: tuple[str, ...] = static()
+    notes: tuple[str, ...] = static()
+    values: Leaf
+    covariance: Leaf
+    identified: Leaf
+    at_bound: Leaf
+    status: Leaf
+    steps: Leaf
+    cost: Leaf
+    rows: Leaf
+    missing: Leaf
+    zero: Leaf
+    residual_scale: Leaf
+    condition: Leaf
+    error: Leaf
+    r2: Leaf
+    proportion_range: Leaf
+    volume_range: Leaf
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the fitted coefficients, in the order of `values`."""
+        return self.law.names(self.domains)
+
+    @property
+    def coefficients(self) -> dict[str, Any]:
+        """Coefficients by name, gauge included: [targets], or [sizes, targets] where sizes were fitted apart."""
+        shape = self._shape()
+        gauge = {name: np.full(shape, value) for name, value in self.law.gauge.items()}
+        return gauge | {name: self.values[:, i].reshape(shape) for i, name in enumerate(self.names)}
+
+    @property
+    def standard_errors(self) -> dict[str, Any]:
+        """Standard errors by name, shaped as `coefficients`; NaN where the coefficient is not known or at a bound."""
+        errors = np.sqrt(np.diagonal(self.covariance, axis1=-2, axis2=-1))
+        gauge = {name: np.zeros(self._shape()) for name in self.law.gauge}
+        return gauge | {name: errors[:, i].reshape(self._shape()) for i, name in enumerate(self.names)}
+
+    @property
+    def converged(self) -> np.ndarray:
+        """Whether each lane converged [L]."""
+        return np.asarray(self.status) == Status.CONVERGED
+
+    def _shape(self) -> tuple[int, ...]:
+        sizes = len(self.values) // len(self.targets)
+        return (sizes, len(self.targets)) if sizes > 1 else (len(self.targets),)
+
+    def at(self, model_size: float) -> "FitResult":
+        """The fit of one model size.
+
+        Raises:
+            InputError: if that size was not fitted.
+        """
+        if model_size not in self.model_sizes:
+            sizes = ", ".join(f"{s:g}" for s in self.model_sizes) or "none"
+            raise _checks.InputError(f"model size {model_size:g} was not fitted; fitted sizes: {sizes}")
+        if len(self.model_sizes) == 1:
+            return self
+        count, start = len(self.targets), self.model_sizes.index(model_size) * len(self.targets)
+        lanes = jax.tree.map(lambda leaf: leaf[start : start + count], self)
+        sentences = self.sentences[start : start + count]
+        return dataclasses.replace(lanes, model_sizes=(model_size,), sentences=sentences)
+
+    def predict(self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None) -> Array:
+        """Predict the loss of every target.
+
+        Args:
+            mixtures: proportions r over `domains` [n, d] or [d].
+            volume: s in the fit's unit, one number or [n]; may be left out where a single volume was fitted.
+            model_size: N in parameters; needed where several sizes were fitted.
+
+        Returns:
+            Losses in nats per token, [n, targets] or [targets], in the floating dtype of `mixtures`.
+
+        Raises:
+            InputError: for a shape that does not fit, or a volume or size that is missing or unknown.
+
+        Example:
+            >>> import bimixjax
+            >>> table = {"run": ["a"] * 3 + ["b"] * 3, "step": [1, 4, 16] * 2}
+            >>> table |= {"mixture/x": [0.25] * 3 + [0.5] * 3, "mixture/y": [0.75] * 3 + [0.5] * 3}
+            >>> table |= {"loss/x": [6.0, 4.0, 3.0, 3 * 2**0.5, 2 * 2**0.5, 1.5 * 2**0.5]}
+            >>> fit = bimixjax.fit("bimix", bimixjax.Observations.from_frame(table), priors=False)
+            >>> round(float(fit.predict([0.25, 0.75], volume=64)[0]), 6)
+            2.5
+        """
+        one = self.one() if model_size is None else self.at(model_size)
+        if not isinstance(mixtures, jax.Array):
+            mixtures = np.asarray(mixtures, float)
+        _checks.mixtures(mixtures, self.domains)
+        dtype = mixtures.dtype if jnp.issubdtype(mixtures.dtype, jnp.floating) else jnp.float64
+        with jax.enable_x64(True):
+            s = jnp.asarray(one.volume_or_only(volume), jnp.float64)
+            r = jnp.asarray(mixtures, jnp.float64)
+            losses = _predict(self.law, jnp.asarray(one.values, jnp.float64), self.own, r, s)
+            return losses.astype(dtype)
+
+    def one(self) -> "FitResult":
+        """This fit, where it is of one model size; else an `InputError` that lists the sizes."""
+        if len(self._shape()) > 1:
+            sizes = ", ".join(f"{s:g}" for s in self.model_sizes)
+            raise _checks.InputError(f"several model sizes were fitted ({sizes}); say which one with model_size")
+        return self
+
+    def volume_or_only(self, volume: ArrayLike | None) -> ArrayLike:
+        """`volume`, or where it is None the only volume that was fitted; an `InputError` where there are several."""
+        if volume is not None:
+            return volume
+        low, high = np.min(self.volume_range[:, 0]), np.max(self.volume_range[:, 1])
+        if low == high:
+            return low
+        raise _checks.InputError(
+            f"the fit covers volumes {low:g} to {high:g} {self.volume_unit}; say which with volume"
+        )
+
+    def extrapolates(
+        self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
+    ) -> np.ndarray:
+        """Whether each prediction lies outside the fitted proportions or volumes, [n, targets] or [targets].
+
+        For a law of the own proportion only that proportion counts. Arguments as in `predict`.
+        """
+        one = self.one() if model_size is None else self.at(model_size)
+        r, s = np.asarray(mixtures, float), np.asarray(one.volume_or_only(volume), float)
+        ranges = np.asarray(one.proportion_range)
+        outside = (r[..., None, :] < ranges[:, :, 0] - 1e-9) | (r[..., None, :] > ranges[:, :, 1] + 1e-9)
+        if self.law.own_proportion:
+            outside = outside[..., np.arange(len(self.targets)), list(self.own)]
+        else:
+            outside = outside.any(-1)
+        low, high = np.asarray(one.volume_range).T
+        return outside | (s[..., None] < low * (1 - 1e-9)) | (s[..., None] > high * (1 + 1e-9))
+
+    def save(self, path: str | Path) -> None:
+        """Write one strict JSON file; a number that is not finite becomes null."""
+        fields = {f: getattr(self, f) for f in self.__dataclass_fields__ if f != "law"}
+        write_json(path, {"law": self.law.name, "law_version": self.law.version, **fields})
+
+    @classmethod
+    def load(cls, path: str | Path, law: Law | None = None) -> "FitResult":
+        """Read a file written by `save`; `law` is needed where it is not one of `LAWS`.
+
+        Raises:
+            InputError: if the file is not a fit, or its law or version is another one.
+        """
+        found = _checks.fields(read_json(path), ["law", "law_version", *_STATIC, *_ARRAYS], path)
+        law = law if law is not None else LAWS[_checks.choice(f"the law of {path}", found["law"], LAWS)]
+        if (law.name, law.version) != (found["law"], found["law_version"]):
+            raise _checks.InputError(
+                f"{path} holds law {found['law']!r} version {found['law_version']}, "
+                f"not {law.name!r} version {law.version}"
+            )
+        fields: dict[str, Any] = {f: _tuple(found[f]) for f in _STATIC}
+        fields |= {f: np.array(found[f], dtype) for f, dtype in _ARRAYS.items()}
+        return cls(law=law, **fields)
+
+
+@partial(jax.jit, static_argnames=("law", "own"))
+def _predict(law: Law, values: Array, own: tuple[int, ...], mixtures: Array, volume: Array) -> Array:
+    def loss(vector: Array, index: Array, mixture: Array, s: Array) -> Array:
+        named = law.unpack(vector, law.ordered(), mixture.shape[0])
+        return law.loss(named, Point(mixture=mixture, own=mixture[index], volume=s, model_size=jnp.ones_like(s)))
+
+    targets = jax.vmap(loss, in_axes=(0, 0, None, None))
+    indices = jnp.array(own)
+    if mixtures.ndim == 1 and volume.ndim == 0:
+        return targets(values, indices, mixtures, volume)
+    rows = mixtures.shape[0] if mixtures.ndim == 2 else volume.shape[0]
+    mixtures = jnp.broadcast_to(mixtures, (rows, mixtures.shape[-1]))
+    return jax.vmap(lambda r, s: targets(values, indices, r, s))(mixtures, jnp.broadcast_to(volume, (rows,)))
+
+
+_STATIC = ("domains", "targets", "own", "volume_unit", "model_sizes", "sentences", "notes")
+_ARRAYS: dict[str, type] = {
+    **dict.fromkeys(("values", "covariance", "cost", "residual_scale", "condition", "error", "r2"), float),
+    **dict.fromkeys(("proportion_range", "volume_range"), float),
+    **dict.fromkeys(("identified", "at_bound"), bool),
+    **dict.fromkeys(("status", "steps", "rows", "missing", "zero"), int),
+}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,122 @@
+"""From a table to the arrays that a batched fit reads: sizes x targets x rows, padded and masked."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bimixjax._checks import InputError, known
+from bimixjax._records import Leaf, record
+from bimixjax.laws import LAWS, Law
+from bimixjax.observations import Observations, Unit
+
+
+@record
+class Lanes:
+    """One lane per model size and target; rows of weight zero are padding or masked.
+
+    Args:
+        mixture [S, n, d], volume [S, n] (divided by its largest value), model_size [S, n]: what all targets share.
+        own [S, T, n], loss [S, T, n], weight [S, T, n]: one row of them per lane.
+    """
+
+    mixture: Leaf
+    volume: Leaf
+    model_size: Leaf
+    own: Leaf
+    loss: Leaf
+    weight: Leaf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What the axes of `Lanes` stand for, and how many rows were set aside."""
+
+    domains: tuple[str, ...]
+    targets: tuple[str, ...]
+    own: tuple[int, ...]
+    sizes: tuple[float, ...]
+    volume_unit: Unit | None
+    volume_scale: float
+    missing: np.ndarray
+    zero: np.ndarray
+
+
+def choose_targets(law: Law, observations: Observations, targets: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The targets to fit: those asked for, else all that the law can describe."""
+    if targets is not None:
+        known("target", targets, observations.targets, observations.source)
+    chosen = targets if targets is not None else observations.targets
+    if not law.own_proportion:
+        return chosen
+    foreign = tuple(t for t in chosen if t not in observations.domains)
+    if targets is not None and foreign:
+        raise InputError(
+            f"target {', '.join(map(repr, foreign))} is not a training domain; {law.name} predicts a domain's loss "
+            f"from that domain's own proportion only. Domains: {', '.join(observations.domains)}. {_other_laws()}"
+        )
+    own = tuple(t for t in chosen if t in observations.domains)
+    if not own:
+        raise InputError(
+            f"{observations.source}: no target bears a domain's name, so {law.name} has nothing to fit. Targets: "
+            f"{', '.join(observations.targets)}; domains: {', '.join(observations.domains)}. {_other_laws()}"
+        )
+    return own
+
+
+def _other_laws() -> str:
+    names = [name for name, law in LAWS.items() if not law.own_proportion]
+    if not names:
+        return "Other targets need a law with cross-domain terms, which this version does not have."
+    return f"Other targets need a law with cross-domain terms: {', '.join(names)}."
+
+
+def build(law: Law, observations: Observations, unit: Unit | None, targets: tuple[str, ...]) -> tuple[Lanes, Layout]:
+    """Lay a table out in lanes; where the law has no model size, each size becomes lanes of its own."""
+    volume = np.ones(len(observations)) if unit is None else observations.volumes(unit)
+    scale = float(volume.max())
+    size = np.ones(len(observations)) if observations.model_size is None else observations.model_size.astype(float)
+    sizes = tuple(float(s) for s in observations.model_sizes)
+    groups = [np.flatnonzero(size == s) for s in sizes] if sizes else [np.arange(len(observations))]
+    rows = _pad(groups)
+    present = rows >= 0
+    columns = [observations.targets.index(t) for t in targets]
+    loss = np.moveaxis(observations.losses[rows][..., columns], -1, 1)
+    own_index = tuple(observations.domains.index(t) if t in observations.domains else -1 for t in targets)
+    own = _own_proportions(law, observations.proportions[rows], own_index)
+    missing = ~np.isfinite(loss)
+    zero = (own == 0) & ~missing
+    usable = present[:, None] & ~missing & ~zero
+    lanes = Lanes(
+        mixture=observations.proportions[rows],
+        volume=volume[rows] / scale,
+        model_size=size[rows],
+        own=np.where(usable, own, 1.0),
+        loss=np.where(usable, loss, 1.0),
+        weight=usable.astype(float),
+    )
+    layout = Layout(
+        domains=observations.domains,
+        targets=targets,
+        own=own_index,
+        sizes=sizes,
+        volume_unit=unit,
+        volume_scale=scale,
+        missing=(missing & present[:, None]).sum(-1),
+        zero=(zero & present[:, None]).sum(-1),
+    )
+    return lanes, layout
+
+
+def _pad(groups: list[np.ndarray]) -> np.ndarray:
+    """Row numbers [S, n], -1 where a size has fewer rows than the largest one."""
+    rows = np.full((len(groups), max(map(len, groups))), -1)
+    for group, line in zip(groups, rows, strict=True):
+        line[: len(group)] = group
+    return rows
+
+
+def _own_proportions(law: Law, mixture: np.ndarray, own: tuple[int, ...]) -> np.ndarray:
+    """Each target's own proportion [S, T, n], or ones under a law that does not look at it."""
+    if not law.own_proportion:
+        return np.ones((mixture.shape[0], len(own), mixture.shape[1]))
+    return np.moveaxis(mixture[..., list(own)], -1, 1)

@@ -1,0 +1,164 @@
+"""One table from a file or frame: cells as they were written, and words for the place of each."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from bimixjax._checks import InputError, choice, every
+from bimixjax._files import replacing
+
+BLANK = ("", "na", "n/a", "nan", "null", "none")
+FORMATS = (".csv", ".parquet")
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """The file (or frame) that cells came from, and the data row, from 0, of each of the table's rows in it."""
+
+    name: str
+    rows: NDArray[np.int64]
+    is_csv: bool = False
+
+    def place(self, index: int) -> str:
+        row = int(self.rows[index]) + 1
+        return f"{self.name}, data row {row}" + (f" (line {row + 1})" if self.is_csv else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A frame with the origin of each column."""
+
+    frame: pd.DataFrame
+    origins: Mapping[str, Origin]
+
+    @property
+    def source(self) -> str:
+        return " + ".join(dict.fromkeys(origin.name for origin in self.origins.values()))
+
+    def place(self, index: int, column: str) -> str:
+        """Name the file, the data row, the column and, where there is one, the run."""
+        run = f", run {str(self.frame['run'].iloc[index])!r}" if "run" in self.frame else ""
+        return f"{self.origins[column].place(index)}, column {column!r}{run}"
+
+    def column(self, name: str) -> pd.Series:
+        return pd.Series(self.frame[name])
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """Return a column as float64, blank cells as NaN; text where a number belongs is an error."""
+        values = self.column(column)
+        if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
+            return values.to_numpy(np.float64, na_value=np.nan)
+        cells = texts(values).str.strip()
+        cells = cells.mask(cells.str.lower().isin(BLANK), "nan")
+        try:
+            return pa.array(cells, pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid:
+            is_number = np.array([_is_number(cell) for cell in cells])
+            every(is_number, lambda i: f"{self.place(i, column)}: got {cells.iloc[i]!r}, a number belongs here")
+            return cells.to_numpy(object).astype(np.float64)
+
+    def take(self, rows: NDArray[np.int64]) -> "Table":
+        """Return the given rows, each still knowing its place."""
+        moved = {id(o): dataclasses.replace(o, rows=o.rows[rows]) for o in self.origins.values()}
+        origins = {column: moved[id(origin)] for column, origin in self.origins.items()}
+        return Table(self.frame.iloc[rows].reset_index(drop=True), origins)
+
+
+def from_frame(frame: pd.DataFrame, name: str, *, is_csv: bool = False) -> Table:
+    """Make a table of a frame: names stripped and unique, at least one row."""
+    if "run" in frame.index.names and "run" not in frame.columns:
+        frame = frame.reset_index()
+    columns = [str(column).strip() for column in frame.columns]
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if twice:
+        raise InputError(f"{name}: column {', '.join(map(repr, twice))} occurs more than once; names must be unique")
+    rows = np.arange(len(frame))
+    if is_csv:
+        rows = rows[~np.logical_and.reduce([frame.iloc[:, i] == "" for i in range(len(columns))])]
+    if not len(rows):
+        raise InputError(f"{name}: no data rows; columns: {', '.join(columns) or 'none'}")
+    origin = Origin(name, rows, is_csv)
+    return Table(frame.iloc[rows].set_axis(columns, axis=1).reset_index(drop=True), dict.fromkeys(columns, origin))
+
+
+def read(path: str | Path) -> Table:
+    """Read a CSV or Parquet file."""
+    path = Path(path)
+    choice(f"{path}: the file's suffix", path.suffix, FORMATS)
+    try:
+        frame = _read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable {path.suffix[1:]} file: {str(error).strip()}") from error
+    return from_frame(frame, str(path), is_csv=path.suffix == ".csv")
+
+
+def write(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write a frame as CSV or Parquet in one step, floats in full precision."""
+    suffix = choice(f"{path}: the file's suffix", Path(path).suffix, FORMATS)
+    with replacing(path) as temporary:
+        frame.to_csv(temporary, index=False) if suffix == ".csv" else frame.to_parquet(temporary, index=False)
+
+
+def texts(values: pd.Series) -> pd.Series:
+    """Return the cells as text, missing ones as ''."""
+    if isinstance(values.dtype, pd.StringDtype):
+        return values.fillna("").astype(str)
+    return values.astype(object).where(values.notna(), "").astype(str)
+
+
+def plain(values: pd.Series) -> pd.Series:
+    """Return a column of metadata as int64, float64, bool or text, the same for CSV, Parquet and frames.
+
+    Text becomes a number or a truth value only where nothing is lost: '007' and '1.50' stay text.
+    """
+    if pd.api.types.is_float_dtype(values.dtype) and values.notna().any():
+        return values.astype(np.float64)
+    cells = texts(values).to_numpy(object)
+    if set(cells) <= {"True", "False"}:
+        return pd.Series(cells == "True", name=values.name)
+    for number in (int, float):
+        made = _lossless(cells, number)
+        if made is not None:
+            return pd.Series(made, name=values.name)
+    return pd.Series(cells, name=values.name).astype(str)
+
+
+def _lossless(cells: NDArray[np.object_], number: type[int] | type[float]) -> NDArray[np.generic] | None:
+    blank = cells == ""
+    if blank.all() or (number is int and blank.any()):
+        return None
+    filled = np.where(blank, "nan", cells)
+    try:
+        made = np.array([number(cell) for cell in filled], np.int64 if number is int else np.float64)
+    except (ValueError, OverflowError):
+        return None
+    return made if [repr(value) for value in made.tolist()] == filled.tolist() else None
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Read every cell, the header too, as text; a line with too few or too many cells is an error."""
+    read = csv.ReadOptions(autogenerate_column_names=True, use_threads=False)
+    # Blank lines are read, and dropped later, so that rows keep the numbers that they have in the file.
+    parse = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
+    with csv.open_csv(path, read_options=read, parse_options=parse) as head:
+        as_text = {name: pa.string() for name in head.schema.names}
+    convert = csv.ConvertOptions(column_types=as_text, strings_can_be_null=False)
+    cells = csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert).to_pandas()
+    header = [str(name) or f"Unnamed: {i}" for i, name in enumerate(cells.iloc[0])]
+    return cells.iloc[1:].set_axis(header, axis=1).reset_index(drop=True)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

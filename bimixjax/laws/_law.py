@@ -1,0 +1,111 @@
+"""What a law is: a formula for one target's loss at one observation, and the coefficients that it takes."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from jax import Array
+
+
+class Point(NamedTuple):
+    """One observation as a law sees it: the mixture r [d], the target's own r_i, volume s and model size N."""
+
+    mixture: Array
+    own: Array
+    volume: Array
+    model_size: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coefficient:
+    """One coefficient of a law: its name, its place in the formula, its bounds and its weak prior.
+
+    The solver sees volumes divided by the largest one fitted, and losses in nats per token; bounds and priors are in
+    those units. The prior is normal on a linear coefficient, so that zero stays reachable, and log-normal on a
+    non-linear one; `prior` is its (mean, standard deviation), or (median, standard deviation of the logarithm).
+
+    Args:
+        name: symbol in the formula, as in the source.
+        linear: whether the loss is linear in it, given the others.
+        prior: the weak prior that makes small designs well-posed.
+        lower, upper: bounds; an infinite bound is none.
+        per_domain: whether there is one value per training domain.
+        proportions, volumes: how many distinct own proportions and volumes it takes to identify it.
+    """
+
+    name: str
+    linear: bool = False
+    prior: tuple[float, float]
+    lower: float = 0.0
+    upper: float = math.inf
+    per_domain: bool = False
+    proportions: int = 1
+    volumes: int = 1
+
+    def size(self, domains: int) -> int:
+        """How many numbers it holds."""
+        return domains if self.per_domain else 1
+
+
+@dataclass(frozen=True)
+class Law(ABC):
+    """A formula L(c; r, s, N) for one target's loss, linear in some of its coefficients.
+
+    A subclass states its name, version and coefficients, and writes `basis` for one observation; batching is the
+    caller's. Its own settings, if any, are dataclass fields. The loss is the sum over the linear coefficients of
+    coefficient x basis term.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    coefficients: ClassVar[tuple[Coefficient, ...]]
+    gauge: ClassVar[Mapping[str, float]] = {}
+    own_proportion: ClassVar[bool] = False
+
+    @abstractmethod
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """The factor of each linear coefficient at one observation, given the non-linear coefficients."""
+
+    @abstractmethod
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """Values of each scalar non-linear coefficient from whose product grid a fit chooses its starts."""
+
+    def loss(self, coefficients: Mapping[str, Array], point: Point) -> Array:
+        """The loss in nats per token at one observation."""
+        terms = self.basis(coefficients, point)
+        return sum((coefficients[name] * term for name, term in terms.items()), start=0.0 * point.volume)
+
+    def with_volume_unit(self, coefficients: Mapping[str, Array], scale: Array) -> Mapping[str, Array]:
+        """The same law when volumes are given in units `scale` times smaller; unchanged unless the law says how."""
+        return coefficients
+
+    def own_power(self, coefficients: Mapping[str, Array], point: Point) -> tuple[Array, Array] | None:
+        """(c, a) where the loss is c r_i^-a in the own proportion and free of all others, else None."""
+        return None
+
+    def part(self, *, linear: bool) -> tuple[Coefficient, ...]:
+        """The linear or the non-linear coefficients, in their order."""
+        return tuple(c for c in self.coefficients if c.linear == linear)
+
+    def ordered(self) -> tuple[Coefficient, ...]:
+        """All coefficients in the order of a packed vector: the linear ones, then the others."""
+        return self.part(linear=True) + self.part(linear=False)
+
+    def names(self, domains: Sequence[str]) -> tuple[str, ...]:
+        """A name for each number of a packed vector, such as `alpha` or `T[web]`."""
+        return tuple(
+            name
+            for c in self.ordered()
+            for name in ([f"{c.name}[{domain}]" for domain in domains] if c.per_domain else [c.name])
+        )
+
+    def unpack(self, vector: Array, parts: Sequence[Coefficient], domains: int) -> dict[str, Array]:
+        """Split a packed vector into named coefficients: scalars, or [domains] where there is one per domain."""
+        named, start = {}, 0
+        for c in parts:
+            stop = start + c.size(domains)
+            named[c.name] = vector[start:stop] if c.per_domain else vector[start]
+            start = stop
+        return named

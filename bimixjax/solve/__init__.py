@@ -1,0 +1,14 @@
+"""Solvers: they see functions and arrays, never laws."""
+
+from bimixjax.solve.inference import Inference as Inference
+from bimixjax.solve.inference import infer as infer
+from bimixjax.solve.lbfgs import LBFGS as LBFGS
+from bimixjax.solve.simplex import Certificate as Certificate
+from bimixjax.solve.simplex import certify as certify
+from bimixjax.solve.simplex import power_dual as power_dual
+from bimixjax.solve.simplex import softmax_search as softmax_search
+from bimixjax.solve.solution import Solution as Solution
+from bimixjax.solve.solution import Status as Status
+from bimixjax.solve.varpro import Problem as Problem
+from bimixjax.solve.varpro import Quadratic as Quadratic
+from bimixjax.solve.varpro import VarPro as VarPro

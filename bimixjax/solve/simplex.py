@@ -1,0 +1,162 @@
+"""Minimization over mixtures: an exact dual for sums of powers, L-BFGS for any smooth objective, and certificates."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from bimixjax._records import record
+from bimixjax.mixtures import box_map, softmax_map
+from bimixjax.solve.lbfgs import LBFGS, Minimum
+
+_DUAL_STEPS = 200
+
+
+@record
+class Certificate:
+    """How far a mixture is from optimal.
+
+    Args:
+        multiplier: price mu of the constraint sum r = 1: what the objective gains per unit of share.
+        kkt_residual: largest of stationarity over |mu|, sign violation and |sum r - 1|; a coordinate is excused from
+            stationarity only as far as it stands at the limit that holds it.
+        gap: Frank-Wolfe gap, the most that any feasible move gains to first order; where the objective is convex, an
+            upper bound on what is lost against the optimum.
+    """
+
+    multiplier: Array
+    kkt_residual: Array
+    gap: Array
+
+
+def certify(gradient: Array, r: Array, lower: Array, upper: Array) -> Certificate:
+    """Certificate of a mixture r [n] within limits, from the objective's gradient there [n]."""
+    multiplier = _multiplier(gradient, r, lower, upper)
+    reduced = (gradient + multiplier) / jnp.maximum(jnp.abs(multiplier), jnp.finfo(r.dtype).tiny)
+    excess = jnp.minimum(jnp.maximum(reduced, 0.0), r - lower) + jnp.minimum(jnp.maximum(-reduced, 0.0), upper - r)
+    outside = jnp.maximum(jnp.max(lower - r), jnp.max(r - upper))
+    residual = jnp.max(jnp.array([jnp.max(excess), jnp.abs(jnp.sum(r) - 1), outside]))
+    vertex = _cheapest(gradient, lower, upper)
+    return Certificate(multiplier=multiplier, kkt_residual=residual, gap=gradient @ (r - vertex))
+
+
+def _multiplier(gradient: Array, r: Array, lower: Array, upper: Array) -> Array:
+    """The mean of -gradient over coordinates with room on both sides; a price between the sides if none has."""
+    room = jnp.minimum(r - lower, upper - r)
+    inside = jnp.sum(room)
+    mean = -jnp.sum(room * gradient) / jnp.where(inside > 0, inside, 1.0)
+    at_lower = jnp.max(jnp.where(r - lower <= upper - r, -gradient, -jnp.inf))
+    at_upper = jnp.min(jnp.where(r - lower > upper - r, -gradient, jnp.inf))
+    between = jnp.where(
+        jnp.isfinite(at_lower), jnp.where(jnp.isfinite(at_upper), (at_lower + at_upper) / 2, at_lower), at_upper
+    )
+    return jnp.where(inside > 1e-12, mean, between)
+
+
+def _cheapest(gradient: Array, lower: Array, upper: Array) -> Array:
+    """The feasible mixture that minimizes gradient . r: every domain at its lower limit, the best ones filled up."""
+    order = jnp.argsort(gradient)
+    room = (upper - lower)[order]
+    before = jnp.cumsum(room) - room
+    fill = jnp.clip(1 - jnp.sum(lower) - before, 0.0, room)
+    return lower.at[order].add(fill)
+
+
+def power_dual(scale: Array, exponent: Array, lower: Array, upper: Array) -> Array:
+    """Minimize sum_i scale_i r_i^-exponent_i over mixtures within limits, exactly, through its scalar dual.
+
+    Stationarity gives r_i(mu) = clip((scale_i exponent_i / mu)^(1 / (1 + exponent_i)), lower_i, upper_i), and the
+    price mu is the root of sum_i r_i(mu) = 1: a safeguarded Newton search in log mu. A domain whose term is zero gets
+    its lower limit; where the others cannot fill the mixture, such domains share the rest in proportion to their room.
+
+    Args:
+        scale: c_i >= 0 [n].
+        exponent: alpha_i >= 0 [n].
+        lower: lower limits [n], summing to at most 1.
+        upper: upper limits [n], summing to at least 1.
+
+    Returns:
+        The mixture r [n], differentiable in all arguments by the implicit function theorem (to first order).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from bimixjax.solve import power_dual
+        >>> [round(float(x), 6) for x in power_dual(jnp.array([4.0, 1.0]), jnp.ones(2), jnp.zeros(2), jnp.ones(2))]
+        [0.666667, 0.333333]
+
+    Source: arXiv 2405.14908, Eq. 15-16; the closed form is derived from its Lagrangian.
+    """
+    drive = scale * exponent
+    active = drive > 0
+    log_drive = jnp.log(jnp.where(active, drive, 1.0))
+
+    def shares(price: Array) -> Array:
+        return jnp.where(active, jnp.clip(jnp.exp((log_drive - price) / (1 + exponent)), lower, upper), lower)
+
+    def slope(r: Array) -> Array:
+        return -jnp.sum(jnp.where(active & (r > lower) & (r < upper), r / (1 + exponent), 0.0))
+
+    price = lax.stop_gradient(_price(shares, slope, log_drive, exponent, active))
+    # The search is not differentiated; this last Newton step, null in value, carries the derivative of its root.
+    steepness = lax.stop_gradient(slope(shares(price)))
+    price = price - jnp.where(
+        steepness < 0, (jnp.sum(shares(price)) - 1) / jnp.where(steepness < 0, steepness, 1.0), 0.0
+    )
+    r = shares(price)
+    left = jnp.maximum(1 - jnp.sum(r), 0.0)
+    room = jnp.where(active, 0.0, upper - lower)
+    return r + left * room / jnp.maximum(jnp.sum(room), jnp.finfo(r.dtype).tiny)
+
+
+def _price(
+    shares: Callable[[Array], Array], slope: Callable[[Array], Array], log_drive: Array, exponent: Array, active: Array
+) -> Array:
+    """The log price at which the shares sum to one, or the lowest one looked at where they cannot."""
+    # Shares from 1 down to 1e-100 of every active domain: the root lies between, or the limits decide.
+    low = jnp.min(jnp.where(active, log_drive, jnp.inf)) - 1e-3
+    high = jnp.max(jnp.where(active, log_drive + 230.0 * (1 + exponent), -jnp.inf))
+    low, high = (jnp.where(jnp.any(active), end, 0.0) for end in (low, high))
+
+    def narrow(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        low, high, price, _, count = state
+        r = shares(price)
+        excess = jnp.log(jnp.sum(r))
+        low, high = jnp.where(excess > 0, price, low), jnp.where(excess > 0, high, price)
+        rate = slope(r) / jnp.sum(r)
+        newton = price - excess / jnp.where(rate < 0, rate, -jnp.inf)
+        inside = (rate < 0) & (newton > low) & (newton < high)
+        new = jnp.where(inside, newton, (low + high) / 2)
+        done = (jnp.abs(excess) <= 2 * jnp.finfo(price.dtype).eps) | (new == price)
+        return low, high, jnp.where(done, price, new), done, count + 1
+
+    start = jnp.log(jnp.sum(jnp.where(active, jnp.exp(log_drive - jnp.max(log_drive)), 0.0))) + jnp.max(log_drive)
+    start = jnp.clip(start, low, high)
+    state = (low, high, start, jnp.asarray(False), jnp.asarray(0))
+    return lax.while_loop(lambda s: ~s[3] & (s[4] < _DUAL_STEPS), narrow, state)[2]
+
+
+def softmax_search(
+    objective: Callable[[Array], Array], lower: Array, upper: Array | None, starts: Array, solver: LBFGS
+) -> tuple[Array, Minimum]:
+    """Minimize any smooth objective of a mixture by L-BFGS in unconstrained coordinates z, from several starts.
+
+    With lower limits only, r = lower + (1 - sum lower) softmax(z). With upper limits, r = lower + (upper - lower)
+    sigmoid(z - t) with t such that r sums to one. Either map keeps to the limits by construction.
+
+    Args:
+        objective: r [n] -> scalar.
+        lower: lower limits [n].
+        upper: upper limits [n]; None where there are none.
+        starts: z [k, n].
+        solver: settings of the L-BFGS.
+
+    Returns:
+        The end of every start, as mixtures [k, n], and the minima behind them.
+    """
+
+    def to_mixture(z: Array) -> Array:
+        return softmax_map(z, lower) if upper is None else box_map(z, lower, upper)
+
+    minima = jax.vmap(lambda z: solver.minimize(lambda free: objective(to_mixture(free)), z))(starts)
+    return jax.vmap(to_mixture)(minima.point), minima

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bimixjax.observations import Observations as Observations
     from bimixjax.optimization import Limits as Limits
     from bimixjax.optimization import OptimalMixture as OptimalMixture
+    from bimixjax.optimization import objective as objective
     from bimixjax.optimization import optimize as optimize
 
 _HOME = {
@@ -30,6 +31,7 @@ _HOME = {
     "BiMix": "laws",
     "fit": "fitting",
     "FitResult": "fitting",
+    "objective": "optimization",
     "optimize": "optimization",
     "OptimalMixture": "optimization",
     "Limits": "optimization",

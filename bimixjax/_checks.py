@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 from numbers import Real
@@ -44,6 +45,13 @@ def known(kind: str, got: Collection[str], allowed: Collection[str], where: str)
         raise InputError(f"unknown {kind} {', '.join(map(repr, unknown))} in {where}; known: {listed}")
 
 
+def distinct(kind: str, got: Sequence[str], where: str) -> None:
+    """Raise unless every name in `got` is there once."""
+    twice = sorted(name for name, count in Counter(got).items() if count > 1)
+    if twice:
+        raise InputError(f"{where} has {kind} {', '.join(map(repr, twice[:MOST_NAMES]))} more than once; allowed: once")
+
+
 def every(ok: NDArray[np.bool_], say: Callable[..., str]) -> None:
     """Raise for the first cell that is not ok, in the words of `say(*index)`, with the count of the others."""
     bad = np.argwhere(~ok)
@@ -52,7 +60,7 @@ def every(ok: NDArray[np.bool_], say: Callable[..., str]) -> None:
         raise InputError(say(*map(int, bad[0])) + others)
 
 
-def positive(name: str, value: float) -> float:
+def positive(name: str, value: object) -> float:
     """Return `value` if it is a finite number above zero."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
         raise InputError(f"{name} is {value!r}; allowed: a finite number above 0")

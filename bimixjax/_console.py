@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,9 +28,11 @@ FIGURES = (".png", ".pdf", ".svg")
 # Wide enough for the tables, where the output is not a terminal that says how wide it is.
 WIDTH = 120
 
-File = Annotated[Path | None, arg(metavar="FILE")]
-Number = Annotated[float | None, arg(metavar="NUMBER")]
-Unit = Annotated[Literal["steps", "tokens"] | None, arg(metavar="{steps,tokens}")]
+# Where None or a flag's name says it all, the help adds no "(default: None)".
+File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
+Number = Annotated[float | None, arg(metavar="NUMBER", help_behavior_hint="")]
+Unit = Annotated[Literal["steps", "tokens"] | None, arg(metavar="{steps,tokens}", help_behavior_hint="")]
+Flag = Annotated[bool, arg(help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME,...")]
 Numbers = Annotated[tuple[str, ...], arg(metavar="NAME=NUMBER,...")]
 
@@ -53,7 +56,7 @@ class Command(ABC):
     """Write the result here; the options used are written beside it, as <name>.config.yaml."""
     config: File = None
     """YAML file with values for options that are not given on the command line."""
-    json: bool = False
+    json: Flag = False
     """Print one JSON object instead of tables."""
 
     @abstractmethod
@@ -118,8 +121,9 @@ def _parse(commands: Mapping[str, type[Command]], arguments: list[str]) -> Comma
         Annotated[kind, tyro.conf.subcommand(name, **(defaults if name == chosen else {}))]
         for name, kind in commands.items()
     ]
+    any_of: Any = Union[tuple(kinds)]  # noqa: UP007 - `|` takes no tuple
     return tyro.cli(
-        Union[tuple(kinds)],  # noqa: UP007 - made of a tuple
+        any_of,
         prog="bimix",
         description="Fit data-mixing laws to measured losses, predict, and optimize mixtures.",
         args=arguments,
@@ -141,7 +145,9 @@ def _with_config(name: str, kind: type[Command], arguments: list[str]) -> tuple[
         return arguments, {}
     fields = {field.name: field for field in dataclasses.fields(kind)}
     options = _read_config(path, name, list(fields))
-    required = {key: Path(options.pop(key)) for key in list(options) if fields[key].default is dataclasses.MISSING}
+    required: dict[str, Any] = {
+        key: Path(options.pop(key)) for key in list(options) if fields[key].default is dataclasses.MISSING
+    }
     flags = [flag for key, value in options.items() for flag in _flags(key, value, fields[key].default)]
     return [*flags, *arguments], {"default": kind(**required)} if required else {}
 
@@ -209,8 +215,6 @@ def _print(answer: Answer, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(to_plain(answer.document), allow_nan=False))
         return
-    import os
-
     from rich.console import Console
 
     narrow = sys.stdout.isatty() or "COLUMNS" in os.environ

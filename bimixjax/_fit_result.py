@@ -1,6 +1,7 @@
 """What a fit gives: coefficients with what is known about them, and predictions."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from bimixjax import _checks
+from bimixjax._float64 import in_float64
 from bimixjax._records import Leaf, read_json, record, static, write_json
 from bimixjax.laws import LAWS, Law, Point
 from bimixjax.observations import Unit
@@ -209,17 +211,25 @@ class FitResult:
 
 @partial(jax.jit, static_argnames=("law", "own"))
 def _predict(law: Law, values: Array, own: tuple[int, ...], mixtures: Array, volume: Array) -> Array:
-    def loss(vector: Array, index: Array, mixture: Array, s: Array) -> Array:
-        named = law.unpack(vector, law.ordered(), mixture.shape[0])
-        return law.loss(named, Point(mixture=mixture, own=mixture[index], volume=s, model_size=jnp.ones_like(s)))
-
-    targets = jax.vmap(loss, in_axes=(0, 0, None, None))
+    targets = jax.vmap(target_loss(law), in_axes=(0, 0, None, None))
     indices = jnp.array(own)
     if mixtures.ndim == 1 and volume.ndim == 0:
         return targets(values, indices, mixtures, volume)
     rows = mixtures.shape[0] if mixtures.ndim == 2 else volume.shape[0]
     mixtures = jnp.broadcast_to(mixtures, (rows, mixtures.shape[-1]))
     return jax.vmap(lambda r, s: targets(values, indices, r, s))(mixtures, jnp.broadcast_to(volume, (rows,)))
+
+
+def target_loss(law: Law) -> Callable[[Array, Array, Array, Array], Array]:
+    """One target's loss as a function of packed coefficients [k], its domain's index, a mixture r [d] and volume s."""
+
+    def loss(vector: Array, index: Array, mixture: Array, volume: Array) -> Array:
+        named = law.unpack(vector, law.ordered(), mixture.shape[0])
+        return law.loss(
+            named, Point(mixture=mixture, own=mixture[index], volume=volume, model_size=jnp.ones_like(volume))
+        )
+
+    return in_float64(loss)
 
 
 _STATIC = ("domains", "targets", "own", "volume_unit", "model_sizes", "sentences", "notes")

@@ -1,6 +1,7 @@
 """The objective of a search over mixtures: the weighted mean of a fit's losses at a budget."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,8 @@ from jax.typing import ArrayLike
 
 from bimixjax import _checks
 from bimixjax._checks import InputError
-from bimixjax._fit_result import FitResult
+from bimixjax._fit_result import FitResult, target_loss
+from bimixjax._float64 import in_float64
 from bimixjax._records import Leaf, record, static
 from bimixjax.laws import Law, Point
 from bimixjax.observations import Budget
@@ -42,8 +44,11 @@ class Objective:
         """The objective at a mixture r [d], in the floating dtype of r."""
         r = r if isinstance(r, jax.Array) else np.asarray(r, float)
         with jax.enable_x64(True):
-            losses = _losses(self, jnp.asarray(r, jnp.float64))
-            return (jnp.asarray(self.weights, jnp.float64) @ losses).astype(r.dtype)
+            return _value(self, jnp.asarray(r, jnp.float64)).astype(r.dtype)
+
+    def at_volume(self, volume: ArrayLike) -> "Objective":
+        """The same objective at another volume, which may be traced."""
+        return dataclasses.replace(self, volume=volume)
 
     def optimal_proportions(self, lower: ArrayLike, upper: ArrayLike) -> Array:
         """The exact minimizer r [d] within limits [d], for laws that are a power of the own proportion.
@@ -55,10 +60,10 @@ class Objective:
 
         Source: arXiv 2405.14908, Eq. 15-16, solved through its dual.
         """
+        if not self.separable:
+            raise InputError(f"the dual needs a law that is a power of the own proportion; {self.law.name} is not one")
         with jax.enable_x64(True):
-            lower, upper = jnp.asarray(lower, jnp.float64), jnp.asarray(upper, jnp.float64)
-            scale, exponent = _powers(self, lower)
-            return power_dual(scale, exponent, lower, upper)
+            return _optimum(self, jnp.asarray(lower, jnp.float64), jnp.asarray(upper, jnp.float64))
 
     @property
     def separable(self) -> bool:
@@ -126,31 +131,35 @@ def _normalized(fit: FitResult, weights: Mapping[str, float] | None) -> np.ndarr
 
 
 @jax.jit
-def _losses(goal: Objective, r: Array) -> Array:
-    return jax.vmap(lambda vector, index: goal.law.loss(*_view(goal, vector, r[index], r)))(*_lanes(goal))
+def _value(goal: Objective, mixture: Array) -> Array:
+    values, weights, volume = _leaves(goal)
+    losses = jax.vmap(target_loss(goal.law), in_axes=(0, 0, None, None))(values, jnp.array(goal.own), mixture, volume)
+    return jnp.sum(weights * losses)
 
 
-def _powers(goal: Objective, like: Array) -> tuple[Array, Array]:
-    """Scale and exponent of each domain's power, zero where no target with weight depends on the domain."""
-
-    def one(vector: Array) -> tuple[Array, Array]:
-        power = goal.law.own_power(*_view(goal, vector, jnp.ones(()), like))
-        if power is None:
-            raise InputError(f"the dual needs a law that is a power of the own proportion; {goal.law.name} is not one")
-        return power
-
-    scale, exponent = jax.vmap(one)(_lanes(goal)[0])
-    index = jnp.array(goal.own)
-    weighted = jnp.asarray(goal.weights, like.dtype) * scale
-    return jnp.zeros_like(like).at[index].add(weighted), jnp.zeros_like(like).at[index].add(exponent)
+@jax.jit
+def _optimum(goal: Objective, lower: Array, upper: Array) -> Array:
+    values, weights, volume = _leaves(goal)
+    powers = jax.vmap(_own_power(goal.law, lower.shape[0]), in_axes=(0, None), out_axes=1)
+    scale, exponent = powers(values, volume)
+    domain = jnp.array(goal.own)[:, None] == jnp.arange(lower.shape[0])
+    scale = jnp.sum(jnp.where(domain, (weights * scale)[:, None], 0.0), axis=0)
+    exponent = jnp.sum(jnp.where(domain, exponent[:, None], 0.0), axis=0)
+    return in_float64(power_dual)(scale, exponent, lower, upper)
 
 
-def _lanes(goal: Objective) -> tuple[Array, Array]:
-    return jnp.asarray(goal.values, jnp.float64), jnp.array(goal.own)
+def _leaves(goal: Objective) -> tuple[Array, Array, Array]:
+    values, weights, volume = (jnp.asarray(leaf, jnp.float64) for leaf in (goal.values, goal.weights, goal.volume))
+    return values, weights, volume
 
 
-def _view(goal: Objective, vector: Array, own: Array, mixture: Array) -> tuple[dict[str, Array], Point]:
-    """What the law reads: one target's named coefficients, and the mixture at the budget's volume."""
-    volume = jnp.asarray(goal.volume, jnp.float64)
-    point = Point(mixture=mixture, own=own, volume=volume, model_size=jnp.ones_like(volume))
-    return goal.law.unpack(vector, goal.law.ordered(), mixture.shape[-1]), point
+def _own_power(law: Law, domains: int) -> Callable[[Array, Array], Array]:
+    """Scale and exponent [2] of one target's power, as a function of packed coefficients [k] and volume s."""
+
+    def power(vector: Array, volume: Array) -> Array:
+        named = law.unpack(vector, law.ordered(), domains)
+        one = jnp.ones_like(volume)
+        found = law.own_power(named, Point(mixture=jnp.full(domains, one), own=one, volume=volume, model_size=one))
+        return jnp.stack(found)
+
+    return in_float64(power)

@@ -1,0 +1,262 @@
+"""The local default corpus: real text that every Python installation with this package's dependencies carries."""
+
+import ast
+import importlib.metadata
+import importlib.util
+import os
+import sysconfig
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from bimixjax._checks import InputError
+from bimixjax.corpus.documents import Document
+from bimixjax.corpus.store import TokenStore
+from bimixjax.corpus.tokenization import tokenize
+
+# Import name -> distribution. A fixed list, so that neither other installed packages nor a user's own code get in.
+PACKAGES = {
+    "flax": "flax",
+    "jax": "jax",
+    "jaxlib": "jaxlib",
+    "jaxtyping": "jaxtyping",
+    "matplotlib": "matplotlib",
+    "numpy": "numpy",
+    "optax": "optax",
+    "orbax": "orbax-checkpoint",
+    "pandas": "pandas",
+    "pyarrow": "pyarrow",
+    "rich": "rich",
+    "tokenizers": "tokenizers",
+    "tyro": "tyro",
+    "yaml": "PyYAML",
+    "zstandard": "zstandard",
+}
+LEAST_BYTES = 200_000
+_LARGEST_FILE = 1 << 18
+_C_SUFFIXES = (".c", ".cc", ".cpp", ".h", ".hh", ".hpp")
+_DATA_SUFFIXES = (".afm", ".csv", ".json", ".mplstyle", ".toml", ".yaml", ".yml")
+_NOT_LIBRARY = {"__pycache__", "dist-packages", "idle_test", "pydoc_data", "site-packages", "test", "tests"}
+_EQUATIONS_PER_DOCUMENT = 100
+_SEED = 20240514
+
+Roots = dict[str, Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Domain:
+    """Where a domain comes from, and the unit of it that occurs once: parts between `unit`, from `long` on."""
+
+    searched: str
+    documents: Callable[[], Iterable[Document]]
+    unit: str = "\n\n"
+    long: int = 100
+
+
+def local_corpus(path: str | Path, *, cap: int = 4_000_000, validation_fraction: float = 0.1) -> TokenStore:
+    """Write the local default corpus to `path`: byte tokens of five domains, offline, the same for one installation.
+
+    `python`: source of the standard library. `cpp`: C and C++ headers and sources of the dependencies and of Python.
+    `prose`: English paragraphs of the language reference, of READMEs and of documentation strings of the dependencies.
+    `data`: CSV, JSON, TOML, YAML and font metrics of the dependencies. `arithmetic`: generated equations, seeded.
+
+    Args:
+        path: the folder to make; see `writing`.
+        cap: bytes after which a domain takes no further document.
+        validation_fraction: expected share of the source files that become validation.
+
+    Raises:
+        InputError: a domain yields less than 200 kB; names what was searched.
+        OSError: `path` cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> local_corpus(tempfile.mkdtemp() + "/local", cap=1_000_000, validation_fraction=0.2).domains
+        ('python', 'cpp', 'prose', 'data', 'arithmetic')
+    """
+    return tokenize(path, local_documents(cap=cap), validation_fraction=validation_fraction)
+
+
+def local_documents(*, cap: int = 4_000_000) -> dict[str, list[Document]]:
+    """The documents of `local_corpus` by domain: at most about `cap` bytes each, chosen in the order of their hash.
+
+    A paragraph of 100 characters or more, in `prose` any paragraph and in `data` any line of 20 characters or more,
+    is kept where it first occurs, in whatever domain, and dropped elsewhere: licence headers, copied documentation
+    and tables would otherwise be in training and validation at once. Files with a NUL byte, not in UTF-8, or above
+    256 KiB are passed over.
+
+    Raises:
+        InputError: as `local_corpus`.
+
+    Example:
+        >>> documents = local_documents(cap=20_000)["arithmetic"]
+        >>> documents[0].source
+        'arithmetic/0'
+    """
+    if cap < 1:
+        raise InputError(f"cap is {cap}; allowed: 1 byte or more")
+    seen: set[bytes] = set()
+    return {name: _harvest(name, domain, cap, seen) for name, domain in _domains().items()}
+
+
+def _domains() -> dict[str, _Domain]:
+    library = {"stdlib": Path(sysconfig.get_path("stdlib"))}
+    packages = _package_roots()
+    headers = packages | {"include": Path(sysconfig.get_path("include"))}
+    return {
+        "python": _Domain(
+            searched=_listed((".py",), library), documents=lambda: _texts(library, (".py",), _NOT_LIBRARY)
+        ),
+        "cpp": _Domain(searched=_listed(_C_SUFFIXES, headers), documents=lambda: _texts(headers, _C_SUFFIXES)),
+        "prose": _Domain(
+            searched=f"the language reference, READMEs, and {_listed(('.py',), packages)}",
+            documents=lambda: _prose(packages),
+            long=0,
+        ),
+        "data": _Domain(
+            searched=_listed(_DATA_SUFFIXES, packages),
+            documents=lambda: _texts(packages, _DATA_SUFFIXES),
+            unit="\n",
+            long=20,
+        ),
+        "arithmetic": _Domain(searched="a generator", documents=_arithmetic),
+    }
+
+
+def _listed(suffixes: tuple[str, ...], roots: Roots) -> str:
+    return f"{' '.join(suffixes)} in {', '.join(map(str, roots.values()))}"
+
+
+def _package_roots() -> Roots:
+    folders = {}
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations:
+            folders[name] = Path(next(iter(spec.submodule_search_locations)))
+    return folders
+
+
+def _harvest(name: str, domain: _Domain, cap: int, seen: set[bytes]) -> list[Document]:
+    chosen: list[Document] = []
+    size = 0
+    for document in domain.documents():
+        text = _without_repeats(document.text, domain.unit, domain.long, seen)
+        if text.strip():
+            chosen.append(Document(source=document.source, text=text))
+            size += len(text.encode())
+        if size >= cap:
+            return chosen
+    if size < LEAST_BYTES:
+        raise InputError(
+            f"local corpus: domain {name!r} found {size} bytes; at least {LEAST_BYTES} are needed; "
+            f"searched: {domain.searched}"
+        )
+    return chosen
+
+
+def _without_repeats(text: str, unit: str, long: int, seen: set[bytes]) -> str:
+    kept = []
+    for part in text.split(unit):
+        digest = blake2b(part.strip().encode(), digest_size=16).digest()
+        if len(part) < long or digest not in seen:
+            kept.append(part)
+            seen.add(digest)
+    return unit.join(kept)
+
+
+def _texts(roots: Roots, suffixes: tuple[str, ...], skipped: Iterable[str] = ()) -> Iterator[Document]:
+    for source, path in _files(roots, suffixes, frozenset(skipped)):
+        text = _text(path)
+        if text is not None:
+            yield Document(source=source, text=text)
+
+
+def _files(roots: Roots, suffixes: tuple[str, ...], skipped: frozenset[str]) -> list[tuple[str, Path]]:
+    """Files below the roots as (source, path), in the order of the hash of the source: a spread, repeatable choice."""
+    found: list[tuple[str, Path]] = []
+    for label, root in roots.items():
+        for folder, children, names in os.walk(root):
+            children[:] = [child for child in children if child not in skipped]
+            paths = [Path(folder, name) for name in names if name.endswith(suffixes)]
+            found += [(f"{label}/{path.relative_to(root).as_posix()}", path) for path in paths]
+    # Personalized: with the hash that splits, the first files by order would all be validation.
+    return sorted(found, key=lambda item: blake2b(item[0].encode(), digest_size=8, person=b"order").digest())
+
+
+def _text(path: Path) -> str | None:
+    try:
+        raw = path.read_bytes()
+        return None if len(raw) > _LARGEST_FILE or b"\0" in raw else raw.decode().replace("\r\n", "\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _prose(packages: Roots) -> Iterator[Document]:
+    for document in _prose_sources(packages):
+        yield Document(source=document.source, text=_sentences(document.text))
+
+
+def _prose_sources(packages: Roots) -> Iterator[Document]:
+    from pydoc_data.topics import topics
+
+    yield from (Document(source=f"topics/{name}", text=topics[name]) for name in sorted(topics))
+    for name in packages:
+        yield Document(source=f"readme/{name}", text=_readme(PACKAGES[name]))
+    for document in _texts(packages, (".py",), _NOT_LIBRARY):
+        # Parsing is the slow part, so only files that are mostly documentation are parsed.
+        if sum(map(len, document.text.split('"""')[1::2])) > len(document.text) / 4:
+            yield Document(source=document.source, text="\n\n".join(_docstrings(document.text)))
+
+
+def _readme(distribution: str) -> str:
+    try:
+        metadata = importlib.metadata.metadata(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    return str(metadata.json.get("description", ""))
+
+
+def _docstrings(source: str) -> Iterator[str]:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(source)
+    except SyntaxError:
+        return
+    pending: list[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef] = [tree]
+    while pending:
+        node = pending.pop()
+        yield ast.get_docstring(node) or ""
+        pending += [n for n in node.body if isinstance(n, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+def _sentences(text: str) -> str:
+    return "\n\n".join(paragraph for paragraph in text.split("\n\n") if _is_prose(paragraph))
+
+
+def _is_prose(paragraph: str) -> bool:
+    letters = sum(character.isalpha() or character.isspace() for character in paragraph)
+    return len(paragraph.split()) >= 8 and ">>>" not in paragraph and letters >= 0.85 * len(paragraph)
+
+
+def _arithmetic() -> Iterator[Document]:
+    """Distinct equations such as `731 * 64 = 46784`, 100 to a document, some 5 MB in all."""
+    rng = np.random.default_rng(_SEED)
+    count = 300_000
+    left, right = (rng.integers(1, 10 ** rng.integers(1, digits + 1, size=count)) for digits in (6, 4))
+    operators = rng.integers(0, 4, size=count)
+    _, first = np.unique((left * 10**4 + right) * 4 + operators, return_index=True)
+    order = np.sort(first)
+    columns = (column[order].tolist() for column in (left, operators, right))
+    lines = [_equation(*numbers) for numbers in zip(*columns, strict=True)]
+    for start in range(0, len(lines), _EQUATIONS_PER_DOCUMENT):
+        text = "\n".join(lines[start : start + _EQUATIONS_PER_DOCUMENT]) + "\n"
+        yield Document(source=f"arithmetic/{start // _EQUATIONS_PER_DOCUMENT}", text=text)
+
+
+def _equation(left: int, operator: int, right: int) -> str:
+    symbol, result = (("+", left + right), ("-", left - right), ("*", left * right), ("%", left % right))[operator]
+    return f"{left} {symbol} {right} = {result}"

@@ -1,0 +1,157 @@
+"""Token stores: a folder per corpus, a flat memory-mapped file per domain and split, one JSON sidecar."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bimixjax._checks import InputError, known
+from bimixjax._records import read_json
+from bimixjax.corpus._layout import DTYPES, SIDECAR, SPLITS, VERSION, Shard, check_size, on_disk, sha256_of, shard_file
+from bimixjax.corpus.writer import writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenStore:
+    """Tokenized domains on disk, read through memory maps, so that a corpus may be larger than memory.
+
+    `<path>/<domain>/train.bin` and `validation.bin` hold little-endian unsigned integers of the narrowest width that
+    fits the vocabulary, and nothing else; `<path>/store.json` says what they are.
+
+    Fields:
+        path: the folder.
+        tokenizer: name of what made the tokens.
+        vocab_size: number of token ids V; every token is in [0, V).
+        separator: id of the token that ends each document, or None.
+        dtype: "uint8", "uint16" or "uint32".
+        shards: `Shard` by domain and split; the order of the domains is that of every array about them.
+        notes: what was dropped on the way, in words.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp() + "/corpus"
+        >>> store = TokenStore.write(folder, {"a": ([0, 1, 1], [1]), "b": ([2, 2], [0])}, vocab_size=3)
+        >>> store.domains, store.tokens.tolist(), TokenStore.open(folder).train("a").tolist()
+        (('a', 'b'), [3, 2], [0, 1, 1])
+    """
+
+    path: Path
+    tokenizer: str
+    vocab_size: int
+    separator: int | None
+    dtype: str
+    shards: Mapping[str, Mapping[str, Shard]]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def open(cls, path: str | Path) -> "TokenStore":
+        """Open the store in folder `path`; the size of every file is checked, its content is not (see `verify`).
+
+        Raises:
+            InputError: no store there, a sidecar that cannot be read, a missing file, or one of the wrong size.
+        """
+        path = Path(path)
+        store = _from_sidecar(path, _read_sidecar(path))
+        for file, shard in store._files():
+            check_size(file, shard.tokens * np.dtype(store.dtype).itemsize)
+        return store
+
+    @classmethod
+    def write(
+        cls,
+        path: str | Path,
+        domains: Mapping[str, tuple[ArrayLike, ArrayLike]],
+        *,
+        vocab_size: int,
+        tokenizer: str = "unnamed",
+        separator: int | None = None,
+    ) -> "TokenStore":
+        """Write a store from arrays already tokenized: `{domain: (train, validation)}`, each a list of token ids.
+
+        Raises:
+            InputError, OSError: as `writing`.
+        """
+        with writing(path, vocab_size=vocab_size, tokenizer=tokenizer, separator=separator) as writer:
+            for domain, splits in domains.items():
+                for split, tokens in zip(SPLITS, splits, strict=True):
+                    writer.append(domain, split, np.asarray(tokens))
+        return cls.open(path)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The names of the domains, in the order in which they were written."""
+        return tuple(self.shards)
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Training tokens per domain, int64 `[domains]`: what the natural mixture is proportional to."""
+        return self._counts("train")
+
+    @property
+    def validation_tokens(self) -> np.ndarray:
+        """Validation tokens per domain, int64 `[domains]`."""
+        return self._counts("validation")
+
+    @property
+    def digest(self) -> str:
+        """One SHA-256 for the whole store: equal for equal tokens, domains and tokenizer, wherever it lies."""
+        shards = [[domain, *(splits[name].sha256 for name in SPLITS)] for domain, splits in self.shards.items()]
+        identity = [self.tokenizer, self.vocab_size, self.separator, self.dtype, shards]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
+    def train(self, domain: str) -> np.memmap:
+        """The training tokens of `domain`, 1-D, read-only."""
+        return self._memmap(domain, "train")
+
+    def validation(self, domain: str) -> np.memmap:
+        """The validation tokens of `domain`, 1-D, read-only."""
+        return self._memmap(domain, "validation")
+
+    def verify(self) -> None:
+        """Read every file whole and raise `InputError` for the first whose content is not what was written."""
+        for file, shard in self._files():
+            if sha256_of(file) != shard.sha256:
+                raise InputError(f"{file}: its content has changed since it was written; write the token store anew")
+
+    def _counts(self, split: str) -> np.ndarray:
+        return np.array([splits[split].tokens for splits in self.shards.values()], dtype=np.int64)
+
+    def _memmap(self, domain: str, split: str) -> np.memmap:
+        known("domain", [domain], self.domains, str(self.path))
+        return np.memmap(shard_file(self.path, domain, split), dtype=on_disk(self.dtype), mode="r")
+
+    def _files(self) -> Iterator[tuple[Path, Shard]]:
+        for domain, splits in self.shards.items():
+            for split, shard in splits.items():
+                yield shard_file(self.path, domain, split), shard
+
+
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder; a token store is a folder with {SIDECAR}")
+    if not (path / SIDECAR).is_file():
+        raise InputError(f"{path}: not a token store: it has no {SIDECAR}")
+    try:
+        sidecar = read_json(path / SIDECAR)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path / SIDECAR}: not text at byte {error.start}") from error
+    version = sidecar.get("version") if isinstance(sidecar, dict) else None
+    if version != VERSION:
+        raise InputError(f"{path / SIDECAR}: version is {version!r}; this release reads version {VERSION}")
+    return sidecar
+
+
+def _from_sidecar(path: Path, sidecar: dict[str, Any]) -> TokenStore:
+    try:
+        if sidecar["dtype"] not in DTYPES:
+            raise ValueError(f"dtype {sidecar['dtype']!r}")
+        shards = {d: {split: Shard(**splits[split]) for split in SPLITS} for d, splits in sidecar["domains"].items()}
+        plain = {name: sidecar[name] for name in ("tokenizer", "vocab_size", "separator", "dtype")}
+        return TokenStore(path=path, shards=shards, notes=tuple(sidecar["notes"]), **plain)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path / SIDECAR}: not a token store's sidecar: {error!r}") from error

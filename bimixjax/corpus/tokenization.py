@@ -1,0 +1,224 @@
+"""Documents to tokens: tokenizers, duplicates, and the split into training and validation."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from bimixjax._checks import InputError
+from bimixjax.corpus._layout import SPLITS
+from bimixjax.corpus.documents import Document
+from bimixjax.corpus.store import TokenStore
+from bimixjax.corpus.writer import Writer, writing
+
+_BATCH_CHARACTERS = 1 << 22
+
+
+class Tokenizer(Protocol):
+    """What `tokenize` needs: any object with these members will do."""
+
+    @property
+    def name(self) -> str:
+        """Says which tokenizer made a store."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids V, the separator's among them."""
+        ...
+
+    @property
+    def separator(self) -> int:
+        """The id that ends each document; no text may encode to it."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """One 1-D integer array per text, without the separator."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByteTokenizer:
+    """UTF-8 bytes as tokens: V = 256, one byte on disk per token.
+
+    The separator is 255, a byte that never occurs in UTF-8, so the vocabulary needs no 257th id.
+
+    Example:
+        >>> ByteTokenizer().encode(["Ab"])[0].tolist()
+        [65, 98]
+    """
+
+    name: str = "bytes"
+    vocab_size: int = 256
+    separator: int = 255
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The UTF-8 bytes of each text, uint8."""
+        return [np.frombuffer(text.encode(), dtype=np.uint8) for text in texts]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileTokenizer:
+    """A tokenizer from a `tokenizers` JSON file; `load` makes one.
+
+    A special token spelled out in a text is encoded as ordinary text, so that no text can fake a document's end.
+
+    Example:
+        >>> import tempfile, tokenizers
+        >>> path = tempfile.mkdtemp() + "/words.json"
+        >>> words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0, "a": 1}, unk_token="?"))
+        >>> _ = words.add_special_tokens(["<end>"])
+        >>> words.save(path)
+        >>> FileTokenizer.load(path, separator="<end>").encode(["a"])[0].tolist()
+        [1]
+    """
+
+    name: str
+    vocab_size: int
+    separator: int
+    model: Any
+
+    @classmethod
+    def load(cls, path: str | Path, *, separator: str) -> "FileTokenizer":
+        """Load the JSON file at `path`; `separator` is the token that ends documents, such as "<|endoftext|>".
+
+        Raises:
+            InputError: no such file, not a tokenizer, or no such special token.
+        """
+        import tokenizers
+
+        content = _read_bytes(Path(path))
+        try:
+            model = tokenizers.Tokenizer.from_str(content.decode())
+        except Exception as error:  # the library raises nothing narrower
+            raise InputError(f"{path}: not a `tokenizers` JSON file: {error}") from error
+        special = {token.content: i for i, token in model.get_added_tokens_decoder().items() if token.special}
+        if separator not in special:
+            raise InputError(f"{path}: no special token {separator!r}; it has: {', '.join(special) or 'none'}")
+        model.no_truncation()
+        model.no_padding()
+        model.encode_special_tokens = True
+        name = f"{Path(path).name} sha256:{sha256(content).hexdigest()[:16]}"
+        # Ids may have gaps, so V is the largest id + 1, not the number of tokens.
+        vocab_size = max(model.get_vocab(with_added_tokens=True).values()) + 1
+        return cls(name=name, vocab_size=vocab_size, separator=special[separator], model=model)
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each text, uint32, without special tokens."""
+        encodings = self.model.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.asarray(encoding.ids, dtype=np.uint32) for encoding in encodings]
+
+
+def split_of(source: str, validation_fraction: float) -> str:
+    """The split of everything from `source`: validation if hash(source) / 2^64 < `validation_fraction`, else train.
+
+    It depends on nothing else, so that adding sources never moves another one between the splits.
+
+    Example:
+        >>> [split_of(name, 0.5) for name in ("a", "b", "c")]
+        ['validation', 'train', 'validation']
+    """
+    position = int.from_bytes(blake2b(source.encode(), digest_size=8).digest(), "big") / 2**64
+    return "validation" if position < validation_fraction else "train"
+
+
+def tokenize(
+    path: str | Path,
+    domains: Mapping[str, Iterable[Document]],
+    *,
+    tokenizer: Tokenizer | None = None,
+    validation_fraction: float = 0.05,
+) -> TokenStore:
+    """Tokenize documents into a token store: every source is in one split, every text in one domain.
+
+    Texts that occur again, in the same domain or a later one, are dropped and counted in the store's notes, as are
+    empty ones. Documents are streamed; beside a few MiB of text, memory holds one hash per distinct document
+    (some 150 bytes with the table around it).
+
+    Args:
+        path: the folder to make; see `writing`.
+        domains: documents by domain; the order is that of the store, and the first domain keeps a shared text.
+        tokenizer: `ByteTokenizer()` if None.
+        validation_fraction: expected share of the sources that become validation, between 0 and 1.
+
+    Returns:
+        The store, opened.
+
+    Raises:
+        InputError, OSError: as `writing` and `read_documents`; nothing is left at `path`.
+
+    Example:
+        >>> import tempfile
+        >>> documents = [Document(source=str(i), text=f"number {i}") for i in range(40)]
+        >>> store = tokenize(tempfile.mkdtemp() + "/c", {"a": documents}, validation_fraction=0.2)
+        >>> store.tokens.tolist(), store.validation_tokens.tolist()
+        ([322], [68])
+    """
+    if not 0 < validation_fraction < 1:
+        raise InputError(f"validation_fraction is {validation_fraction}; allowed: between 0 and 1")
+    chosen = ByteTokenizer() if tokenizer is None else tokenizer
+    unique = _Unique()
+    with writing(path, vocab_size=chosen.vocab_size, tokenizer=chosen.name, separator=chosen.separator) as writer:
+        for domain, documents in domains.items():
+            for batch in _batches(unique.of(domain, documents)):
+                _append(writer, domain, batch, chosen, validation_fraction)
+            writer.notes += unique.notes(domain)
+    return TokenStore.open(path)
+
+
+def _append(
+    writer: Writer, domain: str, batch: Sequence[Document], tokenizer: Tokenizer, validation_fraction: float
+) -> None:
+    by_split: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    for document, tokens in zip(batch, tokenizer.encode([d.text for d in batch]), strict=True):
+        if tokenizer.separator in tokens:
+            raise InputError(f"{document.source}: its text encodes to the separator, token {tokenizer.separator}")
+        by_split[split_of(document.source, validation_fraction)].append(tokens)
+    for split, parts in by_split.items():
+        ended = [np.append(part, np.asarray(tokenizer.separator, part.dtype)) for part in parts]
+        writer.append(domain, split, np.concatenate(ended or [np.empty(0, np.uint8)]), documents=len(parts))
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        characters += len(document.text)
+        if characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    yield batch
+
+
+class _Unique:
+    """Lets each text through once, whatever its domain, and counts what it holds back."""
+
+    def __init__(self) -> None:
+        self._first: dict[bytes, str] = {}
+        self._dropped: Counter[tuple[str, str]] = Counter()
+
+    def of(self, domain: str, documents: Iterable[Document]) -> Iterator[Document]:
+        for document in documents:
+            digest = blake2b(document.text.encode(), digest_size=16).digest()
+            if not document.text:
+                self._dropped[domain, "empty"] += 1
+            elif digest in self._first:
+                self._dropped[domain, f"already in {self._first[digest]}"] += 1
+            else:
+                self._first[digest] = domain
+                yield document
+
+    def notes(self, domain: str) -> list[str]:
+        counts = [f"{n} {reason}" for (name, reason), n in sorted(self._dropped.items()) if name == domain]
+        return [f"{domain}: documents dropped: {', '.join(counts)}"] if counts else []
+
+
+def _read_bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return path.read_bytes()

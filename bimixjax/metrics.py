@@ -1,0 +1,144 @@
+"""How well predicted losses meet measured ones: arrays in, numbers out; where `measured` is NaN it is left out."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bimixjax._checks import InputError
+
+Floats = NDArray[np.float64]
+
+
+def mean_relative_error(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Floats:
+    """Return the mean of |predicted - measured| / measured.
+
+    Args:
+        predicted: predicted losses.
+        measured: measured losses, of the same shape.
+        axis: the axis to average over; None for all.
+
+    Raises:
+        InputError: where the shapes differ.
+
+    Example:
+        >>> mean_relative_error([1.1, 5.0], [1.0, float("nan")])
+        0.10000000000000009
+    """
+    return _over(axis, lambda measured, p: np.mean(np.abs(p - measured) / measured), measured, predicted)
+
+
+def r2(predicted: ArrayLike, measured: ArrayLike, *, log: bool = False, axis: int | None = None) -> float | Floats:
+    """Return R^2 = 1 - sum (predicted - measured)^2 / sum (measured - mean)^2; NaN where all measured are equal.
+
+    Args:
+        predicted: predicted losses.
+        measured: measured losses, of the same shape.
+        log: whether to compare logarithms.
+        axis: the axis to sum over; None for all.
+
+    Raises:
+        InputError: where the shapes differ.
+
+    Example:
+        >>> r2([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+        1.0
+    """
+    return _over(axis, lambda m, p: _r2(np.log(p), np.log(m)) if log else _r2(p, m), measured, predicted)
+
+
+def spearman(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Floats:
+    """Return Spearman's rank correlation, ties at their average rank; NaN where one side is constant.
+
+    Args:
+        predicted: predicted losses.
+        measured: measured losses, of the same shape.
+        axis: the axis along which to rank; None for all.
+
+    Raises:
+        InputError: where the shapes differ.
+
+    Example:
+        >>> round(spearman([1.0, 2.0, 3.0], [10.0, 20.0, 15.0]), 12)
+        0.5
+    """
+    return _over(axis, lambda measured, p: _spearman(p, measured), measured, predicted)
+
+
+def regret(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Floats:
+    """Return measured[argmin predicted] - min measured: what choosing by the prediction costs.
+
+    Args:
+        predicted: predicted losses of the candidates.
+        measured: measured losses, of the same shape.
+        axis: the axis of the candidates; None for all.
+
+    Raises:
+        InputError: where the shapes differ.
+
+    Example:
+        >>> regret([1.0, 2.0, 3.0], [2.5, 2.0, 4.0])
+        0.5
+    """
+    return _over(axis, lambda m, p: m[np.argmin(p)] - m.min() if np.isfinite(p).all() else np.nan, measured, predicted)
+
+
+def coverage(lower: ArrayLike, upper: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Floats:
+    """Return the share of measured losses with lower <= measured <= upper.
+
+    Args:
+        lower: lower ends of the intervals.
+        upper: upper ends, of the same shape.
+        measured: measured losses, of the same shape.
+        axis: the axis to count over; None for all.
+
+    Raises:
+        InputError: where the shapes differ.
+
+    Example:
+        >>> coverage([1.0, 1.0], [2.0, 2.0], [1.5, 3.0])
+        0.5
+    """
+    return _over(axis, lambda m, low, high: np.mean((low <= m) & (m <= high)), measured, lower, upper)
+
+
+def _over(
+    axis: int | None, metric: Callable[..., np.floating | float], measured: ArrayLike, *others: ArrayLike
+) -> float | Floats:
+    """Apply a metric of one lane along `axis`, the rows with a measured loss only; NaN for a lane without any."""
+    arrays = [np.asarray(array, np.float64) for array in (measured, *others)]
+    shapes = [array.shape for array in arrays]
+    if len(set(shapes)) > 1:
+        raise InputError(
+            f"arrays have shapes {', '.join(map(str, shapes[1:]))}, measured {shapes[0]}; allowed: one shape"
+        )
+    if axis is None:
+        return _lane(metric, *(array.ravel() for array in arrays))
+    moved = [np.moveaxis(array, axis, -1) for array in arrays]
+    lanes = [_lane(metric, *(array[index] for array in moved)) for index in np.ndindex(moved[0].shape[:-1])]
+    return np.array(lanes).reshape(moved[0].shape[:-1])
+
+
+def _lane(metric: Callable[..., np.floating | float], measured: Floats, *others: Floats) -> float:
+    there = ~np.isnan(measured)
+    if not there.any():
+        return float("nan")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(metric(measured[there], *(other[there] for other in others)))
+
+
+def _r2(predicted: Floats, measured: Floats) -> np.floating:
+    spread = np.sum((measured - measured.mean()) ** 2)
+    return 1 - np.sum((predicted - measured) ** 2) / spread if spread > 0 else np.float64(np.nan)
+
+
+def _spearman(predicted: Floats, measured: Floats) -> np.floating:
+    if np.isnan(predicted).any():
+        return np.float64(np.nan)
+    a, b = (ranks - ranks.mean() for ranks in (_ranks(predicted), _ranks(measured)))
+    return np.sum(a * b) / np.sqrt(np.sum(a * a) * np.sum(b * b))
+
+
+def _ranks(values: Floats) -> Floats:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]

@@ -1,0 +1,291 @@
+"""The simplex of mixtures: special points, designs, projection, distances, and smooth maps onto it."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from itertools import combinations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+from jax.scipy.special import rel_entr
+from numpy.typing import ArrayLike, NDArray
+from optax.projections import projection_simplex
+
+from bimixjax._checks import InputError, every
+
+MOST_POINTS = 10_000_000
+MOST_STEPS = 200
+
+
+def uniform(n: int) -> NDArray[np.float64]:
+    """Return the mixture 1/n over n domains.
+
+    Example:
+        >>> uniform(4).tolist()
+        [0.25, 0.25, 0.25, 0.25]
+    """
+    return np.full(_at_least_one("n", n), 1 / n)
+
+
+def natural(tokens: ArrayLike) -> NDArray[np.float64]:
+    """Return the natural mixture r_i = tokens_i / sum_j tokens_j.
+
+    Args:
+        tokens: available tokens of each domain, shape [n].
+
+    Raises:
+        InputError: where a count is negative or not finite, or all are zero.
+
+    Example:
+        >>> natural([30, 10]).tolist()
+        [0.75, 0.25]
+    """
+    counts = np.asarray(tokens, np.float64)
+    every(np.isfinite(counts) & (counts >= 0), lambda i: f"tokens[{i}] is {counts[i]}; allowed: finite and >= 0")
+    if not counts.sum() > 0:
+        raise InputError(f"tokens are {counts.tolist()}; allowed: at least one above 0")
+    return counts / counts.sum()
+
+
+def dirichlet(key: Array, concentration: ArrayLike, runs: int) -> NDArray[np.float64]:
+    """Draw mixtures from Dirichlet(concentration), shape [runs, n].
+
+    Drawn in float64 whatever the caller's setting, so that a key gives one design everywhere.
+
+    Args:
+        key: a key of `jax.random.key`.
+        concentration: shape [n], for example strength times a base mixture.
+        runs: number of mixtures.
+
+    Raises:
+        InputError: where a concentration is not finite and above 0.
+
+    Example:
+        >>> import jax
+        >>> dirichlet(jax.random.key(0), [0.5, 1.0, 2.0], 4).shape
+        (4, 3)
+    """
+    strength = np.asarray(concentration, np.float64)
+    ok = np.isfinite(strength) & (strength > 0)
+    every(ok, lambda i: f"concentration[{i}] is {strength[i]}; allowed: finite and above 0")
+    with jax.enable_x64(True):
+        drawn = np.asarray(jax.random.dirichlet(key, strength, (_at_least_one("runs", runs),), np.float64))
+    return drawn / drawn.sum(axis=1, keepdims=True)
+
+
+def lattice(n: int, parts: int) -> NDArray[np.float64]:
+    """Return every mixture of n domains whose proportions are multiples of 1/parts, shape [k, n].
+
+    Example:
+        >>> lattice(2, 2).tolist()
+        [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
+    """
+    slots = _at_least_one("n", n) + _at_least_one("parts", parts) - 1
+    count = math.comb(slots, n - 1)
+    if count > MOST_POINTS:
+        raise InputError(f"a lattice of {n} domains and {parts} parts has {count} points; allowed: {MOST_POINTS}")
+    # Stars and bars: n - 1 bars among the slots leave the parts of each domain between them.
+    bars = np.array(list(combinations(range(slots), n - 1)), np.int64).reshape(count, n - 1)
+    edges = np.column_stack([np.full(count, -1), bars, np.full(count, slots)])
+    return (np.diff(edges, axis=1) - 1) / parts
+
+
+def project(x: ArrayLike) -> Array:
+    """Return the mixture nearest to x, argmin_r |r - x|_2 over the simplex; x has shape [..., n].
+
+    Raises:
+        InputError: where a number is not finite (under jit, where values are unknown, the result is NaN).
+
+    Example:
+        >>> project([0.5, 1.0, -3.0]).tolist()
+        [0.25, 0.75, 0.0]
+    """
+    if not isinstance(x, Tracer):
+        given = np.asarray(x)
+        every(np.isfinite(given), lambda *i: f"x[{', '.join(map(str, i))}] is {given[i]}; allowed: finite numbers")
+    return _project(_floating(x))
+
+
+@jax.jit
+@partial(jnp.vectorize, signature="(n)->(n)")
+def _project(x: Array) -> Array:
+    # The projection does not change with a shift; this one keeps large x from swallowing the unit sum.
+    return projection_simplex(x - jnp.max(x))
+
+
+def total_variation(p: ArrayLike, q: ArrayLike) -> Array:
+    """Return the total variation distance sum_i |p_i - q_i| / 2 of mixtures of shape [..., n].
+
+    Example:
+        >>> float(total_variation([1.0, 0.0], [0.5, 0.5]))
+        0.5
+    """
+    return _distance(lambda a, b: jnp.sum(jnp.abs(a - b)) / 2, p, q)
+
+
+def hellinger(p: ArrayLike, q: ArrayLike) -> Array:
+    """Return the Hellinger distance sqrt(sum_i (sqrt(p_i) - sqrt(q_i))^2 / 2) of mixtures of shape [..., n].
+
+    Example:
+        >>> float(hellinger([1.0, 0.0], [0.0, 1.0]))
+        1.0
+    """
+    return _distance(lambda a, b: jnp.sqrt(jnp.sum((jnp.sqrt(a) - jnp.sqrt(b)) ** 2) / 2), p, q)
+
+
+def kl(p: ArrayLike, q: ArrayLike) -> Array:
+    """Return KL(p || q) = sum_i p_i log(p_i / q_i) in nats, infinite where q_i = 0 < p_i; shape [..., n].
+
+    Example:
+        >>> float(kl([1.0, 0.0], [1.0, 0.0]))
+        0.0
+    """
+    return _distance(lambda a, b: jnp.sum(rel_entr(a, b)), p, q)
+
+
+def softmax_map(z: ArrayLike, lower: ArrayLike) -> Array:
+    """Map z, shape [..., n], onto the mixtures above lower limits: r = lower + (1 - sum lower) softmax(z).
+
+    Example:
+        >>> softmax_map([0.0, 0.0], [0.5, 0.0]).tolist()
+        [0.75, 0.25]
+    """
+    return _softmax_map(*_alike(z, lower))
+
+
+@partial(jnp.vectorize, signature="(n),(n)->(n)")
+def _softmax_map(z: Array, lower: Array) -> Array:
+    # Lower limits that sum to 1 may do so up to rounding, which must not push r below them.
+    return lower + jnp.maximum(1 - jnp.sum(lower), 0) * jax.nn.softmax(z)
+
+
+def softmax_inverse(r: ArrayLike, lower: ArrayLike) -> Array:
+    """Return the z of mean 0 with softmax_map(z, lower) = r, for r above lower; -inf or NaN where r is at a limit.
+
+    Example:
+        >>> softmax_inverse([0.75, 0.25], [0.5, 0.0]).tolist()
+        [0.0, 0.0]
+    """
+    return _softmax_inverse(*_alike(r, lower))
+
+
+@partial(jnp.vectorize, signature="(n),(n)->(n)")
+def _softmax_inverse(r: Array, lower: Array) -> Array:
+    z = jnp.log(r - lower)
+    return z - jnp.mean(z)
+
+
+def box_map(z: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
+    """Map z, shape [..., n], onto the mixtures within limits: r = lower + (upper - lower) sigmoid(z - t).
+
+    The shift t solves sum_i r_i = 1. Smooth under grad, jvp, vmap and jit, also where lower_i = upper_i.
+    Some mixture must keep to the limits: sum lower <= 1 <= sum upper (checked by `_checks.limits`).
+
+    Example:
+        >>> box_map([0.0, 0.0], [0.0, 0.5], [0.5, 1.0]).tolist()
+        [0.25, 0.75]
+    """
+    return _box_map(*_alike(z, lower, upper))
+
+
+# Compiled once per shape: eager calls would compile the loop inside each time.
+@jax.jit
+@partial(jnp.vectorize, signature="(n),(n),(n)->(n)")
+def _box_map(z: Array, lower: Array, upper: Array) -> Array:
+    return lower + (upper - lower) * jax.nn.sigmoid(_shifted(z, lower, upper))
+
+
+def box_inverse(r: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
+    """Return the z with box_map(z, lower, upper) = r and t = 0: the logit of (r - lower)/(upper - lower).
+
+    It is infinite where r is at one of two limits that differ, and 0 where the limits are one.
+
+    Example:
+        >>> box_inverse([0.25, 0.75], [0.0, 0.5], [0.5, 1.0]).tolist()
+        [0.0, 0.0]
+    """
+    return _box_inverse(*_alike(r, lower, upper))
+
+
+@partial(jnp.vectorize, signature="(n),(n),(n)->(n)")
+def _box_inverse(r: Array, lower: Array, upper: Array) -> Array:
+    free = upper > lower
+    return jnp.where(free, jnp.log(jnp.where(free, r - lower, 1)) - jnp.log(jnp.where(free, upper - r, 1)), 0)
+
+
+@jax.custom_jvp
+def _shifted(z: Array, lower: Array, upper: Array) -> Array:
+    """Return z - t with sum_i lower_i + (upper_i - lower_i) sigmoid(z_i - t) = 1.
+
+    Newton on logit(sum w sigmoid(z - t) / sum w), w = upper - lower, which is nearly linear in t; bisection where a
+    step leaves the bracket or shrinks too little (as in Numerical Recipes, section 9.4).
+    """
+    eps, tiny = jnp.finfo(z.dtype).eps, jnp.finfo(z.dtype).tiny
+    width = upper - lower
+    width = jnp.where(jnp.sum(width) > 0, width, 1)
+    goal = jnp.log(jnp.maximum(1 - jnp.sum(lower), tiny)) - jnp.log(jnp.maximum(jnp.sum(upper) - 1, tiny))
+
+    def unsettled(state: tuple[Array, ...]) -> Array:
+        _, _, t, step, count = state
+        return (jnp.abs(step) > eps * jnp.maximum(1, jnp.abs(t))) & (count < MOST_STEPS)
+
+    def advance(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        low, high, t, step, count = state
+        excess, newton = _newton(z - t, width, goal)
+        low, high = jnp.where(excess > 0, t, low), jnp.where(excess > 0, high, t)
+        good = (t + newton >= low) & (t + newton <= high) & (2 * jnp.abs(newton) <= jnp.abs(step))
+        new = jnp.where(good, t + newton, (low + high) / 2)
+        return low, high, new, new - t, count + 1
+
+    low, high = jnp.min(z) - goal, jnp.max(z) - goal
+    start = (low, high, (low + high) / 2, high - low, jnp.zeros((), jnp.int32))
+    t = jax.lax.while_loop(unsettled, advance, start)[2]
+    # A large t is known to its last digit only; the rest of it is found where z - t is small.
+    rest, most = _newton(z - t, width, goal)[1], 4 * eps * jnp.maximum(1, jnp.abs(t))
+    return (z - t) - jnp.where(jnp.abs(rest) <= most, rest, 0)
+
+
+def _newton(x: Array, width: Array, goal: Array) -> tuple[Array, Array]:
+    """Return the excess of logit(sum w sigmoid(x) / sum w) over the goal and Newton's step of the shift."""
+    up, down = jax.nn.sigmoid(x), jax.nn.sigmoid(-x)
+    inside, outside = width @ up, width @ down
+    excess = jnp.log(inside) - jnp.log(outside) - goal
+    return excess, excess / ((width @ (up * down)) * (1 / inside + 1 / outside))
+
+
+@_shifted.defjvp
+def _shifted_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    """Differentiate the equation of t: the changes of r_i add up to 0."""
+    z, lower, upper = primals
+    dz, dlower, dupper = tangents
+    x = _shifted(z, lower, upper)
+    up, down = jax.nn.sigmoid(x), jax.nn.sigmoid(-x)
+    slope = (upper - lower) * up * down
+    dt = jnp.sum(slope * dz + down * dlower + up * dupper) / jnp.maximum(jnp.sum(slope), jnp.finfo(z.dtype).tiny)
+    return x, dz - dt
+
+
+def _distance(of: Callable[[Array, Array], Array], p: ArrayLike, q: ArrayLike) -> Array:
+    dtype = jnp.promote_types(_floating(p).dtype, _floating(q).dtype)
+    return jnp.vectorize(of, signature="(n),(n)->()")(*_alike(_floating(p).astype(dtype), q))
+
+
+def _alike(first: ArrayLike, *others: ArrayLike) -> tuple[Array, ...]:
+    """Return all with the shape that they broadcast to, in the precision of the first."""
+    first = _floating(first)
+    shape = jnp.broadcast_shapes(first.shape, *map(np.shape, others))
+    return tuple(jnp.broadcast_to(jnp.asarray(x, first.dtype), shape) for x in (first, *others))
+
+
+def _floating(x: ArrayLike) -> Array:
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if value < 1:
+        raise InputError(f"{name} is {value}; allowed: a whole number from 1")
+    return value

@@ -1,0 +1,208 @@
+"""The command line: what it prints and writes, and how it fails."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from bimixjax import FitResult, Observations, OptimalMixture
+from bimixjax._console import BAD_INPUT, DONE, FAILED
+from bimixjax.cli import COMMANDS, run
+
+
+@pytest.fixture
+def folder(
+    three_domains: Observations, three_domain_fit: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A working folder with a table and a fit."""
+    monkeypatch.chdir(tmp_path)
+    three_domains.write("my.csv")
+    three_domain_fit.save("fit.json")
+    return tmp_path
+
+
+def bimix(line: str) -> int:
+    return run(line.split())
+
+
+def names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_fit_prints_a_table_and_writes_what_it_was_asked_for(
+    folder: Path, three_domain_fit: FitResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bimix("fit my.csv --out new/a.json --figure new/a.png --residuals b.svg") == DONE
+    assert names(folder) == {"my.csv", "fit.json", "new/a.json", "new/a.config.yaml", "new/a.png", "b.svg"}
+    assert FitResult.load("new/a.json").values == pytest.approx(three_domain_fit.values, rel=1e-9)
+    shown = capsys.readouterr().out
+    assert "Status, all targets: converged." in shown
+    assert "not fitted" in shown
+    assert "law." in shown
+
+
+def test_fit_takes_rows_and_targets_as_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bimix("fit my.csv --json --targets web,code --min-volume 2000 --max-volume 16000 --no-priors") == DONE
+    document = json.loads(capsys.readouterr().out)
+    assert [(lane["target"], lane["rows"]) for lane in document["lanes"]] == [("web", 28), ("code", 24)]
+
+
+def test_a_fit_without_any_usable_row_is_a_failure(folder: Path) -> None:
+    table = pd.read_csv("my.csv")
+    table.loc[:, [column for column in table if column.startswith("loss/")]] = np.nan
+    table.to_csv("empty.csv", index=False)
+    assert run(["fit", "empty.csv", "--json"]) == FAILED
+
+
+def test_predict_judges_mixtures_of_both_sources(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.DataFrame({"run": ["even"], "mixture/web": 0.5, "mixture/code": 0.5}).to_csv("mixtures.csv", index=False)
+    line = "predict fit.json --mixtures mixtures.csv --mixture web=0.2,books=0.4,code=0.4 --volume 16000 --json"
+    assert bimix(line) == DONE
+    even, given = json.loads(capsys.readouterr().out)
+    assert even["run"] == "even"
+    assert even["mixture"] == {"web": 0.5, "books": 0.0, "code": 0.5}
+    assert even["losses"]["books"] is None
+    expected = FitResult.load("fit.json").predict(np.array([0.2, 0.4, 0.4]), 16000)
+    assert list(given["losses"].values()) == pytest.approx(np.asarray(expected).tolist())
+
+
+def test_predict_flags_extrapolation_and_writes_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "predict fit.json --mixture web=0.3,books=0.3,code=0.4 --volume 64000 --out out.csv"
+    assert bimix(line) == DONE
+    assert "* extrapolated" in capsys.readouterr().out
+    assert pd.read_csv("out.csv")["extrapolated/web"].tolist() == [True]
+
+
+def test_optimize_keeps_to_limits_and_shows_baselines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "optimize fit.json --volume 16000 --lower web=0.5 --upper code=0.3,books=0.4 --weight web=1,code=2,books=1"
+    line += " --tokens web=1e9,books=1e9,code=2e9 --out best.json --figure best.png"
+    assert bimix(line) == DONE
+    best = OptimalMixture.load("best.json")
+    assert best.as_dict()["web"] == pytest.approx(0.5)
+    assert best.weights == pytest.approx([0.25, 0.25, 0.5])
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("optimized", "uniform", "natural", "KKT residual", "at its lower limit"))
+    assert Path("best.png").stat().st_size > 1000
+
+
+def test_an_optimum_for_machines_has_its_certificate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bimix("optimize fit.json --volume 16000 --json") == DONE
+    document = json.loads(capsys.readouterr().out)
+    assert document["kkt_residual"] < 1e-10
+    assert sum(document["mixture"].values()) == pytest.approx(1)
+    assert [baseline["run"] for baseline in document["baselines"]] == ["uniform"]
+
+
+def test_repeated_options_add_up_and_the_last_wins(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "optimize fit.json --volume 16000 --json --lower web=0.1 --lower web=0.6 --lower code=0.2"
+    assert bimix(line) == DONE
+    mixture = json.loads(capsys.readouterr().out)["mixture"]
+    assert mixture["web"] >= 0.6 - 1e-12
+    assert mixture["code"] >= 0.2 - 1e-12
+
+
+def test_the_resolved_config_repeats_the_run(folder: Path) -> None:
+    assert bimix("optimize fit.json --volume 16000 --lower web=0.6 --out a.json") == DONE
+    assert bimix("optimize --config a.config.yaml --out b.json") == DONE
+    assert Path("a.json").read_text() == Path("b.json").read_text()
+    written = yaml.safe_load(Path("a.config.yaml").read_text())
+    assert (written["command"], written["fit"], written["volume"]) == ("optimize", "fit.json", 16000)
+
+
+def test_a_sparse_config_gives_way_to_options(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("sparse.yaml").write_text("priors: false\ntargets: [web, code]\nmin-volume: 2000\n")
+    assert bimix("fit my.csv --config sparse.yaml --min-volume 4000 --json") == DONE
+    document = json.loads(capsys.readouterr().out)
+    assert [(lane["target"], lane["rows"]) for lane in document["lanes"]] == [("web", 28), ("code", 24)]
+
+
+def test_a_config_may_map_names_to_numbers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("limits.yaml").write_text("volume: 16000\nlower: {web: 0.6}\njson: true\n")
+    assert bimix("optimize fit.json --config limits.yaml") == DONE
+    assert json.loads(capsys.readouterr().out)["mixture"]["web"] >= 0.6 - 1e-12
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("fit nothing.csv", "nothing.csv: no such file"),
+        ("fit my.csv --law bimx", "law is 'bimx'"),
+        ("fit my.csv --targets law", "'law' is not a training domain"),
+        ("fit my.csv --unit tokens", "no column 'tokens'"),
+        ("fit my.csv --out fit.txt", "suffix is '.txt'"),
+        ("fit my.csv --out .", "suffix is ''"),
+        ("fit my.csv --out my.csv/fit.json", "cannot be written"),
+        ("fit my.csv --figure my.csv/fit.png", "cannot be written"),
+        ("fit my.csv --config none.yaml", "none.yaml: no such file"),
+        ("fit my.csv --config bad.yaml", "not YAML"),
+        ("fit my.csv --config list.yaml", "a mapping of options"),
+        ("fit my.csv --config other.yaml", "another command"),
+        ("fit my.csv --config unknown.yaml", "unknown option 'lawn'"),
+        ("predict my.csv --mixture web=1", "not JSON"),
+        ("predict fit.json --volume 16000", "no mixture to judge"),
+        ("predict fit.json --volume 16000 --mixture wob=1", "unknown domain 'wob'"),
+        ("predict fit.json --volume 16000 --mixture web", "allowed: NAME=NUMBER"),
+        ("predict fit.json --volume 16000 --mixture web=x", "allowed: NAME=NUMBER"),
+        ("predict fit.json --volume 16000 --mixture web=.5,web=.5", "twice"),
+        ("predict fit.json --volume 16000 --mixture web=.5", "sums to 0.5"),
+        ("predict fit.json --volume 16000 --mixtures my.csv", "run 'r0', 'r1'"),
+        ("predict fit.json --mixture web=1", "say which"),
+        ("optimize fit.json --volume 16000 --lower web=.7,code=.7", "no mixture keeps to the limits"),
+        ("optimize fit.json --volume 16000 --weight law=1", "unknown target 'law'"),
+        ("optimize fit.json --volume 16000 --tokens web=1", "books"),
+    ],
+)
+def test_wrong_input_is_one_clean_line(line: str, words: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.yaml").write_text("law: [")
+    Path("list.yaml").write_text("- law")
+    Path("other.yaml").write_text("command: predict")
+    Path("unknown.yaml").write_text("lawn: bimix")
+    before = names(folder)
+    assert bimix(line) == BAD_INPUT
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("bimix: ")
+    assert printed.err.count("\n") == 1
+    assert words in printed.err
+    assert names(folder) == before
+
+
+def test_outputs_are_checked_before_any_work(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bimix("fit nothing.csv --out my.csv/fit.json") == BAD_INPUT
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["", "fitt my.csv", "fit", "fit my.csv --lore bimix", "fit my.csv --model-size big"])
+def test_wrong_usage_is_bad_input_too(line: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bimix(line) == BAD_INPUT
+    assert "bimix" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_a_failure(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(FitResult, "save", full)
+    assert bimix("fit my.csv --out new.json") == FAILED
+    assert capsys.readouterr().err == "bimix: [Errno 28] No space left on device\n"
+    assert not Path("new.json").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_says_what_it_does(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == DONE
+    lines = [line.strip(" │") for line in capsys.readouterr().out.splitlines()]
+    pairs = list(pairwise(lines))
+    assert sum(line.startswith("--") for line in lines) >= 3
+    assert not [line for line, after in pairs if _is_bare(line) and after.startswith(("--", "╰"))]
+
+
+def _is_bare(line: str) -> bool:
+    """Whether a line of help is an option and its placeholder only, so that words must follow below."""
+    return line.startswith("--") and len(line.split()) <= 2

@@ -1,0 +1,52 @@
+"""Importing the package or its command line loads nothing heavy, and neither does asking for help."""
+
+import subprocess
+import sys
+
+import jax
+import pytest
+
+import bimixjax
+from bimixjax.cli import COMMANDS
+
+HEAVY = {"jax", "pandas", "flax", "matplotlib", "pyarrow", "optax", "orbax"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """The heavy modules that a fresh interpreter has loaded after running `code`."""
+    script = f"{code}\nimport sys\nprint('loaded:', *sorted(set({sorted(HEAVY)}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+@pytest.mark.parametrize("module", ["bimixjax", "bimixjax.cli", "bimixjax._checks"])
+def test_import_is_light(module: str) -> None:
+    assert loaded_by(f"import {module}") == set()
+
+
+def test_the_probe_sees_heavy_modules() -> None:
+    assert "jax" in loaded_by("import bimixjax; bimixjax.fit")
+
+
+def test_observations_need_no_jax() -> None:
+    assert "jax" not in loaded_by("import bimixjax; bimixjax.Observations, bimixjax.Budget, bimixjax.InputError")
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_is_light(command: str | None) -> None:
+    arguments = [command, "--help"] if command else ["--help"]
+    assert loaded_by(f"from bimixjax.cli import run\nassert run({arguments}) == 0") == set()
+
+
+def test_every_public_name_is_there() -> None:
+    assert all(getattr(bimixjax, name) is not None for name in bimixjax.__all__)
+    assert set(bimixjax.__all__) <= set(dir(bimixjax))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'fitt'"):
+        _ = bimixjax.fitt  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_tests_see_eight_devices() -> None:
+    assert jax.device_count() == 8

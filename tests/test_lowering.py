@@ -1,0 +1,59 @@
+"""The compiled fit and searches lower for CPU, CUDA and TPU; no such device is needed to see it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from jax import export
+
+from bimixjax import Budget, Observations, fit, objective
+from bimixjax._kernel import solve_lanes, start_grid
+from bimixjax._lanes import build
+from bimixjax.laws import BiMix
+from bimixjax.optimization import _dual, _softmax
+from bimixjax.solve import LBFGS, VarPro
+
+PLATFORMS = ["cpu", "cuda", "tpu"]
+
+
+@pytest.fixture(scope="module")
+def observations() -> Observations:
+    """Losses of two domains in two runs."""
+    frame = pd.DataFrame({"run": ["a"] * 3 + ["b"] * 3, "step": [1, 4, 16] * 2})
+    frame["mixture/x"] = np.repeat([0.25, 0.5], 3)
+    frame["mixture/y"] = 1 - frame["mixture/x"]
+    for domain in "xy":
+        frame[f"loss/{domain}"] = frame[f"mixture/{domain}"] ** -0.5 * (2 * frame["step"] ** -0.5 + 1)
+    return Observations.from_frame(frame)
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.parametrize("solver", [VarPro(), LBFGS()])
+def test_the_fit_lowers(observations, solver):
+    law = BiMix()
+    lanes, layout = build(law, observations, "steps", ("x", "y"))
+    arguments = (jax.tree.map(jnp.asarray, lanes), jnp.asarray(start_grid(law, 2)), jnp.asarray(layout.volume_scale))
+
+    def run(lanes, starts, scale):
+        return jax.tree.leaves(solve_lanes(lanes, starts, scale, law=law, solver=solver, priors=True))
+
+    lowered = export.export(jax.jit(run), platforms=PLATFORMS)(*arguments)
+    assert tuple(lowered.platforms) == tuple(PLATFORMS)
+
+
+def test_the_searches_lower(observations):
+    goal = objective(fit("bimix", observations), budget=Budget(volume=16, unit="steps"))
+    lower, upper = jnp.zeros(2), jnp.array([0.6, 1.0])
+    searches = (
+        lambda lower, upper: jax.tree.leaves(_dual(goal, lower, upper)),
+        lambda lower, upper: jax.tree.leaves(_softmax(goal, lower, upper, upper, solver=LBFGS(), starts=2)),
+        lambda lower, upper: jax.tree.leaves(_softmax(goal, lower, upper, None, solver=LBFGS(), starts=2)),
+    )
+    for search in searches:
+        assert tuple(export.export(jax.jit(search), platforms=PLATFORMS)(lower, upper).platforms) == tuple(PLATFORMS)

@@ -1,0 +1,332 @@
+"""Observations: the same table from a frame, CSV and Parquet; rows and targets chosen by name; tables joined by id."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from bimixjax import Budget, InputError, Observations
+
+
+def table(**changes: Any) -> pd.DataFrame:
+    """Two runs of two sizes with two checkpoints each, a missing loss, and three columns of metadata."""
+    columns = {
+        "run": ["a", "a", "b", "b"],
+        "model_size": [7e7, 7e7, 1.6e8, 1.6e8],
+        "step": [1000, 2000, 1000, 3000],
+        "tokens": [1e9, 2e9, 1e9, 3e9],
+        "seed": [0, 0, 1, 1],
+        "mixture/code": [0.25, 0.25, 0.1, 0.1],
+        "mixture/web": [0.75, 0.75, 0.9, 0.9],
+        "loss/web": [4.0, 3.5, 3.9, 3.0],
+        "loss/math": [5.0, np.nan, 4.9, 4.1],
+        "cluster": ["x", "x", "", "y"],
+        "job": [11, 12, 13, 14],
+        "learning_rate": [1e-3, 1e-3, 3e-4, np.nan],
+    }
+    return pd.DataFrame(columns | changes)
+
+
+@pytest.fixture
+def observations() -> Observations:
+    return Observations.from_frame(table())
+
+
+def same(one: Observations, other: Observations) -> None:
+    pd.testing.assert_frame_equal(one.to_frame(), other.to_frame(), check_exact=True)
+
+
+def test_columns_become_fields(observations: Observations) -> None:
+    assert observations.domains == ("code", "web")
+    assert observations.targets == ("web", "math")
+    assert observations.own_targets == ("web",)
+    assert observations.runs == ("a", "b")
+    assert observations.model_sizes == (7e7, 1.6e8)
+    assert observations.proportions.tolist() == [[0.25, 0.75], [0.25, 0.75], [0.1, 0.9], [0.1, 0.9]]
+    assert observations.metadata.columns.tolist() == ["cluster", "job", "learning_rate"]
+    assert observations.notes == ()
+    assert observations.source == "frame"
+    assert len(observations) == 4
+
+
+def test_blank_losses_are_missing(observations: Observations) -> None:
+    assert np.isnan(observations.losses).tolist() == [[False, False], [False, True], [False, False], [False, False]]
+
+
+def test_optional_columns_may_be_absent() -> None:
+    observations = Observations.from_frame(table().iloc[[0, 2]][["run", "mixture/code", "mixture/web", "loss/web"]])
+    assert observations.step is observations.tokens is observations.model_size is observations.seed is None
+    assert observations.model_sizes == ()
+    assert observations.volume_unit() is None
+    assert observations.volumes().tolist() == [1, 1]
+    assert observations.to_frame().columns.tolist() == ["run", "mixture/code", "mixture/web", "loss/web"]
+
+
+def test_observations_are_frozen(observations: Observations) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        observations.source = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
+def test_round_trip(observations: Observations, tmp_path: Path, name: str) -> None:
+    observations.write(tmp_path / name)
+    again = Observations.read(tmp_path / name)
+    same(again, observations)
+    assert again.source == str(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
+def test_round_trip_of_every_kind_of_metadata(tmp_path: Path, name: str) -> None:
+    frame = table(
+        when=pd.to_datetime(["2026-01-01", "2026-01-02", "2026-01-03", None]),
+        code=["007", "1.50", "nan", "1e3"],
+        done=[True, False, True, True],
+        text=['comma, "quote"', "two\nlines", "é", None],
+        kind=pd.Categorical(["x", "y", "x", "x"]),
+        count=pd.array([1, None, 3, 4], "Int64"),
+        huge=[2**70, 1, 2, 3],
+        third=np.array([1 / 3, 0.1, np.inf, -0.0], np.float32),
+        nothing=[np.nan] * 4,
+    )
+    observations = Observations.from_frame(frame)
+    observations.write(tmp_path / name)
+    same(Observations.read(tmp_path / name), observations)
+    assert observations.metadata["code"].tolist() == ["007", "1.50", "nan", "1e3"]
+    assert observations.metadata["done"].dtype == bool
+    assert observations.metadata["huge"].tolist()[0] == str(2**70)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    hnp.arrays(float, (6, 3), elements=st.floats(0.01, 1)),
+    hnp.arrays(float, (6, 2), elements=st.floats(1e-300, 1e300) | st.just(np.nan)),
+)
+def test_floats_are_written_in_full(
+    tmp_path_factory: pytest.TempPathFactory, parts: np.ndarray, losses: np.ndarray
+) -> None:
+    frame = pd.DataFrame(parts / parts.sum(1, keepdims=True), columns=[f"mixture/{i}" for i in range(3)])
+    frame[["loss/0", "loss/1"]] = losses
+    observations = Observations.from_frame(frame.assign(run=range(6)))
+    path = tmp_path_factory.getbasetemp() / "floats.csv"
+    observations.write(path)
+    same(Observations.read(path), observations)
+
+
+def test_volume_is_tokens_unless_steps_are_requested(observations: Observations) -> None:
+    assert observations.volume_unit() == "tokens"
+    assert observations.volumes().tolist() == [1e9, 2e9, 1e9, 3e9]
+    assert observations.volumes("steps").tolist() == [1000, 2000, 1000, 3000]
+    steps_only = Observations.from_frame(table().drop(columns="tokens"))
+    assert steps_only.volume_unit() == "steps"
+    with pytest.raises(InputError, match="frame has no column 'tokens'; units there: steps"):
+        steps_only.volumes("tokens")
+    with pytest.raises(InputError, match=r"volume unit is 'step'; allowed: steps, tokens. Did you mean 'steps'"):
+        observations.volumes("step")  # type: ignore[arg-type]
+
+
+def test_select(observations: Observations) -> None:
+    same(observations.select(model_size=7e7), observations.select(runs=["a"]))
+    assert observations.select(runs="b").run.tolist() == ["b", "b"]
+    assert observations.select(volume=(2e9, None)).volumes().tolist() == [2e9, 3e9]
+    assert observations.select(volume=(None, 1000), unit="steps").volumes("steps").tolist() == [1000, 1000]
+    assert observations.select(runs=["a", "b"], volume=(2000, 2000), unit="steps").run.tolist() == ["a"]
+    assert observations.select().to_frame().equals(observations.to_frame())
+
+
+def test_select_targets_in_the_order_wanted(observations: Observations) -> None:
+    chosen = observations.select(targets=["math", "web"])
+    assert chosen.targets == ("math", "web")
+    assert chosen.losses[0].tolist() == [5.0, 4.0]
+    assert observations.select(targets="math").losses.shape == (4, 1)
+
+
+def test_select_keeps_metadata_with_its_rows(observations: Observations) -> None:
+    assert observations.select(runs=["b"]).metadata["job"].tolist() == [13, 14]
+    assert observations.select(runs=["b"]).metadata.index.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ({"model_size": 1e9}, "frame has no model size 1000000000.0; sizes there: 70000000, 160000000"),
+        ({"runs": ["a", "c"]}, "unknown run 'c' in frame; known: a, b"),
+        ({"targets": ["code"]}, "unknown target 'code' in frame; known: web, math"),
+        (
+            {"volume": (5e9, None)},
+            "frame has no volume from 5000000000.0 to None tokens; volumes there: 1e+09 to 3e+09",
+        ),
+        ({"runs": ["a"], "model_size": 1.6e8}, "no row meets all of the conditions together"),
+    ],
+)
+def test_selecting_what_is_not_there(observations: Observations, condition: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        observations.select(**condition)
+    assert words in str(caught.value)
+
+
+def test_no_size_to_select() -> None:
+    with pytest.raises(InputError, match="sizes there: none"):
+        Observations.from_frame(table().drop(columns="model_size")).select(model_size=7e7)
+
+
+def test_split_is_by_run(observations: Observations) -> None:
+    train, test = observations.split(["b"])
+    assert (train.runs, test.runs) == (("a",), ("b",))
+    assert len(train) + len(test) == len(observations)
+    assert test.metadata["job"].tolist() == [13, 14]
+
+
+@pytest.mark.parametrize(
+    ("held_out", "words"),
+    [
+        (["z"], "unknown run 'z'"),
+        ([], "held_out names no run of frame"),
+        (["a", "b"], "held_out names every run of frame"),
+    ],
+)
+def test_split_needs_runs_on_both_sides(observations: Observations, held_out: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        observations.split(held_out)
+
+
+def test_concat_undoes_split(observations: Observations) -> None:
+    train, test = observations.split(["b"])
+    same(Observations.concat(train, test), observations)
+
+
+def test_concat_unites_targets_and_notes() -> None:
+    one = Observations.from_frame(table(), source="one").select(runs="a")
+    other = Observations.from_frame(table(**{"mixture/web": [0.752, 0.752, 0.9, 0.9]}), source="other")
+    both = Observations.concat(one, other.select(runs="b", targets="math"))
+    assert both.targets == ("web", "math")
+    assert np.isnan(both.losses[2:, 0]).all()
+    assert both.source == "one + other"
+    assert both.notes == other.notes != ()
+
+
+def test_concat_needs_the_same_domains(observations: Observations) -> None:
+    other = Observations.from_frame(table().rename(columns={"mixture/code": "mixture/prose"}), source="other")
+    with pytest.raises(InputError, match="other has domains prose, web; frame has code, web"):
+        Observations.concat(observations, other)
+
+
+def test_concat_finds_what_is_in_both(observations: Observations) -> None:
+    with pytest.raises(InputError, match="data row 5, column 'step', run 'a': the same run and volume as data row 1"):
+        Observations.concat(observations, observations)
+
+
+MIXTURES = pd.DataFrame({"run": ["r1", "r2", "r3"], "mixture/x": [0.1, 0.2, 0.3], "mixture/y": [0.9, 0.8, 0.7]})
+LOSSES = pd.DataFrame({"run": ["r3", "r1", "r2"], "loss/x": [3.3, 3.1, 3.2]})
+
+
+def test_join_is_by_id_not_position() -> None:
+    joined = Observations.join(MIXTURES, LOSSES)
+    pairs = dict(zip(joined.run, zip(joined.proportions[:, 0], joined.losses[:, 0], strict=True), strict=True))
+    assert pairs == {"r1": (0.1, 3.1), "r2": (0.2, 3.2), "r3": (0.3, 3.3)}
+
+
+def test_join_of_files_over_several_checkpoints(tmp_path: Path) -> None:
+    mixtures = MIXTURES.rename(columns={"run": "index"}).assign(index=["01", "02", "03"], model_size=1e6)
+    losses = pd.DataFrame({"index": ["02", "01", "02", "03"], "step": [1, 1, 2, 1], "loss/x": [1.0, 2.0, 3.0, 4.0]})
+    mixtures.to_csv(tmp_path / "mixtures.csv", index=False)
+    losses.to_parquet(tmp_path / "losses.parquet")
+    joined = Observations.join(tmp_path / "mixtures.csv", tmp_path / "losses.parquet", on="index")
+    assert joined.run.tolist() == ["02", "01", "02", "03"]
+    assert joined.proportions[:, 0].tolist() == [0.2, 0.1, 0.2, 0.3]
+    assert joined.model_sizes == (1e6,)
+    assert joined.source == f"{tmp_path / 'losses.parquet'} + {tmp_path / 'mixtures.csv'}"
+
+
+def test_join_of_numbers_and_text_as_ids() -> None:
+    joined = Observations.join(MIXTURES.assign(run=[1, 2, 3]), LOSSES.assign(run=["3", "1", "2"]))
+    assert joined.proportions[:, 0].tolist() == [0.3, 0.1, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("mixtures", "losses", "words"),
+    [
+        (MIXTURES.assign(run=["r1", "r2", "r2"]), LOSSES, "mixtures, data row 3, column 'run', run 'r2': second row"),
+        (MIXTURES.iloc[:2], LOSSES, "run 'r3' in losses but not in mixtures"),
+        (MIXTURES, LOSSES.iloc[1:2], "run 'r2', 'r3' in mixtures but not in losses"),
+        (MIXTURES, LOSSES.rename(columns={"run": "id"}), "losses has no column 'run' to join on; columns: id, loss/x"),
+        (MIXTURES.assign(seed=1), LOSSES.assign(seed=1), "mixtures and losses both have seed"),
+        (MIXTURES.assign(run=["r1", "", "r3"]), LOSSES, "mixtures, data row 2, column 'run', run '': blank"),
+        (
+            MIXTURES.assign(**{"mixture/x": [0.1, -1, 0.3]}),
+            LOSSES,
+            "mixtures, data row 2, column 'mixture/x', run 'r2'",
+        ),
+        (MIXTURES, LOSSES.assign(**{"loss/x": [1, 2, "?"]}), "losses, data row 3, column 'loss/x', run 'r2'"),
+    ],
+)
+def test_join_refuses(mixtures: pd.DataFrame, losses: pd.DataFrame, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Observations.join(mixtures, losses)
+    assert words in str(caught.value)
+
+
+def test_join_on_one_id_column_only() -> None:
+    with pytest.raises(InputError, match="mixtures has both 'index' and 'run'"):
+        Observations.join(MIXTURES.assign(index=[1, 2, 3]), LOSSES, on="index")
+
+
+def test_budget() -> None:
+    assert Budget(volume=3e4, unit="steps", model_size=7e7) == Budget(volume=30_000, unit="steps", model_size=7e7)
+    assert Budget() == Budget(volume=None, unit=None, model_size=None)
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ({"volume": 0}, "volume is 0; allowed: a finite number above 0"),
+        ({"volume": float("nan")}, "volume is nan"),
+        ({"model_size": "70M"}, "model_size is '70M'"),
+        ({"unit": "epochs"}, "unit is 'epochs'; allowed: steps, tokens"),
+    ],
+)
+def test_budget_refuses(field: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Budget(**field)
+    assert words in str(caught.value)
+
+
+def test_reading_takes_no_jax_along() -> None:
+    code = "import sys, bimixjax.observations, bimixjax.metrics; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "runs", "domains", "targets", "own"),
+    [
+        ("pile_5groups", 1425, 110, 5, 27, 5),
+        ("pile_3domains", 1088, 41, 3, 3, 3),
+        ("pile_2domains", 110, 10, 2, 2, 2),
+        ("pile_17domains_train", 512, 512, 17, 13, 13),
+        ("pile_17domains_test", 256, 256, 17, 13, 13),
+    ],
+)
+def test_public_tables(
+    observations_folder: Path, tmp_path: Path, name: str, rows: int, runs: int, domains: int, targets: int, own: int
+) -> None:
+    observations = Observations.read(observations_folder / f"{name}.csv")
+    sizes = [observations.runs, observations.domains, observations.targets, observations.own_targets]
+    assert [len(observations), *map(len, sizes)] == [rows, runs, domains, targets, own]
+    assert np.abs(observations.proportions.sum(1) - 1).max() < 1e-14
+    observations.write(tmp_path / "again.parquet")
+    same(Observations.read(tmp_path / "again.parquet"), observations)
+
+
+def test_public_tables_have_the_traps_that_they_tell_of(observations_folder: Path) -> None:
+    groups = Observations.read(observations_folder / "pile_5groups.csv")
+    assert np.isnan(groups.select(model_size=7e7).losses).sum() == np.isnan(groups.losses).sum() == 113
+    swarm = Observations.read(observations_folder / "pile_17domains_train.csv")
+    assert groups.notes == ()
+    assert swarm.notes == ("renormalized 303 of 512 mixtures, largest change 0.0018",)

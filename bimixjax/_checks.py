@@ -5,7 +5,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ def every(ok: NDArray[np.bool_], say: Callable[..., str]) -> None:
 
 def positive(name: str, value: object) -> float:
     """Return `value` if it is a finite number above zero."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
         raise InputError(f"{name} is {value!r}; allowed: a finite number above 0")
     return float(value)
 

@@ -78,6 +78,10 @@ def run(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> int:
     except InputError as error:
         print(f"bimix: {error}", file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:
+        # The reader of stdout (`| head`) has gone; what is left in the buffer must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except OSError as error:
         print(f"bimix: {error}", file=sys.stderr)
         return FAILED

@@ -39,8 +39,7 @@ class _Knowledge:
 
 def report(law: Law, layout: Layout, lanes: Lanes, ends: Ends, notes: tuple[str, ...]) -> FitResult:
     """Put solved lanes into a `FitResult`."""
-    used = lanes.weight.reshape(-1, lanes.weight.shape[-1]) > 0
-    loss = lanes.loss.reshape(used.shape)
+    used, loss = lanes.weight.T > 0, lanes.loss.T
     relative = np.where(used, ends.predicted / loss - 1, 0.0)
     rows, cost = used.sum(-1), (relative**2).sum(-1)
     status = np.where(rows > 0, ends.solution.status, Status.NO_OBSERVATIONS)
@@ -63,8 +62,8 @@ def report(law: Law, layout: Layout, lanes: Lanes, ends: Ends, notes: tuple[str,
         steps=ends.solution.steps,
         cost=np.where(rows > 0, cost, np.nan),
         rows=rows,
-        missing=layout.missing.reshape(-1),
-        zero=layout.zero.reshape(-1),
+        missing=layout.missing,
+        zero=layout.zero,
         residual_scale=np.sqrt([k.variance for k in known]),
         condition=np.array([k.condition for k in known]),
         error=_divide(np.abs(relative).sum(-1), rows),
@@ -86,17 +85,16 @@ def _r2(predicted: np.ndarray, loss: np.ndarray, used: np.ndarray) -> np.ndarray
 
 
 def _facts(layout: Layout, lanes: Lanes, lane: int) -> _Rows:
-    size, target = divmod(lane, len(layout.targets))
-    used = lanes.weight[size, target] > 0
-    mixture, volume = lanes.mixture[size, used], lanes.volume[size, used] * layout.volume_scale
+    size, used = lanes.group[lane], lanes.weight[:, lane] > 0
+    mixture, volume = lanes.mixture[:, used, size], lanes.volume[used, size] * layout.volume_scale
     if not used.any():
         nothing = np.full((len(layout.domains), 2), np.nan)
         return _Rows(count=0, proportions=0, volumes=0, proportion_range=nothing, volume_range=nothing[0])
     return _Rows(
         count=int(used.sum()),
-        proportions=len(np.unique(lanes.own[size, target, used].round(9))),
+        proportions=len(np.unique(lanes.own[used, lane].round(9))),
         volumes=len(np.unique(volume)),
-        proportion_range=np.stack([mixture.min(0), mixture.max(0)], -1),
+        proportion_range=np.stack([mixture.min(-1), mixture.max(-1)], -1),
         volume_range=np.array([volume.min(), volume.max()]),
     )
 

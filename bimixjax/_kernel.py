@@ -7,17 +7,20 @@ from itertools import product
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from bimixjax._lanes import Lanes
 from bimixjax._records import Leaf, record
 from bimixjax.laws import Coefficient, Law, Point
-from bimixjax.solve import LBFGS, Problem, Quadratic, Solution, VarPro
+from bimixjax.solve import LBFGS, Problem, Quadratic, Solution, VarPro, unit_directions
 
 Solver = VarPro | LBFGS
 
 # A prior one standard deviation off costs as much as one observation that is 1 % off.
 _PRIOR_RESIDUAL = 0.01
+
+# Numbers that a chunk of lanes may hold: its columns and slopes then stay in the cache of one core.
+_CACHED_NUMBERS = 25_600
 
 
 @record
@@ -26,10 +29,12 @@ class Ends:
 
     Args:
         solution: the solver's end, its cost with priors.
-        values: packed coefficients [k] with volumes divided by their largest; user_values: in the user's unit.
-        to_user [k, k]: derivative of the second by the first.
-        information [k, k]: J'J of the relative residuals; penalty [k]: what the priors add to its diagonal.
-        predicted: the law's losses at the observations [n].
+        values: packed coefficients [L, k] with volumes divided by their largest.
+        user_values: the same in the user's unit of volume [L, k].
+        to_user: derivative of the second by the first [L, k, k].
+        information: J'J of the relative residuals [L, k, k].
+        penalty: what the priors add to its diagonal [L, k].
+        predicted: the law's losses at the observations [L, n].
     """
 
     solution: Solution
@@ -51,36 +56,55 @@ def start_grid(law: Law, domains: int) -> np.ndarray:
     )
 
 
-@partial(jax.jit, static_argnames=("law", "solver", "priors"))
-def solve_lanes(lanes: Lanes, starts: Array, scale: Array, *, law: Law, solver: Solver, priors: bool) -> Ends:
-    """Solve every lane; `scale` is the unit of the lanes' volumes in the user's."""
+@partial(jax.jit, static_argnames=("law", "solver", "priors", "chunk"))
+def solve_lanes(
+    lanes: Lanes, starts: Array, scale: Array, *, law: Law, solver: Solver, priors: bool, chunk: int
+) -> Ends:
+    """Solve every lane, `chunk` of them at a time; `scale` is the unit of the lanes' volumes in the user's."""
+    count = lanes.group.shape[0]
+    index = jnp.arange(-(-count // chunk) * chunk).reshape(-1, chunk)
 
-    def one(mixture: Array, volume: Array, size: Array, own: Array, loss: Array, weight: Array) -> Ends:
-        points = Point(mixture=mixture, own=own, volume=volume, model_size=size)
-        root = jnp.sqrt(weight)
-        problem = _problem(law, mixture.shape[-1], priors, root)
-        signed = tuple(c.lower < 0 for c in law.part(linear=True) for _ in range(c.size(mixture.shape[-1])))
-        solution = solver.solve(_columns(law, points, root / loss), problem, starts, signed)
-        return _describe(law, points, solution, problem, root / loss, scale)
+    def some(lane: Array) -> Ends:
+        part = _take(lanes, jnp.minimum(lane, count - 1))
+        root = jnp.sqrt(part.weight) * (lane < count)
+        problem = _problem(law, part.mixture.shape[0], priors, root)
+        points = Point(mixture=part.mixture, own=part.own, volume=part.volume, model_size=part.model_size)
+        columns = partial(_columns, law, part.mixture.shape[0])
+        solution = solver.solve(columns, (points, root / part.loss), problem, starts)
+        ends = _describe(law, points, solution, problem, root / part.loss, scale)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), ends)
 
-    lane_axes = (None, None, None, 0, 0, 0)
-    ends = jax.vmap(jax.vmap(one, in_axes=lane_axes))(
-        lanes.mixture, lanes.volume, lanes.model_size, lanes.own, lanes.loss, lanes.weight
+    ends = lax.map(some, index) if len(index) > 1 else jax.tree.map(lambda leaf: leaf[None], some(index[0]))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], ends)
+
+
+def lanes_at_once(rows: int, unknowns: int, lanes: int) -> int:
+    """How many lanes to solve side by side: on a CPU as many as keep a chunk in its cache, elsewhere all."""
+    if jax.default_backend() != "cpu":
+        return lanes
+    fitting = _CACHED_NUMBERS // (rows * unknowns)
+    return min(lanes, max(8, 1 << max(fitting, 1).bit_length() - 1))
+
+
+def _take(lanes: Lanes, lane: Array) -> Lanes:
+    """Some lanes, each with the mixtures, volumes and sizes of its group."""
+    group = lanes.group[lane]
+    return Lanes(
+        group=group,
+        mixture=lanes.mixture[..., group],
+        volume=lanes.volume[..., group],
+        model_size=lanes.model_size[..., group],
+        own=lanes.own[..., lane],
+        loss=lanes.loss[..., lane],
+        weight=lanes.weight[..., lane],
     )
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ends)
 
 
-def _columns(law: Law, points: Point, factor: Array) -> Callable[[Array], Array]:
-    """The map from theta to the columns [n, p] of the linear coefficients, each row times its `factor`."""
-    domains = points.mixture.shape[-1]
-    linear, nonlinear = law.part(linear=True), law.part(linear=False)
-
-    def columns(theta: Array) -> Array:
-        named = law.unpack(theta, nonlinear, domains)
-        terms = jax.vmap(lambda point: law.basis(named, point))(points)
-        return jnp.stack([terms[c.name] for c in linear], axis=1) * factor[:, None]
-
-    return columns
+def _columns(law: Law, domains: int, theta: Array, data: tuple[Point, Array]) -> Array:
+    """The columns [p, n, B] of the linear coefficients at theta [q, B], each row times its factor [n, B]."""
+    points, factor = data
+    terms = law.basis(law.unpack(theta[:, None], law.part(linear=False), domains), points)
+    return jnp.stack([jnp.broadcast_to(terms[c.name], factor.shape) * factor for c in law.part(linear=True)])
 
 
 def _problem(law: Law, domains: int, priors: bool, target: Array) -> Problem:
@@ -101,29 +125,35 @@ def _problem(law: Law, domains: int, priors: bool, target: Array) -> Problem:
             mean=each(nonlinear, lambda c: np.log(c.prior[0])),
             precision=each(nonlinear, lambda c: strength / c.prior[1]),
         ),
+        signed=tuple(c.lower < 0 for c in linear for _ in range(c.size(domains))),
     )
 
 
 def _describe(law: Law, points: Point, solution: Solution, problem: Problem, factor: Array, scale: Array) -> Ends:
-    domains = points.mixture.shape[-1]
+    domains, parts = points.mixture.shape[0], law.ordered()
 
-    def predict(vector: Array) -> Array:
-        named = law.unpack(vector, law.ordered(), domains)
-        return jax.vmap(lambda point: law.loss(named, point))(points)
+    def predict(values: Array) -> Array:
+        return jnp.broadcast_to(law.loss(law.unpack(values[:, None], parts, domains), points), factor.shape)
 
-    def user(vector: Array) -> Array:
-        named = law.with_volume_unit(law.unpack(vector, law.ordered(), domains), scale)
-        return jnp.concatenate([jnp.atleast_1d(named[c.name]) for c in law.ordered()])
+    def user(values: Array) -> Array:
+        named = law.with_volume_unit(law.unpack(values, parts, domains), scale)
+        return jnp.concatenate([named[c.name].reshape(c.size(domains), -1) for c in parts])
 
     values = jnp.concatenate([solution.linear, solution.nonlinear])
-    jacobian = jax.jacfwd(predict)(values) * factor[:, None]
-    log_slope = problem.nonlinear_prior.precision / jnp.maximum(solution.nonlinear, 1e-12)
+    predicted, push = jax.linearize(predict, values)
+    jacobian = jax.vmap(push)(unit_directions(values)) * factor
+    log_slope = problem.nonlinear_prior.precision[:, None] / jnp.maximum(solution.nonlinear, 1e-12)
+    linear_slope = jnp.broadcast_to(problem.linear_prior.precision[:, None], solution.linear.shape)
     return Ends(
         solution=solution,
         values=values,
         user_values=user(values),
-        to_user=jax.jacfwd(user)(values),
-        information=jacobian.T @ jacobian,
-        penalty=jnp.concatenate([problem.linear_prior.precision, log_slope]) ** 2,
-        predicted=predict(values),
+        to_user=jnp.moveaxis(jax.vmap(partial(_push, user, values))(unit_directions(values)), 0, 1),
+        information=jnp.sum(jacobian[:, None] * jacobian[None], axis=2),
+        penalty=jnp.concatenate([linear_slope, log_slope]) ** 2,
+        predicted=predicted,
     )
+
+
+def _push(function: Callable[[Array], Array], point: Array, direction: Array) -> Array:
+    return jax.jvp(function, (point,), (direction,))[1]

@@ -12,13 +12,19 @@ from bimixjax.observations import Observations, Unit
 
 @record
 class Lanes:
-    """One lane per model size and target; rows of weight zero are padding or masked.
+    """One lane per model size and target, sizes slowest; rows of weight zero are padding or masked.
 
     Args:
-        mixture [S, n, d], volume [S, n] (divided by its largest value), model_size [S, n]: what all targets share.
-        own [S, T, n], loss [S, T, n], weight [S, T, n]: one row of them per lane.
+        group: which size each lane is of [L].
+        mixture: r [d, n, S].
+        volume: s [n, S], divided by its largest value.
+        model_size: N [n, S].
+        own: the target's own r_i [n, L].
+        loss: measured losses [n, L].
+        weight: weights of the squared relative residuals [n, L].
     """
 
+    group: Leaf
     mixture: Leaf
     volume: Leaf
     model_size: Leaf
@@ -77,17 +83,17 @@ def build(law: Law, observations: Observations, unit: Unit | None, targets: tupl
     size = np.ones(len(observations)) if observations.model_size is None else observations.model_size.astype(float)
     sizes = tuple(float(s) for s in observations.model_sizes)
     groups = [np.flatnonzero(size == s) for s in sizes] if sizes else [np.arange(len(observations))]
-    rows = _pad(groups)
-    present = rows >= 0
-    columns = [observations.targets.index(t) for t in targets]
-    loss = np.moveaxis(observations.losses[rows][..., columns], -1, 1)
+    rows = _pad(groups).T
+    present = np.repeat(rows >= 0, len(targets), axis=1)
+    loss = _by_lane(observations.losses[:, [observations.targets.index(t) for t in targets]], rows)
     own_index = tuple(observations.domains.index(t) if t in observations.domains else -1 for t in targets)
-    own = _own_proportions(law, observations.proportions[rows], own_index)
+    own = _by_lane(observations.proportions[:, list(own_index)], rows) if law.own_proportion else np.ones(loss.shape)
     missing = ~np.isfinite(loss)
     zero = (own == 0) & ~missing
-    usable = present[:, None] & ~missing & ~zero
+    usable = present & ~missing & ~zero
     lanes = Lanes(
-        mixture=observations.proportions[rows],
+        group=np.repeat(np.arange(len(groups)), len(targets)),
+        mixture=np.moveaxis(observations.proportions[rows], -1, 0),
         volume=volume[rows] / scale,
         model_size=size[rows],
         own=np.where(usable, own, 1.0),
@@ -101,22 +107,29 @@ def build(law: Law, observations: Observations, unit: Unit | None, targets: tupl
         sizes=sizes,
         volume_unit=unit,
         volume_scale=scale,
-        missing=(missing & present[:, None]).sum(-1),
-        zero=(zero & present[:, None]).sum(-1),
+        missing=(missing & present).sum(0),
+        zero=(zero & present).sum(0),
     )
     return lanes, layout
 
 
+def _by_lane(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Columns [rows, T] laid out as [n, S x T]."""
+    return columns[rows].reshape(len(rows), -1)
+
+
 def _pad(groups: list[np.ndarray]) -> np.ndarray:
-    """Row numbers [S, n], -1 where a size has fewer rows than the largest one."""
-    rows = np.full((len(groups), max(map(len, groups))), -1)
+    """Row numbers [S, n], -1 where a size has fewer than n rows."""
+    rows = np.full((len(groups), _padded_length(max(map(len, groups)))), -1)
     for group, line in zip(groups, rows, strict=True):
         line[: len(group)] = group
     return rows
 
 
-def _own_proportions(law: Law, mixture: np.ndarray, own: tuple[int, ...]) -> np.ndarray:
-    """Each target's own proportion [S, T, n], or ones under a law that does not look at it."""
-    if not law.own_proportion:
-        return np.ones((mixture.shape[0], len(own), mixture.shape[1]))
-    return np.moveaxis(mixture[..., list(own)], -1, 1)
+def _padded_length(rows: int) -> int:
+    """The smallest of 16, 24, 32, 48, 64, 96, ... that is not below `rows`.
+
+    A fit takes milliseconds and its compilation seconds: tables of nearly one length share a compiled fit.
+    """
+    power = max(16, 1 << (rows - 1).bit_length())
+    return power * 3 // 4 if max(16, rows) <= power * 3 // 4 else power

@@ -9,7 +9,7 @@ import numpy as np
 from bimixjax import _checks
 from bimixjax._fit_report import report
 from bimixjax._fit_result import FitResult as FitResult
-from bimixjax._kernel import Solver, solve_lanes, start_grid
+from bimixjax._kernel import Solver, lanes_at_once, solve_lanes, start_grid
 from bimixjax._lanes import build, choose_targets
 from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit
@@ -59,14 +59,17 @@ def fit(
     unit = observations.volume_unit(volume)
     names = choose_targets(chosen, observations, None if targets is None else tuple(targets))
     lanes, layout = build(chosen, observations, unit, names)
+    starts = start_grid(chosen, len(layout.domains))
+    unknowns = starts.shape[1] + len(chosen.part(linear=True))
     with jax.enable_x64(True):
         ends = solve_lanes(
             jax.tree.map(jnp.asarray, lanes),
-            jnp.asarray(start_grid(chosen, len(layout.domains))),
+            jnp.asarray(starts),
             jnp.asarray(layout.volume_scale),
             law=chosen,
             solver=solver or VarPro(),
             priors=priors,
+            chunk=lanes_at_once(lanes.own.shape[0], unknowns, len(lanes.group)),
         )
         ends = jax.tree.map(np.asarray, ends)
     return report(chosen, layout, lanes, ends, _notes(chosen, observations, names))

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "bimixjax"
 
 # Layer by layer from the ground; within a layer, later modules may import earlier ones.
 LAYERS = (
-    ("_checks", "_files", "_records"),
+    ("_checks", "_files", "_records", "_float64"),
     ("mixtures", "_tables", "_columns", "observations", "datasets", "metrics"),
     ("laws", "solve", "corpus", "entropy"),
     (

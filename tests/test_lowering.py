@@ -41,7 +41,7 @@ def test_the_fit_lowers(observations, solver):
     arguments = (jax.tree.map(jnp.asarray, lanes), jnp.asarray(start_grid(law, 2)), jnp.asarray(layout.volume_scale))
 
     def run(lanes, starts, scale):
-        return jax.tree.leaves(solve_lanes(lanes, starts, scale, law=law, solver=solver, priors=True))
+        return jax.tree.leaves(solve_lanes(lanes, starts, scale, law=law, solver=solver, priors=True, chunk=2))
 
     lowered = export.export(jax.jit(run), platforms=PLATFORMS)(*arguments)
     assert tuple(lowered.platforms) == tuple(PLATFORMS)

@@ -105,6 +105,12 @@ def test_projection_is_on_the_simplex_and_optimal(values: list[float]) -> None:
     assert (pull[r > 0] >= pull.max() - 1e-9).all()
 
 
+def test_projection_of_large_numbers_sums_to_one() -> None:
+    x = 1e6 + np.random.default_rng(7).random((20, 7))
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(mixtures.project(x).sum(1), 1, rtol=0, atol=1e-15)
+
+
 def test_projection_leaves_mixtures_alone() -> None:
     points = mixtures.lattice(4, 8)
     with jax.enable_x64(True):

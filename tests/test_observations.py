@@ -223,61 +223,6 @@ def test_concat_finds_what_is_in_both(observations: Observations) -> None:
         Observations.concat(observations, observations)
 
 
-MIXTURES = pd.DataFrame({"run": ["r1", "r2", "r3"], "mixture/x": [0.1, 0.2, 0.3], "mixture/y": [0.9, 0.8, 0.7]})
-LOSSES = pd.DataFrame({"run": ["r3", "r1", "r2"], "loss/x": [3.3, 3.1, 3.2]})
-
-
-def test_join_is_by_id_not_position() -> None:
-    joined = Observations.join(MIXTURES, LOSSES)
-    pairs = dict(zip(joined.run, zip(joined.proportions[:, 0], joined.losses[:, 0], strict=True), strict=True))
-    assert pairs == {"r1": (0.1, 3.1), "r2": (0.2, 3.2), "r3": (0.3, 3.3)}
-
-
-def test_join_of_files_over_several_checkpoints(tmp_path: Path) -> None:
-    mixtures = MIXTURES.rename(columns={"run": "index"}).assign(index=["01", "02", "03"], model_size=1e6)
-    losses = pd.DataFrame({"index": ["02", "01", "02", "03"], "step": [1, 1, 2, 1], "loss/x": [1.0, 2.0, 3.0, 4.0]})
-    mixtures.to_csv(tmp_path / "mixtures.csv", index=False)
-    losses.to_parquet(tmp_path / "losses.parquet")
-    joined = Observations.join(tmp_path / "mixtures.csv", tmp_path / "losses.parquet", on="index")
-    assert joined.run.tolist() == ["02", "01", "02", "03"]
-    assert joined.proportions[:, 0].tolist() == [0.2, 0.1, 0.2, 0.3]
-    assert joined.model_sizes == (1e6,)
-    assert joined.source == f"{tmp_path / 'losses.parquet'} + {tmp_path / 'mixtures.csv'}"
-
-
-def test_join_of_numbers_and_text_as_ids() -> None:
-    joined = Observations.join(MIXTURES.assign(run=[1, 2, 3]), LOSSES.assign(run=["3", "1", "2"]))
-    assert joined.proportions[:, 0].tolist() == [0.3, 0.1, 0.2]
-
-
-@pytest.mark.parametrize(
-    ("mixtures", "losses", "words"),
-    [
-        (MIXTURES.assign(run=["r1", "r2", "r2"]), LOSSES, "mixtures, data row 3, column 'run', run 'r2': second row"),
-        (MIXTURES.iloc[:2], LOSSES, "run 'r3' in losses but not in mixtures"),
-        (MIXTURES, LOSSES.iloc[1:2], "run 'r2', 'r3' in mixtures but not in losses"),
-        (MIXTURES, LOSSES.rename(columns={"run": "id"}), "losses has no column 'run' to join on; columns: id, loss/x"),
-        (MIXTURES.assign(seed=1), LOSSES.assign(seed=1), "mixtures and losses both have seed"),
-        (MIXTURES.assign(run=["r1", "", "r3"]), LOSSES, "mixtures, data row 2, column 'run', run '': blank"),
-        (
-            MIXTURES.assign(**{"mixture/x": [0.1, -1, 0.3]}),
-            LOSSES,
-            "mixtures, data row 2, column 'mixture/x', run 'r2'",
-        ),
-        (MIXTURES, LOSSES.assign(**{"loss/x": [1, 2, "?"]}), "losses, data row 3, column 'loss/x', run 'r2'"),
-    ],
-)
-def test_join_refuses(mixtures: pd.DataFrame, losses: pd.DataFrame, words: str) -> None:
-    with pytest.raises(InputError) as caught:
-        Observations.join(mixtures, losses)
-    assert words in str(caught.value)
-
-
-def test_join_on_one_id_column_only() -> None:
-    with pytest.raises(InputError, match="mixtures has both 'index' and 'run'"):
-        Observations.join(MIXTURES.assign(index=[1, 2, 3]), LOSSES, on="index")
-
-
 def test_budget() -> None:
     assert Budget(volume=3e4, unit="steps", model_size=7e7) == Budget(volume=30_000, unit="steps", model_size=7e7)
     assert Budget() == Budget(volume=None, unit=None, model_size=None)

@@ -55,6 +55,14 @@ def test_columns_without_a_name_get_one(tmp_path: Path) -> None:
     assert observations.metadata.to_dict("list") == {"Unnamed: 0": [5, 6]}
 
 
+def test_cells_may_hold_lines_anywhere_in_a_long_file(tmp_path: Path) -> None:
+    note = "\n".join("a line of a note" for _ in range(10))
+    frame = pd.DataFrame({"run": range(20_000), "note": note})
+    frame.to_csv(tmp_path / "notes.csv", index=False)
+    assert (tmp_path / "notes.csv").stat().st_size > 2 * 2**20
+    assert _tables.read(tmp_path / "notes.csv").frame["note"].tolist() == [note] * 20_000
+
+
 def test_a_number_in_any_notation() -> None:
     frame = pd.DataFrame({"x": ["1", "+1.5", "-2", "1e5", ".5", "5.", "inf", "1_000", " 7 "]})
     assert _tables.from_frame(frame, "frame").numbers("x").tolist() == [1, 1.5, -2, 1e5, 0.5, 5, np.inf, 1000, 7]

@@ -6,16 +6,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 
 class Point(NamedTuple):
-    """One observation as a law sees it: the mixture r [d], the target's own r_i, volume s and model size N."""
+    """One observation as a law sees it: the mixture r [d], the target's own r_i, volume s and model size N.
+
+    In a fit every field has two more axes behind, observations and lanes, that broadcast against the coefficients'.
+    """
 
     mixture: Array
     own: Array
     volume: Array
     model_size: Array
+
+
+def power(base: ArrayLike, exponent: ArrayLike) -> Array:
+    """base^exponent for base >= 0 and exponent not 0, as exp(exponent log base).
+
+    In a fit the base is data: its logarithm is taken once, not in every iteration.
+    """
+    return jnp.exp(exponent * jnp.log(base))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +66,9 @@ class Coefficient:
 class Law(ABC):
     """A formula L(c; r, s, N) for one target's loss, linear in some of its coefficients.
 
-    A subclass states its name, version and coefficients, and writes `basis` for one observation; batching is the
-    caller's. Its own settings, if any, are dataclass fields. The loss is the sum over the linear coefficients of
-    coefficient x basis term.
+    A subclass states its name, version and coefficients, and writes `basis` for one observation, with domains along
+    axis 0 and all else elementwise: the same lines then serve whole batches by broadcasting. Its own settings, if any,
+    are dataclass fields. The loss is the sum over the linear coefficients of coefficient x basis term.
     """
 
     name: ClassVar[str]

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from jax import Array
 
-from bimixjax.laws._law import Coefficient, Law, Point
+from bimixjax.laws._law import Coefficient, Law, Point, power
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ class BiMix(Law):
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
         """B multiplies r^-alpha s^-beta, C multiplies r^-alpha."""
-        own = point.own ** -nonlinear["alpha"]
-        return {"B": own * point.volume ** -nonlinear["beta"], "C": own}
+        own = power(point.own, -nonlinear["alpha"])
+        return {"B": own * power(point.volume, -nonlinear["beta"]), "C": own}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """Exponents around those of published losses."""
-        return {"alpha": (0.01, 0.05, 0.15, 0.5), "beta": (0.05, 0.2, 0.5, 1.0, 2.0)}
+        """Exponents around those of published losses; the cost has one valley, so a few suffice."""
+        return {"alpha": (0.1,), "beta": (0.15, 0.6, 1.5)}
 
     def with_volume_unit(self, coefficients: Mapping[str, Array], scale: Array) -> Mapping[str, Array]:
         """B grows by scale^beta."""
-        return {**coefficients, "B": coefficients["B"] * scale ** coefficients["beta"]}
+        return {**coefficients, "B": coefficients["B"] * power(scale, coefficients["beta"])}
 
     def own_power(self, coefficients: Mapping[str, Array], point: Point) -> tuple[Array, Array]:
         """The pair (B s^-beta + C, alpha)."""
-        scale = coefficients["B"] * point.volume ** -coefficients["beta"] + coefficients["C"]
+        scale = coefficients["B"] * power(point.volume, -coefficients["beta"]) + coefficients["C"]
         return scale, coefficients["alpha"]

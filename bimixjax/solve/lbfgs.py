@@ -1,7 +1,10 @@
 """L-BFGS by optax: for any smooth function, and for the same least-squares problems as variable projection."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +13,7 @@ from jax import Array, lax
 
 from bimixjax._records import record
 from bimixjax.solve.solution import Solution, Status
-from bimixjax.solve.varpro import Columns, Problem, criterion, project
+from bimixjax.solve.varpro import Columns, Problem, best_end, best_starts, criterion
 
 
 @record
@@ -61,46 +64,59 @@ class LBFGS:
         point, _, _, calm, steps = lax.while_loop(unfinished, advance, first)
         return Minimum(point=point, value=function(point), steps=steps, converged=calm >= self.patience)
 
-    def solve(self, columns: Columns, problem: Problem, starts: Array, signed: tuple[bool, ...]) -> Solution:
-        """Solve one separable problem over all its unknowns at once; arguments as in `VarPro.solve`."""
-        linear, costs = jax.vmap(lambda theta: project(columns(theta), problem, theta, signed)[:2])(starts)
-        order = jnp.argsort(jnp.where(jnp.isfinite(costs), costs, jnp.inf))[: self.starts]
-        map_ = _BoxMap(problem, signed)
-        scale = jnp.maximum(jnp.sum(problem.target**2), jnp.finfo(starts.dtype).tiny)
+    def solve(self, columns: Columns, data: Any, problem: Problem, starts: Array) -> Solution:
+        """Solve B separable problems over all their unknowns at once; arguments as in `VarPro.solve`."""
+        thetas, linears = best_starts(partial(columns, data=data), problem, starts, self.starts)
+
+        def one(theta: Array, linear: Array, target: Array, own_data: Any) -> Solution:
+            alone = dataclasses.replace(problem, target=target[:, None])
+            at_data = partial(columns, data=jax.tree.map(lambda leaf: leaf[..., None], own_data))
+            return self._solve_one(at_data, alone, theta, linear)
+
+        lanes = jax.vmap(one, in_axes=-1, out_axes=-1)
+        return best_end(lax.map(lambda start: lanes(*start, problem.target, data), (thetas, linears)))
+
+    def _solve_one(self, columns: Callable[[Array], Array], problem: Problem, theta: Array, linear: Array) -> Solution:
+        box, split = _Box(problem), theta.shape[0]
+        scale = jnp.maximum(jnp.sum(problem.target**2), jnp.finfo(theta.dtype).tiny)
 
         def cost(free: Array) -> Array:
-            theta, c = map_.bounded(free)
-            return criterion(columns(theta), c, problem, theta) / scale
+            inside, c = box.inside(free[:split]), box.signs(free[split:])
+            residual = jnp.sum(c[:, None, None] * columns(inside[:, None]), axis=0) - problem.target
+            return criterion(residual, c[:, None], problem, inside[:, None])[0] / scale
 
-        ends = jax.vmap(lambda theta, c: self.minimize(cost, map_.free(theta, c)))(starts[order], linear[order])
-        best = jnp.argmin(jnp.where(jnp.isfinite(ends.value), ends.value, jnp.inf))
-        end = jax.tree.map(lambda leaf: leaf[best], ends)
-        theta, c = map_.bounded(end.point)
+        end = self.minimize(cost, jnp.concatenate([box.free(theta), box.roots(linear)]))
         ended = jnp.where(end.converged, Status.CONVERGED, Status.STEP_LIMIT)
-        status = jnp.where(jnp.isfinite(end.value), ended, Status.NOT_FINITE)
-        return Solution(nonlinear=theta, linear=c, cost=end.value * scale, steps=end.steps, status=status)
+        return Solution(
+            nonlinear=box.inside(end.point[:split]),
+            linear=box.signs(end.point[split:]),
+            cost=end.value * scale,
+            steps=end.steps,
+            status=jnp.where(jnp.isfinite(end.value), ended, Status.NOT_FINITE),
+        )
 
 
 _Carry = tuple[Array, optax.OptState, Array, Array, Array]
 
 
-class _BoxMap:
+class _Box:
     """Smooth maps from free unknowns to bounded ones: theta by a cosine between its bounds, c >= 0 by a square.
 
-    Both reach their bounds, which a logarithm does not.
+    Both reach their bounds, which a logarithm does not. At a bound the maps have no slope, so a start stands inside.
     """
 
-    def __init__(self, problem: Problem, signed: tuple[bool, ...]) -> None:
+    def __init__(self, problem: Problem) -> None:
         self._lower, self._width = problem.lower, problem.upper - problem.lower
-        self._signed = jnp.array(signed)
+        self._signed = jnp.array(problem.signed)
 
-    def bounded(self, free: Array) -> tuple[Array, Array]:
-        split = self._lower.shape[0]
-        theta = self._lower + self._width * (0.5 - 0.5 * jnp.cos(free[:split]))
-        return theta, jnp.where(self._signed, free[split:], free[split:] ** 2)
+    def inside(self, free: Array) -> Array:
+        return self._lower + self._width * (0.5 - 0.5 * jnp.cos(free))
 
-    def free(self, theta: Array, linear: Array) -> Array:
-        # At a bound the map has no slope, so a start stands a little inside.
-        share = jnp.clip((theta - self._lower) / self._width, 1e-6, 1 - 1e-6)
-        inside = jnp.sqrt(jnp.maximum(linear, 1e-3))
-        return jnp.concatenate([jnp.arccos(1 - 2 * share), jnp.where(self._signed, linear, inside)])
+    def free(self, theta: Array) -> Array:
+        return jnp.arccos(1 - 2 * jnp.clip((theta - self._lower) / self._width, 1e-6, 1 - 1e-6))
+
+    def signs(self, free: Array) -> Array:
+        return jnp.where(self._signed, free, free**2)
+
+    def roots(self, linear: Array) -> Array:
+        return jnp.where(self._signed, linear, jnp.sqrt(jnp.maximum(linear, 1e-3)))

@@ -4,26 +4,33 @@ For given theta the best linear coefficients c(theta) are a small non-negative l
 What remains is a problem in theta, for which Levenberg-Marquardt takes Kaufman's approximation: the Gauss-Newton matrix
 of the full problem with the linear block eliminated by its Schur complement.
 
+Many problems (lanes) are solved side by side, along the last axis of every array: sums over the rows of a problem then
+run over lanes at full width, which measured twice as fast as one problem under vmap.
+
 Source: Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973); Kaufman, BIT 15 (1975).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from bimixjax._records import record
+from bimixjax._records import record, static
 from bimixjax.solve import _tiny
 from bimixjax.solve.solution import Solution, Status
 
-Columns = Callable[[Array], Array]
+# From theta [q, B] and the data of B lanes, lanes last in every leaf, to the columns [p, n, B].
+Columns = Callable[[Array, Any], Array]
+_AtData = Callable[[Array], Array]
 
 
 @record
 class Quadratic:
-    """Independent normal priors: a sum of ((x - mean) precision)^2; a precision of zero is no prior."""
+    """Normal priors, the same in every lane: the sum of ((x - mean) precision)^2; a precision of zero is none."""
 
     mean: Array
     precision: Array
@@ -31,12 +38,15 @@ class Quadratic:
 
 @record
 class Problem:
-    """One separable least-squares problem: the sum over rows of (columns(theta) c - target)^2, plus priors.
+    """Separable least-squares problems: per lane, the sum over rows of (columns(theta) c - target)^2, plus priors.
 
     Args:
-        target: right-hand side [n]; a masked row is zero here and in the columns.
-        lower, upper: bounds on theta [q].
-        linear_prior: prior on c [p]; nonlinear_prior: prior on log theta [q].
+        target: right-hand sides [n, B]; a masked row is zero here and in the columns.
+        lower: lower bounds on theta [q].
+        upper: upper bounds on theta [q].
+        linear_prior: prior on c [p].
+        nonlinear_prior: prior on log theta [q].
+        signed: for each c, whether it may be negative.
     """
 
     target: Array
@@ -44,6 +54,7 @@ class Problem:
     upper: Array
     linear_prior: Quadratic
     nonlinear_prior: Quadratic
+    signed: tuple[bool, ...] = static()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,40 +67,46 @@ class VarPro:
         tolerance: stop when a step promises to lower the cost by less than this share of it.
     """
 
-    starts: int = 3
+    starts: int = 1
     max_steps: int = 200
     tolerance: float = 1e-12
 
-    def solve(self, columns: Columns, problem: Problem, starts: Array, signed: tuple[bool, ...]) -> Solution:
-        """Solve one problem from the best of `starts` [k, q]; `columns` maps theta [q] to [n, p]."""
-        costs = jax.vmap(lambda theta: project(columns(theta), problem, theta, signed)[1])(starts)
-        order = jnp.argsort(jnp.where(jnp.isfinite(costs), costs, jnp.inf))[: self.starts]
-        ends = jax.vmap(lambda theta: self._iterate(columns, problem, theta, signed))(starts[order])
-        best = jnp.argmin(jnp.where(jnp.isfinite(ends.cost), ends.cost, jnp.inf))
-        return jax.tree.map(lambda leaf: leaf[best], ends)
+    def solve(self, columns: Columns, data: Any, problem: Problem, starts: Array) -> Solution:
+        """Solve B problems, each from the best of `starts` [k, q]."""
+        at_data = partial(columns, data=data)
+        thetas, _ = best_starts(at_data, problem, starts, self.starts)
+        if self.starts == 1:
+            return self._iterate(at_data, problem, thetas[0])
+        return best_end(lax.map(lambda theta: self._iterate(at_data, problem, theta), thetas))
 
-    def _iterate(self, columns: Columns, problem: Problem, theta: Array, signed: tuple[bool, ...]) -> Solution:
-        def advance(state: _State) -> _State:
-            return _advance(columns, problem, state, signed, self.tolerance)
-
+    def _iterate(self, columns: _AtData, problem: Problem, theta: Array) -> Solution:
+        lanes = theta.shape[1]
         first = _State(
             theta=theta,
-            model=_linearize(columns, problem, theta, signed),
-            damping=jnp.asarray(1e-3, theta.dtype),
-            steps=jnp.asarray(0),
-            done=jnp.asarray(False),
+            model=_linearize(columns, problem, theta),
+            damping=jnp.full(lanes, 1e-3, theta.dtype),
+            steps=jnp.zeros(lanes, jnp.int32),
+            done=jnp.zeros(lanes, bool),
         )
-        last = lax.while_loop(lambda s: ~s.done & (s.steps < self.max_steps), advance, first)
-        ended = jnp.where(last.done, Status.CONVERGED, Status.STEP_LIMIT)
-        status = jnp.where(jnp.isfinite(last.model.cost), ended, Status.NOT_FINITE)
+        last = lax.while_loop(
+            lambda state: jnp.any(~state.done & (state.steps < self.max_steps)),
+            lambda state: _advance(columns, problem, state, self.tolerance),
+            first,
+        )
+        cost = last.model.cost
+        ended = jnp.where(last.done & (last.steps < self.max_steps), Status.CONVERGED, Status.STEP_LIMIT)
         return Solution(
-            nonlinear=last.theta, linear=last.model.linear, cost=last.model.cost, steps=last.steps, status=status
+            nonlinear=last.theta,
+            linear=last.model.linear,
+            cost=cost,
+            steps=last.steps,
+            status=jnp.where(jnp.isfinite(cost), ended, Status.NOT_FINITE),
         )
 
 
 @record
 class _Model:
-    """The projected problem around one theta: cost, c, and the reduced gradient [q] and curvature [q, q]."""
+    """The projected problems around theta [q, B]: cost [B], c [p, B], reduced gradient [q, B], curvature [q, q, B]."""
 
     cost: Array
     linear: Array
@@ -106,81 +123,123 @@ class _State:
     done: Array
 
 
-def project(values: Array, problem: Problem, theta: Array, signed: tuple[bool, ...]) -> tuple[Array, Array, Array]:
-    """The best c for given columns [n, p], the cost there, and the support of c."""
-    prior = problem.linear_prior
-    gram = values.T @ values + jnp.diag(prior.precision**2)
-    moment = values.T @ problem.target + prior.precision**2 * prior.mean
-    linear, support = _tiny.nonnegative_least_squares(gram, moment, signed)
-    return linear, criterion(values, linear, problem, theta), support
+def best_starts(columns: _AtData, problem: Problem, starts: Array, count: int) -> tuple[Array, Array]:
+    """The `count` starts of least cost for every lane, as theta [count, q, B], and their linear coefficients."""
+    lanes = problem.target.shape[-1]
+
+    def one(start: Array) -> tuple[Array, Array]:
+        theta = jnp.broadcast_to(start[:, None], (start.shape[0], lanes))
+        linear, cost, _ = project(columns(theta), problem, theta)
+        return linear, cost
+
+    linear, costs = lax.map(one, starts)
+    order = jnp.argsort(jnp.where(jnp.isfinite(costs), costs, jnp.inf), axis=0)[:count]
+    chosen = jnp.moveaxis(starts[order], -1, 1)
+    return chosen, jnp.take_along_axis(linear, order[:, None], axis=0)
 
 
-def criterion(values: Array, linear: Array, problem: Problem, theta: Array) -> Array:
-    """What is minimized: the sum of squared residuals and squared priors."""
-    prior = problem.linear_prior
-    residual = values @ linear - problem.target
-    linear_cost = jnp.sum((prior.precision * (linear - prior.mean)) ** 2)
-    return residual @ residual + linear_cost + jnp.sum(_log_prior(problem, theta) ** 2)
-
-
-def _log_prior(problem: Problem, theta: Array) -> Array:
-    prior = problem.nonlinear_prior
-    held = prior.precision > 0
-    return jnp.where(held, prior.precision * (jnp.log(jnp.where(held, theta, 1.0)) - prior.mean), 0.0)
-
-
-def _linearize(columns: Columns, problem: Problem, theta: Array, signed: tuple[bool, ...]) -> _Model:
-    directions = jnp.eye(theta.shape[0], dtype=theta.dtype)
-    values, push = jax.linearize(columns, theta)
-    linear, cost, support = project(values, problem, theta, signed)
-    slopes = jax.vmap(lambda direction: push(direction) @ linear, out_axes=1)(directions)
-    residual = values @ linear - problem.target
-    active = jnp.where(support, values, 0.0)
-    gram = values.T @ values + jnp.diag(problem.linear_prior.precision**2)
-    factor, _ = _tiny.cholesky(_tiny.masked(gram, support))
-    mixed = active.T @ slopes
-    eliminated = jax.vmap(lambda column: _tiny.substitute(factor, column), in_axes=1, out_axes=1)(mixed)
-    log_prior = _log_prior(problem, theta)
-    log_slope = problem.nonlinear_prior.precision / theta
-    log_slope = jnp.where(problem.nonlinear_prior.precision > 0, log_slope, 0.0)
-    return _Model(
-        cost=cost,
-        linear=linear,
-        gradient=slopes.T @ residual + log_slope * log_prior,
-        curvature=slopes.T @ slopes - mixed.T @ eliminated + jnp.diag(log_slope**2),
+def best_end(ends: Solution) -> Solution:
+    """Of several ends per lane, stacked first, the one of least cost."""
+    best = jnp.argmin(jnp.where(jnp.isfinite(ends.cost), ends.cost, jnp.inf), axis=0)
+    return jax.tree.map(
+        lambda leaf: jnp.take_along_axis(leaf, best.reshape(1, *[1] * (leaf.ndim - 2), -1), axis=0)[0], ends
     )
 
 
-def _advance(columns: Columns, problem: Problem, state: _State, signed: tuple[bool, ...], tolerance: float) -> _State:
+def project(values: Array, problem: Problem, theta: Array) -> tuple[Array, Array, Array]:
+    """The best c [p, B] for given columns [p, n, B], the cost there, and the support of c."""
+    prior = problem.linear_prior
+    square = (prior.precision**2)[:, None]
+    gram = _products(values, values) + _tiny.diagonal(square)
+    moment = jnp.sum(values * problem.target, axis=1) + square * prior.mean[:, None]
+    linear, support = _tiny.nonnegative_least_squares(gram, moment, problem.signed)
+    return linear, criterion(_residual(values, linear, problem), linear, problem, theta), support
+
+
+def criterion(residual: Array, linear: Array, problem: Problem, theta: Array) -> Array:
+    """What is minimized [B]: squared residuals [n, B] and squared priors, summed."""
+    prior = problem.linear_prior
+    linear_prior = prior.precision[:, None] * (linear - prior.mean[:, None])
+    return _squares(residual) + _squares(linear_prior) + _squares(_log_prior(problem, theta))
+
+
+def _squares(values: Array) -> Array:
+    return jnp.sum(values**2, axis=0)
+
+
+def _products(left: Array, right: Array) -> Array:
+    """All inner products over rows of left [a, n, B] and right [b, n, B]: [a, b, B]."""
+    return jnp.sum(left[:, None] * right[None], axis=2)
+
+
+def _residual(values: Array, linear: Array, problem: Problem) -> Array:
+    return jnp.sum(linear[:, None] * values, axis=0) - problem.target
+
+
+def _log_prior(problem: Problem, theta: Array) -> Array:
+    mean, precision = problem.nonlinear_prior.mean[:, None], problem.nonlinear_prior.precision[:, None]
+    held = precision > 0
+    return jnp.where(held, precision * (jnp.log(jnp.where(held, theta, 1.0)) - mean), 0.0)
+
+
+def _linearize(columns: _AtData, problem: Problem, theta: Array) -> _Model:
+    values, push = jax.linearize(columns, theta)
+    linear, cost, support = project(values, problem, theta)
+    residual = _residual(values, linear, problem)
+    slopes = jax.vmap(lambda tangent: jnp.sum(linear[:, None] * push(tangent), axis=0))(unit_directions(theta))
+    gram = _products(values, values) + _tiny.diagonal((problem.linear_prior.precision**2)[:, None])
+    mixed = jnp.where(support[:, None], _products(values, slopes), 0.0)
+    eliminated, _ = _tiny.solve(_tiny.masked(gram, support), mixed)
+    precision = problem.nonlinear_prior.precision[:, None]
+    log_slope = jnp.where(precision > 0, precision / theta, 0.0)
+    return _Model(
+        cost=cost,
+        linear=linear,
+        gradient=jnp.sum(slopes * residual, axis=1) + log_slope * _log_prior(problem, theta),
+        curvature=_products(slopes, slopes)
+        - jnp.sum(mixed[:, :, None] * eliminated[:, None], axis=0)
+        + _tiny.diagonal(log_slope**2),
+    )
+
+
+def unit_directions(theta: Array) -> Array:
+    """A unit tangent along each coordinate of theta [q, B], in every lane: [q, q, B]."""
+    size = theta.shape[0]
+    return jnp.broadcast_to(jnp.eye(size, dtype=theta.dtype)[:, :, None], (size, *theta.shape))
+
+
+def _advance(columns: _AtData, problem: Problem, state: _State, tolerance: float) -> _State:
     """One damped step, taken if it lowers the cost; the damping falls after a good step and grows after a bad one."""
-    model = state.model
+    model, eps = state.model, jnp.finfo(state.theta.dtype).eps
     step = _bounded_step(problem, state)
-    trial = _linearize(columns, problem, state.theta + step, signed)
-    promised = -(2 * model.gradient @ step + step @ model.curvature @ step)
-    achieved = model.cost - trial.cost
-    better = achieved > 0
-    floor = jnp.finfo(step.dtype).eps * jnp.sum(problem.target**2)
-    small = promised <= tolerance * model.cost + floor * jnp.finfo(step.dtype).eps
+    trial = _linearize(columns, problem, state.theta + step)
+    bend = jnp.sum(step[:, None] * step[None] * model.curvature, axis=(0, 1))
+    promised = -(2 * jnp.sum(model.gradient * step, axis=0) + bend)
+    better = (trial.cost < model.cost) & ~state.done
+    small = promised <= tolerance * model.cost + eps**2 * _squares(problem.target)
     stuck = ~better & (state.damping > 1e12)
-    damping = jnp.where(better, jnp.maximum(state.damping / 10, 1e-12), state.damping * 8)
-    theta = jnp.where(better, state.theta + step, state.theta)
+
+    def chosen(new: Array, old: Array) -> Array:
+        return jnp.where(better, new, old)
+
     return _State(
-        theta=theta,
-        model=jax.tree.map(lambda new, old: jnp.where(better, new, old), trial, model),
-        damping=damping,
-        steps=state.steps + 1,
-        done=small | stuck | ~jnp.isfinite(model.cost),
+        theta=chosen(state.theta + step, state.theta),
+        model=jax.tree.map(chosen, trial, model),
+        damping=jnp.where(better, jnp.maximum(state.damping / 10, 1e-12), state.damping * 8),
+        steps=state.steps + ~state.done,
+        done=state.done | small | stuck | ~jnp.isfinite(model.cost),
     )
 
 
 def _bounded_step(problem: Problem, state: _State) -> Array:
     """The Levenberg-Marquardt step in the coordinates that are free to move, clipped to the bounds."""
     theta, model = state.theta, state.model
-    held = ((theta <= problem.lower) & (model.gradient > 0)) | ((theta >= problem.upper) & (model.gradient < 0))
-    diagonal = jnp.diag(model.curvature)
+    lower, upper = problem.lower[:, None], problem.upper[:, None]
+    held = ((theta <= lower) & (model.gradient > 0)) | ((theta >= upper) & (model.gradient < 0))
+    curvature = jnp.diagonal(model.curvature).T
     # A direction without curvature (a coefficient that the rows say nothing of) must stay where it is.
-    flat = diagonal <= jnp.finfo(theta.dtype).eps * jnp.max(diagonal)
+    flat = curvature <= jnp.finfo(theta.dtype).eps * jnp.max(curvature, axis=0)
     free = ~held & ~flat
-    factor, _ = _tiny.cholesky(_tiny.masked(model.curvature + state.damping * jnp.diag(diagonal), free))
-    step = _tiny.substitute(factor, jnp.where(free, -model.gradient, 0.0))
-    return jnp.clip(theta + step, problem.lower, problem.upper) - theta
+    damped = model.curvature + _tiny.diagonal(state.damping * curvature)
+    step, _ = _tiny.solve(_tiny.masked(damped, free), jnp.where(free, -model.gradient, 0.0)[:, None])
+    return jnp.clip(theta + step[:, 0], lower, upper) - theta

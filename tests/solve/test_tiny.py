@@ -15,17 +15,29 @@ def _float64():
         yield
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_cholesky_solves(size):
-    root = np.random.default_rng(size).normal(size=(size + 2, size))
-    matrix, right = root.T @ root, np.arange(1.0, size + 1)
-    factor, full = _tiny.cholesky(jnp.asarray(matrix))
-    assert bool(full)
-    np.testing.assert_allclose(_tiny.substitute(factor, jnp.asarray(right)), np.linalg.solve(matrix, right), rtol=1e-9)
+@pytest.mark.parametrize("size", [1, 2, 4, 9])
+def test_every_lane_is_solved(size):
+    root = np.random.default_rng(size).normal(size=(3, size + 2, size))
+    matrices, right = root.transpose(0, 2, 1) @ root, np.random.default_rng(0).normal(size=(3, size, 2))
+    lanes_last = [jnp.moveaxis(jnp.asarray(x), 0, -1) for x in (matrices, right)]
+    x, full = _tiny.solve(*lanes_last)
+    assert full.all()
+    np.testing.assert_allclose(jnp.moveaxis(x, -1, 0), np.linalg.solve(matrices, right), rtol=1e-8)
 
 
-def test_cholesky_sees_a_singular_matrix():
-    assert not bool(_tiny.cholesky(jnp.ones((2, 2)))[1])
+@pytest.mark.parametrize("size", [2, 9])
+def test_a_singular_lane_is_told_apart(size):
+    matrices = jnp.stack([jnp.eye(size), jnp.ones((size, size))], axis=-1)
+    x, full = _tiny.solve(matrices, jnp.ones((size, 1, 2)))
+    assert full.tolist() == [True, False]
+    np.testing.assert_allclose(x[:, 0, 0], np.ones(size))
+
+
+def test_masked_and_diagonal_keep_lanes_apart():
+    matrix, keep = jnp.arange(8.0).reshape(2, 2, 2), jnp.array([[True, True], [False, True]])
+    assert _tiny.masked(matrix, keep)[..., 0].tolist() == [[0.0, 0.0], [0.0, 1.0]]
+    assert _tiny.masked(matrix, keep)[..., 1].tolist() == [[1.0, 3.0], [5.0, 7.0]]
+    assert _tiny.diagonal(jnp.array([[1.0, 2.0], [3.0, 4.0]]))[..., 1].tolist() == [[2.0, 0.0], [0.0, 4.0]]
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])

@@ -8,7 +8,7 @@ from scipy.optimize import least_squares
 
 from bimixjax.solve import LBFGS, Problem, Quadratic, Status, VarPro
 
-STARTS = np.array([[a, b] for a in (0.01, 0.05, 0.15, 0.5) for b in (0.05, 0.2, 0.5, 1.0, 2.0)])
+STARTS = np.array([[0.1, beta] for beta in (0.15, 0.6, 1.5)])
 UPPER = np.array([10.0, 20.0])
 
 
@@ -27,22 +27,30 @@ def losses(rng, *, mixtures=5, volumes=20, noise=0.005, floor=2.0, span=10.0):
     return r, s, clean * (1 + noise * rng.normal(size=len(r)))
 
 
-def solve(solver, r, s, y, prior=0.0):
-    """The solver's answer; `prior` is the precision of a prior on every unknown."""
-    quadratic = Quadratic(mean=jnp.ones(2), precision=jnp.full(2, prior))
-    log_prior = Quadratic(mean=jnp.log(jnp.array([0.1, 0.4])), precision=jnp.full(2, prior))
-    problem = Problem(
-        target=jnp.ones(len(y)),
+def columns(theta, data):
+    """Those of B and C at theta [2, B], for data [n, B] of proportions, volumes and losses."""
+    r, s, y = data
+    own = r ** -theta[0]
+    return jnp.stack([own * s ** -theta[1] / y, own / y])
+
+
+def problem(lanes, rows, prior=0.0) -> Problem:
+    """`prior` is the precision of a prior on every unknown."""
+    return Problem(
+        target=jnp.ones((rows, lanes)),
         lower=jnp.zeros(2),
         upper=jnp.asarray(UPPER),
-        linear_prior=quadratic,
-        nonlinear_prior=log_prior,
+        linear_prior=Quadratic(mean=jnp.ones(2), precision=jnp.full(2, prior)),
+        nonlinear_prior=Quadratic(mean=jnp.log(jnp.array([0.1, 0.4])), precision=jnp.full(2, prior)),
+        signed=(False, False),
     )
 
-    def columns(theta):
-        return jnp.stack([r ** -theta[0] * s ** -theta[1], r ** -theta[0]], axis=1) / y[:, None]
 
-    return jax.jit(lambda starts: solver.solve(columns, problem, starts, (False, False)))(jnp.asarray(STARTS))
+def solve(solver, *lanes, prior=0.0):
+    """The solver's answers for lanes of (r, s, y), lanes last."""
+    data = tuple(jnp.stack(part, axis=-1) for part in zip(*lanes, strict=True))
+    made = problem(len(lanes), len(lanes[0][0]), prior)
+    return jax.jit(lambda data: solver.solve(columns, data, made, jnp.asarray(STARTS)))(data)
 
 
 def oracle(r, s, y, prior=0.0, starts=8):
@@ -76,64 +84,48 @@ CASES = {
     "much noise": {"noise": 0.03},
     "no floor": {"floor": 0.0, "noise": 0.01},
     "short range": {"span": 2.0, "noise": 0.01},
-    "one start of volume": {"span": 200.0},
+    "long range": {"span": 200.0},
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_cost_is_never_above_that_of_scipy(case):
     rng = np.random.default_rng(7)
-    for _ in range(4):
-        data = losses(rng, **CASES[case])
-        end = solve(VarPro(), *data)
-        assert float(end.cost) <= oracle(*data) * (1 + 1e-6)
-        assert int(end.status) == Status.CONVERGED
+    lanes = [losses(rng, **CASES[case]) for _ in range(4)]
+    end = solve(VarPro(), *lanes)
+    for cost, lane in zip(end.cost, lanes, strict=True):
+        assert float(cost) <= oracle(*lane) * (1 + 1e-6)
+    assert (end.status == Status.CONVERGED).all()
 
 
-@pytest.mark.parametrize("case", ["base", "few points", "no floor"])
-def test_the_gradient_solver_agrees(case):
-    data = losses(np.random.default_rng(3), **CASES[case])
-    gradient, projected = solve(LBFGS(), *data), solve(VarPro(), *data)
-    assert float(gradient.cost) == pytest.approx(float(projected.cost), rel=1e-6)
+def test_the_gradient_solver_agrees():
+    rng = np.random.default_rng(3)
+    lanes = [losses(rng, floor=floor) for floor in (2.0, 0.0)]
+    gradient, projected = solve(LBFGS(), *lanes), solve(VarPro(), *lanes)
+    np.testing.assert_allclose(gradient.cost, projected.cost, rtol=1e-6)
 
 
 @pytest.mark.parametrize("solver", [VarPro(), LBFGS()])
 def test_priors_are_minimized_with_the_rows(solver):
-    data = losses(np.random.default_rng(5), mixtures=2, volumes=3)
-    assert float(solve(solver, *data, prior=0.01).cost) == pytest.approx(oracle(*data, prior=0.01), rel=1e-6)
+    lane = losses(np.random.default_rng(5), mixtures=2, volumes=3)
+    assert float(solve(solver, lane, prior=0.01).cost[0]) == pytest.approx(oracle(*lane, prior=0.01), rel=1e-6)
 
 
 def test_a_vanishing_floor_is_reached_exactly():
     r, s, _ = losses(np.random.default_rng(1))
-    end = solve(VarPro(), r, s, r**-0.1 * 2 * s**-0.3)
-    np.testing.assert_allclose(end.nonlinear, [0.1, 0.3], rtol=1e-8)
-    assert float(end.linear[1]) < 1e-8
+    end = solve(VarPro(), (r, s, r**-0.1 * 2 * s**-0.3))
+    np.testing.assert_allclose(end.nonlinear[:, 0], [0.1, 0.3], rtol=1e-8)
+    assert float(end.linear[1, 0]) < 1e-8
 
 
 def test_lanes_are_independent():
-    rng = np.random.default_rng(11)
-    r, s, y = losses(rng)
-    other = y * 1.7
-
-    def columns(loss, theta):
-        return jnp.stack([r ** -theta[0] * s ** -theta[1], r ** -theta[0]], axis=1) / loss[:, None]
-
-    nothing = Quadratic(mean=jnp.zeros(2), precision=jnp.zeros(2))
-    problem = Problem(
-        target=jnp.ones(len(y)),
-        lower=jnp.zeros(2),
-        upper=jnp.asarray(UPPER),
-        linear_prior=nothing,
-        nonlinear_prior=nothing,
-    )
-    batch = jax.vmap(
-        lambda loss: VarPro().solve(lambda t: columns(loss, t), problem, jnp.asarray(STARTS), (False, False))
-    )(jnp.stack([y, np.full_like(y, np.nan), other]))
-    assert np.array_equal(np.asarray(batch.status), [Status.CONVERGED, Status.NOT_FINITE, Status.CONVERGED])
-    np.testing.assert_allclose(batch.nonlinear[0], batch.nonlinear[2], rtol=1e-9)
-    np.testing.assert_allclose(batch.linear[0] * 1.7, batch.linear[2], rtol=1e-9)
+    r, s, y = losses(np.random.default_rng(11))
+    end = solve(VarPro(), (r, s, y), (r, s, np.full_like(y, np.nan)), (r, s, y * 1.7))
+    assert end.status.tolist() == [Status.CONVERGED, Status.NOT_FINITE, Status.CONVERGED]
+    np.testing.assert_allclose(end.nonlinear[:, 0], end.nonlinear[:, 2], rtol=1e-9)
+    np.testing.assert_allclose(end.linear[:, 0] * 1.7, end.linear[:, 2], rtol=1e-9)
 
 
 def test_the_step_limit_is_a_status():
-    end = solve(VarPro(max_steps=1), *losses(np.random.default_rng(2)))
-    assert int(end.status) == Status.STEP_LIMIT
+    end = solve(VarPro(max_steps=1), losses(np.random.default_rng(2)))
+    assert int(end.status[0]) == Status.STEP_LIMIT

@@ -1,0 +1,97 @@
+"""Tables laid out in lanes: padding changes no result, and lets tables of nearly one length share a compiled fit."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from bimixjax import Observations, fit
+from bimixjax._kernel import Ends, solve_lanes, start_grid
+from bimixjax._lanes import Lanes, build
+from bimixjax.laws import BiMix
+from bimixjax.solve import VarPro
+
+LAW = BiMix()
+
+
+def table(volumes: int, **extra: float) -> pd.DataFrame:
+    """Losses of x and y in 3 runs at so many volumes, with noise."""
+    step = 1000 * np.arange(1, volumes + 1)
+    frame = pd.DataFrame({"run": np.repeat(["a", "b", "c"], volumes), "step": np.tile(step, 3)})
+    frame["mixture/x"] = np.repeat([0.2, 0.5, 0.7], volumes)
+    frame["mixture/y"] = 1 - frame["mixture/x"]
+    noise = np.random.default_rng(volumes)
+    for domain in "xy":
+        loss = frame[f"mixture/{domain}"] ** -0.1 * (30 * frame["step"] ** -0.5 + 2)
+        frame[f"loss/{domain}"] = loss * np.exp(0.002 * noise.standard_normal(len(loss)))
+    return frame.assign(**extra)
+
+
+def observe(frame: pd.DataFrame) -> Observations:
+    return Observations.from_frame(frame)
+
+
+def lay_out(frame: pd.DataFrame) -> Lanes:
+    return build(LAW, observe(frame), "steps", ("x", "y"))[0]
+
+
+@pytest.mark.parametrize(("volumes", "length"), [(1, 16), (5, 16), (6, 24), (8, 24), (9, 32), (11, 48), (17, 64)])
+def test_rows_are_padded_to_one_of_few_lengths(volumes, length):
+    lanes = lay_out(table(volumes))
+    assert lanes.mixture.shape == (1, length, 2)
+    assert lanes.loss.shape == (1, 2, length)
+    assert lanes.weight.sum(-1).tolist() == [[3 * volumes, 3 * volumes]]
+    assert (lanes.weight[..., 3 * volumes :] == 0).all()
+
+
+def test_each_size_is_padded_on_its_own():
+    frame = pd.concat([table(4, model_size=1e6), table(7, model_size=1e7).assign(run=lambda t: "large-" + t["run"])])
+    lanes = lay_out(frame)
+    assert lanes.loss.shape == (2, 2, 24)
+    assert lanes.weight.sum(-1).tolist() == [[12, 12], [21, 21]]
+
+
+def test_padding_is_finite_where_the_law_divides():
+    frame = table(2)
+    frame.loc[frame["run"] == "a", ["mixture/x", "mixture/y"]] = [0.0, 1.0]
+    lanes = lay_out(frame)
+    assert lanes.weight.sum(-1).tolist() == [[4, 6]]
+    for field in dataclasses.fields(lanes):
+        assert np.isfinite(getattr(lanes, field.name)).all()
+    assert (lanes.own > 0).all()
+    assert (lanes.loss > 0).all()
+
+
+def solved(lanes: Lanes) -> Ends:
+    with jax.enable_x64(True):
+        arrays = jax.tree.map(jnp.asarray, lanes)
+        starts, scale = jnp.asarray(start_grid(LAW, 2)), jnp.asarray(6000.0)
+        ends = solve_lanes(arrays, starts, scale, law=LAW, solver=VarPro(), priors=False)
+        return jax.tree.map(np.asarray, ends)
+
+
+def test_padding_changes_no_result():
+    padded = lay_out(table(6))
+    per_target = {name: getattr(padded, name)[..., :18] for name in ("own", "loss", "weight")}
+    shared = {name: getattr(padded, name)[:, :18] for name in ("mixture", "volume", "model_size")}
+    exact = dataclasses.replace(padded, **shared, **per_target)
+    assert exact.mixture.shape == (1, 18, 2)
+    ours, theirs = solved(padded), solved(exact)
+    np.testing.assert_allclose(ours.user_values, theirs.user_values, rtol=1e-7)
+    np.testing.assert_allclose(ours.information, theirs.information, rtol=1e-7)
+    np.testing.assert_allclose(ours.solution.cost, theirs.solution.cost, rtol=1e-9)
+
+
+def compilations(frame: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> int:
+    """How often a fit with settings that no other test uses is compiled."""
+    caplog.clear()
+    with jax.log_compiles():
+        fit("bimix", observe(frame), priors=False, solver=VarPro(starts=1, max_steps=17))
+    return sum("XLA compilation of jit(solve_lanes)" in record.getMessage() for record in caplog.records)
+
+
+def test_tables_of_nearly_one_length_share_a_compiled_fit(caplog):
+    assert [compilations(table(volumes), caplog) for volumes in (9, 10, 11)] == [1, 0, 1]

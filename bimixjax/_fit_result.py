@@ -130,15 +130,16 @@ class FitResult:
             InputError: for a shape that does not fit, or a volume or size that is missing or unknown.
 
         Example:
+            >>> import pandas as pd
             >>> import bimixjax
             >>> table = {"run": ["a"] * 3 + ["b"] * 3, "step": [1, 4, 16] * 2}
             >>> table |= {"mixture/x": [0.25] * 3 + [0.5] * 3, "mixture/y": [0.75] * 3 + [0.5] * 3}
             >>> table |= {"loss/x": [6.0, 4.0, 3.0, 3 * 2**0.5, 2 * 2**0.5, 1.5 * 2**0.5]}
-            >>> fit = bimixjax.fit("bimix", bimixjax.Observations.from_frame(table), priors=False)
+            >>> fit = bimixjax.fit("bimix", bimixjax.Observations.from_frame(pd.DataFrame(table)), priors=False)
             >>> round(float(fit.predict([0.25, 0.75], volume=64)[0]), 6)
             2.5
         """
-        one = self.one() if model_size is None else self.at(model_size)
+        one = self.at_size(model_size)
         if not isinstance(mixtures, jax.Array):
             mixtures = np.asarray(mixtures, float)
         _checks.mixtures(mixtures, self.domains)
@@ -146,12 +147,15 @@ class FitResult:
         with jax.enable_x64(True):
             s = jnp.asarray(one.volume_or_only(volume), jnp.float64)
             r = jnp.asarray(mixtures, jnp.float64)
-            losses = _predict(self.law, jnp.asarray(one.values, jnp.float64), self.own, r, s)
+            size = jnp.asarray(1.0 if model_size is None else model_size, jnp.float64)
+            losses = _predict(self.law, jnp.asarray(one.values, jnp.float64), self.own, r, s, size)
             return losses.astype(dtype)
 
-    def one(self) -> "FitResult":
-        """This fit, where it is of one model size; else an `InputError` that lists the sizes."""
-        if len(self._shape()) > 1:
+    def at_size(self, model_size: float | None) -> "FitResult":
+        """The fit to predict with at a model size; an `InputError` where none is given and one is needed."""
+        if model_size is not None:
+            return self if self.law.sized else self.at(model_size)
+        if self.law.sized or len(self._shape()) > 1:
             sizes = ", ".join(f"{s:g}" for s in self.model_sizes)
             raise _checks.InputError(f"several model sizes were fitted ({sizes}); say which one with model_size")
         return self
@@ -174,7 +178,7 @@ class FitResult:
 
         For a law of the own proportion only that proportion counts. Arguments as in `predict`.
         """
-        one = self.one() if model_size is None else self.at(model_size)
+        one = self.at_size(model_size)
         r, s = np.asarray(mixtures, float), np.asarray(one.volume_or_only(volume), float)
         ranges = np.asarray(one.proportion_range)
         outside = (r[..., None, :] < ranges[:, :, 0] - 1e-9) | (r[..., None, :] > ranges[:, :, 1] + 1e-9)
@@ -210,24 +214,22 @@ class FitResult:
 
 
 @partial(jax.jit, static_argnames=("law", "own"))
-def _predict(law: Law, values: Array, own: tuple[int, ...], mixtures: Array, volume: Array) -> Array:
-    targets = jax.vmap(target_loss(law), in_axes=(0, 0, None, None))
+def _predict(law: Law, values: Array, own: tuple[int, ...], mixtures: Array, volume: Array, size: Array) -> Array:
+    targets = jax.vmap(target_loss(law), in_axes=(0, 0, None, None, None))
     indices = jnp.array(own)
     if mixtures.ndim == 1 and volume.ndim == 0:
-        return targets(values, indices, mixtures, volume)
+        return targets(values, indices, mixtures, volume, size)
     rows = mixtures.shape[0] if mixtures.ndim == 2 else volume.shape[0]
     mixtures = jnp.broadcast_to(mixtures, (rows, mixtures.shape[-1]))
-    return jax.vmap(lambda r, s: targets(values, indices, r, s))(mixtures, jnp.broadcast_to(volume, (rows,)))
+    return jax.vmap(lambda r, s: targets(values, indices, r, s, size))(mixtures, jnp.broadcast_to(volume, (rows,)))
 
 
-def target_loss(law: Law) -> Callable[[Array, Array, Array, Array], Array]:
-    """One target's loss as a function of packed coefficients [k], its domain's index, a mixture r [d] and volume s."""
+def target_loss(law: Law) -> Callable[..., Array]:
+    """One target's loss as a function of packed coefficients [k], its domain's index, r [d], s and N."""
 
-    def loss(vector: Array, index: Array, mixture: Array, volume: Array) -> Array:
+    def loss(vector: Array, index: Array, mixture: Array, volume: Array, size: Array) -> Array:
         named = law.unpack(vector, law.ordered(), mixture.shape[0])
-        return law.loss(
-            named, Point(mixture=mixture, own=mixture[index], volume=volume, model_size=jnp.ones_like(volume))
-        )
+        return law.loss(named, Point(mixture=mixture, own=mixture[index], volume=volume, model_size=size))
 
     return in_float64(loss)
 

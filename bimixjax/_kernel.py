@@ -12,7 +12,7 @@ from jax import Array, lax
 from bimixjax._lanes import Lanes
 from bimixjax._records import Leaf, record
 from bimixjax.laws import Coefficient, Law, Point
-from bimixjax.solve import LBFGS, Problem, Quadratic, Solution, VarPro, unit_directions
+from bimixjax.solve import LBFGS, Problem, Quadratic, Solution, VarPro, nonlinear_prior, unit_directions
 
 Solver = VarPro | LBFGS
 
@@ -58,9 +58,9 @@ def start_grid(law: Law, domains: int) -> np.ndarray:
 
 @partial(jax.jit, static_argnames=("law", "solver", "priors", "chunk"))
 def solve_lanes(
-    lanes: Lanes, starts: Array, scale: Array, *, law: Law, solver: Solver, priors: bool, chunk: int
+    lanes: Lanes, starts: Array, units: tuple[Array, Array], *, law: Law, solver: Solver, priors: bool, chunk: int
 ) -> Ends:
-    """Solve every lane, `chunk` of them at a time; `scale` is the unit of the lanes' volumes in the user's."""
+    """Solve every lane, `chunk` at a time; `units` are those of the lanes' volumes and sizes in the user's."""
     count = lanes.group.shape[0]
     index = jnp.arange(-(-count // chunk) * chunk).reshape(-1, chunk)
 
@@ -71,7 +71,7 @@ def solve_lanes(
         points = Point(mixture=part.mixture, own=part.own, volume=part.volume, model_size=part.model_size)
         columns = partial(_columns, law, part.mixture.shape[0])
         solution = solver.solve(columns, (points, root / part.loss), problem, starts)
-        ends = _describe(law, points, solution, problem, root / part.loss, scale)
+        ends = _describe(law, points, solution, problem, root / part.loss, units)
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), ends)
 
     ends = lax.map(some, index) if len(index) > 1 else jax.tree.map(lambda leaf: leaf[None], some(index[0]))
@@ -122,27 +122,30 @@ def _problem(law: Law, domains: int, priors: bool, target: Array) -> Problem:
             precision=each(linear, lambda c: strength / c.prior[1]),
         ),
         nonlinear_prior=Quadratic(
-            mean=each(nonlinear, lambda c: np.log(c.prior[0])),
+            mean=each(nonlinear, lambda c: np.log(c.prior[0]) if c.logarithmic else c.prior[0]),
             precision=each(nonlinear, lambda c: strength / c.prior[1]),
         ),
         signed=tuple(c.lower < 0 for c in linear for _ in range(c.size(domains))),
+        logarithmic=tuple(c.logarithmic for c in nonlinear for _ in range(c.size(domains))),
     )
 
 
-def _describe(law: Law, points: Point, solution: Solution, problem: Problem, factor: Array, scale: Array) -> Ends:
+def _describe(
+    law: Law, points: Point, solution: Solution, problem: Problem, factor: Array, units: tuple[Array, Array]
+) -> Ends:
     domains, parts = points.mixture.shape[0], law.ordered()
 
     def predict(values: Array) -> Array:
         return jnp.broadcast_to(law.loss(law.unpack(values[:, None], parts, domains), points), factor.shape)
 
     def user(values: Array) -> Array:
-        named = law.with_volume_unit(law.unpack(values, parts, domains), scale)
+        named = law.with_units(law.unpack(values, parts, domains), *units)
         return jnp.concatenate([named[c.name].reshape(c.size(domains), -1) for c in parts])
 
     values = jnp.concatenate([solution.linear, solution.nonlinear])
     predicted, push = jax.linearize(predict, values)
     jacobian = jax.vmap(push)(unit_directions(values)) * factor
-    log_slope = problem.nonlinear_prior.precision[:, None] / jnp.maximum(solution.nonlinear, 1e-12)
+    _, slope = nonlinear_prior(problem, solution.nonlinear)
     linear_slope = jnp.broadcast_to(problem.linear_prior.precision[:, None], solution.linear.shape)
     return Ends(
         solution=solution,
@@ -150,7 +153,7 @@ def _describe(law: Law, points: Point, solution: Solution, problem: Problem, fac
         user_values=user(values),
         to_user=jnp.moveaxis(jax.vmap(partial(_push, user, values))(unit_directions(values)), 0, 1),
         information=jnp.sum(jacobian[:, None] * jacobian[None], axis=2),
-        penalty=jnp.concatenate([linear_slope, log_slope]) ** 2,
+        penalty=jnp.concatenate([linear_slope, slope]) ** 2,
         predicted=predicted,
     )
 

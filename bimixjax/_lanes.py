@@ -18,7 +18,7 @@ class Lanes:
         group: which size each lane is of [L].
         mixture: r [d, n, S].
         volume: s [n, S], divided by its largest value.
-        model_size: N [n, S].
+        model_size: N [n, S], divided by its largest value.
         own: the target's own r_i [n, L].
         loss: measured losses [n, L].
         weight: weights of the squared relative residuals [n, L].
@@ -43,6 +43,7 @@ class Layout:
     sizes: tuple[float, ...]
     volume_unit: Unit | None
     volume_scale: float
+    size_scale: float
     missing: np.ndarray
     zero: np.ndarray
 
@@ -78,11 +79,14 @@ def _other_laws() -> str:
 
 def build(law: Law, observations: Observations, unit: Unit | None, targets: tuple[str, ...]) -> tuple[Lanes, Layout]:
     """Lay a table out in lanes; where the law has no model size, each size becomes lanes of its own."""
+    if law.sized and observations.model_size is None:
+        raise InputError(f"{observations.source} has no column 'model_size', which {law.name} reads")
     volume = np.ones(len(observations)) if unit is None else observations.volumes(unit)
     scale = float(volume.max())
     size = np.ones(len(observations)) if observations.model_size is None else observations.model_size.astype(float)
     sizes = tuple(float(s) for s in observations.model_sizes)
-    groups = [np.flatnonzero(size == s) for s in sizes] if sizes else [np.arange(len(observations))]
+    apart = sizes and not law.sized
+    groups = [np.flatnonzero(size == s) for s in sizes] if apart else [np.arange(len(observations))]
     rows = _pad(groups).T
     present = np.repeat(rows >= 0, len(targets), axis=1)
     loss = _by_lane(observations.losses[:, [observations.targets.index(t) for t in targets]], rows)
@@ -95,7 +99,7 @@ def build(law: Law, observations: Observations, unit: Unit | None, targets: tupl
         group=np.repeat(np.arange(len(groups)), len(targets)),
         mixture=np.moveaxis(observations.proportions[rows], -1, 0),
         volume=volume[rows] / scale,
-        model_size=size[rows],
+        model_size=size[rows] / size.max(),
         own=np.where(usable, own, 1.0),
         loss=np.where(usable, loss, 1.0),
         weight=usable.astype(float),
@@ -107,6 +111,7 @@ def build(law: Law, observations: Observations, unit: Unit | None, targets: tupl
         sizes=sizes,
         volume_unit=unit,
         volume_scale=scale,
+        size_scale=float(size.max()),
         missing=(missing & present).sum(0),
         zero=(zero & present).sum(0),
     )

@@ -45,11 +45,12 @@ def fit(
         InputError: for an unknown law, target or unit of volume, or a target that the law cannot describe.
 
     Example:
+        >>> import pandas as pd
         >>> import bimixjax
         >>> table = {"run": ["a"] * 3 + ["b"] * 3, "step": [1, 4, 16] * 2}
         >>> table |= {"mixture/x": [0.25] * 3 + [0.5] * 3, "mixture/y": [0.75] * 3 + [0.5] * 3}
         >>> table |= {"loss/x": [6.0, 4.0, 3.0, 3 * 2**0.5, 2 * 2**0.5, 1.5 * 2**0.5]}
-        >>> fit = bimixjax.fit("bimix", bimixjax.Observations.from_frame(table), priors=False)
+        >>> fit = bimixjax.fit("bimix", bimixjax.Observations.from_frame(pd.DataFrame(table)), priors=False)
         >>> {name: round(float(value[0]), 4) for name, value in fit.coefficients.items()}
         {'A': 1.0, 'B': 2.0, 'C': 1.0, 'alpha': 0.5, 'beta': 0.5}
 
@@ -65,7 +66,7 @@ def fit(
         ends = solve_lanes(
             jax.tree.map(jnp.asarray, lanes),
             jnp.asarray(starts),
-            jnp.asarray(layout.volume_scale),
+            (jnp.asarray(layout.volume_scale), jnp.asarray(layout.size_scale)),
             law=chosen,
             solver=solver or VarPro(),
             priors=priors,

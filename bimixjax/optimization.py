@@ -215,17 +215,17 @@ def _describe(
     method: str,
     limits: tuple[np.ndarray, np.ndarray],
 ) -> OptimalMixture:
-    one = fit.one() if budget.model_size is None else fit.at(budget.model_size)
+    one = fit.at_size(budget.model_size)
     names, (lower, upper) = np.array(fit.domains), limits
     near = 1e-9
-    outside = one.extrapolates(found.r, goal.volume)
+    outside = one.extrapolates(found.r, goal.volume, budget.model_size)
     weights = np.zeros(len(one.targets))
     weights[list(goal.chosen)] = goal.weights
     return OptimalMixture(
         domains=fit.domains,
         proportions=np.asarray(found.r),
         targets=one.targets,
-        losses=np.asarray(one.predict(found.r, goal.volume)),
+        losses=np.asarray(one.predict(found.r, goal.volume, budget.model_size)),
         weights=weights,
         objective=float(goal(found.r)),
         budget=Budget(volume=float(goal.volume), unit=one.volume_unit, model_size=budget.model_size),

@@ -10,11 +10,12 @@ import bimixjax
 from bimixjax.cli import COMMANDS
 
 HEAVY = {"jax", "pandas", "flax", "matplotlib", "pyarrow", "optax", "orbax"}
+COMMAND_LINE = {"tyro", "rich", "yaml", "matplotlib"}
 
 
-def loaded_by(code: str) -> set[str]:
-    """The heavy modules that a fresh interpreter has loaded after running `code`."""
-    script = f"{code}\nimport sys\nprint('loaded:', *sorted(set({sorted(HEAVY)}) & set(sys.modules)))"
+def loaded_by(code: str, among: set[str] = HEAVY) -> set[str]:
+    """Which of some modules a fresh interpreter has loaded after running `code`."""
+    script = f"{code}\nimport sys\nprint('loaded:', *sorted(set({sorted(among)}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines()[-1].split()[1:])
 
@@ -26,6 +27,11 @@ def test_import_is_light(module: str) -> None:
 
 def test_the_probe_sees_heavy_modules() -> None:
     assert "jax" in loaded_by("import bimixjax; bimixjax.fit")
+
+
+def test_fitting_needs_no_command_line() -> None:
+    code = "import bimixjax; bimixjax.fit, bimixjax.optimize, bimixjax.mixtures, bimixjax.metrics"
+    assert loaded_by(code, COMMAND_LINE) == set()
 
 
 def test_observations_need_no_jax() -> None:

@@ -3,18 +3,13 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 
-from bimixjax import Observations, fit
-from bimixjax._kernel import Ends, solve_lanes, start_grid
+from bimixjax import LAWS, Observations, _lanes, fit
 from bimixjax._lanes import Lanes, build
-from bimixjax.laws import BiMix
 from bimixjax.solve import VarPro
-
-LAW = BiMix()
 
 
 def table(volumes: int, **extra: float) -> pd.DataFrame:
@@ -35,54 +30,45 @@ def observe(frame: pd.DataFrame) -> Observations:
 
 
 def lay_out(frame: pd.DataFrame) -> Lanes:
-    return build(LAW, observe(frame), "steps", ("x", "y"))[0]
+    return build(LAWS["bimix"], observe(frame), "steps", ("x", "y"))[0]
 
 
 @pytest.mark.parametrize(("volumes", "length"), [(1, 16), (5, 16), (6, 24), (8, 24), (9, 32), (11, 48), (17, 64)])
 def test_rows_are_padded_to_one_of_few_lengths(volumes, length):
     lanes = lay_out(table(volumes))
-    assert lanes.mixture.shape == (1, length, 2)
-    assert lanes.loss.shape == (1, 2, length)
-    assert lanes.weight.sum(-1).tolist() == [[3 * volumes, 3 * volumes]]
-    assert (lanes.weight[..., 3 * volumes :] == 0).all()
+    assert lanes.mixture.shape == (2, length, 1)
+    assert lanes.loss.shape == (length, 2)
+    assert lanes.weight.sum(0).tolist() == [3 * volumes, 3 * volumes]
+    assert (lanes.weight[3 * volumes :] == 0).all()
 
 
 def test_each_size_is_padded_on_its_own():
     frame = pd.concat([table(4, model_size=1e6), table(7, model_size=1e7).assign(run=lambda t: "large-" + t["run"])])
     lanes = lay_out(frame)
-    assert lanes.loss.shape == (2, 2, 24)
-    assert lanes.weight.sum(-1).tolist() == [[12, 12], [21, 21]]
+    assert lanes.loss.shape == (24, 4)
+    assert lanes.group.tolist() == [0, 0, 1, 1]
+    assert lanes.weight.sum(0).tolist() == [12, 12, 21, 21]
 
 
 def test_padding_is_finite_where_the_law_divides():
     frame = table(2)
     frame.loc[frame["run"] == "a", ["mixture/x", "mixture/y"]] = [0.0, 1.0]
     lanes = lay_out(frame)
-    assert lanes.weight.sum(-1).tolist() == [[4, 6]]
+    assert lanes.weight.sum(0).tolist() == [4, 6]
     for field in dataclasses.fields(lanes):
         assert np.isfinite(getattr(lanes, field.name)).all()
     assert (lanes.own > 0).all()
     assert (lanes.loss > 0).all()
 
 
-def solved(lanes: Lanes) -> Ends:
-    with jax.enable_x64(True):
-        arrays = jax.tree.map(jnp.asarray, lanes)
-        starts, scale = jnp.asarray(start_grid(LAW, 2)), jnp.asarray(6000.0)
-        ends = solve_lanes(arrays, starts, scale, law=LAW, solver=VarPro(), priors=False)
-        return jax.tree.map(np.asarray, ends)
-
-
-def test_padding_changes_no_result():
-    padded = lay_out(table(6))
-    per_target = {name: getattr(padded, name)[..., :18] for name in ("own", "loss", "weight")}
-    shared = {name: getattr(padded, name)[:, :18] for name in ("mixture", "volume", "model_size")}
-    exact = dataclasses.replace(padded, **shared, **per_target)
-    assert exact.mixture.shape == (1, 18, 2)
-    ours, theirs = solved(padded), solved(exact)
-    np.testing.assert_allclose(ours.user_values, theirs.user_values, rtol=1e-7)
-    np.testing.assert_allclose(ours.information, theirs.information, rtol=1e-7)
-    np.testing.assert_allclose(ours.solution.cost, theirs.solution.cost, rtol=1e-9)
+def test_padding_changes_no_result(monkeypatch):
+    padded = fit("bimix", observe(table(6)), priors=False)
+    monkeypatch.setattr(_lanes, "_padded_length", lambda rows: rows)
+    assert lay_out(table(6)).loss.shape == (18, 2)
+    exact = fit("bimix", observe(table(6)), priors=False)
+    assert exact.sentences == padded.sentences
+    for field in ("values", "covariance", "cost", "error", "r2", "rows", "volume_range", "proportion_range"):
+        np.testing.assert_allclose(getattr(exact, field), getattr(padded, field), rtol=1e-6)
 
 
 def compilations(frame: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> int:

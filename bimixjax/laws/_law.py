@@ -35,9 +35,10 @@ def power(base: ArrayLike, exponent: ArrayLike) -> Array:
 class Coefficient:
     """One coefficient of a law: its name, its place in the formula, its bounds and its weak prior.
 
-    The solver sees volumes divided by the largest one fitted, and losses in nats per token; bounds and priors are in
-    those units. The prior is normal on a linear coefficient, so that zero stays reachable, and log-normal on a
-    non-linear one; `prior` is its (mean, standard deviation), or (median, standard deviation of the logarithm).
+    The solver sees volumes and model sizes divided by the largest ones fitted, and losses in nats per token; bounds and
+    priors are in those units. The prior is normal on a linear coefficient, so that zero stays reachable, and on one
+    that may be negative; on the others it is log-normal. `prior` is its (mean, standard deviation), or (median,
+    standard deviation of the logarithm).
 
     Args:
         name: symbol in the formula, as in the source.
@@ -61,6 +62,11 @@ class Coefficient:
         """How many numbers it holds."""
         return domains if self.per_domain else 1
 
+    @property
+    def logarithmic(self) -> bool:
+        """Whether its prior is log-normal."""
+        return not self.linear and self.lower >= 0
+
 
 @dataclass(frozen=True)
 class Law(ABC):
@@ -69,6 +75,9 @@ class Law(ABC):
     A subclass states its name, version and coefficients, and writes `basis` for one observation, with domains along
     axis 0 and all else elementwise: the same lines then serve whole batches by broadcasting. Its own settings, if any,
     are dataclass fields. The loss is the sum over the linear coefficients of coefficient x basis term.
+
+    A law with `own_proportion` reads the target's own proportion only, so that the target must be a domain, and is not
+    defined where that is zero. A law that is `sized` reads the model size; under the others each size is fitted apart.
     """
 
     name: ClassVar[str]
@@ -76,6 +85,7 @@ class Law(ABC):
     coefficients: ClassVar[tuple[Coefficient, ...]]
     gauge: ClassVar[Mapping[str, float]] = {}
     own_proportion: ClassVar[bool] = False
+    sized: ClassVar[bool] = False
 
     @abstractmethod
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
@@ -90,13 +100,13 @@ class Law(ABC):
         terms = self.basis(coefficients, point)
         return sum((coefficients[name] * term for name, term in terms.items()), start=0.0 * point.volume)
 
-    def with_volume_unit(self, coefficients: Mapping[str, Array], scale: Array) -> Mapping[str, Array]:
-        """The same law when volumes are given in units `scale` times smaller; unchanged unless the law says how."""
+    def with_units(self, coefficients: Mapping[str, Array], volume: Array, model_size: Array) -> Mapping[str, Array]:
+        """The same law in units that are `volume` and `model_size` times smaller; unchanged unless the law says how."""
         return coefficients
 
-    def own_power(self, coefficients: Mapping[str, Array], point: Point) -> tuple[Array, Array] | None:
-        """(c, a) where the loss is c r_i^-a in the own proportion and free of all others, else None."""
-        return None
+    def own_power(self, coefficients: Mapping[str, Array], point: Point) -> tuple[Array, Array]:
+        """The pair (c, a), for a law whose loss is c r_i^-a in the own proportion and free of all others."""
+        raise TypeError(f"{self.name} is not a power of the own proportion")
 
     def part(self, *, linear: bool) -> tuple[Coefficient, ...]:
         """The linear or the non-linear coefficients, in their order."""

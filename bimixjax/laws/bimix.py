@@ -51,9 +51,9 @@ class BiMix(Law):
         """Exponents around those of published losses; the cost has one valley, so a few suffice."""
         return {"alpha": (0.1,), "beta": (0.15, 0.6, 1.5)}
 
-    def with_volume_unit(self, coefficients: Mapping[str, Array], scale: Array) -> Mapping[str, Array]:
-        """B grows by scale^beta."""
-        return {**coefficients, "B": coefficients["B"] * power(scale, coefficients["beta"])}
+    def with_units(self, coefficients: Mapping[str, Array], volume: Array, model_size: Array) -> Mapping[str, Array]:
+        """B grows by volume^beta."""
+        return {**coefficients, "B": coefficients["B"] * power(volume, coefficients["beta"])}
 
     def own_power(self, coefficients: Mapping[str, Array], point: Point) -> tuple[Array, Array]:
         """The pair (B s^-beta + C, alpha)."""

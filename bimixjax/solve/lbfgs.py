@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from jax import Array, lax
 
 from bimixjax._records import record
 from bimixjax.solve.solution import Solution, Status
-from bimixjax.solve.varpro import Columns, Problem, best_end, best_starts, criterion
+from bimixjax.solve.varpro import Columns, Problem, best_end, best_starts, criterion, with_data
 
 
 @record
@@ -66,15 +65,15 @@ class LBFGS:
 
     def solve(self, columns: Columns, data: Any, problem: Problem, starts: Array) -> Solution:
         """Solve B separable problems over all their unknowns at once; arguments as in `VarPro.solve`."""
-        thetas, linears = best_starts(partial(columns, data=data), problem, starts, self.starts)
+        thetas, linears = best_starts(with_data(columns, data), problem, starts, self.starts)
 
         def one(theta: Array, linear: Array, target: Array, own_data: Any) -> Solution:
             alone = dataclasses.replace(problem, target=target[:, None])
-            at_data = partial(columns, data=jax.tree.map(lambda leaf: leaf[..., None], own_data))
+            at_data = with_data(columns, jax.tree.map(lambda leaf: leaf[..., None], own_data))
             return self._solve_one(at_data, alone, theta, linear)
 
         lanes = jax.vmap(one, in_axes=-1, out_axes=-1)
-        return best_end(lax.map(lambda start: lanes(*start, problem.target, data), (thetas, linears)))
+        return best_end(lax.map(lambda start: lanes(start[0], start[1], problem.target, data), (thetas, linears)))
 
     def _solve_one(self, columns: Callable[[Array], Array], problem: Problem, theta: Array, linear: Array) -> Solution:
         box, split = _Box(problem), theta.shape[0]

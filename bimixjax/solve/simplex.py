@@ -104,7 +104,7 @@ def power_dual(scale: Array, exponent: Array, lower: Array, upper: Array) -> Arr
         steepness < 0, (jnp.sum(shares(price)) - 1) / jnp.where(steepness < 0, steepness, 1.0), 0.0
     )
     r = shares(price)
-    left = jnp.maximum(1 - jnp.sum(r), 0.0)
+    left = jnp.where(steepness < 0, 0.0, jnp.maximum(1 - jnp.sum(r), 0.0))
     room = jnp.where(active, 0.0, upper - lower)
     return r + left * room / jnp.maximum(jnp.sum(room), jnp.finfo(r.dtype).tiny)
 

@@ -12,7 +12,6 @@ Source: Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973); Kaufman, BIT 15 (1975
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -25,7 +24,7 @@ from bimixjax.solve.solution import Solution, Status
 
 # From theta [q, B] and the data of B lanes, lanes last in every leaf, to the columns [p, n, B].
 Columns = Callable[[Array, Any], Array]
-_AtData = Callable[[Array], Array]
+AtData = Callable[[Array], Array]
 
 
 @record
@@ -45,8 +44,9 @@ class Problem:
         lower: lower bounds on theta [q].
         upper: upper bounds on theta [q].
         linear_prior: prior on c [p].
-        nonlinear_prior: prior on log theta [q].
+        nonlinear_prior: prior on theta [q], or on log theta where `logarithmic`.
         signed: for each c, whether it may be negative.
+        logarithmic: for each theta, whether its prior is on its logarithm.
     """
 
     target: Array
@@ -55,6 +55,7 @@ class Problem:
     linear_prior: Quadratic
     nonlinear_prior: Quadratic
     signed: tuple[bool, ...] = static()
+    logarithmic: tuple[bool, ...] = static()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +74,13 @@ class VarPro:
 
     def solve(self, columns: Columns, data: Any, problem: Problem, starts: Array) -> Solution:
         """Solve B problems, each from the best of `starts` [k, q]."""
-        at_data = partial(columns, data=data)
+        at_data = with_data(columns, data)
         thetas, _ = best_starts(at_data, problem, starts, self.starts)
         if self.starts == 1:
             return self._iterate(at_data, problem, thetas[0])
         return best_end(lax.map(lambda theta: self._iterate(at_data, problem, theta), thetas))
 
-    def _iterate(self, columns: _AtData, problem: Problem, theta: Array) -> Solution:
+    def _iterate(self, columns: AtData, problem: Problem, theta: Array) -> Solution:
         lanes = theta.shape[1]
         first = _State(
             theta=theta,
@@ -123,7 +124,12 @@ class _State:
     done: Array
 
 
-def best_starts(columns: _AtData, problem: Problem, starts: Array, count: int) -> tuple[Array, Array]:
+def with_data(columns: Columns, data: Any) -> AtData:
+    """The columns as a function of theta alone."""
+    return lambda theta: columns(theta, data)
+
+
+def best_starts(columns: AtData, problem: Problem, starts: Array, count: int) -> tuple[Array, Array]:
     """The `count` starts of least cost for every lane, as theta [count, q, B], and their linear coefficients."""
     lanes = problem.target.shape[-1]
 
@@ -160,7 +166,7 @@ def criterion(residual: Array, linear: Array, problem: Problem, theta: Array) ->
     """What is minimized [B]: squared residuals [n, B] and squared priors, summed."""
     prior = problem.linear_prior
     linear_prior = prior.precision[:, None] * (linear - prior.mean[:, None])
-    return _squares(residual) + _squares(linear_prior) + _squares(_log_prior(problem, theta))
+    return _squares(residual) + _squares(linear_prior) + _squares(nonlinear_prior(problem, theta)[0])
 
 
 def _squares(values: Array) -> Array:
@@ -176,13 +182,16 @@ def _residual(values: Array, linear: Array, problem: Problem) -> Array:
     return jnp.sum(linear[:, None] * values, axis=0) - problem.target
 
 
-def _log_prior(problem: Problem, theta: Array) -> Array:
+def nonlinear_prior(problem: Problem, theta: Array) -> tuple[Array, Array]:
+    """The priors' residuals at theta [q, B] and their slopes."""
     mean, precision = problem.nonlinear_prior.mean[:, None], problem.nonlinear_prior.precision[:, None]
-    held = precision > 0
-    return jnp.where(held, precision * (jnp.log(jnp.where(held, theta, 1.0)) - mean), 0.0)
+    logarithmic = jnp.array(problem.logarithmic)[:, None] & (precision > 0)
+    positive = jnp.where(logarithmic, jnp.maximum(theta, jnp.finfo(theta.dtype).tiny), 1.0)
+    seen = jnp.where(logarithmic, jnp.log(positive), theta)
+    return precision * (seen - mean), jnp.broadcast_to(precision, theta.shape) / positive
 
 
-def _linearize(columns: _AtData, problem: Problem, theta: Array) -> _Model:
+def _linearize(columns: AtData, problem: Problem, theta: Array) -> _Model:
     values, push = jax.linearize(columns, theta)
     linear, cost, support = project(values, problem, theta)
     residual = _residual(values, linear, problem)
@@ -190,15 +199,14 @@ def _linearize(columns: _AtData, problem: Problem, theta: Array) -> _Model:
     gram = _products(values, values) + _tiny.diagonal((problem.linear_prior.precision**2)[:, None])
     mixed = jnp.where(support[:, None], _products(values, slopes), 0.0)
     eliminated, _ = _tiny.solve(_tiny.masked(gram, support), mixed)
-    precision = problem.nonlinear_prior.precision[:, None]
-    log_slope = jnp.where(precision > 0, precision / theta, 0.0)
+    prior, slope = nonlinear_prior(problem, theta)
     return _Model(
         cost=cost,
         linear=linear,
-        gradient=jnp.sum(slopes * residual, axis=1) + log_slope * _log_prior(problem, theta),
+        gradient=jnp.sum(slopes * residual, axis=1) + slope * prior,
         curvature=_products(slopes, slopes)
         - jnp.sum(mixed[:, :, None] * eliminated[:, None], axis=0)
-        + _tiny.diagonal(log_slope**2),
+        + _tiny.diagonal(slope**2),
     )
 
 
@@ -208,7 +216,7 @@ def unit_directions(theta: Array) -> Array:
     return jnp.broadcast_to(jnp.eye(size, dtype=theta.dtype)[:, :, None], (size, *theta.shape))
 
 
-def _advance(columns: _AtData, problem: Problem, state: _State, tolerance: float) -> _State:
+def _advance(columns: AtData, problem: Problem, state: _State, tolerance: float) -> _State:
     """One damped step, taken if it lowers the cost; the damping falls after a good step and grows after a bad one."""
     model, eps = state.model, jnp.finfo(state.theta.dtype).eps
     step = _bounded_step(problem, state)

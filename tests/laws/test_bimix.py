@@ -39,7 +39,7 @@ def test_a_law_diverges_where_its_domain_is_absent():
 
 def test_a_change_of_the_unit_of_volume_leaves_losses():
     with jax.enable_x64(True):
-        scaled = BiMix().with_volume_unit(COEFFICIENTS, jnp.asarray(524_288.0))
+        scaled = BiMix().with_units(COEFFICIENTS, jnp.asarray(524_288.0), jnp.ones(()))
         loss = BiMix().loss(scaled, point(0.2, 0.3 * 524_288))
         assert float(loss) == pytest.approx(formula(0.2, 0.3, **COEFFICIENTS), rel=1e-13)
 

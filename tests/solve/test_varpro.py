@@ -43,6 +43,7 @@ def problem(lanes, rows, prior=0.0) -> Problem:
         linear_prior=Quadratic(mean=jnp.ones(2), precision=jnp.full(2, prior)),
         nonlinear_prior=Quadratic(mean=jnp.log(jnp.array([0.1, 0.4])), precision=jnp.full(2, prior)),
         signed=(False, False),
+        logarithmic=(True, True),
     )
 
 

@@ -1,0 +1,214 @@
+"""The `bimix` command: each subcommand is a dataclass of options whose `work` is a thin shell over the package.
+
+Exit codes: 0 done, 1 the work failed, 2 the input is wrong. All that is heavy is imported inside `work`, so that
+`--help` answers at once.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from tyro.conf import Positional, arg
+
+import bimixjax
+from bimixjax import _checks, _console
+from bimixjax._checks import InputError
+from bimixjax._console import (
+    FIGURES,
+    JSON,
+    TABLES,
+    Answer,
+    Command,
+    File,
+    Flag,
+    Names,
+    Number,
+    Numbers,
+    Unit,
+    names,
+    numbers,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit(Command):
+    """Fit a law to a table of measured losses."""
+
+    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON, "figure": FIGURES, "residuals": FIGURES}
+
+    table: Annotated[Positional[Path], arg(metavar="TABLE")]
+    """Observations (.csv, .parquet): run, step or tokens, model_size, mixture/<domain>, loss/<target>."""
+    law: Annotated[str, arg(metavar="NAME")] = "bimix"
+    """The law to fit."""
+    targets: Names = ()
+    """Losses to fit. Default: all that the law can describe."""
+    unit: Unit = None
+    """Unit of the training volume. Default: tokens where the table has them."""
+    model_size: Number = None
+    """Take only the rows of this model size, in parameters."""
+    min_volume: Number = None
+    """Leave out rows with less training than this."""
+    max_volume: Number = None
+    """Leave out rows with more training than this."""
+    priors: Flag = True
+    """Plain least squares, without the weak priors."""
+    figure: File = None
+    """Draw measured and fitted losses (.png, .pdf, .svg)."""
+    residuals: File = None
+    """Draw the residuals (.png, .pdf, .svg)."""
+
+    def work(self) -> Answer:
+        """Fit, save, draw."""
+        from bimixjax.reports import documents, tables
+
+        table, targets = self.observations(), names(self.targets) or None
+        result = bimixjax.fit(self.law, table, volume=self.unit, targets=targets, priors=self.priors)
+        if self.out:
+            result.save(self.out)
+        if self.figure or self.residuals:
+            from bimixjax.reports import figures, lanes
+
+            figures.save_fit(lanes.FittedLosses.of(result, table), curves=self.figure, residual=self.residuals)
+        screen = [tables.coefficients(result), tables.statuses(result), *tables.notes(result.notes)]
+        return Answer(document=documents.fit(result), screen=screen, failed=not result.converged.any())
+
+    def observations(self) -> "bimixjax.Observations":
+        """The rows asked for."""
+        ends = (self.min_volume, self.max_volume)
+        volume = None if ends == (None, None) else ends
+        return bimixjax.Observations.read(self.table).select(model_size=self.model_size, volume=volume, unit=self.unit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Command):
+    """Predict the losses of mixtures with a saved fit."""
+
+    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": TABLES}
+
+    fit: Annotated[Positional[Path], arg(metavar="FIT")]
+    """A file written by `bimix fit --out`."""
+    mixture: Numbers = ()
+    """A mixture to judge; may be repeated. Domains not named get 0."""
+    mixtures: File = None
+    """A table of mixtures to judge (.csv, .parquet): run, mixture/<domain>."""
+    volume: Number = None
+    """Training volume, in the unit of the fit."""
+    model_size: Number = None
+    """Model size in parameters, where several were fitted."""
+
+    def work(self) -> Answer:
+        """Predict, and mark what is extrapolated."""
+        from bimixjax import _tables
+        from bimixjax.reports import documents, tables
+        from bimixjax.reports.predictions import Predictions
+
+        fit = bimixjax.FitResult.load(self.fit)
+        budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size)
+        predicted = Predictions.of(fit, _mixtures(self, fit.domains), budget)
+        if self.out:
+            _tables.write(self.out, predicted.to_frame())
+        return Answer(document=documents.predictions(predicted), screen=[tables.predictions(predicted)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimize(Command):
+    """Find the mixture with the least weighted mean of predicted losses."""
+
+    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON, "figure": FIGURES}
+
+    fit: Annotated[Positional[Path], arg(metavar="FIT")]
+    """A file written by `bimix fit --out`."""
+    volume: Number = None
+    """Training volume at which mixtures are judged, in the unit of the fit."""
+    model_size: Number = None
+    """Model size in parameters, where several were fitted."""
+    weight: Numbers = ()
+    """Weights of targets; those not named get 0. Default: all the same."""
+    lower: Numbers = ()
+    """Least shares of domains."""
+    upper: Numbers = ()
+    """Greatest shares of domains."""
+    tokens: Numbers = ()
+    """Available tokens of every domain: compare with the natural mixture."""
+    method: Literal["auto", "dual", "softmax"] = "auto"
+    """The exact dual, L-BFGS on a softmax, or the dual where the law allows."""
+    figure: File = None
+    """Draw the proportions beside the baselines (.png, .pdf, .svg)."""
+
+    def work(self) -> Answer:
+        """Search, and put the baselines beside what was found."""
+        from bimixjax.reports import documents, tables
+        from bimixjax.reports.predictions import Predictions
+
+        fit = bimixjax.FitResult.load(self.fit)
+        limits = bimixjax.Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper))
+        budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size)
+        weights = numbers("weight", self.weight) or None
+        best = bimixjax.optimize(fit, budget=budget, weights=weights, limits=limits, method=self.method)
+        baselines = Predictions.of(fit, _baselines(self, fit.domains), budget)
+        if self.out:
+            best.save(self.out)
+        if self.figure:
+            from bimixjax.reports import figures
+
+            shown = {"optimized": best.proportions, **baselines.mixtures}
+            figures.save(figures.proportions(best.domains, shown), self.figure)
+        screen = [tables.proportions(best, baselines), tables.losses(best, baselines), tables.certificate(best)]
+        return Answer(document=documents.optimum(best, baselines), screen=screen, failed=not best.converged)
+
+
+COMMANDS: dict[str, type[Command]] = {"fit": Fit, "predict": Predict, "optimize": Optimize}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    return _console.run(COMMANDS, arguments)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _mixtures(options: Predict, domains: tuple[str, ...]) -> dict[str, "np.ndarray"]:
+    """The mixtures asked for, by name: those of the table, then those of the command line."""
+    chosen = _read_mixtures(options.mixtures, domains) if options.mixtures else {}
+    for number, text in enumerate(options.mixture, 1):
+        chosen[f"mixture {number}"] = _in_order(domains, numbers("mixture", [text]), "--mixture")
+    if not chosen:
+        raise InputError("no mixture to judge: give --mixture NAME=NUMBER,... or --mixtures FILE")
+    return chosen
+
+
+def _read_mixtures(path: Path, domains: tuple[str, ...]) -> dict[str, "np.ndarray"]:
+    from bimixjax import _columns, _tables
+
+    table = _tables.read(path)
+    runs = _columns.run_ids(table)
+    _checks.distinct("run", runs.tolist(), str(path))
+    columns = {name: table.numbers(_columns.MIXTURE + name) for name in _columns.names(table, _columns.MIXTURE)}
+    return {run: _in_order(domains, {d: r[i] for d, r in columns.items()}, str(path)) for i, run in enumerate(runs)}
+
+
+def _baselines(options: Optimize, domains: tuple[str, ...]) -> dict[str, "np.ndarray"]:
+    baselines = {"uniform": bimixjax.mixtures.uniform(len(domains))}
+    if options.tokens:
+        counts = numbers("tokens", options.tokens)
+        missing = [domain for domain in domains if domain not in counts]
+        if missing:
+            raise InputError(f"--tokens lacks {', '.join(missing)}; the natural mixture needs every domain's tokens")
+        baselines["natural"] = bimixjax.mixtures.natural(_in_order(domains, counts, "--tokens"))
+    return baselines
+
+
+def _in_order(domains: tuple[str, ...], given: Mapping[str, float], where: str) -> "np.ndarray":
+    """Numbers by name in the order of `domains`, 0 where one is not named."""
+    import numpy as np
+
+    _checks.known("domain", tuple(given), domains, where)
+    return np.array([given.get(domain, 0.0) for domain in domains])

@@ -108,7 +108,7 @@ def _knowledge(law: Law, layout: Layout, ends: Ends, lane: int, rows: _Rows, cos
     identified = from_rows.identified & ~short
     freedom = rows.count - from_rows.rank
     variance = cost / freedom if freedom > 0 else np.nan
-    with_priors = infer(ends.information[lane] + np.diag(ends.penalty[lane]), variance, at_bound)
+    with_priors = infer(ends.information[lane] + ends.penalty[lane], variance, at_bound)
     prior = bool(ends.penalty[lane].any())
     return _Knowledge(
         covariance=_transformed(with_priors.covariance, ends.to_user[lane], identified | prior),

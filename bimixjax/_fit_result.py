@@ -182,7 +182,7 @@ class FitResult:
         r, s = np.asarray(mixtures, float), np.asarray(one.volume_or_only(volume), float)
         ranges = np.asarray(one.proportion_range)
         outside = (r[..., None, :] < ranges[:, :, 0] - 1e-9) | (r[..., None, :] > ranges[:, :, 1] + 1e-9)
-        if self.law.own_proportion:
+        if self.law.own_proportion and not self.law.cross_domain:
             outside = outside[..., np.arange(len(self.targets)), list(self.own)]
         else:
             outside = outside.any(-1)
@@ -229,7 +229,9 @@ def target_loss(law: Law) -> Callable[..., Array]:
 
     def loss(vector: Array, index: Array, mixture: Array, volume: Array, size: Array) -> Array:
         named = law.unpack(vector, law.ordered(), mixture.shape[0])
-        return law.loss(named, Point(mixture=mixture, own=mixture[index], volume=volume, model_size=size))
+        is_own = jnp.arange(mixture.shape[0]) == index
+        own = jnp.sum(jnp.where(is_own, mixture, 0.0))
+        return law.loss(named, Point(mixture=mixture, own=own, volume=volume, model_size=size, is_own=is_own))
 
     return in_float64(loss)
 

@@ -12,7 +12,17 @@ from jax import Array, lax
 from bimixjax._lanes import Lanes
 from bimixjax._records import Leaf, record
 from bimixjax.laws import Coefficient, Law, Point
-from bimixjax.solve import LBFGS, Problem, Quadratic, Solution, VarPro, nonlinear_prior, unit_directions
+from bimixjax.solve import (
+    LBFGS,
+    Problem,
+    Quadratic,
+    Solution,
+    VarPro,
+    along,
+    nonlinear_prior,
+    products,
+    unit_directions,
+)
 
 Solver = VarPro | LBFGS
 
@@ -33,7 +43,7 @@ class Ends:
         user_values: the same in the user's unit of volume [L, k].
         to_user: derivative of the second by the first [L, k, k].
         information: J'J of the relative residuals [L, k, k].
-        penalty: what the priors add to its diagonal [L, k].
+        penalty: what the priors add to it [L, k, k].
         predicted: the law's losses at the observations [L, n].
     """
 
@@ -68,7 +78,7 @@ def solve_lanes(
         part = _take(lanes, jnp.minimum(lane, count - 1))
         root = jnp.sqrt(part.weight) * (lane < count)
         problem = _problem(law, part.mixture.shape[0], priors, root)
-        points = Point(mixture=part.mixture, own=part.own, volume=part.volume, model_size=part.model_size)
+        points = _points(part)
         columns = partial(_columns, law, part.mixture.shape[0])
         solution = solver.solve(columns, (points, root / part.loss), problem, starts)
         ends = _describe(law, points, solution, problem, root / part.loss, units)
@@ -91,6 +101,8 @@ def _take(lanes: Lanes, lane: Array) -> Lanes:
     group = lanes.group[lane]
     return Lanes(
         group=group,
+        domain=lanes.domain[lane],
+        unit=lanes.unit[..., lane],
         mixture=lanes.mixture[..., group],
         volume=lanes.volume[..., group],
         model_size=lanes.model_size[..., group],
@@ -100,11 +112,23 @@ def _take(lanes: Lanes, lane: Array) -> Lanes:
     )
 
 
-def _columns(law: Law, domains: int, theta: Array, data: tuple[Point, Array]) -> Array:
-    """The columns [p, n, B] of the linear coefficients at theta [q, B], each row times its factor [n, B]."""
+def _points(part: Lanes) -> Point:
+    """What the law reads, [d, n, B] and [n, B]."""
+    return Point(
+        mixture=part.mixture,
+        own=part.own,
+        volume=part.volume,
+        model_size=part.model_size,
+        is_own=jnp.arange(part.mixture.shape[0])[:, None, None] == part.domain,
+        unit=part.unit,
+    )
+
+
+def _columns(law: Law, domains: int, theta: Array, data: tuple[Point, Array]) -> list[Array]:
+    """The column [n, B] of each linear coefficient at theta [q, B], each row times its factor [n, B]."""
     points, factor = data
     terms = law.basis(law.unpack(theta[:, None], law.part(linear=False), domains), points)
-    return jnp.stack([jnp.broadcast_to(terms[c.name], factor.shape) * factor for c in law.part(linear=True)])
+    return [terms[c.name] * factor for c in law.part(linear=True)]
 
 
 def _problem(law: Law, domains: int, priors: bool, target: Array) -> Problem:
@@ -123,11 +147,24 @@ def _problem(law: Law, domains: int, priors: bool, target: Array) -> Problem:
         ),
         nonlinear_prior=Quadratic(
             mean=each(nonlinear, lambda c: np.log(c.prior[0]) if c.logarithmic else c.prior[0]),
-            precision=each(nonlinear, lambda c: strength / c.prior[1]),
+            precision=strength * jnp.asarray(_prior_root(nonlinear, domains), target.dtype),
         ),
         signed=tuple(c.lower < 0 for c in linear for _ in range(c.size(domains))),
         logarithmic=tuple(c.logarithmic for c in nonlinear for _ in range(c.size(domains))),
     )
+
+
+def _prior_root(parts: Sequence[Coefficient], domains: int) -> np.ndarray:
+    """The square root of the inverse prior covariance of packed coefficients [q, q]."""
+    root = np.diag([1 / c.prior[1] for c in parts for _ in range(c.size(domains))])
+    start = 0
+    for c in parts:
+        stop = start + c.size(domains)
+        if c.spread is not None:
+            mean = np.full((domains, domains), 1 / domains)
+            root[start:stop, start:stop] = (np.eye(domains) - mean) / c.spread + mean / domains**0.5 / c.prior[1]
+        start = stop
+    return root
 
 
 def _describe(
@@ -144,16 +181,19 @@ def _describe(
 
     values = jnp.concatenate([solution.linear, solution.nonlinear])
     predicted, push = jax.linearize(predict, values)
-    jacobian = jax.vmap(push)(unit_directions(values)) * factor
+    jacobian = [change * factor for change in along(push, unit_directions(values))]
     _, slope = nonlinear_prior(problem, solution.nonlinear)
-    linear_slope = jnp.broadcast_to(problem.linear_prior.precision[:, None], solution.linear.shape)
+    count = solution.linear.shape[0]
+    penalty = jnp.sum(slope[:, :, None] * slope[:, None], axis=0)
+    penalty = jnp.pad(penalty, ((count, 0), (count, 0), (0, 0)))
+    held = jnp.diag(jnp.pad(problem.linear_prior.precision**2, (0, slope.shape[0])))
     return Ends(
         solution=solution,
         values=values,
         user_values=user(values),
         to_user=jnp.moveaxis(jax.vmap(partial(_push, user, values))(unit_directions(values)), 0, 1),
-        information=jnp.sum(jacobian[:, None] * jacobian[None], axis=2),
-        penalty=jnp.concatenate([linear_slope, slope]) ** 2,
+        information=products(jacobian, jacobian),
+        penalty=penalty + held[:, :, None],
         predicted=predicted,
     )
 

@@ -16,15 +16,19 @@ class Lanes:
 
     Args:
         group: which size each lane is of [L].
+        domain: which domain each lane's target is, or -1 [L].
+        unit: how many of the user's units of volume `volume` is in [1, L].
         mixture: r [d, n, S].
         volume: s [n, S], divided by its largest value.
         model_size: N [n, S], divided by its largest value.
-        own: the target's own r_i [n, L].
+        own: the target's own r_i, 0 where the target is no domain [n, L].
         loss: measured losses [n, L].
         weight: weights of the squared relative residuals [n, L].
     """
 
     group: Leaf
+    domain: Leaf
+    unit: Leaf
     mixture: Leaf
     volume: Leaf
     model_size: Leaf
@@ -91,12 +95,14 @@ def build(law: Law, observations: Observations, unit: Unit | None, targets: tupl
     present = np.repeat(rows >= 0, len(targets), axis=1)
     loss = _by_lane(observations.losses[:, [observations.targets.index(t) for t in targets]], rows)
     own_index = tuple(observations.domains.index(t) if t in observations.domains else -1 for t in targets)
-    own = _by_lane(observations.proportions[:, list(own_index)], rows) if law.own_proportion else np.ones(loss.shape)
+    own = _by_lane(observations.proportions[:, list(own_index)] * (np.array(own_index) >= 0), rows)
     missing = ~np.isfinite(loss)
-    zero = (own == 0) & ~missing
+    zero = (own == 0) & ~missing & law.diverges_at_zero
     usable = present & ~missing & ~zero
     lanes = Lanes(
         group=np.repeat(np.arange(len(groups)), len(targets)),
+        domain=np.tile(own_index, len(groups)),
+        unit=np.full((1, loss.shape[1]), scale),
         mixture=np.moveaxis(observations.proportions[rows], -1, 0),
         volume=volume[rows] / scale,
         model_size=size[rows] / size.max(),

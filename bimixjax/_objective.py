@@ -14,7 +14,7 @@ from bimixjax._checks import InputError
 from bimixjax._fit_result import FitResult, target_loss
 from bimixjax._float64 import in_float64
 from bimixjax._records import Leaf, record, static
-from bimixjax.laws import Law, Point
+from bimixjax.laws import Law, Point, power
 from bimixjax.observations import Budget
 from bimixjax.solve import power_dual
 
@@ -145,11 +145,17 @@ def _value(goal: Objective, mixture: Array) -> Array:
 def _optimum(goal: Objective, lower: Array, upper: Array) -> Array:
     values, weights, volume, size = _leaves(goal)
     powers = jax.vmap(_own_power(goal.law, lower.shape[0]), in_axes=(0, None, None), out_axes=1)
-    scale, exponent = powers(values, volume, size)
+    scale, exponent, offset = powers(values, volume, size)
     domain = jnp.array(goal.own)[:, None] == jnp.arange(lower.shape[0])
     scale = jnp.sum(jnp.where(domain, (weights * scale)[:, None], 0.0), axis=0)
     exponent = jnp.sum(jnp.where(domain, exponent[:, None], 0.0), axis=0)
-    return in_float64(power_dual)(scale, exponent, lower, upper)
+    offset = jnp.sum(jnp.where(domain, offset[:, None], 0.0), axis=0)
+    # The shifted shares r + e, over their sum, are a mixture again.
+    total = 1 + jnp.sum(offset)
+    shifted = in_float64(power_dual)(
+        scale * power(total, -exponent), exponent, (lower + offset) / total, (upper + offset) / total
+    )
+    return jnp.clip(shifted * total - offset, lower, upper)
 
 
 def _leaves(goal: Objective) -> list[Array]:
@@ -157,11 +163,11 @@ def _leaves(goal: Objective) -> list[Array]:
 
 
 def _own_power(law: Law, domains: int) -> Callable[[Array, Array, Array], Array]:
-    """Scale and exponent [2] of one target's power, as a function of packed coefficients [k], volume s and size N."""
+    """Scale, exponent and offset [3] of one target's power, as a function of packed coefficients [k], volume s and size N."""
 
-    def power(vector: Array, volume: Array, size: Array) -> Array:
+    def found(vector: Array, volume: Array, size: Array) -> Array:
         named, one = law.unpack(vector, law.ordered(), domains), jnp.ones_like(volume)
-        found = law.own_power(named, Point(mixture=jnp.full(domains, one), own=one, volume=volume, model_size=size))
-        return jnp.stack(found)
+        point = Point(mixture=jnp.full(domains, one), own=one, volume=volume, model_size=size)
+        return jnp.stack(law.own_power(named, point))
 
-    return in_float64(power)
+    return in_float64(found)

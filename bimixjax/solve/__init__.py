@@ -12,5 +12,7 @@ from bimixjax.solve.solution import Status as Status
 from bimixjax.solve.varpro import Problem as Problem
 from bimixjax.solve.varpro import Quadratic as Quadratic
 from bimixjax.solve.varpro import VarPro as VarPro
+from bimixjax.solve.varpro import along as along
 from bimixjax.solve.varpro import nonlinear_prior as nonlinear_prior
+from bimixjax.solve.varpro import products as products
 from bimixjax.solve.varpro import unit_directions as unit_directions

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from bimixjax._records import record
 from bimixjax.solve.solution import Solution, Status
-from bimixjax.solve.varpro import Columns, Problem, best_end, best_starts, criterion, with_data
+from bimixjax.solve.varpro import Columns, Problem, best_end, best_starts, criterion, residual, with_data
 
 
 @record
@@ -81,8 +81,8 @@ class LBFGS:
 
         def cost(free: Array) -> Array:
             inside, c = box.inside(free[:split]), box.signs(free[split:])
-            residual = jnp.sum(c[:, None, None] * columns(inside[:, None]), axis=0) - problem.target
-            return criterion(residual, c[:, None], problem, inside[:, None])[0] / scale
+            missed = residual(columns(inside[:, None]), c[:, None], problem)
+            return criterion(missed, c[:, None], problem, inside[:, None])[0] / scale
 
         end = self.minimize(cost, jnp.concatenate([box.free(theta), box.roots(linear)]))
         ended = jnp.where(end.converged, Status.CONVERGED, Status.STEP_LIMIT)

@@ -10,7 +10,7 @@ run over lanes at full width, which measured twice as fast as one problem under 
 Source: Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973); Kaufman, BIT 15 (1975).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +22,22 @@ from bimixjax._records import record, static
 from bimixjax.solve import _tiny
 from bimixjax.solve.solution import Solution, Status
 
-# From theta [q, B] and the data of B lanes, lanes last in every leaf, to the columns [p, n, B].
-Columns = Callable[[Array, Any], Array]
-AtData = Callable[[Array], Array]
+# From theta [q, B] and the data of B lanes, lanes last in every leaf, to p columns [n, B]. A list of columns is never
+# stacked: XLA would write the stack to memory before it sums over rows.
+Rows = Sequence[Array]
+Columns = Callable[[Array, Any], Rows]
+AtData = Callable[[Array], Rows]
+
+# Up to this many unknowns, what is done for each is unrolled; beyond, it is vectorized, for the compiler's sake.
+_UNROLLED = 4
 
 
 @record
 class Quadratic:
-    """Normal priors, the same in every lane: the sum of ((x - mean) precision)^2; a precision of zero is none."""
+    """Normal priors, the same in every lane: the sum of ((x - mean) precision)^2; a precision of zero is none.
+
+    The precisions [q] become a matrix [q, q], here the square root of an inverse covariance, where they are joint.
+    """
 
     mean: Array
     precision: Array
@@ -152,62 +160,79 @@ def best_end(ends: Solution) -> Solution:
     )
 
 
-def project(values: Array, problem: Problem, theta: Array) -> tuple[Array, Array, Array]:
-    """The best c [p, B] for given columns [p, n, B], the cost there, and the support of c."""
-    prior = problem.linear_prior
-    square = (prior.precision**2)[:, None]
-    gram = _products(values, values) + _tiny.diagonal(square)
-    moment = jnp.sum(values * problem.target, axis=1) + square * prior.mean[:, None]
+def project(values: Rows, problem: Problem, theta: Array) -> tuple[Array, Array, Array]:
+    """The best c [p, B] for p columns [n, B], the cost there, and the support of c."""
+    gram = _gram(values, problem)
+    square = (problem.linear_prior.precision**2)[:, None]
+    moment = products(values, [problem.target])[:, 0] + square * problem.linear_prior.mean[:, None]
     linear, support = _tiny.nonnegative_least_squares(gram, moment, problem.signed)
-    return linear, criterion(_residual(values, linear, problem), linear, problem, theta), support
+    return linear, criterion(residual(values, linear, problem), linear, problem, theta), support
 
 
-def criterion(residual: Array, linear: Array, problem: Problem, theta: Array) -> Array:
-    """What is minimized [B]: squared residuals [n, B] and squared priors, summed."""
+def criterion(missed: Array, linear: Array, problem: Problem, theta: Array) -> Array:
+    """What is minimized [B]: squared residuals `missed` [n, B] and squared priors, summed."""
     prior = problem.linear_prior
     linear_prior = prior.precision[:, None] * (linear - prior.mean[:, None])
-    return _squares(residual) + _squares(linear_prior) + _squares(nonlinear_prior(problem, theta)[0])
+    return _squares(missed) + _squares(linear_prior) + _squares(nonlinear_prior(problem, theta)[0])
+
+
+def residual(values: Rows, linear: Array, problem: Problem) -> Array:
+    """The columns times c, less the target [n, B]."""
+    return _combined(values, linear) - problem.target
+
+
+def _combined(values: Rows, linear: Array) -> Array:
+    return sum((c * column for c, column in zip(linear, values, strict=True)), start=jnp.zeros(()))
+
+
+def _gram(values: Rows, problem: Problem) -> Array:
+    return products(values, values) + _tiny.diagonal((problem.linear_prior.precision**2)[:, None])
 
 
 def _squares(values: Array) -> Array:
     return jnp.sum(values**2, axis=0)
 
 
-def _products(left: Array, right: Array) -> Array:
-    """All inner products over rows of left [a, n, B] and right [b, n, B]: [a, b, B]."""
-    return jnp.sum(left[:, None] * right[None], axis=2)
-
-
-def _residual(values: Array, linear: Array, problem: Problem) -> Array:
-    return jnp.sum(linear[:, None] * values, axis=0) - problem.target
+def products(left: Rows, right: Rows) -> Array:
+    """All inner products over rows of a columns and b columns [n, B]: [a, b, B]."""
+    if len(left) * len(right) > _UNROLLED**2:
+        return jnp.sum(jnp.stack(left)[:, None] * jnp.stack(right)[None], axis=2)
+    return jnp.stack([jnp.stack([jnp.sum(a * b, axis=0) for b in right]) for a in left])
 
 
 def nonlinear_prior(problem: Problem, theta: Array) -> tuple[Array, Array]:
-    """The priors' residuals at theta [q, B] and their slopes."""
-    mean, precision = problem.nonlinear_prior.mean[:, None], problem.nonlinear_prior.precision[:, None]
-    logarithmic = jnp.array(problem.logarithmic)[:, None] & (precision > 0)
+    """The priors' residuals at theta [q, B], and their slopes [q, q, B] with the derivative by theta along axis 1."""
+    mean, precision = problem.nonlinear_prior.mean[:, None], problem.nonlinear_prior.precision
+    root = jnp.diag(precision) if precision.ndim == 1 else precision
+    logarithmic = jnp.array(problem.logarithmic)[:, None] & jnp.any(root != 0, axis=0)[:, None]
     positive = jnp.where(logarithmic, jnp.maximum(theta, jnp.finfo(theta.dtype).tiny), 1.0)
     seen = jnp.where(logarithmic, jnp.log(positive), theta)
-    return precision * (seen - mean), jnp.broadcast_to(precision, theta.shape) / positive
+    return root @ (seen - mean), root[:, :, None] / positive
 
 
 def _linearize(columns: AtData, problem: Problem, theta: Array) -> _Model:
     values, push = jax.linearize(columns, theta)
     linear, cost, support = project(values, problem, theta)
-    residual = _residual(values, linear, problem)
-    slopes = jax.vmap(lambda tangent: jnp.sum(linear[:, None] * push(tangent), axis=0))(unit_directions(theta))
-    gram = _products(values, values) + _tiny.diagonal((problem.linear_prior.precision**2)[:, None])
-    mixed = jnp.where(support[:, None], _products(values, slopes), 0.0)
-    eliminated, _ = _tiny.solve(_tiny.masked(gram, support), mixed)
+    missed = residual(values, linear, problem)
+    slopes = along(lambda tangent: _combined(push(tangent), linear), unit_directions(theta))
+    mixed = jnp.where(support[:, None], products(values, slopes), 0.0)
+    eliminated, _ = _tiny.solve(_tiny.masked(_gram(values, problem), support), mixed)
     prior, slope = nonlinear_prior(problem, theta)
     return _Model(
         cost=cost,
         linear=linear,
-        gradient=jnp.sum(slopes * residual, axis=1) + slope * prior,
-        curvature=_products(slopes, slopes)
+        gradient=products(slopes, [missed])[:, 0] + jnp.sum(slope * prior[:, None], axis=0),
+        curvature=products(slopes, slopes)
         - jnp.sum(mixed[:, :, None] * eliminated[:, None], axis=0)
-        + _tiny.diagonal(slope**2),
+        + jnp.sum(slope[:, :, None] * slope[:, None], axis=0),
     )
+
+
+def along(push: Callable[[Array], Array], directions: Array) -> Rows:
+    """The change along each direction [q, q, B]: q columns [n, B]."""
+    if len(directions) > _UNROLLED:
+        return list(jax.vmap(push)(directions))
+    return [push(direction) for direction in directions]
 
 
 def unit_directions(theta: Array) -> Array:

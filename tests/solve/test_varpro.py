@@ -31,7 +31,7 @@ def columns(theta, data):
     """Those of B and C at theta [2, B], for data [n, B] of proportions, volumes and losses."""
     r, s, y = data
     own = r ** -theta[0]
-    return jnp.stack([own * s ** -theta[1] / y, own / y])
+    return [own * s ** -theta[1] / y, own / y]
 
 
 def problem(lanes, rows, prior=0.0) -> Problem:

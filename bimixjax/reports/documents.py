@@ -1,0 +1,67 @@
+"""Results as plain nested dictionaries, for machines: what `--json` prints."""
+
+from typing import Any
+
+import numpy as np
+
+from bimixjax._records import to_plain
+from bimixjax.fitting import FitResult
+from bimixjax.optimization import OptimalMixture
+from bimixjax.reports.predictions import Predictions
+
+
+def fit(result: FitResult) -> dict[str, Any]:
+    """The law, and for each lane its coefficients with standard errors, its status and its in-sample error."""
+    sizes = result.model_sizes if len(result.model_sizes) > 1 else (None,)
+    names = [(target, size) for size in sizes for target in result.targets]
+    lanes = [{"target": target, "model_size": size, **_lane(result, i)} for i, (target, size) in enumerate(names)]
+    return {
+        "law": result.law.name,
+        "gauge": dict(result.law.gauge),
+        "volume_unit": result.volume_unit,
+        "model_sizes": result.model_sizes,
+        "domains": result.domains,
+        "lanes": lanes,
+        "notes": result.notes,
+    }
+
+
+def predictions(predicted: Predictions) -> list[dict[str, Any]]:
+    """For each mixture: its name and proportions, the budget, the losses, and the targets that extrapolate."""
+    targets = np.array(predicted.targets)
+    return [
+        {
+            "run": name,
+            "mixture": dict(zip(predicted.domains, mixture, strict=True)),
+            "budget": predicted.budget,
+            "losses": dict(zip(predicted.targets, losses, strict=True)),
+            "extrapolated": targets[outside],
+        }
+        for (name, mixture), losses, outside in zip(
+            predicted.mixtures.items(), predicted.losses, predicted.extrapolated, strict=True
+        )
+    ]
+
+
+def optimum(best: OptimalMixture, baselines: Predictions) -> dict[str, Any]:
+    """All that is known of the mixture found, and the baselines with their predicted losses."""
+    return {**to_plain(best), "mixture": best.as_dict(), "baselines": predictions(baselines)}
+
+
+def _lane(result: FitResult, lane: int) -> dict[str, Any]:
+    errors = result.standard_errors
+    coefficients = {
+        name: {"value": np.ravel(values)[lane], "standard_error": np.ravel(errors[name])[lane]}
+        for name, values in result.coefficients.items()
+    }
+    return {
+        "coefficients": coefficients,
+        "converged": result.converged[lane],
+        "status": result.sentences[lane],
+        "rows": result.rows[lane],
+        "rows_missing": result.missing[lane],
+        "rows_of_zero_proportion": result.zero[lane],
+        "mean_relative_error": result.error[lane],
+        "r2": result.r2[lane],
+        "residual_scale": result.residual_scale[lane],
+    }

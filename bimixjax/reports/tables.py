@@ -1,0 +1,142 @@
+"""Tables of results for a terminal, by rich."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from bimixjax.fitting import FitResult
+from bimixjax.observations import Budget
+from bimixjax.optimization import OptimalMixture
+from bimixjax.reports.lanes import short
+from bimixjax.reports.predictions import Predictions
+
+_STARS = "* extrapolated: outside the fitted proportions or volumes"
+
+
+def coefficients(fit: FitResult) -> Group:
+    """One row per lane: coefficients with standard errors, rows used and set aside, and the in-sample error."""
+    names = [name for name in fit.names if name not in fit.law.gauge]
+    errors, values = fit.standard_errors, fit.coefficients
+    counts = {"rows": fit.rows, "r = 0": fit.zero, "missing": fit.missing}
+    counts = {name: count for name, count in counts.items() if name == "rows" or np.any(count)}
+    sized = ["size"] if len(fit.model_sizes) > 1 else []
+    table = _table(["", *sized, *names, *counts, "MRE", "R2"])
+    for lane, name in enumerate(_lane_names(fit)):
+        cells = [with_error(np.ravel(values[name])[lane], np.ravel(errors[name])[lane]) for name in names]
+        cells += [str(count[lane]) for count in counts.values()]
+        table.add_row(*name, *cells, f"{100 * fit.error[lane]:.2f} %", f"{fit.r2[lane]:.4f}")
+    return _framed(f"Law {fit.law.name}", table, _gloss(fit))
+
+
+def statuses(fit: FitResult) -> Text:
+    """Each status in words with the targets that ended so."""
+    groups: dict[str, list[str]] = {}
+    for sentence, name in zip(fit.sentences, _lane_names(fit), strict=True):
+        groups.setdefault(sentence, []).append(" ".join(name))
+    if len(groups) == 1:
+        return Text(f"Status, all targets: {next(iter(groups))}.")
+    return Text("\n".join(f"Status, {', '.join(targets)}: {sentence}." for sentence, targets in groups.items()))
+
+
+def notes(said: Sequence[str]) -> list[Text]:
+    """Each note on a line of its own."""
+    return [Text(f"Note: {note}.") for note in said]
+
+
+def predictions(predicted: Predictions) -> Group:
+    """The longer of targets and mixtures runs down; a star marks what was extrapolated."""
+    title = f"Predicted loss{_at(predicted.budget)}, nats per token"
+    if len(predicted.mixtures) > len(predicted.targets):
+        rows, columns, losses, stars = predicted.mixtures, predicted.targets, predicted.losses, predicted.extrapolated
+    else:
+        rows, columns = predicted.targets, predicted.mixtures
+        losses, stars = predicted.losses.T, predicted.extrapolated.T
+    table = _table(["", *columns])
+    for name, numbers, starred in zip(rows, losses, stars, strict=True):
+        table.add_row(name, *map(_starred, numbers, starred))
+    return _framed(title, table, _STARS if stars.any() else None)
+
+
+def proportions(best: OptimalMixture, baselines: Predictions) -> Group:
+    """One row per domain: the mixture found beside the baselines, and whether it stands at a limit."""
+    told = {**dict.fromkeys(best.at_lower, "at its lower limit"), **dict.fromkeys(best.at_upper, "at its upper limit")}
+    told |= dict.fromkeys(best.idle, "no weighted target depends on it")
+    table = _table(["", "optimized", *baselines.mixtures, *(["note"] if told else [])])
+    for i, domain in enumerate(best.domains):
+        others = [f"{mixture[i]:.4f}" for mixture in baselines.mixtures.values()]
+        table.add_row(domain, f"{best.proportions[i]:.4f}", *others, *([told.get(domain, "")] if told else []))
+    return _framed("Proportions", table)
+
+
+def losses(best: OptimalMixture, baselines: Predictions) -> Group:
+    """One row per target: predicted losses of the mixture found and of the baselines, and their weighted means."""
+    stars = np.column_stack([[target in best.extrapolated for target in best.targets], baselines.extrapolated.T])
+    columns = np.column_stack([best.losses, baselines.losses.T])
+    title = f"Predicted loss{_at(best.budget)}, nats per token"
+    table = _table(["", "weight", "optimized", *baselines.mixtures])
+    for target, weight, row, starred in zip(best.targets, best.weights, columns, stars, strict=True):
+        table.add_row(target, f"{weight:.3g}", *map(_starred, row, starred))
+    table.add_section()
+    weighted = best.weights > 0
+    means = best.weights[weighted] @ columns[weighted]
+    table.add_row("weighted mean", "", *map(_starred, means, np.zeros(len(means), bool)))
+    return _framed(title, table, _STARS if stars.any() else None)
+
+
+def certificate(best: OptimalMixture) -> Text:
+    """How sure the search is."""
+    end = "converged" if best.converged else "did NOT converge"
+    text = Text(f"Search ({best.method}) {end}; KKT residual {best.kkt_residual:.1e}; ")
+    text.append(
+        f"under this law no mixture within the limits is better by more than {max(best.gap, 0.0):.1e} nats per token."
+    )
+    return text
+
+
+def _at(budget: Budget) -> str:
+    volume = f" at {short(budget.volume)} {budget.unit or ''}".rstrip() if budget.volume is not None else ""
+    return volume + (f", size {short(budget.model_size)}" if budget.model_size is not None else "")
+
+
+def _starred(loss: float, outside: bool) -> str:
+    return f"{loss:.4f}{'*' if outside else ' '}"
+
+
+def with_error(value: float, error: float) -> str:
+    """A number to the digits that its standard error leaves, `12.3 ± 0.4`; `?` where either is not known."""
+    if not np.isfinite(value):
+        return "?"
+    if not np.isfinite(error):
+        return f"{value:.4g} ± ?"
+    if error <= 0:
+        return f"{value:.4g}"
+    digits = 1 - int(np.floor(np.log10(error)))
+    return f"{value:.{min(max(digits, 0), 12)}f} ± {error:.{min(max(digits, 0), 12)}f}"
+
+
+def _table(columns: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 or column == "note" else "right")
+    return table
+
+
+def _framed(title: str, table: Table, caption: str | None = None) -> Group:
+    """A title above and a caption below that are as wide as the screen, not as the table."""
+    return Group(Text(title, "bold"), table, *([Text(caption, "dim"), ""] if caption else []))
+
+
+def _lane_names(fit: FitResult) -> list[tuple[str, ...]]:
+    if len(fit.model_sizes) < 2:
+        return [(target,) for target in fit.targets]
+    return [(target, short(size)) for size in fit.model_sizes for target in fit.targets]
+
+
+def _gloss(fit: FitResult) -> str:
+    gauge = "".join(f"{name} = {value:g}; " for name, value in fit.law.gauge.items())
+    aside = "; r = 0, missing: rows set aside" if np.any(fit.zero) or np.any(fit.missing) else ""
+    return f"{gauge}volume in {fit.volume_unit or 'one point'}; ± standard error; MRE, R2: on the rows fitted{aside}"

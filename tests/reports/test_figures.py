@@ -1,0 +1,114 @@
+"""Figures show every lane and row that they should, and write whole files without pyplot."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bimixjax import FitResult, InputError, Observations
+from bimixjax.reports import figures
+from bimixjax.reports.lanes import FittedLosses, Lane
+
+
+@pytest.fixture
+def losses(three_domains: Observations, three_domain_fit: FitResult) -> FittedLosses:
+    return FittedLosses.of(three_domain_fit, three_domains)
+
+
+def panels(figure: Figure) -> list[Axes]:
+    return [axes for axes in figure.axes if axes.get_title()]
+
+
+def dots(axes: Axes) -> np.ndarray:
+    return np.asarray(axes.collections[0].get_offsets())
+
+
+def many(count: int) -> FittedLosses:
+    """Lanes of a made-up law, as many as a real table may have."""
+    volume = np.geomspace(1e3, 1e5, 5)
+    lane = Lane(
+        target="t",
+        model_size=None,
+        run=np.full(5, "a", object),
+        volume=volume,
+        own=np.full(5, 0.1),
+        measured=3 + 1 / volume,
+        predicted=3 + 1 / volume,
+    )
+    lanes = tuple(dataclasses.replace(lane, target=f"t{i}") for i in range(count))
+    return FittedLosses(law="made-up", volume_unit="steps", lanes=lanes)
+
+
+def test_loss_curves_draw_each_run_and_row(losses: FittedLosses) -> None:
+    drawn = panels(figures.loss_curves(losses))
+    assert [axes.get_title() for axes in drawn] == ["web", "books", "code"]
+    assert [len(axes.lines) for axes in drawn] == [7, 7, 6]
+    assert [len(dots(axes)) for axes in drawn] == [42, 41, 36]
+    assert drawn[0].lines[0].get_ydata() == pytest.approx(losses.lanes[0].predicted[:6])
+
+
+def test_residuals_are_relative(losses: FittedLosses) -> None:
+    web = panels(figures.residuals(losses))[0]
+    assert dots(web)[:, 1] == pytest.approx(losses.lanes[0].predicted / losses.lanes[0].measured - 1)
+
+
+def test_agreement_puts_predicted_over_measured(losses: FittedLosses) -> None:
+    web = panels(figures.agreement(losses))[0]
+    assert dots(web) == pytest.approx(np.stack([losses.lanes[0].measured, losses.lanes[0].predicted], -1))
+
+
+def test_axes_are_labeled_with_units(losses: FittedLosses) -> None:
+    figure = figures.loss_curves(losses)
+    assert figure.get_supxlabel() == "Training volume (steps)"
+    assert figure.get_supylabel() == "Loss (nats per token)"
+
+
+@pytest.mark.parametrize("count", [1, 5, 22, 88])
+def test_panels_stay_large_enough_to_read(count: int) -> None:
+    figure = figures.loss_curves(many(count))
+    drawn = panels(figure)
+    assert len(drawn) == count
+    if count <= 22:
+        figure.draw_without_rendering()
+        boxes = [axes.get_window_extent().transformed(figure.dpi_scale_trans.inverted()) for axes in drawn]
+        assert min(min(box.width, box.height) for box in boxes) > 1.0
+
+
+def test_proportions_put_the_largest_on_top() -> None:
+    mixtures = {"optimized": [0.2, 0.7, 0.1], "uniform": [1 / 3] * 3}
+    axes = figures.proportions(("web", "code", "books"), mixtures).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["books", "web", "code"]
+    assert axes.lines[0].get_xdata() == pytest.approx([0.1, 0.2, 0.7])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+def test_saved_figures_are_whole(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / "new" / f"figure{suffix}"
+    figures.save(figures.proportions(("a", "b"), {"uniform": [0.5, 0.5]}), path)
+    start = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}[suffix]
+    assert path.read_bytes().startswith(start)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_an_unknown_format_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"suffix is '\.bmp'"):
+        figures.save(Figure(), tmp_path / "figure.bmp")
+
+
+def test_a_fit_of_one_volume_gets_agreement_instead_of_curves(
+    three_domains: Observations, three_domain_fit: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = FittedLosses.of(three_domain_fit, three_domains.select(volume=(32000, None), unit="steps"))
+    monkeypatch.setattr(figures, "loss_curves", None)
+    figures.save_fit(last, curves=tmp_path / "curves.png", residual=tmp_path / "residuals.png")
+    assert {path.name for path in tmp_path.iterdir()} == {"curves.png", "residuals.png"}
+
+
+def test_no_pyplot_and_its_global_state() -> None:
+    code = "import sys, bimixjax.reports.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

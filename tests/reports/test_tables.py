@@ -1,0 +1,96 @@
+"""Tables say what the results hold, in words that a reader can use."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+from rich.console import Console, RenderableType
+
+import bimixjax
+from bimixjax import Budget, FitResult, Limits, OptimalMixture
+from bimixjax.mixtures import uniform
+from bimixjax.reports import tables
+from bimixjax.reports.predictions import Predictions
+
+
+def text(*parts: RenderableType) -> str:
+    console = Console(width=120, file=io.StringIO(), highlight=False)
+    with console.capture() as captured:
+        console.print(*parts)
+    return captured.get()
+
+
+@pytest.fixture
+def best(three_domain_fit: FitResult) -> OptimalMixture:
+    limits = Limits(lower={"web": 0.1}, upper={"code": 0.25})
+    return bimixjax.optimize(three_domain_fit, budget=Budget(volume=16000, unit="steps"), limits=limits)
+
+
+@pytest.fixture
+def baselines(three_domain_fit: FitResult) -> Predictions:
+    return Predictions.of(three_domain_fit, {"uniform": uniform(3)}, Budget(volume=16000))
+
+
+def test_coefficients_name_each_lane_with_counts_and_errors(three_domain_fit: FitResult) -> None:
+    shown = text(tables.coefficients(three_domain_fit))
+    for word in ("Law bimix", "web", "books", "code", "alpha", "beta", "r = 0", "missing", "A = 1", "volume in steps"):
+        assert word in shown
+    code = next(line for line in shown.splitlines() if line.startswith(" code"))
+    assert code.split()[-6:-3] == ["36", "6", "0"]
+    assert f"{three_domain_fit.coefficients['alpha'][2]:.5f} ± " in code
+
+
+def test_statuses_are_said_once_for_all_that_share_them(three_domain_fit: FitResult) -> None:
+    assert text(tables.statuses(three_domain_fit)).strip() == "Status, all targets: converged."
+
+
+def test_predictions_star_what_is_extrapolated(three_domain_fit: FitResult) -> None:
+    mixtures = {"even": uniform(3), "odd": np.array([0.98, 0.01, 0.01])}
+    predicted = Predictions.of(three_domain_fit, mixtures, Budget(volume=16000))
+    shown = text(tables.predictions(predicted))
+    assert "at 16K steps" in shown
+    web = next(line for line in shown.splitlines() if line.startswith(" web"))
+    assert web.count("*") == 1
+    assert "* extrapolated" in shown
+
+
+def test_more_mixtures_than_targets_run_down(three_domain_fit: FitResult) -> None:
+    mixtures = {f"m{i}": uniform(3) for i in range(4)}
+    shown = text(tables.predictions(Predictions.of(three_domain_fit, mixtures, Budget(volume=16000))))
+    assert sum(line.startswith(" m") for line in shown.splitlines()) == 4
+    assert "extrapolated" not in shown
+
+
+def test_proportions_say_which_limits_hold(best: OptimalMixture, baselines: Predictions) -> None:
+    lines = text(tables.proportions(best, baselines)).splitlines()
+    code = next(line for line in lines if line.startswith(" code"))
+    assert code.split()[1:3] == ["0.2500", "0.3333"]
+    assert code.rstrip().endswith("at its upper limit")
+
+
+def test_losses_end_with_the_weighted_mean(best: OptimalMixture, baselines: Predictions) -> None:
+    lines = text(tables.losses(best, baselines)).splitlines()
+    mean = next(line for line in lines if "weighted mean" in line)
+    assert mean.split()[2:] == [f"{best.objective:.4f}", f"{baselines.losses[0].mean():.4f}"]
+
+
+def test_certificate_states_residual_and_gap(best: OptimalMixture) -> None:
+    shown = text(tables.certificate(best))
+    assert "Search (dual) converged" in shown
+    assert f"KKT residual {best.kkt_residual:.1e}" in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        (2.36886, 0.0075, "2.3689 ± 0.0075"),
+        (1398.7, 153.2, "1399 ± 153"),
+        (159.21, 9.2, "159.2 ± 9.2"),
+        (2.0, 0.0, "2"),
+        (1.5, math.nan, "1.5 ± ?"),
+        (math.nan, math.nan, "?"),
+    ],
+)
+def test_a_number_has_the_digits_that_its_error_leaves(value: float, error: float, words: str) -> None:
+    assert tables.with_error(value, error) == words

@@ -1,0 +1,187 @@
+"""Tokens per second of a swarm, beside one member after another and a hand-written JAX loop of the same model.
+
+The three take turns in one process, so that they meet the same machine; medians over the turns are compared.
+Run: `python benchmarks/swarm.py --members 8`.
+"""
+
+import argparse
+import dataclasses
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import _report
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from bimixjax.proxy import ModelConfig, TrainConfig, make_mesh
+from bimixjax.proxy.batches import Resident, make_samplers
+from bimixjax.proxy.mesh import default_stack, padded
+from bimixjax.proxy.model import PRESETS, initialize, token_losses
+from bimixjax.proxy.train import fill, make_programs, slot_starts
+
+DOMAINS, DOMAIN_TOKENS = 5, 1_000_000
+Turn = Callable[[], None]
+
+
+def swarm_turn(config: TrainConfig, tokens: np.ndarray, members: int, steps: int, devices: Any) -> Turn:
+    """Return a function that trains `members` together for `steps` more steps."""
+    mesh = make_mesh(devices=devices)
+    slots = padded(members, mesh)
+    context = config.model.context
+    first = np.arange(DOMAINS, dtype=np.int32) * DOMAIN_TOKENS
+    reader = Resident(tokens=jnp.asarray(tokens), first=jnp.asarray(first))
+    mixtures = np.random.default_rng(0).dirichlet(np.ones(DOMAINS), members)
+    runs = fill([f"run-{i}" for i in range(members)], slots)
+    starts = np.full(DOMAINS, DOMAIN_TOKENS - context, np.uint32)
+    samplers = make_samplers(runs, [0] * slots, mixtures[fill(range(members), slots)], starts)
+    programs = make_programs(config, reader.read, slots, DOMAINS, mesh, default_stack(mesh))
+    state = [programs.start(slot_starts([0] * members, slots), None)]
+    place = [0]
+
+    def turn() -> None:
+        bounds = (reader.shared, np.int32(place[0]), np.int32(place[0] + steps))
+        state[0] = programs.train(state[0], samplers, None, bounds)
+        place[0] += steps
+        jax.block_until_ready(state[0])
+
+    return turn
+
+
+def in_turn(config: TrainConfig, tokens: np.ndarray, members: int, steps: int) -> Turn:
+    """Return a function that trains each of `members` swarms of one, one after another."""
+    turns = [swarm_turn(config, tokens, 1, steps, jax.devices()[:1]) for _ in range(members)]
+
+    def turn() -> None:
+        for one in turns:
+            one()
+
+    return turn
+
+
+def hand_losses(model: ModelConfig, params: Any, windows: jax.Array) -> jax.Array:
+    """Return the losses of the same network, written out with plain arrays."""
+    batch, length, dtype = len(windows), model.context, jnp.dtype(model.dtype)
+    half = model.width // model.heads // 2
+    angle = np.arange(length)[:, None, None] * 10_000.0 ** (-np.arange(half) / half)
+    cos, sin = jnp.asarray(np.cos(angle), dtype), jnp.asarray(np.sin(angle), dtype)
+
+    def norm(x: jax.Array, scale: jax.Array) -> jax.Array:
+        wide = x.astype(jnp.float32)
+        return (wide * jax.lax.rsqrt(jnp.mean(wide**2, -1, keepdims=True) + 1e-6) * scale).astype(dtype)
+
+    def rotate(x: jax.Array) -> jax.Array:
+        a, b = jnp.split(x, 2, -1)
+        return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    embedding = params["embed"]["embedding"]
+    x = embedding[windows[:, :-1]]
+    for block in params["blocks"].values():
+        qkv = norm(x, block["norms"][0]["scale"]) @ block["qkv"]["kernel"]
+        q, k, v = jnp.split(qkv.reshape(batch, length, 3 * model.heads, -1), 3, 2)
+        scores = jnp.einsum("blhd,bmhd->bhlm", rotate(q), rotate(k), preferred_element_type=jnp.float32)
+        scores = jnp.where(np.tri(length, dtype=bool), scores * (2 * half) ** -0.5, -jnp.inf)
+        mixed = jnp.einsum("bhlm,bmhd->blhd", jax.nn.softmax(scores).astype(dtype), v).reshape(x.shape)
+        x = x + mixed @ block["out"]["kernel"]
+        hidden = jnp.square(jax.nn.relu(norm(x, block["norms"][1]["scale"]) @ block["up"]["kernel"]))
+        x = x + hidden @ block["down"]["kernel"]
+    logits = jnp.dot(norm(x, params["norm"]["scale"]), embedding.T, preferred_element_type=jnp.float32)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, windows[:, 1:])
+
+
+def by_hand(config: TrainConfig, tokens: np.ndarray, members: int, steps: int) -> Turn:
+    """Return a function that trains members one after another in the usual loop: one jitted step per iteration."""
+    model, flat = config.model, jnp.asarray(tokens)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(3e-3, 0.9, 0.95, weight_decay=0.1))
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def step(params: Any, state: Any, key: jax.Array) -> tuple[Any, Any, jax.Array]:
+        starts = jax.random.randint(key, (config.batch,), 0, len(tokens) - model.context)
+        windows = flat[starts[:, None] + jnp.arange(model.context + 1)].astype(jnp.int32)
+        loss, gradient = jax.value_and_grad(lambda params: hand_losses(model, params, windows).mean())(params)
+        change, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, change), state, loss
+
+    params = [initialize(model, jax.random.key(0)) for _ in range(members)]
+    states = [optimizer.init(one) for one in params]
+
+    def turn() -> None:
+        for i in range(members):
+            for number in range(steps):
+                params[i], states[i], _ = step(params[i], states[i], jax.random.key(number))
+            jax.block_until_ready(params[i])
+
+    return turn
+
+
+def check_same_network(model: ModelConfig) -> float:
+    """Return the largest difference of the two networks' losses on the same parameters; they must agree."""
+    windows = jax.random.randint(jax.random.key(1), (4, model.context + 1), 0, model.vocab)
+    params = jax.tree.map(lambda leaf: 2 * leaf, initialize(model, jax.random.key(0)))
+    ours, hand = jax.jit(token_losses, static_argnums=0), jax.jit(hand_losses, static_argnums=0)
+    difference = float(jnp.max(jnp.abs(ours(model, params, windows) - hand(model, params, windows))))
+    if difference > (1e-3 if model.dtype == "float32" else 0.3):
+        raise SystemExit(f"the hand-written network differs by {difference} nats: nothing to compare")
+    return difference
+
+
+def measure(turns: dict[str, Turn], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each turn, taken in turns after one that compiles."""
+    seconds: dict[str, list[float]] = {name: [] for name in turns}
+    for number in range(rounds + 1):
+        for name, turn in turns.items():
+            began = time.perf_counter()
+            turn()
+            if number:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def main() -> None:
+    """Measure, print the table and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=list(PRESETS), default="0.1m")
+    parser.add_argument("--members", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--context", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=20, help="steps of each member per turn")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--out", default="swarm.json")
+    given = parser.parse_args()
+    model = ModelConfig.preset(given.preset, context=given.context, dtype=given.dtype)
+    config = TrainConfig(model=model, batch=given.batch)
+    difference = check_same_network(model)
+    tokens = np.random.default_rng(0).integers(0, model.vocab, DOMAINS * DOMAIN_TOKENS).astype(np.uint8)
+    turns = {
+        "swarm": swarm_turn(config, tokens, given.members, given.steps, jax.devices()),
+        "one after another": in_turn(config, tokens, given.members, given.steps),
+        "hand-written loop": by_hand(config, tokens, given.members, given.steps),
+    }
+    seconds = measure(turns, given.rounds)
+    trained = given.members * given.steps * config.tokens_per_step
+    speed = {name: trained / statistics.median(times) for name, times in seconds.items()}
+    rows = [
+        [name, f"{value:,.0f}", f"{trained / max(seconds[name]):,.0f}", f"{speed['swarm'] / value:.2f}"]
+        for name, value in speed.items()
+    ]
+    print(_report.table(["", "tokens/s (median)", "slowest", "swarm is x times"], rows))
+    _report.write(
+        given.out,
+        {
+            "benchmark": "swarm",
+            "settings": vars(given) | {"parameters": model.size, "config": dataclasses.asdict(config)},
+            "largest_difference_of_the_networks": difference,
+            "seconds": seconds,
+            "tokens_per_second": speed,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

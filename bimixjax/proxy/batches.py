@@ -1,0 +1,267 @@
+"""Stateless sampling: a batch is a function of the seed, the id of the run and the step, and of nothing else."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, UInt32
+from numpy.typing import NDArray
+
+from bimixjax._checks import InputError, known
+from bimixjax._records import record
+
+# 2^32 divided by the golden ratio: multiples of it, wrapped, are spread most evenly (a Weyl sequence).
+GOLDEN = np.uint32(2654435769)
+SHARE_BITS = 31
+# On the host until the program takes them.
+Arrays = Array | np.ndarray
+
+FINGERPRINT_PIECES, FINGERPRINT_TOKENS = 16, 4096
+
+
+class TokenSource(Protocol):
+    """What a swarm trains on, such as `bimixjax.corpus.TokenStore`: flat arrays of token ids by domain."""
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The names of the domains."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of token ids."""
+        ...
+
+    def train(self, domain: str) -> NDArray[Any]:
+        """The training tokens of `domain`, 1-D; a memory map will do."""
+        ...
+
+    def validation(self, domain: str) -> NDArray[Any]:
+        """The validation tokens of `domain`, 1-D."""
+        ...
+
+
+@record
+class Sampler:
+    """What one run's batches are drawn from; stacked over runs, each field has one axis more.
+
+    Fields:
+        key: PRNG key data of the run, uint32 [2].
+        last: the last of 2^31 equal shares that belongs to each domain but the final one, int32 [d - 1].
+        starts: number of places in each domain where a window may start, divided by `stride`, uint32 [d].
+    """
+
+    key: UInt32[Arrays, " 2"]
+    last: Int[Arrays, " d-1"]
+    starts: UInt32[Arrays, " d"]
+
+
+def make_samplers(
+    runs: Sequence[str], seeds: Sequence[int], proportions: NDArray[np.float64], starts: NDArray[np.uint32]
+) -> Sampler:
+    """Return the samplers of runs, stacked; proportions [runs, d], `starts` [d] as in `Sampler`."""
+    keys = [run_key(seed, run) for run, seed in zip(runs, seeds, strict=True)]
+    ends = np.round(np.cumsum(proportions, axis=1) / proportions.sum(axis=1, keepdims=True) * 2.0**SHARE_BITS)
+    return Sampler(
+        key=np.stack([np.asarray(jax.random.key_data(key)) for key in keys]),
+        last=(ends[:, :-1] - 1).astype(np.int32),
+        starts=np.tile(starts.astype(np.uint32), (len(runs), 1)),
+    )
+
+
+def seed_key(seed: int) -> Array:
+    """Return the PRNG key of `seed`, of one kind whatever the settings of JAX."""
+    return jax.random.key(seed, impl="threefry2x32")
+
+
+def run_key(seed: int, run: str) -> Array:
+    """Return the key of a run: the seed's, with 64 bits of the SHA-256 of the run's id folded in."""
+    digest = np.frombuffer(hashlib.sha256(run.encode()).digest()[:8], "<u4")
+    return jax.random.fold_in(jax.random.fold_in(seed_key(seed), digest[0]), digest[1])
+
+
+def draw(sampler: Sampler, step: Int[Array, ""], batch: int) -> tuple[Int[Array, " B"], UInt32[Array, " B"]]:
+    """Return domain and start of each sequence of one run's batch at `step`.
+
+    Sequence n of a run has the domain in whose share of the unit interval frac(u + n / golden ratio) lies, u the
+    run's own. Each is a draw from the proportions, and N of them differ from N r_i by about log N at most, where
+    independent draws would differ by sqrt(N r_i (1 - r_i)). The start is uniform and independent.
+    """
+    offsets, places = jax.random.split(jax.random.wrap_key_data(jnp.asarray(sampler.key), impl="threefry2x32"))
+    number = jnp.uint32(step) * jnp.uint32(batch) + jnp.arange(batch, dtype=jnp.uint32)
+    shares = (jax.random.bits(offsets, dtype=jnp.uint32) + number * GOLDEN) >> (32 - SHARE_BITS)
+    domain = jnp.sum(shares.astype(jnp.int32)[:, None] > sampler.last, axis=-1, dtype=jnp.int32)
+    return domain, scaled(
+        jax.random.bits(jax.random.fold_in(places, step), (batch,), jnp.uint32), sampler.starts[domain]
+    )
+
+
+def scaled(bits: UInt32[Array, "*s"], count: UInt32[Array, "*s"]) -> UInt32[Array, "*s"]:
+    """Return floor(bits * count / 2^32), exactly: with `bits` uniform, a number uniform in [0, count)."""
+    low, high = bits & 0xFFFF, bits >> 16
+    count_low, count_high = count & 0xFFFF, count >> 16
+    middle = (low * count_low >> 16) + (high * count_low & 0xFFFF) + (low * count_high & 0xFFFF)
+    return high * count_high + (high * count_low >> 16) + (low * count_high >> 16) + (middle >> 16)
+
+
+# Reads the windows [B, L + 1] of one step of one member, from what is the member's own, what all share, the step,
+# domains and starts, and L + 1. A plain function, so that swarms that read alike share their compiled programs.
+Read = Callable[[Any, Any, Array, tuple[Array, Array], int], Array]
+
+
+def read_resident(
+    own: None, shared: tuple[Array, Array], step: Array, places: tuple[Array, Array], length: int
+) -> Array:
+    """Read windows out of the tokens on the device."""
+    tokens, first = shared
+    starts = first[places[0]] + places[1].astype(jnp.int32)
+    return tokens[starts[:, None] + jnp.arange(length)].astype(jnp.int32)
+
+
+def read_streamed(own: tuple[Array, Array], shared: None, step: Array, places: Any, length: int) -> Array:
+    """Pick the windows that the host has read for this step."""
+    windows, start = own
+    return jax.lax.dynamic_index_in_dim(windows, step - start, keepdims=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resident:
+    """Training tokens that fit on the device: windows are read inside the program."""
+
+    tokens: Arrays
+    first: Arrays
+    longest: int = 2**30
+
+    @property
+    def read(self) -> Read:
+        """How the program reads a window."""
+        return read_resident
+
+    @property
+    def shared(self) -> tuple[Any, Any]:
+        """What every member reads."""
+        return self.tokens, self.first
+
+    def placed(self, sharding: jax.sharding.Sharding) -> Self:
+        """Put the tokens on the devices."""
+        tokens, first = jax.device_put(self.shared, sharding)
+        return dataclasses.replace(self, tokens=tokens, first=first)
+
+    def own(self, samplers: Sampler, start: int, stop: int) -> None:
+        """Nothing is a member's own."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Streamed:
+    """Training tokens larger than the device: the host reads up to `longest` steps of windows before each call.
+
+    A domain of more than 2^32 tokens has windows at every `stride`-th place only.
+    """
+
+    tokens: tuple[NDArray[Any], ...]
+    stride: NDArray[np.int64]
+    length: int
+    batch: int
+    longest: int = 16
+    shared: None = None
+
+    @property
+    def read(self) -> Read:
+        """How the program reads a window."""
+        return read_streamed
+
+    def placed(self, sharding: jax.sharding.Sharding) -> Self:
+        """Leave the tokens where they are."""
+        return self
+
+    def own(self, samplers: Sampler, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Read the windows of steps [start, stop) of every member, and say at which step they begin."""
+        steps = jnp.arange(start, start + self.longest)
+        domains, starts = jax.device_get(_draw_steps(samplers, steps, self.batch))
+        windows = np.zeros((*domains.shape, self.length), np.int32)
+        wanted = np.arange(self.longest)[:, None] < stop - start
+        for domain, tokens in enumerate(self.tokens):
+            here = wanted & (domains == domain)
+            begins = starts[here].astype(np.int64) * self.stride[domain]
+            windows[here] = tokens[begins[:, None] + np.arange(self.length)]
+        return windows, np.full(len(domains), start, np.int32)
+
+
+@jax.jit(static_argnums=2)
+def _draw_steps(samplers: Sampler, steps: Array, batch: int) -> tuple[Array, Array]:
+    return jax.vmap(lambda sampler: jax.vmap(lambda step: draw(sampler, step, batch))(steps))(samplers)
+
+
+def make_reader(
+    source: TokenSource, domains: Sequence[str], *, context: int, batch: int, resident_bytes: int
+) -> tuple[Resident | Streamed, NDArray[np.uint32]]:
+    """Return the reader of the training tokens of `domains`, and the number of starts in each.
+
+    Raises:
+        InputError: where a domain is unknown or shorter than one window of `context` + 1 tokens.
+    """
+    known("domain", domains, source.domains, "the design")
+    tokens = tuple(source.train(domain) for domain in domains)
+    counts = np.array([len(array) for array in tokens], np.int64) - context
+    for domain, count in zip(domains, counts, strict=True):
+        if count < 1:
+            raise InputError(f"domain {domain!r} has {count + context} training tokens; allowed: above {context}")
+    total, size = sum(map(len, tokens)), sum(array.nbytes for array in tokens)
+    if size <= resident_bytes and total < 2**31:
+        first = np.cumsum([0, *map(len, tokens[:-1])]).astype(np.int32)
+        return Resident(tokens=np.concatenate(tokens), first=first), counts.astype(np.uint32)
+    stride = -(-counts // (2**32 - 1))
+    reader = Streamed(tokens=tokens, stride=stride, length=context + 1, batch=batch)
+    return reader, (counts // stride).astype(np.uint32)
+
+
+@record
+class Validation:
+    """Fixed windows on which every member is measured.
+
+    Fields:
+        windows: [t, W, L + 1] token ids; rows past a target's own number of windows repeat its first.
+        used: [t, W] whether a window counts.
+    """
+
+    windows: Int[Arrays, "t W L+1"]
+    used: Bool[Arrays, "t W"]
+
+
+def make_validation(source: TokenSource, targets: Sequence[str], *, context: int, windows: int) -> Validation:
+    """Return at most `windows` windows of each target's validation tokens, evenly spread, none overlapping.
+
+    Raises:
+        InputError: where a target is unknown or has no two whole windows, which a standard error needs.
+    """
+    known("target", targets, source.domains, "the swarm's settings")
+    picked = [_spread(source.validation(target), target, context + 1, windows) for target in targets]
+    most = max(map(len, picked))
+    filled = [np.concatenate([rows, np.repeat(rows[:1], most - len(rows), axis=0)]) for rows in picked]
+    used = np.arange(most) < np.array([len(rows) for rows in picked])[:, None]
+    return Validation(windows=np.stack(filled), used=used)
+
+
+def _spread(tokens: NDArray[Any], target: str, length: int, windows: int) -> NDArray[np.int32]:
+    count = min(windows, len(tokens) // length)
+    if count < 2:
+        raise InputError(f"target {target!r} has {len(tokens)} validation tokens; allowed: at least {2 * length}")
+    starts = np.arange(count) * (len(tokens) - length) // (count - 1)
+    return np.asarray(tokens)[starts[:, None] + np.arange(length)].astype(np.int32)
+
+
+def fingerprint(source: TokenSource, domains: Sequence[str]) -> dict[str, str]:
+    """Return count and hash of each domain's tokens; of a long one, evenly spread pieces are hashed."""
+    return {domain: f"{_hashed(source.train(domain))} {_hashed(source.validation(domain))}" for domain in domains}
+
+
+def _hashed(tokens: NDArray[Any]) -> str:
+    starts = np.linspace(0, max(0, len(tokens) - FINGERPRINT_TOKENS), FINGERPRINT_PIECES).astype(np.int64)
+    digest = hashlib.sha256()
+    for start in starts:
+        digest.update(np.ascontiguousarray(tokens[start : start + FINGERPRINT_TOKENS], dtype="<u4").tobytes())
+    return f"{len(tokens)}:{digest.hexdigest()[:16]}"

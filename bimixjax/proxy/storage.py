@@ -1,0 +1,169 @@
+"""What a swarm leaves on disk: settings, an append-only table of losses, checkpoints, and a mark when it is done.
+
+Rows reach the disk before the checkpoint of their step, and a resume drops rows beyond the checkpoint that it
+starts from; so a kill at any moment loses work, but neither loses, repeats nor changes a row.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import LatestN
+
+from bimixjax import _files
+from bimixjax._checks import InputError
+from bimixjax._records import read_json, to_plain, write_json
+
+OBSERVATIONS, SETTINGS, DONE, LOCK, CHECKPOINTS = "observations.csv", "swarm.json", "done.json", ".lock", "checkpoints"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold `folder`, made where it is missing, so that no second process trains in it.
+
+    The hold ends with the process, however that ends.
+
+    Raises:
+        InputError: where another process holds it.
+    """
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if not writes():
+        yield
+        return
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{folder}: another process is training in this folder; wait, or use another") from error
+        yield
+
+
+def settle(folder: Path, settings: dict[str, Any]) -> None:
+    """Write the settings of the swarm, or compare them with those that the folder was begun with.
+
+    Raises:
+        InputError: where they differ; it names every setting that does.
+    """
+    path = folder / SETTINGS
+    if not path.exists():
+        if writes():
+            write_json(path, settings)
+        return
+    old, new = _flat(read_json(path)), _flat(to_plain(settings))
+    lines = [
+        f"{name} is {_shown(new.get(name, None))}, there {_shown(old.get(name, None))}"
+        for name in dict.fromkeys([*new, *old])
+        if new.get(name) != old.get(name)
+    ]
+    if lines:
+        raise InputError(
+            f"{folder} holds another swarm: {'; '.join(lines)}; allowed: the settings it was begun with, "
+            "or another folder"
+        )
+
+
+def begin_table(path: Path, header: Sequence[str], step: int) -> None:
+    """Make the table hold its header and the whole rows up to `step`, in one step."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    place = header.index("step")
+    kept = [line for line in lines[1:] if line.endswith("\n") and int(cells(line)[place]) <= step]
+    if writes():
+        _files.write_text(path, row_text(header) + "".join(kept))
+
+
+def append_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Append rows; they are on the disk when this returns."""
+    if not writes():
+        return
+    with path.open("a", encoding="utf-8") as file:
+        file.write("".join(map(row_text, rows)))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def row_text(row: Sequence[str]) -> str:
+    """Return one line of the table."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(row)
+    return text.getvalue()
+
+
+def cells(line: str) -> list[str]:
+    """Return the cells of one line of the table."""
+    return next(csv.reader([line]))
+
+
+def writes() -> bool:
+    """Whether this process writes tables: of several that train together, the first does."""
+    return jax.process_index() == 0
+
+
+def shard_folder(folder: Path, index: int, count: int) -> Path:
+    """Return the folder of one shard of a swarm."""
+    return folder / f"shard-{index}-of-{count}"
+
+
+def gather_shards(folder: str | Path, count: int) -> Path:
+    """Put the tables of `count` finished shards together as `folder`/observations.csv, ordered by step.
+
+    Raises:
+        InputError: where a shard is not done.
+    """
+    folder = Path(folder)
+    shards = [shard_folder(folder, index, count) for index in range(count)]
+    waiting = [path.name for path in shards if not (path / DONE).exists()]
+    if waiting:
+        raise InputError(f"{folder}: not done: {', '.join(waiting)}; allowed: {count} finished shards")
+    tables = [(path / OBSERVATIONS).read_text(encoding="utf-8").splitlines(keepends=True) for path in shards]
+    header = tables[0][0]
+    place = cells(header).index("step")
+    rows = sorted((line for table in tables for line in table[1:]), key=lambda line: int(cells(line)[place]))
+    _files.write_text(folder / OBSERVATIONS, "".join([header, *rows]))
+    return folder / OBSERVATIONS
+
+
+def all_done(folder: Path, count: int) -> bool:
+    """Whether every shard is done."""
+    return all((shard_folder(folder, index, count) / DONE).exists() for index in range(count))
+
+
+class Checkpoints:
+    """Orbax checkpoints of a swarm by step: written in the background, whole or absent, the newest `keep` kept."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        options = ocp.CheckpointManagerOptions(preservation_policy=LatestN(keep), cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager((folder / CHECKPOINTS).absolute(), options=options)
+
+    def save(self, step: int, members: Any) -> None:
+        """Begin to write `members`; they are copied first, so that they may be changed."""
+        self._manager.save(step, args=ocp.args.StandardSave(members))
+
+    def restore(self, members: Any) -> tuple[int, Any] | None:
+        """Return step and members of the newest checkpoint, laid out like `members`, shapes with shardings."""
+        step = self._manager.latest_step()
+        return None if step is None else (step, self._manager.restore(step, args=ocp.args.StandardRestore(members)))
+
+    def close(self) -> None:
+        """Wait until what was saved is on the disk."""
+        self._manager.close()
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    return {
+        path: item for key, inner in value.items() for path, item in _flat(inner, f"{name}.{key}".strip(".")).items()
+    }
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

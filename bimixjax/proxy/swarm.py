@@ -1,0 +1,300 @@
+"""A swarm: the runs of a design, trained together, measured at given steps, resumable at any moment."""
+
+import dataclasses
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from numpy.typing import NDArray
+
+from bimixjax._checks import InputError
+from bimixjax._records import write_json
+from bimixjax.proxy import mesh as meshes
+from bimixjax.proxy import storage
+from bimixjax.proxy.batches import (
+    Resident,
+    Sampler,
+    Streamed,
+    TokenSource,
+    Validation,
+    fingerprint,
+    make_reader,
+    make_samplers,
+    make_validation,
+)
+from bimixjax.proxy.design import Design
+from bimixjax.proxy.pace import Pace, Progress
+from bimixjax.proxy.train import (
+    TRAINING,
+    Measured,
+    Member,
+    Programs,
+    TrainConfig,
+    fill,
+    make_programs,
+    slot_starts,
+)
+
+# Settings of how a swarm is computed, which may change from one call to the next.
+HOW = {"checkpoint_every", "keep", "stack", "resident_bytes"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SwarmConfig:
+    """What a swarm does.
+
+    Args:
+        train: how each member is trained.
+        steps: S, optimizer steps of each run.
+        eval_steps: steps at which validation losses are measured; empty: `geometric_steps(steps)`.
+        targets: domains whose validation loss is measured; empty: those of the design.
+        eval_windows: most validation windows per target.
+        checkpoint_every: steps between checkpoints; there is one at each step measured, too.
+        keep: checkpoints kept.
+        stack: members that a device computes at once; None: all on accelerators, one on a CPU.
+        resident_bytes: training tokens up to this size are held on the device; larger ones are read by the host.
+
+    Raises:
+        InputError: where a number is out of range or a step to measure at lies outside 1 to `steps`.
+
+    Example:
+        >>> SwarmConfig(steps=160).measured
+        (10, 15, 22, 33, 49, 72, 108, 160)
+    """
+
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    steps: int = 500
+    eval_steps: tuple[int, ...] = ()
+    targets: tuple[str, ...] = ()
+    eval_windows: int = 64
+    checkpoint_every: int = 500
+    keep: int = 2
+    stack: int | None = None
+    resident_bytes: int = 2**31
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "checkpoint_every", "keep", "stack"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; allowed: at least 1")
+        if self.eval_windows < 2:
+            raise InputError(f"eval_windows is {self.eval_windows}; allowed: at least 2, for a standard error")
+        wrong = [step for step in self.eval_steps if not 1 <= step <= self.steps]
+        if wrong:
+            raise InputError(f"eval_steps has {wrong[0]}; allowed: 1 to {self.steps}, the steps of a run")
+
+    @property
+    def measured(self) -> tuple[int, ...]:
+        """The steps at which losses are measured, ascending."""
+        return tuple(sorted(set(self.eval_steps))) or geometric_steps(self.steps)
+
+
+def geometric_steps(steps: int, count: int = 8) -> tuple[int, ...]:
+    """Return up to `count` steps from `steps` / 16 to `steps`, evenly spread in their logarithm."""
+    return tuple(sorted({max(1, round(steps * 16 ** (i / (count - 1) - 1))) for i in range(count)}))
+
+
+def train_swarm(
+    design: Design,
+    tokens: TokenSource,
+    config: SwarmConfig,
+    folder: str | Path,
+    *,
+    shard: tuple[int, int] | None = None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train a proxy model on each mixture of `design` and write the table of their validation losses.
+
+    The same call on the same folder goes on where the last one was killed, and ends in the same table. A run whose
+    loss is no longer finite has one row with empty losses, whose status names the step, and then stops.
+
+    Args:
+        design: the runs.
+        tokens: training and validation tokens by domain; see `TokenSource`.
+        config: what each run does.
+        folder: where table, checkpoints and settings go.
+        shard: (i, n): train every n-th run from the i-th on, in `folder`/shard-i-of-n; whichever shard ends last
+            gathers the tables of all.
+        mesh: devices, see `make_mesh`; default: all, along the member axis.
+        progress: called after each call of the training program.
+
+    Returns:
+        The table, as `Observations.read` reads it: `run, model_size, step, tokens, seed, lr, status, mixture/<domain>,
+        loss/<target>` (nats per token), `loss_se/<target>` (over validation windows), `realized/<domain>` (tokens
+        trained on).
+
+    Raises:
+        InputError: where tokens, design and settings do not fit together, the folder holds another swarm, or
+            another process is training in it.
+
+    Example:
+        >>> import tempfile
+        >>> from types import SimpleNamespace
+        >>> from bimixjax.proxy import ModelConfig
+        >>> text = {"even": np.arange(0, 4000, 2) % 16, "odd": np.arange(1, 4000, 2) % 16}
+        >>> tokens = SimpleNamespace(domains=("even", "odd"), vocab_size=16, train=text.get, validation=text.get)
+        >>> model = ModelConfig(vocab=16, layers=1, width=8, context=8)
+        >>> config = SwarmConfig(train=TrainConfig(model=model, batch=2), steps=2, eval_steps=(2,), eval_windows=4)
+        >>> design = Design.make(["both", "mostly-odd"], tokens.domains, [[0.5, 0.5], [0.1, 0.9]])
+        >>> table = train_swarm(design, tokens, config, tempfile.mkdtemp())
+        >>> print(*table.read_text().splitlines()[0].split(",")[:9])
+        run model_size step tokens seed lr status mixture/even mixture/odd
+    """
+    whole = Path(folder)
+    # Networks are trained in float32, whatever the caller's own arithmetic is.
+    with jax.enable_x64(False):
+        if shard is None:
+            return _train(design, tokens, config, whole, mesh, progress)
+        index, count = shard
+        part = storage.shard_folder(whole, index, count)
+        path = _train(design.shard(index, count), tokens, config, part, mesh, progress)
+    return storage.gather_shards(whole, count) if storage.all_done(whole, count) else path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Swarm:
+    """Everything that stays the same while a swarm trains."""
+
+    design: Design
+    targets: tuple[str, ...]
+    config: SwarmConfig
+    programs: Programs
+    reader: Resident | Streamed
+    samplers: Sampler
+    validation: Validation
+    mesh: Mesh
+
+    @property
+    def header(self) -> list[str]:
+        domains, targets = self.design.domains, self.targets
+        return [
+            *("run", "model_size", "step", "tokens", "seed", "lr", "status"),
+            *(f"mixture/{name}" for name in domains),
+            *(f"loss/{name}" for name in targets),
+            *(f"loss_se/{name}" for name in targets),
+            *(f"realized/{name}" for name in domains),
+        ]
+
+    def rows(self, step: int, previous: int, measured: Measured) -> list[list[str]]:
+        """Return the rows of one step: a run that has stopped since the `previous` one measured is in it once more."""
+        found = [np.asarray(part) for part in (measured.losses, measured.errors, measured.sequences, measured.stopped)]
+        return [
+            self._row(i, step, *(part[i] for part in found))
+            for i in range(len(self.design))
+            if found[-1][i] == TRAINING or found[-1][i] > previous
+        ]
+
+    def _row(
+        self, i: int, step: int, losses: NDArray[Any], errors: NDArray[Any], sequences: NDArray[Any], stopped: int
+    ) -> list[str]:
+        train = self.config.train
+        done = stopped or step
+        return [
+            self.design.runs[i],
+            *map(str, (train.model.size, step, done * train.tokens_per_step, self.design.seeds[i])),
+            f"{float(train.schedule(step - 1)):.9g}",
+            f"diverged at step {stopped}" if stopped else "ok",
+            *map(repr, self.design.proportions[i].tolist()),
+            *("" if stopped else f"{number:.9g}" for number in [*losses, *errors]),
+            *map(str, sequences * train.model.context),
+        ]
+
+    def advance(self, members: Member, first: int, last: int, pace: Pace) -> Member:
+        """Train steps [first, last), in calls of about half a second each."""
+        while first < last:
+            stop, began = min(last, first + min(pace.length, self.reader.longest)), time.perf_counter()
+            own = jax.device_put(self.reader.own(self.samplers, first, stop), meshes.on_members(self.mesh))
+            shared = (self.reader.shared, np.int32(first), np.int32(stop))
+            members = self.programs.train(members, self.samplers, own, shared)
+            jax.block_until_ready(members.stopped)
+            pace.note(first, stop, time.perf_counter() - began)
+            first = stop
+        return members
+
+
+def _train(
+    design: Design, tokens: TokenSource, config: SwarmConfig, folder: Path, mesh: Mesh | None, progress: Progress | None
+) -> Path:
+    swarm = _prepare(design, tokens, config, meshes.make_mesh() if mesh is None else mesh)
+    table = folder / storage.OBSERVATIONS
+    with storage.held(folder):
+        storage.settle(folder, _settings(swarm, tokens))
+        if (folder / storage.DONE).exists():
+            return table
+        with closing(storage.Checkpoints(folder, config.keep)) as checkpoints:
+            _run(swarm, table, checkpoints, Pace(config.steps, config.train.tokens_per_step * len(design), progress))
+        if storage.writes():
+            write_json(folder / storage.DONE, {"runs": len(design), "steps": config.steps})
+    return table
+
+
+def _prepare(design: Design, tokens: TokenSource, config: SwarmConfig, mesh: Mesh) -> _Swarm:
+    """Check that design, tokens and settings fit together, and lay the data out on the devices."""
+    train, model = config.train, config.train.model
+    if tokens.vocab_size > model.vocab:
+        raise InputError(f"the model's vocab is {model.vocab}; allowed: at least {tokens.vocab_size}, the tokens'")
+    targets = config.targets or design.domains
+    validation = make_validation(tokens, targets, context=model.context, windows=config.eval_windows)
+    reader, starts = make_reader(
+        tokens, design.domains, context=model.context, batch=train.batch, resident_bytes=config.resident_bytes
+    )
+    slots = meshes.padded(len(design), mesh)
+    rows = fill(range(len(design)), slots)
+    runs = [design.runs[i] for i in rows]
+    samplers = make_samplers(runs, design.seeds[rows].tolist(), design.proportions[rows], starts)
+    stack = meshes.default_stack(mesh) if config.stack is None else config.stack
+    programs = make_programs(train, reader.read, slots, len(design.domains), mesh, stack)
+    return _Swarm(
+        design=design,
+        targets=targets,
+        config=config,
+        programs=programs,
+        reader=reader.placed(meshes.replicated(mesh)),
+        samplers=jax.device_put(samplers, meshes.on_members(mesh)),
+        validation=jax.device_put(validation, meshes.replicated(mesh)),
+        mesh=mesh,
+    )
+
+
+def _settings(swarm: _Swarm, tokens: TokenSource) -> dict[str, Any]:
+    """Return what two calls must agree on to be the same swarm; how it is computed is not part of it."""
+    config = dataclasses.asdict(swarm.config) | {"eval_steps": swarm.config.measured, "targets": swarm.targets}
+    design = swarm.design
+    mixtures = zip(design.runs, design.seeds.tolist(), design.proportions.tolist(), strict=True)
+    return {
+        "config": {name: value for name, value in config.items() if name not in HOW},
+        "domains": design.domains,
+        "runs": {run: {"seed": seed, "mixture": mixture} for run, seed, mixture in mixtures},
+        "tokens": fingerprint(tokens, tuple(dict.fromkeys([*design.domains, *swarm.targets]))),
+    }
+
+
+def _run(swarm: _Swarm, table: Path, checkpoints: storage.Checkpoints, pace: Pace) -> None:
+    """Train from the newest checkpoint to the end; each stop's rows are on the disk before its checkpoint begins."""
+    config, programs = swarm.config, swarm.programs
+    step, members = checkpoints.restore(programs.like) or (
+        0,
+        programs.start(slot_starts(swarm.design.seeds.tolist(), len(swarm.samplers.key)), None),
+    )
+    storage.begin_table(table, swarm.header, step)
+    previous = max((at for at in config.measured if at <= step), default=0)
+    for stop in _stops(config):
+        if stop <= step:
+            continue
+        members = swarm.advance(members, step, stop, pace)
+        if stop in config.measured:
+            members, measured = programs.meter(members, (swarm.validation, np.int32(stop)))
+            storage.append_rows(table, swarm.rows(stop, previous, measured))
+            previous = stop
+        checkpoints.save(stop, members)
+        step = stop
+
+
+def _stops(config: SwarmConfig) -> list[int]:
+    """Return the steps after which there is something to write."""
+    return sorted({*config.measured, *range(0, config.steps, config.checkpoint_every), config.steps} - {0})

@@ -1,0 +1,256 @@
+"""Training and measuring of one member of a swarm, and the two programs that do it for all members at once."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+from numpy.typing import NDArray
+
+from bimixjax._checks import InputError, positive
+from bimixjax._records import record
+from bimixjax.proxy import mesh as meshes
+from bimixjax.proxy.batches import Read, Sampler, Validation, draw, seed_key
+from bimixjax.proxy.model import ModelConfig, initialize, model_axis, token_losses
+
+TRAINING, PADDING = 0, -1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How each member is trained: AdamW after a clip of the gradient's norm, warm-up, then a constant learning rate.
+
+    Args:
+        model: sizes of the network.
+        batch: sequences per step.
+        learning_rate: after the warm-up.
+        warmup: steps over which the learning rate rises linearly from 0.
+        weight_decay: of matrices; norms have none.
+        clip: largest norm of a gradient.
+        decays: decay rates of the two moments.
+
+    Raises:
+        InputError: where a number is out of range.
+
+    Example:
+        >>> config = TrainConfig(warmup=3, learning_rate=0.4)
+        >>> config.tokens_per_step, [round(float(config.schedule(step)), 3) for step in range(5)]
+        (2048, [0.1, 0.2, 0.3, 0.4, 0.4])
+    """
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    batch: int = 16
+    learning_rate: float = 3e-3
+    warmup: int = 20
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    decays: tuple[float, float] = (0.9, 0.95)
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "learning_rate", "clip"):
+            positive(name, getattr(self, name))
+        for name in ("warmup", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; allowed: 0 or more")
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optimizer, whose state counts the steps."""
+        adamw = optax.adamw(self.schedule, *self.decays, weight_decay=self.weight_decay, mask=_matrices)
+        return optax.chain(optax.clip_by_global_norm(self.clip), adamw)
+
+    def schedule(self, step: Any) -> Any:
+        """Return the learning rate of the update that follows `step` updates."""
+        return self.learning_rate * jnp.minimum(1.0, (step + 1) / (self.warmup + 1))
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens whose loss one member is trained on in one step."""
+        return self.batch * self.model.context
+
+
+@record
+class Member:
+    """The state of one member of a swarm; stacked over members, each leaf has one axis more.
+
+    Fields:
+        params: of the network.
+        optimizer: state of the optimizer.
+        sequences: sequences seen of each domain, int32 [d].
+        stopped: the step at which a loss or gradient was not finite, 0 while training, -1 for a slot without a run.
+    """
+
+    params: Any
+    optimizer: Any
+    sequences: Int[Array, " d"]
+    stopped: Int[Array, ""]
+
+
+def start(config: TrainConfig, seed: Array, domains: int) -> Member:
+    """Return a member before its first step; equal seeds start from equal parameters, whatever their mixtures."""
+    params = initialize(config.model, seed)
+    return Member(
+        params=params,
+        optimizer=config.optimizer.init(params),
+        sequences=jnp.zeros(domains, jnp.int32),
+        stopped=jnp.int32(TRAINING),
+    )
+
+
+def update(config: TrainConfig, member: Member, windows: Int[Array, "B L+1"]) -> tuple[Member, Array]:
+    """Return the member after one step on `windows`, and whether its loss and gradient were finite.
+
+    Where they were not, parameters and moments stay as they were.
+    """
+
+    def loss(params: Any) -> Float[Array, ""]:
+        return jnp.mean(token_losses(config.model, params, windows))
+
+    value, gradient = jax.value_and_grad(loss)(member.params)
+    finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
+    change, optimizer = config.optimizer.update(gradient, member.optimizer, member.params)
+    moved = (optax.apply_updates(member.params, change), optimizer)
+    params, optimizer = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old), moved, (member.params, member.optimizer)
+    )
+    return dataclasses.replace(member, params=params, optimizer=optimizer), finite
+
+
+def measure(config: TrainConfig, member: Member, data: Validation) -> tuple[Array, Array]:
+    """Return mean validation loss of each target, nats per token, and its standard error over windows, [t] each."""
+
+    def one(target: tuple[Array, Array]) -> tuple[Array, Array]:
+        windows, used = target
+        losses = jnp.mean(token_losses(config.model, member.params, windows), axis=-1)
+        count = jnp.sum(used)
+        mean = jnp.sum(jnp.where(used, losses, 0)) / count
+        spread = jnp.sum(jnp.where(used, (losses - mean) ** 2, 0)) / (count - 1)
+        return mean, jnp.sqrt(spread / count)
+
+    return jax.lax.map(one, (data.windows, data.used))
+
+
+def make_trainer(config: TrainConfig, read: Read, mesh: Mesh, stack: int | None) -> Callable[..., Member]:
+    """Return the function of ((members, samplers, their own), (what they share, first, last)) that trains all members.
+
+    Steps [first, last) run in one call; both are traced, so that calls of every length share one compiled program.
+    A member that stops leaves the loop, the others go on untouched.
+    """
+
+    def train(mapped: tuple[Member, Sampler, Any], shared: tuple[Any, Array, Array]) -> Member:
+        member, sampler, own = mapped
+        common, first, last = shared
+
+        def step(carry: tuple[Array, Member]) -> tuple[Array, Member]:
+            number, member = carry
+            places = draw(sampler, number, config.batch)
+            windows = read(own, common, number, places, config.model.context + 1)
+            member, finite = update(config, member, meshes.split_batch(mesh, windows))
+            counts = jnp.sum(places[0][:, None] == jnp.arange(member.sequences.size), axis=0, dtype=jnp.int32)
+            return number + 1, dataclasses.replace(
+                member,
+                sequences=member.sequences + counts,
+                stopped=jnp.where(finite, member.stopped, number + 1),
+            )
+
+        def running(carry: tuple[Array, Member]) -> Array:
+            return (carry[0] < last) & (carry[1].stopped == TRAINING)
+
+        return jax.lax.while_loop(running, step, (first, member))[1]
+
+    return meshes.per_member(train, mesh, stack)
+
+
+@record
+class Measured:
+    """What is known of each member at one step; each field has an axis of members first.
+
+    Fields:
+        losses: mean validation loss of each target, nats per token, [t].
+        errors: standard errors of `losses` over validation windows, [t].
+        sequences, stopped: as in `Member`.
+    """
+
+    losses: Float[Array, " t"]
+    errors: Float[Array, " t"]
+    sequences: Int[Array, " d"]
+    stopped: Int[Array, ""]
+
+
+def make_meter(config: TrainConfig, mesh: Mesh, stack: int | None) -> Callable[..., tuple[Member, Measured]]:
+    """Return the function of (members, (validation, step)) to members and what is measured of them.
+
+    A member whose losses are not all finite is stopped.
+    """
+
+    def meter(member: Member, shared: tuple[Validation, Array]) -> tuple[Member, Measured]:
+        data, step = shared
+        losses, errors = measure(config, member, data)
+        fails = (member.stopped == TRAINING) & ~jnp.all(jnp.isfinite(losses))
+        stopped = jnp.where(fails, step, member.stopped)
+        measured = Measured(losses=losses, errors=errors, sequences=member.sequences, stopped=stopped)
+        return dataclasses.replace(member, stopped=stopped), measured
+
+    return meshes.per_member(meter, mesh, stack)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Programs:
+    """The jitted programs of a swarm; members lie as `like` says, and are reused.
+
+    Fields:
+        start: ((keys, stopped), number of domains) -> members before their first step.
+        train: (members, samplers, their own, (what they share, first, last)) -> members, as `make_trainer` says.
+        meter: (members, (validation, step)) -> members and `Measured`, whole on every device.
+        like: shapes of the stacked members, with shardings.
+    """
+
+    start: jax.stages.Wrapped
+    train: jax.stages.Wrapped
+    meter: jax.stages.Wrapped
+    like: Member
+
+
+@lru_cache(maxsize=8)
+def make_programs(config: TrainConfig, read: Read, slots: int, domains: int, mesh: Mesh, stack: int | None) -> Programs:
+    """Return the programs for `slots` members over `domains` domains; equal swarms in a process share them."""
+
+    def fresh(slot: tuple[Array, Array], shared: None) -> Member:
+        return dataclasses.replace(start(config, slot[0], domains), stopped=slot[1])
+
+    starter, trainer = meshes.per_member(fresh, mesh, stack), make_trainer(config, read, mesh, stack)
+
+    def train(members: Member, samplers: Sampler, own: Any, shared: tuple[Any, Array, Array]) -> Member:
+        return trainer((members, samplers, own), shared)
+
+    blank = jax.eval_shape(starter, slot_starts([0] * slots, slots), None)
+    layout, whole = meshes.member_shardings(mesh, blank, model_axis), meshes.replicated(mesh)
+    return Programs(
+        start=jax.jit(starter, out_shardings=layout),
+        train=jax.jit(train, donate_argnums=0, out_shardings=layout),
+        meter=jax.jit(make_meter(config, mesh, stack), donate_argnums=0, out_shardings=(layout, whole)),
+        like=jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), blank, layout
+        ),
+    )
+
+
+def slot_starts(seeds: Sequence[int], slots: int) -> tuple[Array, NDArray[np.int32]]:
+    """Return key and mark of each slot; those beyond the seeds are without a run and never train."""
+    keys = jnp.stack([seed_key(int(seed)) for seed in fill(seeds, slots)])
+    return keys, np.where(np.arange(slots) < len(seeds), TRAINING, PADDING).astype(np.int32)
+
+
+def fill(values: Sequence[Any], slots: int) -> list[Any]:
+    """Return `values`, with the first repeated up to `slots` of them."""
+    return [*values, *([values[0]] * (slots - len(values)))]
+
+
+def _matrices(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

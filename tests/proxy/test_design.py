@@ -1,0 +1,85 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bimixjax._checks import InputError
+from bimixjax.proxy import Design
+
+
+def test_a_table_reads_back_bit_for_bit(tmp_path: Path) -> None:
+    mixtures = np.random.default_rng(0).dirichlet(np.ones(3), 5)
+    design = Design.make(["1", "two, three", 'a "b"', "ü", "5"], ["x", "y", "z, z"], mixtures, [0, 1, 2, 3, 2**32 - 1])
+    design.write(tmp_path / "design.csv")
+    again = Design.read(tmp_path / "design.csv")
+    assert (again.runs, again.domains) == (design.runs, design.domains)
+    np.testing.assert_array_equal(again.proportions, design.proportions)
+    np.testing.assert_array_equal(again.seeds, design.seeds)
+
+
+def test_the_seed_is_optional_and_columns_have_any_order(tmp_path: Path) -> None:
+    (tmp_path / "design.csv").write_text("mixture/b,note,run,mixture/a\n.25,hi,r,.75\n")
+    design = Design.read(tmp_path / "design.csv")
+    assert design.domains == ("b", "a")
+    assert (design.proportions.tolist(), design.seeds.tolist()) == ([[0.25, 0.75]], [0])
+
+
+def test_rounded_mixtures_are_renormalized() -> None:
+    assert Design.make(["r"], ["a", "b"], [[0.333, 0.666]]).proportions.sum() == pytest.approx(1, abs=1e-15)
+
+
+def test_shards_have_each_run_once() -> None:
+    design = Design.make([f"r{i}" for i in range(7)], ["a"], np.ones((7, 1)), range(7))
+    shards = [design.shard(i, 3) for i in range(3)]
+    assert sorted(run for shard in shards for run in shard.runs) == sorted(design.runs)
+    assert [f"r{seed}" for seed in shards[1].seeds] == list(shards[1].runs)
+
+
+@pytest.mark.parametrize("shard", [(3, 3), (-1, 3), (0, 8), (0, 0)])
+def test_impossible_shards_are_errors(shard: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match=f"shard is {shard[0]}/{shard[1]}; allowed: 0 <= i < n <= 7"):
+        Design.make([f"r{i}" for i in range(7)], ["a"], np.ones((7, 1))).shard(*shard)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([], ["a"], np.ones((0, 1))), "design: run: none given"),
+        ((["r", ""], ["a"], np.ones((2, 1))), "design: run: blank name"),
+        ((["r", "r"], ["a"], np.ones((2, 1))), "design: run 'r' is there more than once"),
+        ((["r"], ["a", "a"], [[0.5, 0.5]]), "design: domain 'a' is there more than once"),
+        ((["r"], ["a", "b"], [0.5, 0.5]), r"proportions have shape \(2,\); allowed: \(1, 2\)"),
+        ((["r"], ["a", "b"], [[1.5, -0.5]]), "run 'r': proportion of 'b' is -0.5"),
+        ((["r"], ["a", "b"], [[0.5, 0.4]]), "run 'r': proportions sum to 0.9"),
+        ((["r"], ["a"], [[1.0]], [-1]), "run 'r': seed is -1"),
+        ((["r"], ["a"], [[1.0]], [0.5]), "run 'r': seed is 0.5"),
+        ((["a\nb"], ["a"], [[1.0]]), "line break"),
+    ],
+)
+def test_what_cannot_be_a_design_is_an_error(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Design.make(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "columns are none; needed: run and mixture/<domain>"),
+        ("run,a\nr,1\n", "columns are run, a"),
+        ("run,mixture/a\nr,1,2\n", "line 2: 3 cells; allowed: 2"),
+        ("run,mixture/a,mixture/b\nr,.5,.5\ns,half,.5\n", "column mixture/a, line 3: 'half'; allowed: a number"),
+        ("run,mixture/a\nr,nan\n", r"design.csv: run 'r': proportion of 'a' is nan"),
+        ("run,mixture/a,seed\nr,1,x\n", "column seed, line 2: 'x'"),
+        ("run,mixture/a\n", "run: none given"),
+    ],
+)
+def test_errors_of_a_table_say_where(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "design.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        Design.read(tmp_path / "design.csv")
+
+
+def test_a_missing_table_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        Design.read(tmp_path / "design.csv")

@@ -1,0 +1,136 @@
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bimixjax._checks import InputError
+from bimixjax.proxy.model import PRESETS, ModelConfig, initialize, model_axis, rotate, token_losses
+
+SMALL = ModelConfig(vocab=32, layers=2, width=32, heads=2, context=12)
+KEY = jax.random.key(3)
+
+
+def windows(config: ModelConfig, count: int = 3) -> jax.Array:
+    return jax.random.randint(KEY, (count, config.context + 1), 0, config.vocab)
+
+
+def losses(config: ModelConfig, params: Any, tokens: jax.Array) -> np.ndarray:
+    return np.asarray(jax.jit(lambda params, tokens: token_losses(config, params, tokens))(params, tokens))
+
+
+@pytest.mark.parametrize("place", [1, 5, 12])
+def test_a_loss_sees_no_later_token(place: int) -> None:
+    params, tokens = initialize(SMALL, KEY), windows(SMALL)
+    changed = tokens.at[:, place].set((tokens[:, place] + 1) % SMALL.vocab)
+    before, after = losses(SMALL, params, tokens), losses(SMALL, params, changed)
+    np.testing.assert_array_equal(before[:, : place - 1], after[:, : place - 1])
+    assert np.all(before[:, place - 1 :] != after[:, place - 1 :])
+
+
+@pytest.mark.parametrize("name", ["0.1m", "1m"])
+def test_an_untrained_model_knows_nothing(name: str) -> None:
+    config = ModelConfig.preset(name, context=32)
+    assert losses(config, initialize(config, KEY), windows(config)).mean() == pytest.approx(np.log(256), abs=0.08)
+
+
+@pytest.mark.parametrize("change", [{"remat": True}, {"dtype": "bfloat16"}, {"dtype": "bfloat16", "remat": True}])
+def test_memory_and_precision_change_the_loss_little(change: dict[str, Any]) -> None:
+    params, tokens, other = initialize(SMALL, KEY), windows(SMALL), dataclasses.replace(SMALL, **change)
+    grow = jax.tree.map(lambda leaf: 3 * leaf, params)
+    exact = "dtype" not in change
+    found = losses(other, grow, tokens)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, losses(SMALL, grow, tokens), atol=1e-6 if exact else 0.3)
+    assert exact or np.any(found != losses(SMALL, grow, tokens))
+
+
+def test_losses_are_those_of_the_written_out_formula() -> None:
+    config = dataclasses.replace(SMALL, layers=1)
+    params, tokens = jax.tree.map(lambda leaf: 2 * leaf, initialize(config, KEY)), windows(config)
+    np.testing.assert_allclose(losses(config, params, tokens), by_hand(params, np.asarray(tokens)), atol=2e-5)
+
+
+def by_hand(params: Any, tokens: np.ndarray) -> np.ndarray:
+    """The same network in NumPy and float64, one head and one token after another."""
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    block, embedding = params["blocks"][0], params["embed"]["embedding"]
+
+    def norm(x: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * scale
+
+    def turned(x: np.ndarray) -> np.ndarray:
+        half = x.shape[-1] // 2
+        turn = np.exp(1j * np.arange(len(x))[:, None] * 10_000.0 ** (-np.arange(half) / half))
+        pairs = (x[:, :half] + 1j * x[:, half:]) * turn
+        return np.concatenate([pairs.real, pairs.imag], axis=-1)
+
+    def attention(x: np.ndarray) -> np.ndarray:
+        q, k, v = np.split(x @ block["qkv"]["kernel"], 3, axis=-1)
+        heads = []
+        for head in np.split(np.arange(32), 2):
+            scores = turned(q[:, head]) @ turned(k[:, head]).T / np.sqrt(len(head))
+            shares = np.exp(np.where(np.tri(len(x)) > 0, scores, -np.inf))
+            heads.append(shares / shares.sum(-1, keepdims=True) @ v[:, head])
+        return np.concatenate(heads, axis=-1) @ block["out"]["kernel"]
+
+    found = []
+    for window in tokens:
+        x = embedding[window[:-1]]
+        x = x + attention(norm(x, block["norms"][0]["scale"]))
+        hidden = np.maximum(norm(x, block["norms"][1]["scale"]) @ block["up"]["kernel"], 0) ** 2
+        x = x + hidden @ block["down"]["kernel"]
+        logits = norm(x, params["norm"]["scale"]) @ embedding.T
+        found.append(np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(x)), window[1:]])
+    return np.array(found)
+
+
+def test_rotation_leaves_products_dependent_on_distance_only() -> None:
+    query, key = (jax.random.normal(jax.random.key(i), (8,)) for i in range(2))
+    rows = [rotate(jnp.tile(x, (1, 10, 1, 1)))[0, :, 0] for x in (query, key)]
+    products = np.asarray(rows[0] @ rows[1].T)
+    for distance in range(-5, 6):
+        line = np.diagonal(products, distance)
+        np.testing.assert_allclose(line, line[0], rtol=1e-4, atol=1e-5)
+    assert np.ptp(products) > 0.1
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_size_counts_every_parameter(tied: bool) -> None:
+    config = dataclasses.replace(SMALL, tied=tied)
+    assert config.size == sum(leaf.size for leaf in jax.tree.leaves(initialize(config, KEY)))
+    assert config.size == 2 * (12 * 32**2 + 2 * 32) + 32 + (1 if tied else 2) * 32 * 32
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_have_the_size_of_their_name(name: str) -> None:
+    unit = {"m": 1e6, "b": 1e9}[name[-1]]
+    assert ModelConfig.preset(name).size == pytest.approx(float(name[:-1]) * unit, rel=0.16)
+
+
+def test_the_split_axes_of_parameters() -> None:
+    params = initialize(SMALL, KEY)
+    axes = {jax.tree_util.keystr(path): model_axis(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    assert axes["['blocks'][0]['qkv']['kernel']"] == axes["['embed']['embedding']"] == 1
+    assert axes["['blocks'][0]['out']['kernel']"] == axes["['blocks'][1]['down']['kernel']"] == 0
+    assert axes["['norm']['scale']"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": 0}, "layers of the model is 0"),
+        ({"width": 30}, "width 30 with 2 heads"),
+        ({"dtype": "float61"}, "'float61'; allowed: bfloat16, float32"),
+    ],
+)
+def test_impossible_sizes_are_errors(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(SMALL, **change)
+
+
+def test_an_unknown_preset_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"'1mm'.*Did you mean '1m'"):
+        ModelConfig.preset("1mm")

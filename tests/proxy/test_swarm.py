@@ -1,0 +1,254 @@
+import dataclasses
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bimixjax import Observations
+from bimixjax._checks import InputError
+from bimixjax.proxy import Design, SwarmConfig, geometric_steps, make_mesh, swarm, train_swarm
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory, design: Design, tokens: Any, config: SwarmConfig) -> Path:
+    folder = tmp_path_factory.mktemp("swarm")
+    return train_swarm(design, tokens, config, folder, mesh=one_device())
+
+
+def one_device() -> Any:
+    return make_mesh(devices=jax.devices()[:1])
+
+
+def test_the_table_holds_what_the_design_and_settings_say(table: Path, design: Design, config: SwarmConfig) -> None:
+    found = Observations.read(table)
+    assert found.runs == design.runs
+    assert found.domains == found.own_targets == design.domains
+    assert found.notes == ()
+    assert len(found) == 9
+    assert found.model_sizes == (config.train.model.size,)
+    assert found.step is not None
+    assert found.tokens is not None
+    assert found.seed is not None
+    assert found.step.tolist() == [6] * 3 + [12] * 3 + [24] * 3
+    assert (found.tokens == 64 * found.step).all()
+    assert found.seed.tolist() == design.seeds.tolist() * 3
+    np.testing.assert_array_equal(found.proportions, np.tile(design.proportions, (3, 1)))
+    metadata = found.metadata
+    assert set(metadata["status"]) == {"ok"}
+    assert metadata["lr"].tolist() == pytest.approx([0.01] * 9, rel=1e-6)
+    errors = metadata[[f"loss_se/{name}" for name in design.domains]].to_numpy()
+    assert ((errors > 0) & (errors < 0.3)).all()
+    realized = metadata[[f"realized/{name}" for name in design.domains]].to_numpy()
+    assert (realized.sum(axis=1) == found.tokens).all()
+    assert np.abs(realized - found.tokens[:, None] * found.proportions).max() <= 3 * 16
+
+
+def test_losses_fall_and_more_of_a_domain_helps_it(tmp_path: Path, tokens: Any, config: SwarmConfig) -> None:
+    shares = [0.0, 0.1, 0.5, 0.9]
+    design = Design.make([f"r{share}" for share in shares], ["a", "b"], [[share, 1 - share] for share in shares])
+    config = dataclasses.replace(config, steps=120, eval_steps=(20, 120))
+    found = Observations.read(train_swarm(design, tokens, config, tmp_path, mesh=one_device()))
+    early, late = found.losses[:4], found.losses[4:]
+    assert (late[1:, 0] < early[1:, 0] - 0.1).all()
+    assert (np.diff(late[:, 0]) < 0).all()
+    assert (np.diff(late[:, 1]) > 0).all()
+
+
+def test_devices_change_losses_by_rounding_only(
+    tmp_path: Path, table: Path, design: Design, tokens: Any, config: SwarmConfig
+) -> None:
+    many = Observations.read(train_swarm(design, tokens, config, tmp_path))
+    one = Observations.read(table)
+    np.testing.assert_allclose(many.losses, one.losses, rtol=0, atol=1e-5)
+    columns = [f"realized/{name}" for name in design.domains]
+    np.testing.assert_array_equal(many.metadata[columns], one.metadata[columns])
+
+
+def test_the_callers_precision_changes_nothing(
+    tmp_path: Path, table: Path, design: Design, tokens: Any, config: SwarmConfig
+) -> None:
+    with jax.enable_x64(True):
+        path = train_swarm(design, tokens, config, tmp_path, mesh=one_device())
+        assert jnp.ones(1).dtype == jnp.float64
+    assert path.read_text() == table.read_text()
+
+
+def test_tokens_read_by_the_host_give_the_same_losses(
+    tmp_path: Path, table: Path, design: Design, tokens: Any, config: SwarmConfig
+) -> None:
+    config = dataclasses.replace(config, resident_bytes=0)
+    path = train_swarm(design, tokens, config, tmp_path, mesh=one_device())
+    np.testing.assert_allclose(Observations.read(path).losses, Observations.read(table).losses, rtol=0, atol=1e-5)
+
+
+def test_shards_give_the_table_of_the_whole(
+    tmp_path: Path, table: Path, design: Design, tokens: Any, config: SwarmConfig
+) -> None:
+    first = train_swarm(design, tokens, config, tmp_path, shard=(0, 2), mesh=one_device())
+    assert first.parent.name == "shard-0-of-2"
+    assert Observations.read(first).runs == ("even", "no-a")
+    assert not (tmp_path / "observations.csv").exists()
+    gathered = Observations.read(train_swarm(design, tokens, config, tmp_path, shard=(1, 2), mesh=one_device()))
+    whole = Observations.read(table)
+    for run in design.runs:
+        rows = [one.losses[one.run == run] for one in (gathered, whole)]
+        np.testing.assert_allclose(*rows, rtol=0, atol=1e-5)
+
+
+def test_a_finished_folder_is_not_trained_again(
+    table: Path, design: Design, tokens: Any, config: SwarmConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swarm, "_run", lambda *_: pytest.fail("trained again"))
+    assert train_swarm(design, tokens, config, table.parent, mesh=one_device()) == table
+
+
+def test_a_folder_of_another_swarm_is_refused(table: Path, design: Design, tokens: Any, config: SwarmConfig) -> None:
+    before = table.read_text()
+    other = dataclasses.replace(config, train=dataclasses.replace(config.train, learning_rate=0.5))
+    with pytest.raises(InputError, match="another swarm: config.train.learning_rate is 0.5, there 0.01;"):
+        train_swarm(design, tokens, other, table.parent, mesh=one_device())
+    changed = dataclasses.replace(tokens, held_out={**tokens.held_out, "a": tokens.held_out["b"]})
+    with pytest.raises(InputError, match="another swarm: tokens.a is"):
+        train_swarm(design, changed, config, table.parent, mesh=one_device())
+    reseeded = Design.make(design.runs, design.domains, design.proportions, [0, 7, 0])
+    with pytest.raises(InputError, match="another swarm: runs.mostly-a.seed is 7, there 1"):
+        train_swarm(reseeded, tokens, config, table.parent, mesh=one_device())
+    assert table.read_text() == before
+
+
+def test_how_a_swarm_is_computed_may_change(table: Path, design: Design, tokens: Any, config: SwarmConfig) -> None:
+    other = dataclasses.replace(config, stack=2, checkpoint_every=5, keep=1)
+    assert train_swarm(design, tokens, other, table.parent, mesh=one_device()) == table
+
+
+def test_a_run_that_diverges_is_recorded_and_stops_alone(
+    tmp_path: Path, table: Path, design: Design, tokens: Any, config: SwarmConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = swarm.make_programs
+
+    def poisoned(*arguments: Any) -> Any:
+        programs = make(*arguments)
+
+        def start(*given: Any) -> Any:
+            members = programs.start(*given)
+            params = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), members.params)
+            return dataclasses.replace(members, params=params)
+
+        return dataclasses.replace(programs, start=start)
+
+    monkeypatch.setattr(swarm, "make_programs", poisoned)
+    path = train_swarm(design, tokens, config, tmp_path, mesh=one_device())
+    ill = Observations.read(path)
+    lines, well = path.read_text().splitlines(), table.read_text().splitlines()
+    assert [line for line in lines if "mostly-a" not in line] == [line for line in well if "mostly-a" not in line]
+    assert ill.run.tolist().count("mostly-a") == 1
+    row = ill.run.tolist().index("mostly-a")
+    assert ill.metadata["status"].tolist()[row] == "diverged at step 1"
+    assert np.isnan(ill.losses[row]).all()
+    assert ill.step is not None
+    assert ill.step[row] == 6
+
+
+def test_more_targets_than_domains_may_be_measured(tmp_path: Path, tokens: Any, config: SwarmConfig) -> None:
+    design = Design.make(["r"], ["b"], [[1.0]])
+    config = dataclasses.replace(config, targets=("b", "c"))
+    found = Observations.read(train_swarm(design, tokens, config, tmp_path, mesh=one_device()))
+    assert (found.domains, found.targets) == (("b",), ("b", "c"))
+    assert found.losses[-1, 0] < found.losses[-1, 1]
+
+
+def test_progress_is_told(tmp_path: Path, design: Design, tokens: Any, config: SwarmConfig) -> None:
+    told: list[tuple[float, ...]] = []
+    train_swarm(design, tokens, config, tmp_path, mesh=one_device(), progress=lambda *numbers: told.append(numbers))
+    steps = [step for step, *_ in told]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 24
+    assert {6, 9, 12, 18} <= set(steps)
+    assert all(total == 24 and speed > 0 and left >= 0 for _, total, speed, left in told)
+    assert told[-1][-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"eval_steps": (5, 25)}, "eval_steps has 25; allowed: 1 to 24"),
+        ({"eval_windows": 1}, "eval_windows is 1"),
+        ({"stack": 0}, "stack is 0"),
+    ],
+)
+def test_impossible_settings_are_errors(config: SwarmConfig, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(config, **change)
+
+
+def test_a_vocabulary_that_is_too_small_is_an_error(
+    tmp_path: Path, design: Design, tokens: Any, config: SwarmConfig
+) -> None:
+    wide = dataclasses.replace(tokens, vocab_size=17)
+    with pytest.raises(InputError, match="the model's vocab is 16; allowed: at least 17"):
+        train_swarm(design, wide, config, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_steps_to_measure_are_spread_in_their_logarithm() -> None:
+    steps = geometric_steps(1600)
+    assert (steps[0], steps[-1], len(steps)) == (100, 1600, 8)
+    ratios = np.array(steps[1:]) / np.array(steps[:-1])
+    np.testing.assert_allclose(ratios, 16 ** (1 / 7), rtol=0.01)
+    assert geometric_steps(1) == (1,)
+
+
+SCRIPT = """
+import sys
+from types import SimpleNamespace
+import numpy as np
+from bimixjax.proxy import Design, ModelConfig, SwarmConfig, TrainConfig, train_swarm
+
+random = np.random.default_rng(0)
+words = {name: random.integers(0, 16, 3).repeat(2000) + random.integers(0, 4, 6000) for name in "ab"}
+tokens = SimpleNamespace(domains=("a", "b"), vocab_size=32, train=words.get, validation=words.get)
+design = Design.make(["even", "mostly-a", "only-b"], "ab", [[0.5, 0.5], [0.9, 0.1], [0, 1]], [0, 0, 1])
+train = TrainConfig(model=ModelConfig(vocab=32, layers=1, width=16, context=16), batch=16)
+config = SwarmConfig(train=train, steps=6000, eval_steps=range(300, 6001, 300), eval_windows=8, checkpoint_every=250)
+train_swarm(design, tokens, config, sys.argv[1])
+"""
+
+
+def begin(folder: Path) -> subprocess.Popen[str]:
+    """Start the swarm of the script in its own process."""
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def ends_well(process: subprocess.Popen[str]) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+@pytest.mark.slow
+def test_killing_at_any_moment_changes_no_number(tmp_path: Path) -> None:
+    ends_well(begin(tmp_path / "whole"))
+    whole = (tmp_path / "whole" / "observations.csv").read_bytes()
+    table, random, seen = tmp_path / "killed" / "observations.csv", np.random.default_rng(0), []
+    for _ in range(3):
+        process = begin(table.parent)
+        before = table.stat().st_size if table.exists() else 0
+        # Until it has begun to write anew; some kills fall on a write, some between.
+        while process.poll() is None and not (table.exists() and table.stat().st_size > before + 1000):
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        seen.append(table.stat().st_size)
+    assert 0 < seen[0] < seen[-1] < len(whole)
+    ends_well(begin(table.parent))
+    assert table.read_bytes() == whole

@@ -1,8 +1,10 @@
 """How well least squares know their unknowns: rank, covariance and condition from the information matrix."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Directions whose share of the scaled information is below this are rounding: their unknowns are not identified.
 _NULL = 1e-12
@@ -10,41 +12,42 @@ _NULL = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Inference:
-    """What the information matrix of one lane says of its k unknowns.
+    """What the information matrix of one lane says of its k unknowns, or those of many lanes along leading axes.
 
     Args:
-        identified: whether the rows determine each unknown [k].
-        covariance: Gauss-Newton covariance [k, k]; NaN for unknowns that are held or not identified.
+        identified: whether the rows determine each unknown [..., k].
+        covariance: Gauss-Newton covariance [..., k, k]; NaN for unknowns that are held or not identified.
         condition: ratio of the largest to the smallest singular value of the scaled Jacobian, over what is identified.
         rank: how many combinations of unknowns the rows determine.
     """
 
     identified: np.ndarray
     covariance: np.ndarray
-    condition: float
-    rank: int
+    condition: Any
+    rank: Any
 
     @property
     def standard_errors(self) -> np.ndarray:
-        """Square roots of the variances [k]."""
-        return np.sqrt(np.diag(self.covariance))
+        """Square roots of the variances [..., k]."""
+        return np.sqrt(np.diagonal(self.covariance, axis1=-2, axis2=-1))
 
 
-def infer(information: np.ndarray, variance: float, held: np.ndarray) -> Inference:
-    """Read rank and covariance off J'J [k, k], for a residual variance and with some unknowns `held` at a bound [k]."""
-    free = np.flatnonzero(~held)
-    covariance = np.full(information.shape, np.nan)
-    identified = held.copy()
-    if not free.size or not np.isfinite(information).all():
-        return Inference(identified=identified, covariance=covariance, condition=np.nan, rank=0)
-    norms = np.sqrt(np.diag(information)[free])
-    scale = np.where(norms > 0, norms, 1.0)
-    values, vectors = np.linalg.eigh(information[np.ix_(free, free)] / np.outer(scale, scale))
-    null = values <= _NULL * max(values[-1], 0.0)
-    identified[free] = np.all(np.abs(vectors[:, null]) < 1e-3, axis=1)
-    kept = vectors[:, ~null] / np.sqrt(values[~null])
-    spread = (kept @ kept.T) * variance / np.outer(scale, scale)
-    known = identified[free]
-    covariance[np.ix_(free[known], free[known])] = spread[np.ix_(known, known)]
-    condition = float(np.sqrt(values[-1] / values[~null][0])) if (~null).any() else np.nan
-    return Inference(identified=identified, covariance=covariance, condition=condition, rank=int((~null).sum()))
+def infer(information: np.ndarray, variance: ArrayLike, held: np.ndarray) -> Inference:
+    """Read rank and covariance off J'J [..., k, k], for a residual variance and with some unknowns `held` [..., k]."""
+    free = ~held & np.all(np.isfinite(information), axis=(-2, -1), keepdims=True)[..., 0]
+    pairs = free[..., :, None] & free[..., None, :]
+    norms = np.sqrt(np.where(free, np.diagonal(information, axis1=-2, axis2=-1), 1.0))
+    norms = np.where(norms > 0, norms, 1.0)
+    scale = norms[..., :, None] * norms[..., None, :]
+    # An unknown that is not free gets an eigenvalue that no information matrix has, and so a direction of its own.
+    apart = -np.eye(information.shape[-1])
+    values, vectors = np.linalg.eigh(np.where(pairs, np.where(pairs, information, 0.0) / scale, apart))
+    kept = values > _NULL * np.maximum(values[..., -1:], 0.0)
+    null = ~kept & (values > -0.5)
+    identified = held | (free & np.all((np.abs(vectors) < 1e-3) | ~null[..., None, :], axis=-1))
+    spread = (vectors * np.where(kept, 1 / np.where(kept, values, 1.0), 0.0)[..., None, :]) @ vectors.swapaxes(-2, -1)
+    known = pairs & identified[..., :, None] & identified[..., None, :]
+    covariance = np.where(known, spread * np.asarray(variance)[..., None, None] / scale, np.nan)
+    smallest = np.min(values, axis=-1, where=kept, initial=np.inf)
+    condition = np.sqrt(np.divide(values[..., -1], smallest, where=kept.any(-1), out=np.full(smallest.shape, np.nan)))
+    return Inference(identified=identified, covariance=covariance, condition=condition, rank=kept.sum(-1))

@@ -38,3 +38,23 @@ def test_an_unknown_without_any_effect_is_not_identified():
     known = infer(np.diag([4.0, 0.0]), 1.0, np.zeros(2, bool))
     assert known.identified.tolist() == [True, False]
     assert known.standard_errors[0] == pytest.approx(0.5)
+
+
+def test_lanes_side_by_side_are_those_apart():
+    rng = np.random.default_rng(3)
+    jacobians = rng.normal(size=(6, 20, 3))
+    jacobians[1, :, 2] = 0.0
+    jacobians[2, :, 1] = 2 * jacobians[2, :, 0]
+    information = jacobians.swapaxes(-2, -1) @ jacobians
+    information[3, 0, 0] = np.nan
+    held = np.zeros((6, 3), bool)
+    held[4, 1], held[5] = True, True
+    variance = rng.uniform(size=6)
+    together = infer(information, variance, held)
+    assert together.rank.tolist() == [3, 2, 2, 0, 2, 0]
+    assert np.isnan(together.condition).tolist() == [False, False, False, True, False, True]
+    assert together.identified[2:4].tolist() == [[False, False, True], [False, False, False]]
+    for lane in range(6):
+        one = infer(information[lane], variance[lane], held[lane])
+        for name in ("identified", "covariance", "condition", "rank"):
+            np.testing.assert_allclose(getattr(together, name)[lane], getattr(one, name), rtol=1e-9)

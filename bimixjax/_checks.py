@@ -101,10 +101,12 @@ def mixtures(got: Any, domains: Sequence[str]) -> None:
     rows = np.atleast_2d(got)
     every(
         np.isfinite(rows) & (rows >= 0),
-        lambda row, column: f"mixture {row} has proportion {rows[row, column]} of {domains[column]!r}; allowed: >= 0",
+        lambda row, column: (
+            f"mixture {row + 1} has proportion {rows[row, column]} of {domains[column]!r}; allowed: >= 0"
+        ),
     )
     total = rows.sum(-1)
-    every(np.abs(total - 1) <= 1e-2, lambda row: f"mixture {row} sums to {total[row]:.6g}; allowed: 1 within 0.01")
+    every(np.abs(total - 1) <= 1e-2, lambda row: f"mixture {row + 1} sums to {total[row]:.6g}; allowed: 1 within 0.01")
 
 
 def writable(path: str | Path) -> None:

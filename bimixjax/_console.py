@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_type_hints
 
 import tyro
 from tyro.conf import arg
@@ -50,18 +50,48 @@ class Answer:
 class Command(ABC):
     """The options that every command has; `formats` says which options name files to write, and their suffixes."""
 
-    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON}
+    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
-    out: File = None
-    """Write the result here; the options used are written beside it, as <name>.config.yaml."""
     config: File = None
     """YAML file with values for options that are not given on the command line."""
     json: Flag = False
     """Print one JSON object instead of tables."""
 
+    @property
+    @abstractmethod
+    def options_file(self) -> Path | None:
+        """Where the options used are written."""
+
     @abstractmethod
     def work(self) -> Answer:
         """Do what the command is for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileCommand(Command):
+    """A command whose result may go into one file."""
+
+    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON}
+
+    out: File = None
+    """Write the result here; the options used are written beside it, as <name>.config.yaml."""
+
+    @property
+    def options_file(self) -> Path | None:
+        """Beside the result."""
+        return self.out and self.out.with_suffix(".config.yaml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderCommand(Command):
+    """A command whose result is a folder, to which the options used are added as config.yaml."""
+
+    folder: Any
+
+    @property
+    def options_file(self) -> Path | None:
+        """In the folder."""
+        return self.folder / "config.yaml"
 
 
 def run(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> int:
@@ -84,6 +114,9 @@ def run(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> int:
         return DONE
     except OSError as error:
         print(f"bimix: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("bimix: interrupted", file=sys.stderr)
         return FAILED
 
 
@@ -149,11 +182,15 @@ def _with_config(name: str, kind: type[Command], arguments: list[str]) -> tuple[
         return arguments, {}
     fields = {field.name: field for field in dataclasses.fields(kind)}
     options = _read_config(path, name, list(fields))
-    required: dict[str, Any] = {
-        key: Path(options.pop(key)) for key in list(options) if fields[key].default is dataclasses.MISSING
-    }
+    positional = [key for key, hint in get_type_hints(kind, include_extras=True).items() if _is_positional(hint)]
+    given: dict[str, Any] = {key: Path(options.pop(key)) for key in positional if key in options}
     flags = [flag for key, value in options.items() for flag in _flags(key, value, fields[key].default)]
-    return [*flags, *arguments], {"default": kind(**required)} if required else {}
+    absent = {key: tyro.MISSING for key in positional if fields[key].default is dataclasses.MISSING}
+    return [*flags, *arguments], {"default": kind(**absent | given)} if given else {}
+
+
+def _is_positional(hint: object) -> bool:
+    return tyro.conf.Positional in getattr(hint, "__metadata__", ())
 
 
 def _read_config(path: str, command: str, known: list[str]) -> dict[str, Any]:
@@ -195,7 +232,8 @@ def _check_outputs(command: Command) -> None:
 
 
 def _write_config(command: Command, name: str) -> None:
-    if command.out is None:
+    path = command.options_file
+    if path is None:
         return
     import yaml
 
@@ -204,7 +242,7 @@ def _write_config(command: Command, name: str) -> None:
     options = {f.name: getattr(command, f.name) for f in dataclasses.fields(command)}
     plain = {key: _plain(value) for key, value in options.items() if key not in ("config", "json")}
     document = {"command": name, "version": __version__, **plain}
-    write_text(command.out.with_suffix(".config.yaml"), yaml.safe_dump(document, sort_keys=False))
+    write_text(path, yaml.safe_dump(document, sort_keys=False))
 
 
 def _plain(value: object) -> object:

@@ -1,5 +1,6 @@
 """From solved lanes to a `FitResult`: what each coefficient is, how well it is known, and that in words."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,35 +17,49 @@ _BOUND = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """What one lane was fitted on."""
+    """What each lane was fitted on: counts [L] and ranges [L, d, 2] and [L, 2]."""
 
-    count: int
-    proportions: int
-    volumes: int
+    count: np.ndarray
+    proportions: np.ndarray
+    volumes: np.ndarray
     proportion_range: np.ndarray
     volume_range: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Knowledge:
-    """What the rows of one lane say of its coefficients, in the user's unit."""
+    """What the rows of each lane say of its coefficients, in the user's unit.
+
+    Args:
+        covariance: of the coefficients [L, k, k].
+        variance: of the relative residuals [L].
+        condition: of the scaled Jacobian [L].
+        identified, at_bound: as in `FitResult` [L, k].
+        short: what takes more distinct proportions or volumes than there are [L, k].
+        held: what is not fitted [L, k].
+        prior: whether priors took part [L].
+    """
 
     covariance: np.ndarray
-    variance: float
-    condition: float
+    variance: np.ndarray
+    condition: np.ndarray
     identified: np.ndarray
     at_bound: np.ndarray
-    sentence: str
+    short: np.ndarray
+    held: np.ndarray
+    prior: np.ndarray
 
 
 def report(law: Law, layout: Layout, lanes: Lanes, ends: Ends, notes: tuple[str, ...]) -> FitResult:
     """Put solved lanes into a `FitResult`."""
     used, loss = lanes.weight.T > 0, lanes.loss.T
     relative = np.where(used, ends.predicted / loss - 1, 0.0)
-    rows, cost = used.sum(-1), (relative**2).sum(-1)
-    status = np.where(rows > 0, ends.solution.status, Status.NO_OBSERVATIONS)
-    facts = [_facts(layout, lanes, lane) for lane in range(len(used))]
-    known = [_knowledge(law, layout, ends, lane, facts[lane], cost[lane], status[lane]) for lane in range(len(used))]
+    rows, cost = _rows(law, layout, lanes), (relative**2).sum(-1)
+    status = np.where(rows.count > 0, ends.solution.status, Status.NO_OBSERVATIONS)
+    held = np.array([law.held(len(layout.domains), own) for own in layout.own])
+    held = np.tile(held, (len(used) // len(layout.own), 1))
+    known = _knowledge(law, layout, ends, rows, cost, ~np.isnan(held))
+    values = np.where(np.isnan(held), ends.user_values, held)
     return FitResult(
         law=law,
         domains=layout.domains,
@@ -52,24 +67,24 @@ def report(law: Law, layout: Layout, lanes: Lanes, ends: Ends, notes: tuple[str,
         own=layout.own,
         volume_unit=layout.volume_unit,
         model_sizes=layout.sizes,
-        sentences=tuple(k.sentence for k in known),
+        sentences=_sentences(law, layout, status, rows, known),
         notes=notes,
-        values=np.where(rows[:, None] > 0, ends.user_values, np.nan),
-        covariance=np.array([k.covariance for k in known]),
-        identified=np.array([k.identified for k in known]),
-        at_bound=np.array([k.at_bound for k in known]),
+        values=np.where(rows.count[:, None] > 0, values, np.nan),
+        covariance=known.covariance,
+        identified=known.identified,
+        at_bound=known.at_bound,
         status=status,
         steps=ends.solution.steps,
-        cost=np.where(rows > 0, cost, np.nan),
-        rows=rows,
+        cost=np.where(rows.count > 0, cost, np.nan),
+        rows=rows.count,
         missing=layout.missing,
         zero=layout.zero,
-        residual_scale=np.sqrt([k.variance for k in known]),
-        condition=np.array([k.condition for k in known]),
-        error=_divide(np.abs(relative).sum(-1), rows),
+        residual_scale=np.sqrt(known.variance),
+        condition=known.condition,
+        error=_divide(np.abs(relative).sum(-1), rows.count),
         r2=_r2(ends.predicted, loss, used),
-        proportion_range=np.array([f.proportion_range for f in facts]),
-        volume_range=np.array([f.volume_range for f in facts]),
+        proportion_range=rows.proportion_range,
+        volume_range=rows.volume_range,
     )
 
 
@@ -84,39 +99,57 @@ def _r2(predicted: np.ndarray, loss: np.ndarray, used: np.ndarray) -> np.ndarray
     return 1 - np.divide(missed, total, out=np.full(len(total), np.nan), where=total > 0)
 
 
-def _facts(layout: Layout, lanes: Lanes, lane: int) -> _Rows:
-    size, used = lanes.group[lane], lanes.weight[:, lane] > 0
-    mixture, volume = lanes.mixture[:, used, size], lanes.volume[used, size] * layout.volume_scale
-    if not used.any():
-        nothing = np.full((len(layout.domains), 2), np.nan)
-        return _Rows(count=0, proportions=0, volumes=0, proportion_range=nothing, volume_range=nothing[0])
+def _rows(law: Law, layout: Layout, lanes: Lanes) -> _Rows:
+    used = lanes.weight > 0
+    volume = (lanes.volume * layout.volume_scale)[:, lanes.group]
+    own_only = law.own_proportion and not law.cross_domain
     return _Rows(
-        count=int(used.sum()),
-        proportions=len(np.unique(lanes.own[used, lane].round(9))),
-        volumes=len(np.unique(volume)),
-        proportion_range=np.stack([mixture.min(-1), mixture.max(-1)], -1),
-        volume_range=np.array([volume.min(), volume.max()]),
+        count=used.sum(0),
+        proportions=_distinct(lanes.own.round(9) if own_only else _numbered(lanes.mixture)[:, lanes.group], used),
+        volumes=_distinct(volume, used),
+        proportion_range=np.stack([_range(share[:, lanes.group], used) for share in lanes.mixture], axis=1),
+        volume_range=_range(volume, used),
     )
 
 
-def _knowledge(law: Law, layout: Layout, ends: Ends, lane: int, rows: _Rows, cost: float, status: int) -> _Knowledge:
-    domains = len(layout.domains)
-    spread = [c for c in law.ordered() for _ in range(c.size(domains))]
-    short = np.array([c.proportions > rows.proportions or c.volumes > rows.volumes for c in spread])
-    at_bound = _at_bound(spread, ends.values[lane]) & ~short & (rows.count > 0)
-    from_rows = infer(ends.information[lane], 1.0, at_bound)
+def _distinct(values: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """How many distinct values the used rows [n, L] of each lane have."""
+    ordered = np.sort(np.where(used, values, np.nan), axis=0)
+    return (ordered[1:] > ordered[:-1]).sum(0) + used.any(0)
+
+
+def _range(values: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """The lowest and highest value of the used rows [n, L] of each lane, as [L, 2]; NaN where there is none."""
+    low = values.min(axis=0, where=used, initial=np.inf)
+    high = values.max(axis=0, where=used, initial=-np.inf)
+    return np.where(used.any(0), [low, high], np.nan).T
+
+
+def _numbered(mixtures: np.ndarray) -> np.ndarray:
+    """A number for each mixture [d, n, S], the same for equal ones, as [n, S]."""
+    flat = mixtures.round(9).reshape(len(mixtures), -1)
+    return np.unique(flat, axis=1, return_inverse=True)[1].reshape(mixtures.shape[1:])
+
+
+def _knowledge(law: Law, layout: Layout, ends: Ends, rows: _Rows, cost: np.ndarray, held: np.ndarray) -> _Knowledge:
+    spread = [c for c in law.ordered() for _ in range(c.size(len(layout.domains)))]
+    proportions, volumes = np.array([c.proportions for c in spread]), np.array([c.volumes for c in spread])
+    short = ((proportions > rows.proportions[:, None]) | (volumes > rows.volumes[:, None])) & ~held
+    at_bound = _at_bound(spread, ends.values) & ~short & ~held & (rows.count > 0)[:, None]
+    from_rows = infer(ends.information, 1.0, at_bound | held)
     identified = from_rows.identified & ~short
-    freedom = rows.count - from_rows.rank
-    variance = cost / freedom if freedom > 0 else np.nan
-    with_priors = infer(ends.information[lane] + ends.penalty[lane], variance, at_bound)
-    prior = bool(ends.penalty[lane].any())
+    variance = _divide(cost, rows.count - from_rows.rank)
+    with_priors = infer(ends.information + ends.penalty, variance, at_bound | held)
+    prior = ends.penalty.any((-2, -1))
     return _Knowledge(
-        covariance=_transformed(with_priors.covariance, ends.to_user[lane], identified | prior),
+        covariance=_transformed(with_priors.covariance, ends.to_user, identified | prior[:, None]),
         variance=variance,
         condition=from_rows.condition,
         identified=identified,
         at_bound=at_bound,
-        sentence=_sentence(law, layout.domains, status, rows, identified, short, at_bound, prior),
+        short=short,
+        held=held,
+        prior=prior,
     )
 
 
@@ -126,46 +159,40 @@ def _at_bound(spread: list[Coefficient], values: np.ndarray) -> np.ndarray:
 
 
 def _transformed(covariance: np.ndarray, slope: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Covariance in the user's unit by the delta method; NaN stays where a coefficient is not known."""
-    blank = ~np.isfinite(np.diag(covariance)) | ~known
-    moved = slope @ np.nan_to_num(covariance) @ slope.T
-    moved[blank] = np.nan
-    moved[:, blank] = np.nan
-    return moved
+    """Covariances in the user's unit by the delta method; NaN stays where a coefficient is not known."""
+    blank = ~np.isfinite(np.diagonal(covariance, axis1=-2, axis2=-1)) | ~known
+    moved = slope @ np.nan_to_num(covariance) @ slope.swapaxes(-2, -1)
+    return np.where(blank[:, None, :] | blank[:, :, None], np.nan, moved)
 
 
-def _sentence(
-    law: Law,
-    domains: tuple[str, ...],
-    status: int,
-    rows: _Rows,
-    identified: np.ndarray,
-    short: np.ndarray,
-    at_bound: np.ndarray,
-    prior: bool,
-) -> str:
-    if status == Status.NO_OBSERVATIONS:
-        return Status.NO_OBSERVATIONS.sentence
-    names = np.array(law.names(domains))
-    said = [Status(status).sentence]
-    if rows.count < len(names):
-        said.append(f"too few observations: {rows.count} for {len(names)} coefficients")
-    verb = "not identified, resting on the prior" if prior else "not identified"
-    for name, need, got in _shortages(law, rows):
-        said.append(f"{name} {verb}: takes {need}, got {got}")
-    apart = names[~identified & ~short]
+def _sentences(law: Law, layout: Layout, status: np.ndarray, rows: _Rows, known: _Knowledge) -> tuple[str, ...]:
+    names = np.array(law.names(layout.domains))
+    return tuple(
+        "; ".join([Status(status[lane]).sentence, *_remarks(law, names, lane, rows, known)])
+        if rows.count[lane]
+        else Status.NO_OBSERVATIONS.sentence
+        for lane in range(len(status))
+    )
+
+
+def _remarks(law: Law, names: np.ndarray, lane: int, rows: _Rows, known: _Knowledge) -> Iterator[str]:
+    """What a reader of one lane's coefficients should know, beyond how the solver ended."""
+    free, short = int((~known.held[lane]).sum()), known.short[lane]
+    if rows.count[lane] < free:
+        yield f"too few observations: {rows.count[lane]} for {free} coefficients"
+    verb = "not identified, resting on the prior" if known.prior[lane] else "not identified"
+    for name, need, got in _shortages(law, rows, lane) if short.any() else ():
+        yield f"{name} {verb}: takes {need}, got {got}"
+    apart = names[~known.identified[lane] & ~short]
     if apart.size:
         why = "known only together with these" if short.any() else "the observations do not tell them apart"
-        said.append(f"{', '.join(apart)} {verb}: {why}")
-    said += [f"{name} at a bound" for name in names[at_bound]]
-    return "; ".join(said)
+        yield f"{', '.join(apart)} {verb}: {why}"
+    yield from (f"{name} at a bound" for name in names[known.at_bound[lane]])
 
 
-def _shortages(law: Law, rows: _Rows) -> list[tuple[str, str, int]]:
-    found = []
-    for kind, got in (("proportions", rows.proportions), ("volumes", rows.volumes)):
+def _shortages(law: Law, rows: _Rows, lane: int) -> Iterator[tuple[str, str, int]]:
+    for kind, got in (("proportions", rows.proportions[lane]), ("volumes", rows.volumes[lane])):
         lacking = [c for c in law.ordered() if getattr(c, kind) > got]
         if lacking:
             need = max(getattr(c, kind) for c in lacking)
-            found.append((", ".join(c.name for c in lacking), f"{need} distinct {kind}", got))
-    return found
+            yield ", ".join(c.name for c in lacking), f"{need} distinct {kind}", int(got)

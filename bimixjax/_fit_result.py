@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from bimixjax import _checks
 from bimixjax._float64 import in_float64
@@ -44,6 +44,16 @@ class FitResult:
         proportion_range [L, d, 2], volume_range [L, 2]: what was fitted; outside it, a prediction extrapolates.
         sentences: per lane, its status in words.
         notes: what else a reader should know.
+
+    Example:
+        >>> import pandas as pd
+        >>> import bimixjax
+        >>> table = {"run": ["a", "b"], "mixture/x": [0.25, 1.0], "mixture/y": [0.75, 0.0], "loss/x": [4.0, 2.0]}
+        >>> fit = bimixjax.fit("bimix", bimixjax.Observations.from_frame(pd.DataFrame(table)), priors=False)
+        >>> round(float(fit.coefficients["alpha"][0]), 6)
+        0.5
+        >>> fit.sentences[0].split("; ")[:2]
+        ['converged', 'too few observations: 2 for 4 coefficients']
     """
 
     law: Law = static()

@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from bimixjax._lanes import Lanes
 from bimixjax._records import Leaf, record
-from bimixjax.laws import Coefficient, Law, Point
+from bimixjax.laws import Coefficient, Law, Point, Units
 from bimixjax.solve import (
     LBFGS,
     Problem,
@@ -57,13 +57,24 @@ class Ends:
 
 
 def start_grid(law: Law, domains: int) -> np.ndarray:
-    """The product grid of a law's starting values, as packed non-linear coefficients [k, q]."""
+    """The product grid of a law's starting values, and its draws, as packed non-linear coefficients [k, q]."""
     grid = law.starts()
     parts = law.part(linear=False)
     points = product(*(grid[c.name] for c in parts))
-    return np.array(
-        [np.concatenate([np.full(c.size(domains), v) for c, v in zip(parts, p, strict=True)]) for p in points]
-    )
+    rows = [np.concatenate([np.full(c.size(domains), v) for c, v in zip(parts, p, strict=True)]) for p in points]
+    return np.concatenate([rows, _drawn_starts(law, domains)])
+
+
+def _drawn_starts(law: Law, domains: int) -> np.ndarray:
+    """Starts about the medians of the priors, half as wide as these, the same in every fit."""
+    noise = np.random.default_rng(0)
+
+    def draw(c: Coefficient) -> np.ndarray:
+        width = 0.5 * min(c.prior[1], c.spread or c.prior[1])
+        moved = width * noise.normal(size=(law.draws, c.size(domains)))
+        return np.clip(c.prior[0] * np.exp(moved) if c.logarithmic else c.prior[0] + moved, c.lower, c.upper)
+
+    return np.concatenate([draw(c) for c in law.part(linear=False)], axis=1)
 
 
 @partial(jax.jit, static_argnames=("law", "solver", "priors", "chunk"))
@@ -171,12 +182,13 @@ def _describe(
     law: Law, points: Point, solution: Solution, problem: Problem, factor: Array, units: tuple[Array, Array]
 ) -> Ends:
     domains, parts = points.mixture.shape[0], law.ordered()
+    to = Units(*units, is_own=jnp.asarray(points.is_own)[:, 0])
 
     def predict(values: Array) -> Array:
         return jnp.broadcast_to(law.loss(law.unpack(values[:, None], parts, domains), points), factor.shape)
 
     def user(values: Array) -> Array:
-        named = law.with_units(law.unpack(values, parts, domains), *units)
+        named = law.with_units(law.unpack(values, parts, domains), to)
         return jnp.concatenate([named[c.name].reshape(c.size(domains), -1) for c in parts])
 
     values = jnp.concatenate([solution.linear, solution.nonlinear])

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from bimixjax import _checks
 from bimixjax._checks import InputError
@@ -17,6 +17,9 @@ from bimixjax._records import Leaf, record, static
 from bimixjax.laws import Law, Point, power
 from bimixjax.observations import Budget
 from bimixjax.solve import power_dual
+
+# Objective weights: by target, or in the order of a fit's targets.
+Weights = Mapping[str, float] | ArrayLike
 
 
 @record
@@ -73,7 +76,7 @@ class Objective:
         return type(self.law).own_power is not Law.own_power
 
 
-def objective(fit: FitResult, *, budget: Budget | None = None, weights: Mapping[str, float] | None = None) -> Objective:
+def objective(fit: FitResult, *, budget: Budget | None = None, weights: Weights | None = None) -> Objective:
     """The objective that `optimize` minimizes: the weighted mean of predicted losses, as a function of the mixture.
 
     J(r) = sum_t w_t L_t(r, s), with the weights divided by their sum.
@@ -81,7 +84,7 @@ def objective(fit: FitResult, *, budget: Budget | None = None, weights: Mapping[
     Args:
         fit: a fitted law.
         budget: volume s in the fit's unit, and the model size where several were fitted.
-        weights: w per target; those not named get 0; by default all targets count the same.
+        weights: w by target, those not named get 0, or in the order of `fit.targets`; by default all count the same.
 
     Returns:
         A callable of a mixture r [d]; a pytree.
@@ -122,12 +125,17 @@ def objective(fit: FitResult, *, budget: Budget | None = None, weights: Mapping[
     )
 
 
-def _normalized(fit: FitResult, weights: Mapping[str, float] | None) -> np.ndarray:
+def _normalized(fit: FitResult, weights: Weights | None) -> np.ndarray:
     """Weights in the order of the fit's targets, summing to 1."""
+    count = len(fit.targets)
     if weights is None:
-        return np.full(len(fit.targets), 1 / len(fit.targets))
-    _checks.known("target", tuple(weights), fit.targets, "weights")
-    w = np.array([float(weights.get(t, 0.0)) for t in fit.targets])
+        return np.full(count, 1 / count)
+    if isinstance(weights, Mapping):
+        _checks.known("target", tuple(weights), fit.targets, "weights")
+        weights = [float(weights.get(target, 0.0)) for target in fit.targets]
+    w = np.asarray(weights, float)
+    if w.shape != (count,):
+        raise InputError(f"weights have shape {w.shape}; allowed: [{count}], for {', '.join(fit.targets)}")
     _checks.every(np.isfinite(w) & (w >= 0), lambda i: f"weight of {fit.targets[i]!r} is {w[i]}; allowed: >= 0")
     if w.sum() == 0:
         raise InputError("all weights are 0; allowed: at least one above 0")
@@ -163,7 +171,7 @@ def _leaves(goal: Objective) -> list[Array]:
 
 
 def _own_power(law: Law, domains: int) -> Callable[[Array, Array, Array], Array]:
-    """Scale, exponent and offset [3] of one target's power, as a function of packed coefficients [k], volume s and size N."""
+    """Scale, exponent and offset [3] of one target's power, from packed coefficients [k], volume s and size N."""
 
     def found(vector: Array, volume: Array, size: Array) -> Array:
         named, one = law.unpack(vector, law.ordered(), domains), jnp.ones_like(volume)

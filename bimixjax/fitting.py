@@ -9,8 +9,9 @@ import numpy as np
 from bimixjax import _checks
 from bimixjax._fit_report import report
 from bimixjax._fit_result import FitResult as FitResult
-from bimixjax._kernel import Solver, lanes_at_once, solve_lanes, start_grid
-from bimixjax._lanes import build, choose_targets
+from bimixjax._fit_result import target_loss
+from bimixjax._kernel import Ends, Solver, lanes_at_once, solve_lanes, start_grid
+from bimixjax._lanes import Lanes, Layout, build, choose_targets
 from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit
 from bimixjax.solve import VarPro
@@ -36,7 +37,7 @@ def fit(
         volume: "tokens" or "steps"; by default tokens where the table has them, else steps.
         targets: which losses to fit; by default all that the law can describe.
         priors: whether the weak priors take part; without them this is plain least squares.
-        solver: `VarPro()` (the default) or `LBFGS()`, with their settings.
+        solver: `VarPro` (the default, from as many starts as the law has valleys) or `LBFGS`, with their settings.
 
     Returns:
         The fit, with a status in words for each target.
@@ -68,12 +69,35 @@ def fit(
             jnp.asarray(starts),
             (jnp.asarray(layout.volume_scale), jnp.asarray(layout.size_scale)),
             law=chosen,
-            solver=solver or VarPro(),
+            solver=solver or VarPro(starts=chosen.valleys),
             priors=priors,
             chunk=lanes_at_once(lanes.own.shape[0], unknowns, len(lanes.group)),
         )
         ends = jax.tree.map(np.asarray, ends)
-    return report(chosen, layout, lanes, ends, _notes(chosen, observations, names))
+    result = report(chosen, layout, lanes, ends, _notes(chosen, observations, names))
+    if chosen not in LAWS.values():
+        _check_units(result, layout, lanes, ends)
+    return result
+
+
+def _check_units(result: FitResult, layout: Layout, lanes: Lanes, ends: Ends) -> None:
+    """Raise where a law of one's own would predict other losses than it was fitted to."""
+    used = np.argwhere(lanes.weight.T > 0)
+    if not used.size:
+        return
+    lane, row = used[0]
+    size = lanes.group[lane]
+    volume, model_size = lanes.volume[row, size] * layout.volume_scale, lanes.model_size[row, size] * layout.size_scale
+    loss = float(
+        target_loss(result.law)(
+            result.values[lane], lanes.domain[lane], lanes.mixture[:, row, size], volume, model_size
+        )
+    )
+    if not np.isclose(loss, ends.predicted[lane, row], rtol=1e-6):
+        raise _checks.InputError(
+            f"law {result.law.name!r} gives {ends.predicted[lane, row]:g} in the units of the fit and {loss:g} in those "
+            "of the table; its with_units must say how its coefficients change"
+        )
 
 
 def _notes(law: Law, observations: Observations, targets: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from bimixjax import _checks
 from bimixjax._checks import InputError
 from bimixjax._fit_result import FitResult
 from bimixjax._objective import Objective as Objective
+from bimixjax._objective import Weights
 from bimixjax._objective import objective as objective
 from bimixjax._records import read_json, record, write_json
 from bimixjax.observations import Budget
@@ -61,6 +62,16 @@ class OptimalMixture:
         at_lower, at_upper: domains that stand at a limit.
         idle: domains on which no weighted target depends; they get their lower limit.
         extrapolated: targets whose loss at this mixture and volume lies outside what was fitted.
+
+    Example:
+        >>> import pandas as pd
+        >>> import bimixjax
+        >>> table = {"run": ["a", "b"], "mixture/x": [0.25, 0.5], "mixture/y": [0.75, 0.5]}
+        >>> table |= {"loss/x": [4.0, 8.0**0.5], "loss/y": [4 / 3**0.5, 8.0**0.5]}
+        >>> fit = bimixjax.fit("bimix", bimixjax.Observations.from_frame(pd.DataFrame(table)), priors=False)
+        >>> best = bimixjax.optimize(fit)
+        >>> best.proportions.round(6).tolist(), best.method, best.kkt_residual < 1e-10
+        ([0.5, 0.5], 'dual', True)
     """
 
     domains: tuple[str, ...]
@@ -101,7 +112,7 @@ def optimize(
     fit: FitResult,
     *,
     budget: Budget | None = None,
-    weights: Mapping[str, float] | None = None,
+    weights: Weights | None = None,
     limits: Limits | None = None,
     method: Method = "auto",
     solver: LBFGS | None = None,
@@ -115,7 +126,7 @@ def optimize(
         fit: a fitted law.
         budget: volume s in the fit's unit, and the model size where several were fitted; may be left out where a single
             volume was fitted.
-        weights: w per target; those not named get 0; by default all targets count the same.
+        weights: w by target, those not named get 0, or in the order of `fit.targets`; by default all count the same.
         limits: the least and the most of each domain.
         method: "dual", exact, for laws that are a power of the own proportion; "softmax", L-BFGS from the middle of the
             limits and random mixtures, for every law; "auto" takes the dual where it can.

@@ -67,6 +67,14 @@ def test_what_the_rows_cannot_tell_is_named_and_predictions_hold_where_measured(
     np.testing.assert_allclose(result.predict(mixtures, frame["step"].to_numpy()), losses, rtol=1e-9)
 
 
+def test_a_coefficient_that_noisy_rows_say_nothing_of_stays_where_it_began():
+    frame = table((0.2,), (1000, 2000, 4000, 8000))
+    frame["loss/x"] *= 1 + 0.01 * np.random.default_rng(0).normal(size=len(frame))
+    result = fit("bimix", observe(frame), priors=False)
+    assert result.coefficients["alpha"][0] == 0.1
+    assert not result.identified[0, result.names.index("alpha")]
+
+
 def test_priors_keep_a_small_design_well_posed():
     result = fit("bimix", observe(table((0.2,), (1000,))))
     assert all("resting on the prior" in sentence for sentence in result.sentences)
@@ -213,7 +221,7 @@ class TestPredict:
         for mixtures, words in (
             ([0.2, 0.3, 0.5], r"shape \(3,\); allowed: \[2\]"),
             ([0.5, 0.6], "sums to 1.1"),
-            ([[0.5, 0.5], [1.5, -0.5]], "mixture 1 has proportion -0.5 of 'y'"),
+            ([[0.5, 0.5], [1.5, -0.5]], "mixture 2 has proportion -0.5 of 'y'"),
         ):
             with pytest.raises(InputError, match=words):
                 result.predict(mixtures, 3000)

@@ -42,4 +42,4 @@ def test_the_computation_is_in_float64():
         tiny = jnp.asarray(1e-12)
     difference = in_float64(lambda x: (1.0 + x) - 1.0)(tiny)
     assert float(difference) == pytest.approx(1e-12, rel=1e-3)
-    assert not jax.config.jax_enable_x64
+    assert jnp.asarray(1.0).dtype == jnp.float32

@@ -38,7 +38,11 @@ def _float64():
 def test_the_fit_lowers(observations, solver):
     law = BiMix()
     lanes, layout = build(law, observations, "steps", ("x", "y"))
-    arguments = (jax.tree.map(jnp.asarray, lanes), jnp.asarray(start_grid(law, 2)), (jnp.asarray(layout.volume_scale), jnp.ones(())))
+    arguments = (
+        jax.tree.map(jnp.asarray, lanes),
+        jnp.asarray(start_grid(law, 2)),
+        (jnp.asarray(layout.volume_scale), jnp.ones(())),
+    )
 
     def run(lanes, starts, scale):
         return jax.tree.leaves(solve_lanes(lanes, starts, scale, law=law, solver=solver, priors=True, chunk=2))

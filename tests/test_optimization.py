@@ -20,7 +20,7 @@ def frame() -> pd.DataFrame:
         [{"run": f"r{k}", "step": s, **{f"mixture/{d}": r[i] for i, d in enumerate(DOMAINS)}}
          for k, r in enumerate(mixtures) for s in (1000, 3000, 9000)]
     )  # fmt: skip
-    for i, d in enumerate(DOMAINS):
+    for d in DOMAINS:
         B, C, alpha, beta = rng.uniform([10, 1, 0.02, 0.3], [60, 3, 0.3, 0.7])
         rows[f"loss/{d}"] = rows[f"mixture/{d}"] ** -alpha * (B * rows["step"] ** -beta + C)
     return rows
@@ -38,7 +38,8 @@ AT = Budget(volume=20_000, unit="steps")
 @pytest.mark.parametrize("limits", [None, Limits(lower={"d00": 0.3}, upper={"d01": 0.05, "d02": 0.08})])
 @pytest.mark.parametrize("weights", [None, {"d00": 1, "d03": 3, "d04": 0.5}])
 def test_both_methods_agree_and_are_certified(result, limits, weights):
-    exact, searched = (optimize(result, budget=AT, limits=limits, weights=weights, method=m) for m in ("dual", "softmax"))
+    at = {"budget": AT, "limits": limits, "weights": weights}
+    exact, searched = (optimize(result, **at, method=method) for method in ("dual", "softmax"))
     assert searched.objective == pytest.approx(exact.objective, rel=1e-8)
     assert (exact.method, searched.method) == ("dual", "softmax")
     assert exact.kkt_residual < 1e-10
@@ -65,6 +66,12 @@ def test_a_domain_without_weight_is_idle_and_named(result):
     assert best.as_dict()["d02"] == 0.0
     assert set(best.at_lower) == set(DOMAINS[2:])
     assert best.weights.tolist() == [0.5, 0.5, 0, 0, 0, 0]
+
+
+def test_weights_by_name_and_in_order_are_the_same(result):
+    by_name = optimize(result, budget=AT, weights={"d00": 2.0, "d04": 1.0})
+    in_order = optimize(result, budget=AT, weights=[2.0, 0, 0, 0, 1.0, 0])
+    np.testing.assert_equal(vars(in_order), vars(by_name))
 
 
 def test_the_losses_are_those_predicted(result):
@@ -117,6 +124,7 @@ def test_derivatives_of_the_optimized_objective(result, x64):
         ({"limits": Limits(lower={"x": 0.6})}, "unknown domain 'x' in limits"),
         ({"weights": {"x": 1.0}}, "unknown target 'x' in weights"),
         ({"weights": {"d00": -1.0}}, "weight of 'd00' is -1.0"),
+        ({"weights": [1.0, 2.0]}, r"weights have shape \(2,\); allowed: \[6\]"),
         ({"weights": {"d00": 0.0}}, "all weights are 0"),
         ({"budget": Budget(volume=1e9, unit="tokens")}, "the budget is in tokens; the fit's volume is in steps"),
         ({"budget": Budget()}, "say which with volume"),

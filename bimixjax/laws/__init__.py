@@ -1,9 +1,76 @@
-"""Mixing laws, each written for one target at one observation."""
+"""Mixing laws, each written for one target at one observation.
+
+A law of your own takes a name, its coefficients, and the factor of each linear one; nothing else needs to know of it.
+This one stays finite where its domain is absent, and `WithVolume` adds a power of the volume:
+
+    >>> import bimixjax, jax.numpy as jnp, numpy as np, pandas as pd
+    >>> from bimixjax.laws import Coefficient, Law, WithVolume
+    >>> class Saturating(Law):
+    ...     name = "saturating"
+    ...     own_proportion = True
+    ...     coefficients = (
+    ...         Coefficient(name="C", linear=True, prior=(2.0, 2.0)),
+    ...         Coefficient(name="w", linear=True, prior=(1.0, 2.0)),
+    ...         Coefficient(name="k", prior=(3.0, 1.0), upper=100.0, proportions=3),
+    ...     )
+    ...     def basis(self, nonlinear, point):
+    ...         return {"C": 1.0, "w": jnp.exp(-nonlinear["k"] * point.own)}
+    ...     def starts(self):
+    ...         return {"k": (1.0, 10.0)}
+    >>> share, step = np.repeat([0.0, 0.25, 0.5], 3), np.tile([1, 4, 16], 3)
+    >>> table = {"run": share.astype(str), "step": step, "mixture/x": share, "mixture/y": 1 - share}
+    >>> table |= {"loss/x": 2 + np.exp(-4 * share) + step**-0.5}
+    >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table))
+    >>> fit = bimixjax.fit(WithVolume(Saturating()), observations, priors=False)
+    >>> {name: round(float(value[0]), 3) for name, value in fit.coefficients.items()}
+    {'C': 2.0, 'w': 1.0, 'B': 1.0, 'k': 4.0, 'beta': 0.5}
+
+Where a law reads volumes or model sizes itself, `with_units` says how its coefficients change with their units; a fit
+refuses a law that needs it and has none.
+"""
 
 from bimixjax.laws._law import Coefficient as Coefficient
 from bimixjax.laws._law import Law as Law
 from bimixjax.laws._law import Point as Point
+from bimixjax.laws._law import Units as Units
 from bimixjax.laws._law import power as power
+from bimixjax.laws._law import share_power as share_power
+from bimixjax.laws.additive import Additive as Additive
+from bimixjax.laws.additive import AdditiveSized as AdditiveSized
+from bimixjax.laws.additive import Joint as Joint
+from bimixjax.laws.additive import JointSized as JointSized
 from bimixjax.laws.bimix import BiMix as BiMix
+from bimixjax.laws.bimix import BiMixOffset as BiMixOffset
+from bimixjax.laws.capacity import Capacity as Capacity
+from bimixjax.laws.chinchilla import Chinchilla as Chinchilla
+from bimixjax.laws.chinchilla import Kaplan as Kaplan
+from bimixjax.laws.dcpt import DCPT as DCPT
+from bimixjax.laws.dcpt import DCPTSized as DCPTSized
+from bimixjax.laws.exponential import Exponential as Exponential
+from bimixjax.laws.exponential import ExponentialM1 as ExponentialM1
+from bimixjax.laws.exponential import ExponentialM2 as ExponentialM2
+from bimixjax.laws.exponential import ExponentialM3 as ExponentialM3
+from bimixjax.laws.exponential import LogLinear as LogLinear
+from bimixjax.laws.power_linear import PowerLinear as PowerLinear
+from bimixjax.laws.repetition import Repeated as Repeated
+from bimixjax.laws.repetition import effective_volume as effective_volume
+from bimixjax.laws.sized import BiMixSized as BiMixSized
+from bimixjax.laws.transfer import BiMixTransfer as BiMixTransfer
+from bimixjax.laws.transfer import BiMixTransferLinear as BiMixTransferLinear
+from bimixjax.laws.transfer import BiMixTransferSized as BiMixTransferSized
+from bimixjax.laws.volume import WithVolume as WithVolume
 
-LAWS: dict[str, Law] = {law.name: law for law in (BiMix(),)}
+_MIXTURE_ONLY = (
+    *(Exponential(), ExponentialM1(), ExponentialM2(), ExponentialM3()),
+    *(LogLinear(), PowerLinear()),
+)
+_ALL = (
+    *(BiMix(), BiMixOffset(), BiMixSized()),
+    *(BiMixTransfer(), BiMixTransferLinear(), BiMixTransferSized()),
+    *(Additive(), AdditiveSized(), Joint(), JointSized()),
+    *_MIXTURE_ONLY,
+    *(WithVolume(law) for law in _MIXTURE_ONLY),
+    *(Chinchilla(), Kaplan(), DCPT(), DCPTSized(), Capacity()),
+)
+
+LAWS: dict[str, Law] = {law.name: law for law in _ALL}

@@ -7,20 +7,39 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 
 class Point(NamedTuple):
-    """One observation as a law sees it: the mixture r [d], the target's own r_i, volume s and model size N.
+    """One observation as a law sees it: mixture, volume and model size, and which domain the target is.
 
     In a fit every field has two more axes behind, observations and lanes, that broadcast against the coefficients'.
+
+    Args:
+        mixture: r [d].
+        own: the target's own r_i, 0 where the target is no domain.
+        volume: s.
+        model_size: N.
+        is_own: for each domain, whether it is the target [d]; False for a target that is no domain.
+        unit: in how many of the user's units of volume s is given.
     """
 
     mixture: Array
     own: Array
     volume: Array
     model_size: Array
+    is_own: ArrayLike = False
+    unit: ArrayLike = 1.0
+
+
+class Units(NamedTuple):
+    """How many new units of volume and of model size one old unit is, and which domain the target is."""
+
+    volume: ArrayLike
+    model_size: ArrayLike
+    is_own: ArrayLike = False
 
 
 def power(base: ArrayLike, exponent: ArrayLike) -> Array:
@@ -29,6 +48,12 @@ def power(base: ArrayLike, exponent: ArrayLike) -> Array:
     In a fit the base is data: its logarithm is taken once, not in every iteration.
     """
     return jnp.exp(exponent * jnp.log(base))
+
+
+def share_power(share: ArrayLike, exponent: ArrayLike) -> Array:
+    """share^exponent for share >= 0 and exponent > 0; at 0 it is 0, and so are its derivatives."""
+    present = jnp.asarray(share) > 0
+    return jnp.where(present, power(jnp.where(present, share, 1.0), exponent), 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +71,9 @@ class Coefficient:
         prior: the weak prior that makes small designs well-posed.
         lower, upper: bounds; an infinite bound is none.
         per_domain: whether there is one value per training domain.
+        own: of these values, what the target's own one is held at; None where it is fitted as the others are.
+        spread: where given, the prior keeps these values about their own common mean, which is fitted; this is their
+            standard deviation about it, and `prior` is that of the mean.
         proportions, volumes: how many distinct own proportions and volumes it takes to identify it.
     """
 
@@ -55,6 +83,8 @@ class Coefficient:
     lower: float = 0.0
     upper: float = math.inf
     per_domain: bool = False
+    own: float | None = None
+    spread: float | None = None
     proportions: int = 1
     volumes: int = 1
 
@@ -76,8 +106,11 @@ class Law(ABC):
     axis 0 and all else elementwise: the same lines then serve whole batches by broadcasting. Its own settings, if any,
     are dataclass fields. The loss is the sum over the linear coefficients of coefficient x basis term.
 
-    A law with `own_proportion` reads the target's own proportion only, so that the target must be a domain, and is not
-    defined where that is zero. A law that is `sized` reads the model size; under the others each size is fitted apart.
+    A law with `own_proportion` reads the target's own proportion, so that the target must be a domain; it reads the
+    others too where it says `cross_domain`, as laws without `own_proportion` may. One that `diverges_at_zero` is not
+    defined where the own proportion is zero. A law that is `sized` reads the model size; under the others each size is
+    fitted apart. A fit follows as many of its best starts as there are `valleys`, of those that `starts` gives and
+    of `draws` more about its priors.
     """
 
     name: ClassVar[str]
@@ -85,7 +118,11 @@ class Law(ABC):
     coefficients: ClassVar[tuple[Coefficient, ...]]
     gauge: ClassVar[Mapping[str, float]] = {}
     own_proportion: ClassVar[bool] = False
+    cross_domain: ClassVar[bool] = False
+    diverges_at_zero: ClassVar[bool] = False
     sized: ClassVar[bool] = False
+    valleys: ClassVar[int] = 1
+    draws: ClassVar[int] = 0
 
     @abstractmethod
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
@@ -100,12 +137,12 @@ class Law(ABC):
         terms = self.basis(coefficients, point)
         return sum((coefficients[name] * term for name, term in terms.items()), start=0.0 * point.volume)
 
-    def with_units(self, coefficients: Mapping[str, Array], volume: Array, model_size: Array) -> Mapping[str, Array]:
-        """The same law in units that are `volume` and `model_size` times smaller; unchanged unless the law says how."""
+    def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
+        """The same law in units so many times smaller; unchanged unless the law says how."""
         return coefficients
 
-    def own_power(self, coefficients: Mapping[str, Array], point: Point) -> tuple[Array, Array]:
-        """The pair (c, a), for a law whose loss is c r_i^-a in the own proportion and free of all others."""
+    def own_power(self, coefficients: Mapping[str, Array], point: Point) -> tuple[Array, Array, Array]:
+        """The triple (c, a, e), for a law whose loss is c (r_i + e)^-a in the own proportion and free of all others."""
         raise TypeError(f"{self.name} is not a power of the own proportion")
 
     def part(self, *, linear: bool) -> tuple[Coefficient, ...]:
@@ -123,6 +160,14 @@ class Law(ABC):
             for c in self.ordered()
             for name in ([f"{c.name}[{domain}]" for domain in domains] if c.per_domain else [c.name])
         )
+
+    def held(self, domains: int, own: int) -> np.ndarray:
+        """What each number of a packed vector is held at when the target is domain `own` (-1 for none), else NaN."""
+        parts = [(c, np.full(c.size(domains), np.nan)) for c in self.ordered()]
+        for c, values in parts:
+            if c.own is not None and own >= 0:
+                values[own] = c.own
+        return np.concatenate([values for _, values in parts])
 
     def unpack(self, vector: Array, parts: Sequence[Coefficient], domains: int) -> dict[str, Array]:
         """Split a packed vector into named coefficients: scalars, or [domains] where there is one per domain."""

@@ -1,12 +1,13 @@
-"""BiMix: a power of the domain's own proportion times a power law with a floor in the volume."""
+"""BiMix: a power of the domain's own proportion times a power law with a floor in the volume; and with an offset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import jax.numpy as jnp
 from jax import Array
 
-from bimixjax.laws._law import Coefficient, Law, Point, power
+from bimixjax.laws._law import Coefficient, Law, Point, Units, power
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class BiMix(Law):
     name = "bimix"
     gauge: ClassVar[Mapping[str, float]] = {"A": 1.0}
     own_proportion = True
+    diverges_at_zero = True
     coefficients = (
         Coefficient(name="B", linear=True, prior=(1.0, 2.0), volumes=3),
         Coefficient(name="C", linear=True, prior=(2.0, 2.0), volumes=3),
@@ -47,15 +49,69 @@ class BiMix(Law):
         own = power(point.own, -nonlinear["alpha"])
         return {"B": own * power(point.volume, -nonlinear["beta"]), "C": own}
 
+    def loss(self, coefficients: Mapping[str, Array], point: Point) -> Array:
+        """The formula as it stands: at r = 0 infinite even where B or C is 0, and r^0 = 1."""
+        flat = coefficients["alpha"] == 0
+        own = power(jnp.where(flat, 1.0, point.own), -coefficients["alpha"])
+        return own * (coefficients["B"] * power(point.volume, -coefficients["beta"]) + coefficients["C"])
+
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Exponents around those of published losses; the cost has one valley, so a few suffice."""
         return {"alpha": (0.1,), "beta": (0.15, 0.6, 1.5)}
 
-    def with_units(self, coefficients: Mapping[str, Array], volume: Array, model_size: Array) -> Mapping[str, Array]:
+    def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
         """B grows by volume^beta."""
-        return {**coefficients, "B": coefficients["B"] * power(volume, coefficients["beta"])}
+        return {**coefficients, "B": coefficients["B"] * power(units.volume, coefficients["beta"])}
 
-    def own_power(self, coefficients: Mapping[str, Array], point: Point) -> tuple[Array, Array]:
-        """The pair (B s^-beta + C, alpha)."""
+    def own_power(self, coefficients: Mapping[str, Array], point: Point) -> tuple[Array, Array, Array]:
+        """The triple (B s^-beta + C, alpha, 0)."""
         scale = coefficients["B"] * power(point.volume, -coefficients["beta"]) + coefficients["C"]
-        return scale, coefficients["alpha"]
+        return scale, coefficients["alpha"], 0.0 * scale
+
+
+@dataclass(frozen=True)
+class BiMixOffset(Law):
+    """BiMix with an offset that keeps the loss finite where the domain is absent.
+
+    L_i(r_i, s) = (r_i + eps_i)^-alpha_i (B_i / s^beta_i + C_i)
+
+    eps_i stands for what a domain's loss gains from the rest of training, whatever it is. At r_i = 0 the loss is
+    eps^-alpha (B s^-beta + C); it diverges there only where eps = 0, which a fit that has such rows avoids.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from bimixjax.laws import BiMixOffset, Point
+        >>> point = Point(mixture=jnp.array([0.0, 1.0]), own=0.0, volume=16.0, model_size=1.0)
+        >>> coefficients = {"alpha": 0.5, "beta": 0.25, "eps": 0.25, "B": 1.0, "C": 1.0}
+        >>> float(BiMixOffset().loss(coefficients, point))
+        3.0
+
+    Source: arXiv 2405.14908 v4, Eq. 1-3, with the offset of D-CPT (2406.01375) in its own-proportion term.
+    """
+
+    name = "bimix_offset"
+    gauge: ClassVar[Mapping[str, float]] = {"A": 1.0}
+    own_proportion = True
+    valleys = 4
+    coefficients = (
+        *BiMix.coefficients,
+        Coefficient(name="eps", prior=(0.02, 1.5), upper=10.0, proportions=3),
+    )
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """B multiplies (r + eps)^-alpha s^-beta, C multiplies (r + eps)^-alpha."""
+        own = power(point.own + nonlinear["eps"], -nonlinear["alpha"])
+        return {"B": own * power(point.volume, -nonlinear["beta"]), "C": own}
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """Those of BiMix with a small and a large offset."""
+        return {"alpha": (0.1, 0.5), "beta": (0.15, 0.6, 1.5), "eps": (0.01, 0.2)}
+
+    def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
+        """B grows by volume^beta."""
+        return {**coefficients, "B": coefficients["B"] * power(units.volume, coefficients["beta"])}
+
+    def own_power(self, coefficients: Mapping[str, Array], point: Point) -> tuple[Array, Array, Array]:
+        """The triple (B s^-beta + C, alpha, eps)."""
+        scale = coefficients["B"] * power(point.volume, -coefficients["beta"]) + coefficients["C"]
+        return scale, coefficients["alpha"], coefficients["eps"]

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from bimixjax._records import record
 from bimixjax.solve.solution import Solution, Status
-from bimixjax.solve.varpro import Columns, Problem, best_end, best_starts, criterion, residual, with_data
+from bimixjax.solve.varpro import AtData, Columns, Problem, best_end, best_starts, criterion, residual, with_data
 
 
 @record
@@ -75,7 +75,7 @@ class LBFGS:
         lanes = jax.vmap(one, in_axes=-1, out_axes=-1)
         return best_end(lax.map(lambda start: lanes(start[0], start[1], problem.target, data), (thetas, linears)))
 
-    def _solve_one(self, columns: Callable[[Array], Array], problem: Problem, theta: Array, linear: Array) -> Solution:
+    def _solve_one(self, columns: AtData, problem: Problem, theta: Array, linear: Array) -> Solution:
         box, split = _Box(problem), theta.shape[0]
         scale = jnp.maximum(jnp.sum(problem.target**2), jnp.finfo(theta.dtype).tiny)
 

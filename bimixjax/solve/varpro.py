@@ -31,6 +31,9 @@ AtData = Callable[[Array], Rows]
 # Up to this many unknowns, what is done for each is unrolled; beyond, it is vectorized, for the compiler's sake.
 _UNROLLED = 4
 
+# A coefficient that keeps less than this share of its curvature beside the linear ones is not told from them.
+_ROUNDING = 1e-11
+
 
 @record
 class Quadratic:
@@ -89,21 +92,13 @@ class VarPro:
         return best_end(lax.map(lambda theta: self._iterate(at_data, problem, theta), thetas))
 
     def _iterate(self, columns: AtData, problem: Problem, theta: Array) -> Solution:
-        lanes = theta.shape[1]
-        first = _State(
-            theta=theta,
-            model=_linearize(columns, problem, theta),
-            damping=jnp.full(lanes, 1e-3, theta.dtype),
-            steps=jnp.zeros(lanes, jnp.int32),
-            done=jnp.zeros(lanes, bool),
-        )
         last = lax.while_loop(
             lambda state: jnp.any(~state.done & (state.steps < self.max_steps)),
             lambda state: _advance(columns, problem, state, self.tolerance),
-            first,
+            _begin(problem, theta),
         )
         cost = last.model.cost
-        ended = jnp.where(last.done & (last.steps < self.max_steps), Status.CONVERGED, Status.STEP_LIMIT)
+        ended = jnp.where(last.done, Status.CONVERGED, Status.STEP_LIMIT)
         return Solution(
             nonlinear=last.theta,
             linear=last.model.linear,
@@ -115,18 +110,31 @@ class VarPro:
 
 @record
 class _Model:
-    """The projected problems around theta [q, B]: cost [B], c [p, B], reduced gradient [q, B], curvature [q, q, B]."""
+    """The projected problems around theta [q, B].
+
+    Args:
+        cost: criterion [B].
+        linear: c [p, B].
+        gradient: half the reduced gradient [q, B].
+        curvature: reduced Gauss-Newton matrix [q, q, B].
+        seen: whether the rows tell each theta from c [q, B].
+    """
 
     cost: Array
     linear: Array
     gradient: Array
     curvature: Array
+    seen: Array
 
 
 @record
 class _State:
+    """Where lanes stand, the point that each tries next, and what its step promised to gain."""
+
     theta: Array
     model: _Model
+    trial: Array
+    promised: Array
     damping: Array
     steps: Array
     done: Array
@@ -218,13 +226,15 @@ def _linearize(columns: AtData, problem: Problem, theta: Array) -> _Model:
     mixed = jnp.where(support[:, None], products(values, slopes), 0.0)
     eliminated, _ = _tiny.solve(_tiny.masked(_gram(values, problem), support), mixed)
     prior, slope = nonlinear_prior(problem, theta)
+    whole = products(slopes, slopes) + jnp.sum(slope[:, :, None] * slope[:, None], axis=0)
+    curvature = whole - jnp.sum(mixed[:, :, None] * eliminated[:, None], axis=0)
+    kept = jnp.stack([curvature[k, k] > _ROUNDING * whole[k, k] for k in range(len(theta))])
     return _Model(
         cost=cost,
         linear=linear,
         gradient=products(slopes, [missed])[:, 0] + jnp.sum(slope * prior[:, None], axis=0),
-        curvature=products(slopes, slopes)
-        - jnp.sum(mixed[:, :, None] * eliminated[:, None], axis=0)
-        + jnp.sum(slope[:, :, None] * slope[:, None], axis=0),
+        curvature=curvature,
+        seen=kept,
     )
 
 
@@ -241,38 +251,61 @@ def unit_directions(theta: Array) -> Array:
     return jnp.broadcast_to(jnp.eye(size, dtype=theta.dtype)[:, :, None], (size, *theta.shape))
 
 
+def _begin(problem: Problem, theta: Array) -> _State:
+    """Nowhere, about to try theta; so the loop holds the only copy of the linearization, and compiles faster."""
+    unknowns, lanes = theta.shape
+    endless = jnp.full(lanes, jnp.inf, theta.dtype)
+    nothing = _Model(
+        cost=endless,
+        linear=jnp.zeros((len(problem.signed), lanes), theta.dtype),
+        gradient=jnp.zeros_like(theta),
+        curvature=jnp.zeros((unknowns, unknowns, lanes), theta.dtype),
+        seen=jnp.zeros(theta.shape, bool),
+    )
+    return _State(
+        theta=theta,
+        model=nothing,
+        trial=theta,
+        promised=endless,
+        damping=jnp.full(lanes, 1e-2, theta.dtype),
+        steps=jnp.full(lanes, -1, jnp.int32),
+        done=jnp.zeros(lanes, bool),
+    )
+
+
 def _advance(columns: AtData, problem: Problem, state: _State, tolerance: float) -> _State:
-    """One damped step, taken if it lowers the cost; the damping falls after a good step and grows after a bad one."""
-    model, eps = state.model, jnp.finfo(state.theta.dtype).eps
-    step = _bounded_step(problem, state)
-    trial = _linearize(columns, problem, state.theta + step)
-    bend = jnp.sum(step[:, None] * step[None] * model.curvature, axis=(0, 1))
-    promised = -(2 * jnp.sum(model.gradient * step, axis=0) + bend)
-    better = (trial.cost < model.cost) & ~state.done
-    small = promised <= tolerance * model.cost + eps**2 * _squares(problem.target)
-    stuck = ~better & (state.damping > 1e12)
+    """Move to the trial if it lowers the cost, and choose the next; damping falls after a good step, else grows."""
+    eps = jnp.finfo(state.theta.dtype).eps
+    tried = _linearize(columns, problem, state.trial)
+    better = (tried.cost < state.model.cost) & ~state.done
 
     def chosen(new: Array, old: Array) -> Array:
         return jnp.where(better, new, old)
 
+    theta, model = chosen(state.trial, state.theta), jax.tree.map(chosen, tried, state.model)
+    small = jnp.abs(state.promised) <= tolerance * model.cost + eps**2 * _squares(problem.target)
+    stuck = ~better & (state.damping > 1e12)
+    damping = jnp.where(better, jnp.maximum(state.damping / 10, 1e-12), state.damping * 8)
+    step = _bounded_step(problem, theta, model, damping)
+    bend = jnp.sum(step[:, None] * step[None] * model.curvature, axis=(0, 1))
     return _State(
-        theta=chosen(state.theta + step, state.theta),
-        model=jax.tree.map(chosen, trial, model),
-        damping=jnp.where(better, jnp.maximum(state.damping / 10, 1e-12), state.damping * 8),
+        theta=theta,
+        model=model,
+        trial=theta + step,
+        promised=-(2 * jnp.sum(model.gradient * step, axis=0) + bend),
+        damping=damping,
         steps=state.steps + ~state.done,
         done=state.done | small | stuck | ~jnp.isfinite(model.cost),
     )
 
 
-def _bounded_step(problem: Problem, state: _State) -> Array:
+def _bounded_step(problem: Problem, theta: Array, model: _Model, damping: Array) -> Array:
     """The Levenberg-Marquardt step in the coordinates that are free to move, clipped to the bounds."""
-    theta, model = state.theta, state.model
     lower, upper = problem.lower[:, None], problem.upper[:, None]
     held = ((theta <= lower) & (model.gradient > 0)) | ((theta >= upper) & (model.gradient < 0))
     curvature = jnp.diagonal(model.curvature).T
-    # A direction without curvature (a coefficient that the rows say nothing of) must stay where it is.
-    flat = curvature <= jnp.finfo(theta.dtype).eps * jnp.max(curvature, axis=0)
-    free = ~held & ~flat
-    damped = model.curvature + _tiny.diagonal(state.damping * curvature)
+    # A coefficient that the rows say nothing of must stay where it is, not wander on rounding.
+    free = ~held & model.seen
+    damped = model.curvature + _tiny.diagonal(damping * curvature)
     step, _ = _tiny.solve(_tiny.masked(damped, free), jnp.where(free, -model.gradient, 0.0)[:, None])
     return jnp.clip(theta + step[:, 0], lower, upper) - theta

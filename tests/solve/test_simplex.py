@@ -123,7 +123,9 @@ def test_the_optimum_is_differentiable(limits):
 
 
 def test_a_batch_is_its_problems():
-    scales, exponents = (jnp.stack(part) for part in zip(*(map(jnp.asarray, problem(s)) for s in range(3)), strict=True))
+    scales, exponents = (
+        jnp.stack(part) for part in zip(*(map(jnp.asarray, problem(s)) for s in range(3)), strict=True)
+    )
     lower, upper = map(jnp.asarray, LIMITS["both"])
     batch = jax.vmap(power_dual, in_axes=(0, 0, None, None))(scales, exponents, lower, upper)
     for i in range(3):

@@ -1,0 +1,79 @@
+"""Progress of long work on stderr: bars on a terminal, lines in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+Report = Callable[[int, int, float, float], None]
+LOG_SECONDS = 30.0
+
+
+@contextmanager
+def shown() -> Iterator[Callable[[str], Report]]:
+    """Yield a function that is told what begins, and returns what takes step, steps, tokens/s and seconds left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _log
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[detail]}"))
+    with Progress(*columns, console=console) as progress:
+        bars = _Bars(progress)
+        yield bars
+        bars.finish()
+
+
+class _Bars:
+    """A bar per stage; a stage ends where the next begins."""
+
+    def __init__(self, progress: "Progress") -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def __call__(self, stage: str) -> Report:
+        self.finish()
+        task = self._task = self._progress.add_task(stage, total=None, detail="")
+
+        def report(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> None:
+            detail = said(step, steps, tokens_per_second, seconds_left)
+            self._progress.update(task, completed=step, total=steps, detail=detail)
+
+        return report
+
+    def finish(self) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=1, total=1, detail="")
+
+
+def said(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> str:
+    """Say how far training is.
+
+    Example:
+        >>> said(350, 700, 61_234.0, 75.4)
+        '350 of 700 steps, 61,200 tokens/s, 1:15 left'
+    """
+    minutes, seconds = divmod(round(seconds_left), 60)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"{step:,} of {steps:,} steps, {round(tokens_per_second, -2):,.0f} tokens/s, {clock} left"
+
+
+def _log(stage: str) -> Report:
+    """Say what begins, and every half minute how far it is."""
+    print(f"bimix: {stage}", file=sys.stderr, flush=True)
+    before = time.monotonic()
+
+    def report(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> None:
+        nonlocal before
+        if time.monotonic() - before >= LOG_SECONDS:
+            before = time.monotonic()
+            print(f"bimix: {stage}: {said(step, steps, tokens_per_second, seconds_left)}", file=sys.stderr, flush=True)
+
+    return report

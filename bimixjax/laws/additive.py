@@ -1,0 +1,166 @@
+"""The additive and the joint law: shares in the loss of the mixture, of the volume and of the model size."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from bimixjax.laws._law import Coefficient, Law, Point, Units, power, share_power
+
+_BETA = Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3)
+_ALPHA = Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0)
+_LEVEL = (
+    Coefficient(name="E", linear=True, prior=(2.0, 2.0)),
+    Coefficient(name="K", linear=True, prior=(0.5, 2.0)),
+    Coefficient(name="B", linear=True, prior=(0.5, 2.0), volumes=3),
+)
+_SIZE = Coefficient(name="A", linear=True, prior=(0.5, 2.0))
+_MIXTURE = (
+    Coefficient(name="C", prior=(0.1, 2.0), spread=1.5, upper=1e4, per_domain=True, own=1.0),
+    Coefficient(name="g", prior=(0.5, 0.7), spread=0.3, lower=0.02, upper=10.0, per_domain=True),
+)
+
+
+def _weighted(weights: Array, shares: Array, point: Point) -> Array:
+    """Sum of shares with weights, that of the target's own domain being 1."""
+    return jnp.sum(jnp.where(point.is_own, 1.0, weights) * shares, axis=0)
+
+
+@dataclass(frozen=True)
+class Additive(Law):
+    """The additive law at one model size: the mixture and the volume each add their share.
+
+    L_i(r, s) = E_i + K_i / (sum_j C_ij r_j^g_ij) + B_i / s^beta_i,  C_ij >= 0, C_ii = 1
+
+    The source's C_ij is C_ij / K_i here: taking the target's own as 1 is the gauge. A target that is no domain has no
+    own: its K and C are known up to a common factor. A domain with r_j = 0 adds nothing to the sum; the loss diverges
+    only where all domains that a target learns from are absent. The best mixture is the same at every volume.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from bimixjax.laws import Additive, Point
+        >>> is_own = jnp.array([True, False])
+        >>> point = Point(mixture=jnp.array([0.0, 1.0]), own=0.0, volume=16.0, model_size=1.0, is_own=is_own)
+        >>> mixture = {"K": 0.5, "C": jnp.array([1.0, 0.5]), "g": jnp.array([0.5, 0.5])}
+        >>> float(Additive().loss({"E": 1.0, "B": 2.0, "beta": 0.25, **mixture}, point))
+        3.0
+
+    Source: arXiv 2507.09404, Eq. 2.4.
+    """
+
+    name = "additive"
+    valleys = 6
+    coefficients = (*_LEVEL, _BETA, *_MIXTURE)
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """E multiplies 1, K the inverse sum, B multiplies s^-beta."""
+        known = _weighted(nonlinear["C"], share_power(point.mixture, nonlinear["g"]), point)
+        return {
+            "E": jnp.ones_like(point.volume),
+            "K": 1 / known,
+            "B": power(point.volume, -nonlinear["beta"]),
+        }
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """Little and much learnt from the others, at two powers."""
+        return {"beta": (0.2, 0.8), "C": (0.05, 0.5), "g": (0.2, 0.5, 1.0)}
+
+    def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
+        """B grows by volume^beta."""
+        return {**coefficients, "B": coefficients["B"] * power(units.volume, coefficients["beta"])}
+
+
+@dataclass(frozen=True)
+class AdditiveSized(Additive):
+    """The additive law with model size: A_i / N^alpha_i is added. A needs two model sizes, alpha three.
+
+    Source: arXiv 2507.09404, Eq. 2.4.
+    """
+
+    name = "additive_sized"
+    sized = True
+    coefficients = (*_LEVEL, _SIZE, _BETA, _ALPHA, *_MIXTURE)
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """As at one size, and N^-alpha for A."""
+        return {**super().basis(nonlinear, point), "A": power(point.model_size, -nonlinear["alpha"])}
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """Little and much learnt from the others, at two powers."""
+        return {**super().starts(), "alpha": (0.3,)}
+
+    def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
+        """A grows by model_size^alpha, B by volume^beta."""
+        size = coefficients["A"] * power(units.model_size, coefficients["alpha"])
+        return {**super().with_units(coefficients, units), "A": size}
+
+
+def _joint(suffix: str) -> tuple[Coefficient, Coefficient]:
+    """Weights and power of a sum of proportions that scales one term."""
+    return (
+        Coefficient(name=f"C{suffix}", prior=(1.0, 2.0), spread=1.0, upper=1e4, per_domain=True, own=1.0),
+        Coefficient(name=f"g{suffix}", prior=(0.0, 1.0), lower=-10.0, upper=10.0, proportions=2),
+    )
+
+
+def _scale(weights: Array, exponent: ArrayLike, point: Point) -> Array:
+    """(sum_j C_j r_j)^g."""
+    return power(_weighted(weights, point.mixture, point), exponent)
+
+
+@dataclass(frozen=True)
+class Joint(Additive):
+    """The joint law at one model size: the mixture also scales what the volume adds.
+
+    L_i(r, s) = E_i + K_i / (sum_j C_ij r_j^g_ij) + B_i (sum_j CB_ij r_j)^gB_i / s^beta_i,  C_ii = CB_ii = 1
+
+    Gauge and behaviour at r_j = 0 as in `Additive`; the source's CB_ij is B_i^(1/gB_i) CB_ij here.
+
+    Example:
+        >>> from bimixjax.laws import Joint
+        >>> Joint().names(("web", "code"))[3:]
+        ('beta', 'C[web]', 'C[code]', 'g[web]', 'g[code]', 'CB[web]', 'CB[code]', 'gB')
+
+    Source: arXiv 2507.09404, Eq. 2.5.
+    """
+
+    name = "joint"
+    valleys = 12
+    draws = 48
+    coefficients = (*_LEVEL, _BETA, *_MIXTURE, *_joint("B"))
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """As in the additive law, B's term scaled by the mixture."""
+        terms = super().basis(nonlinear, point)
+        return {**terms, "B": terms["B"] * _scale(nonlinear["CB"], nonlinear["gB"], point)}
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """Few, as draws do better, with a volume term that falls with the own proportion."""
+        return {"beta": (0.4,), "C": (0.1,), "g": (0.3, 1.0), "CB": (0.5,), "gB": (-0.3,)}
+
+
+@dataclass(frozen=True)
+class JointSized(AdditiveSized):
+    """The joint law with model size: A_i (sum_j CA_ij r_j)^gA_i / N^alpha_i is added.
+
+    Source: arXiv 2507.09404, Eq. 2.5.
+    """
+
+    name = "joint_sized"
+    valleys = 12
+    draws = 48
+    coefficients = (*AdditiveSized.coefficients, *_joint("B"), *_joint("A"))
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """As in the additive law, A's and B's terms scaled by the mixture."""
+        terms = dict(super().basis(nonlinear, point))
+        for name in ("A", "B"):
+            terms[name] *= _scale(nonlinear[f"C{name}"], nonlinear[f"g{name}"], point)
+        return terms
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """Few, as draws do better, with terms that fall with the own proportion."""
+        mixture = {"C": (0.1,), "g": (0.3, 1.0), "CB": (0.5,), "gB": (-0.3,), "CA": (0.5,), "gA": (-0.3,)}
+        return {"alpha": (0.3,), "beta": (0.4,), **mixture}

@@ -1,0 +1,145 @@
+"""Data mixing laws: exponentials of the proportions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jax import Array
+
+from bimixjax.laws._law import Coefficient, Law, Point
+
+_FLOOR = Coefficient(name="c", linear=True, prior=(2.0, 2.0))
+_SCALE = Coefficient(name="k", linear=True, prior=(0.5, 2.0))
+_SLOPES = Coefficient(name="t", prior=(-1.0, 3.0), spread=3.0, lower=-50.0, upper=50.0, per_domain=True)
+
+
+@dataclass(frozen=True)
+class Exponential(Law):
+    """The exponential data mixing law M4, the one that its source adopts.
+
+    L_i(r) = c_i + k_i exp(sum_j t_ij r_j),  t_ii = 0
+
+    On the simplex, adding a constant to every t_ij and dividing k_i by its exponential changes nothing, which leaves
+    d + 1 coefficients: t_ii = 0 is the gauge, so that k_i is what training on domain i alone leaves above c_i. A target
+    that is no domain has no t_ii: its k and t are known up to that constant. Finite everywhere. It says nothing of the
+    volume: see `WithVolume`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from bimixjax.laws import Exponential, Point
+        >>> point = Point(mixture=jnp.array([1.0, 0.0]), own=1.0, volume=1.0, model_size=1.0)
+        >>> float(Exponential().loss({"c": 2.0, "k": 1.0, "t": jnp.array([0.0, 0.5])}, point))
+        3.0
+
+    Source: Ye et al., arXiv 2403.16952, form M4.
+    """
+
+    name = "exponential"
+    valleys = 4
+    coefficients = (
+        _FLOOR,
+        _SCALE,
+        Coefficient(name="t", prior=(1.0, 2.0), spread=1.0, lower=-50.0, upper=50.0, per_domain=True, own=0.0),
+    )
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """C multiplies 1, k the exponential."""
+        slopes = jnp.where(point.is_own, 0.0, nonlinear["t"])
+        return {"c": jnp.ones_like(point.volume), "k": jnp.exp(jnp.sum(slopes * point.mixture, axis=0))}
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """Losses that fall with the own proportion, slowly to steeply."""
+        return {"t": (0.1, 0.5, 1.5, 4.0)}
+
+
+@dataclass(frozen=True)
+class LogLinear(Exponential):
+    """The log-linear law of Olmix, f(r) = exp(c') + exp(t' . r): the law M4 with c = exp(c') and t' = t + log k.
+
+    Example:
+        >>> from bimixjax.laws import LogLinear
+        >>> LogLinear().names(("web", "code"))
+        ('c', 'k', 't[web]', 't[code]')
+
+    Source: arXiv 2602.12237, and its repository allenai/olmix.
+    """
+
+    name = "log_linear"
+
+
+@dataclass(frozen=True)
+class ExponentialM1(Law):
+    """The data mixing law M1: L_i(r) = c_i + k_i sum_j K_ij exp(t_ij r_j),  K_ij >= 0, K_ii = 1.
+
+    The source's k_ij is k_i K_ij here. Finite everywhere.
+
+    Source: Ye et al., arXiv 2403.16952, form M1.
+    """
+
+    name = "exponential_m1"
+    valleys = 12
+    draws = 100
+    coefficients = (
+        _FLOOR,
+        _SCALE,
+        Coefficient(name="K", prior=(0.5, 2.0), spread=1.5, upper=1e3, per_domain=True, own=1.0),
+        _SLOPES,
+    )
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """C multiplies 1, k the weighted sum of exponentials."""
+        weights = jnp.where(point.is_own, 1.0, nonlinear["K"])
+        terms = weights * jnp.exp(nonlinear["t"] * point.mixture)
+        return {"c": jnp.ones_like(point.volume), "k": jnp.sum(terms, axis=0)}
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """Losses that rise or fall with every proportion."""
+        return {"K": (0.05, 0.5), "t": (-4.0, -1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class ExponentialM2(Law):
+    """The data mixing law M2: L_i(r) = c_i + k_i sum_j exp(t_ij r_j). Finite everywhere.
+
+    Source: Ye et al., arXiv 2403.16952, form M2.
+    """
+
+    name = "exponential_m2"
+    valleys = 8
+    draws = 40
+    coefficients = (_FLOOR, _SCALE, _SLOPES)
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """C multiplies 1, k the sum of exponentials."""
+        return {
+            "c": jnp.ones_like(point.volume),
+            "k": jnp.sum(jnp.exp(nonlinear["t"] * point.mixture), axis=0),
+        }
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """Losses that rise or fall with every proportion."""
+        return {"t": (-4.0, -1.0, 0.5, 2.0)}
+
+
+@dataclass(frozen=True)
+class ExponentialM3(Law):
+    """The data mixing law M3: L_i(r) = c_i + k_i exp(t_i prod_j d r_j), over d domains.
+
+    Of the source's t_ij only the product matters: it is t_i d^d. Finite everywhere; constant where a domain is absent.
+
+    Source: Ye et al., arXiv 2403.16952, form M3.
+    """
+
+    name = "exponential_m3"
+    valleys = 8
+    draws = 16
+    coefficients = (_FLOOR, _SCALE, Coefficient(name="t", prior=(0.0, 2.0), lower=-50.0, upper=50.0))
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """C multiplies 1, k the exponential."""
+        product = jnp.prod(point.mixture.shape[0] * point.mixture, axis=0)
+        return {"c": jnp.ones_like(point.volume), "k": jnp.exp(nonlinear["t"] * product)}
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """Losses that rise or fall with balance."""
+        return {"t": (-10.0, -3.0, -0.5, 0.5, 3.0, 10.0)}

@@ -1,0 +1,143 @@
+"""BiMix with transfer: every domain counts towards a target, by a power sum of the proportions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from bimixjax.laws._law import Coefficient, Law, Point, Units, power, share_power
+
+_ALPHA = Coefficient(name="alpha", prior=(0.1, 1.5), upper=10.0, proportions=2)
+_BETA = Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3)
+_POWER = Coefficient(name="g", prior=(0.5, 0.7), lower=0.05, upper=5.0, proportions=3)
+_TRANSFER = Coefficient(name="T", prior=(0.1, 1.5), spread=1.0, upper=1e3, per_domain=True, own=1.0)
+
+
+def effective_share(transfer: Array, exponent: ArrayLike, point: Point) -> Array:
+    """The power sum rho = sum_j T_j r_j^g, with T = 1 for the target's own domain."""
+    weights = jnp.where(point.is_own, 1.0, transfer)
+    return jnp.sum(weights * share_power(point.mixture, exponent), axis=0)
+
+
+@dataclass(frozen=True)
+class BiMixTransfer(Law):
+    """BiMix whose own proportion becomes a power sum over all domains.
+
+    L_i(r, s) = rho_i^-alpha_i (B_i / s^beta_i + C_i),  rho_i = r_i^g_i + sum_{j != i} T_ij r_j^g_i,  T_ij >= 0
+
+    T_ij says how much a share of domain j is worth to target i beside one of its own, whose coefficient is 1: that is
+    the gauge. A target that is no domain has no such anchor: its T, B and C are known up to a common factor, its
+    losses are not affected. A domain with r_j = 0 adds nothing; the loss diverges only where all domains that a target
+    learns from are absent. With priors, the T_ij of a target are kept about their own common mean, which is fitted.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from bimixjax.laws import BiMixTransfer, Point
+        >>> is_own = jnp.array([True, False])
+        >>> point = Point(mixture=jnp.array([0.0, 1.0]), own=0.0, volume=16.0, model_size=1.0, is_own=is_own)
+        >>> coefficients = {"alpha": 0.5, "beta": 0.25, "g": 1.0, "T": jnp.array([1.0, 0.25]), "B": 1.0, "C": 1.0}
+        >>> float(BiMixTransfer().loss(coefficients, point))
+        3.0
+
+    Source: arXiv 2405.14908 v4, Eq. 1-3, with a power mean of the proportions in place of r_i.
+    """
+
+    name = "bimix_transfer"
+    gauge: ClassVar[Mapping[str, float]] = {"A": 1.0}
+    valleys = 4
+    coefficients = (
+        Coefficient(name="B", linear=True, prior=(1.0, 2.0), volumes=3),
+        Coefficient(name="C", linear=True, prior=(2.0, 2.0), volumes=3),
+        _ALPHA,
+        _BETA,
+        _POWER,
+        _TRANSFER,
+    )
+
+    def share(self, nonlinear: Mapping[str, Array], point: Point) -> Array:
+        """rho, which takes the place of r_i."""
+        return effective_share(nonlinear["T"], nonlinear["g"], point)
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """B multiplies rho^-alpha s^-beta, C multiplies rho^-alpha."""
+        factor = power(self.share(nonlinear, point), -nonlinear["alpha"])
+        return {"B": factor * power(point.volume, -nonlinear["beta"]), "C": factor}
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """Little and much transfer, at two powers."""
+        return {"alpha": (0.15,), "beta": (0.15, 0.8), "g": (0.4, 1.0), "T": (0.03, 0.3)}
+
+    def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
+        """B grows by volume^beta."""
+        return {**coefficients, "B": coefficients["B"] * power(units.volume, coefficients["beta"])}
+
+
+@dataclass(frozen=True)
+class BiMixTransferLinear(BiMixTransfer):
+    """The transfer law with g = 1: rho_i = r_i + sum_{j != i} T_ij r_j.
+
+    Example:
+        >>> from bimixjax.laws import BiMixTransferLinear
+        >>> BiMixTransferLinear().names(("web", "code"))
+        ('B', 'C', 'alpha', 'beta', 'T[web]', 'T[code]')
+    """
+
+    name = "bimix_transfer_linear"
+    coefficients = tuple(c for c in BiMixTransfer.coefficients if c.name != "g")
+
+    def share(self, nonlinear: Mapping[str, Array], point: Point) -> Array:
+        """rho, which takes the place of r_i."""
+        return jnp.sum(jnp.where(point.is_own, 1.0, nonlinear["T"]) * point.mixture, axis=0)
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """Little and much transfer."""
+        return {"alpha": (0.15,), "beta": (0.15, 0.8), "T": (0.01, 0.1, 0.5)}
+
+
+@dataclass(frozen=True)
+class BiMixTransferSized(BiMixTransfer):
+    """The transfer law with model size: L_i(r, s, N) = rho_i^-gamma_i (E_i + A_i / N^alpha_i + B_i / s^beta_i).
+
+    rho_i and its gauge are those of `BiMixTransfer`; the rest is the law of `BiMixSized`. A and E need two model sizes,
+    alpha needs three.
+
+    Source: arXiv 2410.12883, with a power mean of the proportions in place of r_i.
+    """
+
+    name = "bimix_transfer_sized"
+    gauge: ClassVar[Mapping[str, float]] = {}
+    sized = True
+    coefficients = (
+        Coefficient(name="E", linear=True, prior=(2.0, 2.0)),
+        Coefficient(name="A", linear=True, prior=(0.5, 2.0)),
+        Coefficient(name="B", linear=True, prior=(1.0, 2.0), volumes=3),
+        Coefficient(name="gamma", prior=(0.1, 1.5), upper=10.0, proportions=2),
+        Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0),
+        _BETA,
+        _POWER,
+        _TRANSFER,
+    )
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """E multiplies rho^-gamma, A that times N^-alpha, B that times s^-beta."""
+        factor = power(self.share(nonlinear, point), -nonlinear["gamma"])
+        return {
+            "E": factor,
+            "A": factor * power(point.model_size, -nonlinear["alpha"]),
+            "B": factor * power(point.volume, -nonlinear["beta"]),
+        }
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """Little and much transfer, at two powers."""
+        return {"gamma": (0.15,), "alpha": (0.3,), "beta": (0.15, 0.8), "g": (0.4, 1.0), "T": (0.03, 0.3)}
+
+    def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
+        """A grows by model_size^alpha, B by volume^beta."""
+        return {
+            **coefficients,
+            "A": coefficients["A"] * power(units.model_size, coefficients["alpha"]),
+            "B": coefficients["B"] * power(units.volume, coefficients["beta"]),
+        }

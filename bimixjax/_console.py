@@ -86,7 +86,8 @@ class FileCommand(Command):
 class FolderCommand(Command):
     """A command whose result is a folder, to which the options used are added as config.yaml."""
 
-    folder: Any
+    if TYPE_CHECKING:  # each command declares it, at its place among the positional ones
+        folder: Path
 
     @property
     def options_file(self) -> Path | None:

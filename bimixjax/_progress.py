@@ -67,13 +67,18 @@ def said(step: int, steps: int, tokens_per_second: float, seconds_left: float) -
 
 def _log(stage: str) -> Report:
     """Say what begins, and every half minute how far it is."""
-    print(f"bimix: {stage}", file=sys.stderr, flush=True)
+    _say(stage)
     before = time.monotonic()
 
     def report(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> None:
         nonlocal before
         if time.monotonic() - before >= LOG_SECONDS:
             before = time.monotonic()
-            print(f"bimix: {stage}: {said(step, steps, tokens_per_second, seconds_left)}", file=sys.stderr, flush=True)
+            _say(f"{stage}: {said(step, steps, tokens_per_second, seconds_left)}")
 
     return report
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"bimix: {text}\n")
+    sys.stderr.flush()

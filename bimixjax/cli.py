@@ -15,6 +15,7 @@ from tyro.conf import Positional, arg
 import bimixjax
 from bimixjax import _checks, _console
 from bimixjax._checks import InputError
+from bimixjax._cli_training import Corpus, Demo, Design, Entropy, Swarm
 from bimixjax._console import (
     FIGURES,
     JSON,
@@ -22,6 +23,7 @@ from bimixjax._console import (
     Answer,
     Command,
     File,
+    FileCommand,
     Flag,
     Names,
     Number,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit(Command):
+class Fit(FileCommand):
     """Fit a law to a table of measured losses."""
 
     formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON, "figure": FIGURES, "residuals": FIGURES}
@@ -85,7 +87,7 @@ class Fit(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict(Command):
+class Predict(FileCommand):
     """Predict the losses of mixtures with a saved fit."""
 
     formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": TABLES}
@@ -116,7 +118,7 @@ class Predict(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimize(Command):
+class Optimize(FileCommand):
     """Find the mixture with the least weighted mean of predicted losses."""
 
     formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON, "figure": FIGURES}
@@ -162,7 +164,16 @@ class Optimize(Command):
         return Answer(document=documents.optimum(best, baselines), screen=screen, failed=not best.converged)
 
 
-COMMANDS: dict[str, type[Command]] = {"fit": Fit, "predict": Predict, "optimize": Optimize}
+COMMANDS: dict[str, type[Command]] = {
+    "demo": Demo,
+    "corpus": Corpus,
+    "entropy": Entropy,
+    "design": Design,
+    "swarm": Swarm,
+    "fit": Fit,
+    "predict": Predict,
+    "optimize": Optimize,
+}
 
 
 def run(arguments: Sequence[str]) -> int:

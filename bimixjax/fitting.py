@@ -95,8 +95,8 @@ def _check_units(result: FitResult, layout: Layout, lanes: Lanes, ends: Ends) ->
     )
     if not np.isclose(loss, ends.predicted[lane, row], rtol=1e-6):
         raise _checks.InputError(
-            f"law {result.law.name!r} gives {ends.predicted[lane, row]:g} in the units of the fit and {loss:g} in those "
-            "of the table; its with_units must say how its coefficients change"
+            f"law {result.law.name!r} gives {ends.predicted[lane, row]:g} in the units of the fit and {loss:g} in "
+            "those of the table; its with_units must say how its coefficients change"
         )
 
 

@@ -13,6 +13,8 @@ import pytest  # noqa: E402 - JAX reads the environment when a pytest plugin or 
 
 if TYPE_CHECKING:
     from bimixjax import FitResult, Observations
+    from bimixjax.corpus import TokenStore
+    from bimixjax.workflow import LoopConfig, LoopResult
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +55,42 @@ def three_domain_fit(three_domains: "Observations") -> "FitResult":
     import bimixjax
 
     return bimixjax.fit("bimix", three_domains)
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> "TokenStore":
+    """Three domains, each a noisy cycle through the tokens of its own."""
+    import numpy as np
+
+    from bimixjax.corpus import TokenStore
+
+    def cycle(domain: int, length: int, seed: int) -> np.ndarray:
+        random = np.random.default_rng([domain, seed])
+        jumps = np.cumsum(random.integers(0, 16, length) * (random.random(length) < 0.1 + 0.1 * domain))
+        return np.random.default_rng(domain).permutation(16)[(np.arange(length) + jumps) % 16]
+
+    tokens = {name: (cycle(i, 2000 + 1000 * i, 0), cycle(i, 600, 1)) for i, name in enumerate(("a", "b", "c"))}
+    return TokenStore.write(tmp_path_factory.mktemp("store") / "tiny", tokens, vocab_size=16, tokenizer="cycles")
+
+
+@pytest.fixture(scope="session")
+def tiny_loop_config() -> "LoopConfig":
+    """The whole loop with models that train in a second."""
+    from bimixjax.designs import Spread
+    from bimixjax.proxy import ModelConfig, SwarmConfig, TrainConfig
+    from bimixjax.workflow import LoopConfig
+
+    model = ModelConfig(vocab=16, layers=1, width=16, heads=2, context=16)
+    train = TrainConfig(model=model, batch=4, learning_rate=1e-2, warmup=4)
+    swarm = SwarmConfig(train=train, steps=60, eval_steps=(15, 24, 38, 60), eval_windows=16, checkpoint_every=20)
+    return LoopConfig(swarm=swarm, spread=Spread(count=5), held_out=1, proof_seeds=(1, 2))
+
+
+@pytest.fixture(scope="session")
+def tiny_loop(
+    tiny_store: "TokenStore", tiny_loop_config: "LoopConfig", tmp_path_factory: pytest.TempPathFactory
+) -> "LoopResult":
+    """What the whole loop finds on three tiny domains."""
+    from bimixjax.workflow import run_loop
+
+    return run_loop(tmp_path_factory.mktemp("loop") / "whole", tiny_loop_config, store=tiny_store)

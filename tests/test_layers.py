@@ -16,10 +16,10 @@ LAYERS = (
     ("laws", "solve", "corpus", "entropy"),
     (
         *("_lanes", "_kernel", "_fit_result", "_fit_report", "fitting", "stacking", "_objective", "optimization"),
-        *("comparison", "planning", "proxy", "interchange"),
+        *("comparison", "planning", "proxy", "designs", "interchange"),
     ),
-    ("workflow", "reports"),
-    ("_console", "cli"),
+    ("evidence", "workflow", "reports"),
+    ("_progress", "_console", "_cli_training", "cli"),
 )
 LAYER = {module: number for number, layer in enumerate(LAYERS) for module in layer}
 PLACE = {module: place for place, module in enumerate(LAYER)}
@@ -29,7 +29,7 @@ THIRD_PARTY = {
     "optax": {"mixtures", "solve", "optimization", "stacking", "planning", "proxy"},
     "pandas": {
         *("_columns", "_tables", "observations", "datasets", "comparison", "proxy", "interchange"),
-        *("workflow", "reports"),
+        *("evidence", "workflow", "reports"),
     },
     "pyarrow": {"_tables", "corpus", "interchange"},
     "tokenizers": {"corpus"},
@@ -38,11 +38,23 @@ THIRD_PARTY = {
     "orbax": {"proxy"},
     "grain": {"proxy"},
     "yaml": {"interchange", "_console"},
-    "rich": {"corpus", "proxy", "workflow", "reports", "_console"},
+    "rich": {"reports", "_progress", "_console"},
     "matplotlib": {"reports"},
-    "tyro": {"_console", "cli"},
+    "tyro": {"_console", "_cli_training", "cli"},
 }
-NO_JAX = {"_checks", "_files", "_tables", "_columns", "observations", "metrics", "reports", "_console", "cli"}
+NO_JAX = {
+    "_checks",
+    "_files",
+    "_tables",
+    "_columns",
+    "observations",
+    "metrics",
+    "reports",
+    "_progress",
+    "_console",
+    "_cli_training",
+    "cli",
+}
 
 
 def imports(source: str, package: str) -> set[str]:

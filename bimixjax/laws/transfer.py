@@ -1,7 +1,7 @@
 """BiMix with transfer: every domain counts towards a target, by a power sum of the proportions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -86,7 +86,11 @@ class BiMixTransferLinear(BiMixTransfer):
     """
 
     name = "bimix_transfer_linear"
-    coefficients = tuple(c for c in BiMixTransfer.coefficients if c.name != "g")
+    # Without a power below 1, little transfer does what more does with one.
+    coefficients = (
+        *(c for c in BiMixTransfer.coefficients if c.name not in ("g", "T")),
+        replace(_TRANSFER, prior=(0.02, 1.0), spread=0.7),
+    )
 
     def share(self, nonlinear: Mapping[str, Array], point: Point) -> Array:
         """rho, which takes the place of r_i."""

@@ -28,7 +28,7 @@ class WithVolume(Law):
     Example:
         >>> from bimixjax.laws import Exponential, WithVolume
         >>> WithVolume(Exponential()).name, WithVolume(Exponential()).names(("web", "code"))
-        ('exponential_volume', ('c', 'B', 't[web]', 't[code]', 'beta'))
+        ('exponential_volume', ('c', 'k', 'B', 't[web]', 't[code]', 'beta'))
 
     Source: the volume term of arXiv 2203.15556, Eq. 2.
     """

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from bimixjax._checks import choice
 from bimixjax._files import replacing
+from bimixjax.evidence import Proof
 from bimixjax.reports.lanes import FittedLosses, Floats, Lane, short
 
 # Okabe and Ito's colors, told apart in every common form of color blindness; viridis does so for a scale.
@@ -58,8 +59,11 @@ def residuals(losses: FittedLosses) -> Figure:
     return _multiples(losses, panel, f"Residuals of the law {losses.law}", label, "(predicted - measured) / measured")
 
 
-def agreement(losses: FittedLosses) -> Figure:
-    """Draw predicted against measured losses: one panel per lane; the diagonal is a perfect prediction."""
+def agreement(losses: FittedLosses, rows: str = "") -> Figure:
+    """Draw predicted against measured losses: one panel per lane; the diagonal is a perfect prediction.
+
+    `rows` says in words which ones these are.
+    """
 
     def panel(axes: Axes, lane: Lane, colors: Floats) -> None:
         _dots(axes, lane, colors, lane.measured, lane.predicted)
@@ -68,7 +72,7 @@ def agreement(losses: FittedLosses) -> Figure:
             axes.axline((start, start), slope=1, color="black", linewidth=0.6)
         axes.set_aspect("equal", adjustable="datalim")
 
-    title = f"Loss: the law {losses.law} against measurement"
+    title = f"Loss: the law {losses.law} against measurement{rows and f', {rows}'}"
     return _multiples(losses, panel, title, "Measured loss (nats per token)", "Predicted loss (nats per token)")
 
 
@@ -90,6 +94,26 @@ def proportions(domains: Sequence[str], mixtures: Mapping[str, ArrayLike]) -> Fi
     axes.grid(axis="x", color=PALE, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=len(mixtures), frameon=False)
+    return figure
+
+
+def proof(found: Proof) -> Figure:
+    """Draw the mean losses of mixtures trained afresh: a dot per seed, a bar at their mean, a ring where predicted."""
+    order = [found.mixtures.index(name) for name in reversed(found.ranked)]
+    means, rows = found.losses.mean(axis=2), np.arange(len(order))
+    figure = Figure(figsize=(7.0, 1.5 + 0.35 * len(order)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(means[order], rows, linestyle="none", marker="o", markersize=4, color=PALETTE[0])
+    axes.plot(found.means[order], rows, linestyle="none", marker="|", markersize=16, color="black", label="mean")
+    ring = {"marker": "o", "markersize": 9, "fillstyle": "none", "color": PALETTE[5]}
+    axes.plot(found.predicted.mean(axis=1)[order], rows, linestyle="none", label="predicted by the law", **ring)
+    axes.lines[0].set_label("measured, one run")
+    axes.set_yticks(rows, [found.mixtures[i] for i in order])
+    axes.set_ylim(-0.6, len(order) - 0.4)
+    axes.set_xlabel(f"Mean validation loss at {found.steps:.0f} steps (nats per token)")
+    axes.grid(axis="x", color=PALE, linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from bimixjax.fitting import FitResult
 from bimixjax.observations import Budget
 from bimixjax.optimization import OptimalMixture
+from bimixjax.reports._layout import framed, table
 from bimixjax.reports.lanes import short
 from bimixjax.reports.predictions import Predictions
 
@@ -24,12 +23,12 @@ def coefficients(fit: FitResult) -> Group:
     counts = {"rows": fit.rows, "r = 0": fit.zero, "missing": fit.missing}
     counts = {name: count for name, count in counts.items() if name == "rows" or np.any(count)}
     sized = ["size"] if len(fit.model_sizes) > 1 else []
-    table = _table(["", *sized, *names, *counts, "MRE", "R2"])
+    shown = table(["", *sized, *names, *counts, "MRE", "R2"])
     for lane, name in enumerate(_lane_names(fit)):
         cells = [with_error(np.ravel(values[name])[lane], np.ravel(errors[name])[lane]) for name in names]
         cells += [str(count[lane]) for count in counts.values()]
-        table.add_row(*name, *cells, f"{100 * fit.error[lane]:.2f} %", f"{fit.r2[lane]:.4f}")
-    return _framed(f"Law {fit.law.name}", table, _gloss(fit))
+        shown.add_row(*name, *cells, f"{100 * fit.error[lane]:.2f} %", f"{fit.r2[lane]:.4f}")
+    return framed(f"Law {fit.law.name}", shown, _gloss(fit))
 
 
 def statuses(fit: FitResult) -> Text:
@@ -55,21 +54,21 @@ def predictions(predicted: Predictions) -> Group:
     else:
         rows, columns = predicted.targets, predicted.mixtures
         losses, stars = predicted.losses.T, predicted.extrapolated.T
-    table = _table(["", *columns])
+    shown = table(["", *columns])
     for name, numbers, starred in zip(rows, losses, stars, strict=True):
-        table.add_row(name, *map(_starred, numbers, starred))
-    return _framed(title, table, _STARS if stars.any() else None)
+        shown.add_row(name, *map(_starred, numbers, starred))
+    return framed(title, shown, _STARS if stars.any() else None)
 
 
 def proportions(best: OptimalMixture, baselines: Predictions) -> Group:
     """One row per domain: the mixture found beside the baselines, and whether it stands at a limit."""
     told = {**dict.fromkeys(best.at_lower, "at its lower limit"), **dict.fromkeys(best.at_upper, "at its upper limit")}
     told |= dict.fromkeys(best.idle, "no weighted target depends on it")
-    table = _table(["", "optimized", *baselines.mixtures, *(["note"] if told else [])])
+    shown = table(["", "optimized", *baselines.mixtures, *(["note"] if told else [])])
     for i, domain in enumerate(best.domains):
         others = [f"{mixture[i]:.4f}" for mixture in baselines.mixtures.values()]
-        table.add_row(domain, f"{best.proportions[i]:.4f}", *others, *([told.get(domain, "")] if told else []))
-    return _framed("Proportions", table)
+        shown.add_row(domain, f"{best.proportions[i]:.4f}", *others, *([told.get(domain, "")] if told else []))
+    return framed("Proportions", shown)
 
 
 def losses(best: OptimalMixture, baselines: Predictions) -> Group:
@@ -77,14 +76,14 @@ def losses(best: OptimalMixture, baselines: Predictions) -> Group:
     stars = np.column_stack([[target in best.extrapolated for target in best.targets], baselines.extrapolated.T])
     columns = np.column_stack([best.losses, baselines.losses.T])
     title = f"Predicted loss{_at(best.budget)}, nats per token"
-    table = _table(["", "weight", "optimized", *baselines.mixtures])
+    shown = table(["", "weight", "optimized", *baselines.mixtures])
     for target, weight, row, starred in zip(best.targets, best.weights, columns, stars, strict=True):
-        table.add_row(target, f"{weight:.3g}", *map(_starred, row, starred))
-    table.add_section()
+        shown.add_row(target, f"{weight:.3g}", *map(_starred, row, starred))
+    shown.add_section()
     weighted = best.weights > 0
     means = best.weights[weighted] @ columns[weighted]
-    table.add_row("weighted mean", "", *map(_starred, means, np.zeros(len(means), bool)))
-    return _framed(title, table, _STARS if stars.any() else None)
+    shown.add_row("weighted mean", "", *map(_starred, means, np.zeros(len(means), bool)))
+    return framed(title, shown, _STARS if stars.any() else None)
 
 
 def certificate(best: OptimalMixture) -> Text:
@@ -116,18 +115,6 @@ def with_error(value: float, error: float) -> str:
         return f"{value:.4g}"
     digits = 1 - int(np.floor(np.log10(error)))
     return f"{value:.{min(max(digits, 0), 12)}f} ± {error:.{min(max(digits, 0), 12)}f}"
-
-
-def _table(columns: Sequence[str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 or column == "note" else "right")
-    return table
-
-
-def _framed(title: str, table: Table, caption: str | None = None) -> Group:
-    """A title above and a caption below that are as wide as the screen, not as the table."""
-    return Group(Text(title, "bold"), table, *([Text(caption, "dim"), ""] if caption else []))
 
 
 def _lane_names(fit: FitResult) -> list[tuple[str, ...]]:

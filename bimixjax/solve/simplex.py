@@ -106,7 +106,8 @@ def power_dual(scale: Array, exponent: Array, lower: Array, upper: Array) -> Arr
     r = shares(price)
     left = jnp.where(steepness < 0, 0.0, jnp.maximum(1 - jnp.sum(r), 0.0))
     room = jnp.where(active, 0.0, upper - lower)
-    return r + left * room / jnp.maximum(jnp.sum(room), jnp.finfo(r.dtype).tiny)
+    whole = jnp.sum(room)
+    return r + left * room / jnp.where(whole > 0, whole, 1.0)
 
 
 def _price(

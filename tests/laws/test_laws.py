@@ -320,7 +320,7 @@ def table(name: str) -> pd.DataFrame:
 def test_a_fit_recovers_losses_and_coefficients(name):
     frame, law = table(name), LAWS[name]
     result = fit(law, Observations.from_frame(frame), priors=False)
-    rows = frame[frame["model_size"] == 1e8]
+    rows = frame.query("model_size == 1e8")
     predicted = result.predict(rows[[f"mixture/{d}" for d in "xyz"]].to_numpy(), rows["step"].to_numpy(), 1e8)
     np.testing.assert_allclose(predicted[:, 0], rows["loss/y"], rtol=1e-5)
     if name not in LOOSE:

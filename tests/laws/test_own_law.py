@@ -1,4 +1,4 @@
-"""A law of one's own, without touching a solver: the documented snippet, and what a fit says of a law that lacks units."""
+"""A law of one's own, without touching a solver: the documented snippet, and a law that forgets its units."""
 
 import doctest
 

@@ -152,3 +152,17 @@ def test_the_certificate_excuses_only_the_right_side_of_a_limit():
 
 def test_the_certificate_sees_a_sum_that_is_not_one():
     assert float(certify(-jnp.ones(2), jnp.array([0.5, 0.4]), jnp.zeros(2), jnp.ones(2)).kkt_residual) >= 0.1 - 1e-12
+
+
+def test_forward_derivatives_in_the_limits_are_those_of_reverse_mode():
+    with jax.enable_x64(True):
+        scale, exponent, lower, upper = (
+            jnp.array([1.0, 2.0, 0.5]),
+            jnp.array([0.3, 0.2, 0.4]),
+            jnp.zeros(3),
+            jnp.full(3, 0.35),
+        )
+        for limit in (2, 3):
+            forward = jax.jacfwd(power_dual, argnums=limit)(scale, exponent, lower, upper)
+            np.testing.assert_allclose(forward, jax.jacrev(power_dual, argnums=limit)(scale, exponent, lower, upper))
+            assert np.isfinite(forward).all()

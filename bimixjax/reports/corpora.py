@@ -1,0 +1,81 @@
+"""Corpora, their entropies, and mixtures and swarms over their domains: tables, and documents for machines."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from rich.console import Group
+
+from bimixjax._records import to_plain
+from bimixjax.corpus import TokenStore
+from bimixjax.entropy import Entropies
+from bimixjax.observations import Observations
+from bimixjax.reports._layout import framed, table
+
+MOST_RUNS = 40
+
+
+def corpus(store: TokenStore) -> Group:
+    """One row per domain: training and validation tokens and documents."""
+    shown = table(["", "training tokens", "documents", "validation tokens", "documents"])
+    for domain, splits in store.shards.items():
+        train, validation = splits["train"], splits["validation"]
+        counts = train.tokens, train.documents, validation.tokens, validation.documents
+        shown.add_row(domain, *(f"{count:,}" for count in counts))
+    return framed(f"Corpus, tokenizer {store.tokenizer}", shown)
+
+
+def corpus_document(store: TokenStore) -> dict[str, Any]:
+    """What the sidecar says, and the digest."""
+    domains = {domain: to_plain(dict(splits)) for domain, splits in store.shards.items()}
+    return {
+        "path": str(store.path),
+        "digest": store.digest,
+        "tokenizer": store.tokenizer,
+        "vocab_size": store.vocab_size,
+        "domains": domains,
+        "notes": store.notes,
+    }
+
+
+def entropies(store: TokenStore, found: Mapping[str, Entropies]) -> Group:
+    """One row per domain: tokens and entropies."""
+    shown = table(["", "tokens", "validation", "Shannon", "joint", "conditional", "edge"])
+    counts = zip(store.domains, store.tokens, store.validation_tokens, strict=True)
+    for domain, train, validation in counts:
+        one = found[domain]
+        values = [f"{value:.4f}" for value in (one.shannon, one.joint, one.conditional)]
+        shown.add_row(domain, f"{train:,}", f"{validation:,}", *values, f"{one.edge:.1e}")
+    gloss = "Of the training tokens and their adjacent pairs; edge = joint - conditional - Shannon"
+    return framed("Entropies, nats", shown, gloss)
+
+
+def mixtures(domains: tuple[str, ...], chosen: Mapping[str, ArrayLike]) -> Group:
+    """One row per mixture, one column per domain."""
+    shown = table(["", *domains])
+    for name, mixture in chosen.items():
+        shown.add_row(name, *(f"{share:.4f}" for share in np.asarray(mixture)))
+    return framed("Mixtures", shown)
+
+
+def mixtures_document(domains: tuple[str, ...], chosen: Mapping[str, ArrayLike]) -> dict[str, dict[str, float]]:
+    """Proportions by mixture and domain."""
+    return {name: dict(zip(domains, np.asarray(r).tolist(), strict=True)) for name, r in chosen.items()}
+
+
+def swarm(observations: Observations) -> Group:
+    """One row per run with its last losses, the least mean first."""
+    last = {run: row for row, run in enumerate(observations.run.tolist())}
+    means = observations.losses[list(last.values())].mean(axis=1)
+    order = np.argsort(means, kind="stable")[:MOST_RUNS]
+    runs, rows = [*last], np.array([*last.values()])
+    steps = observations.volumes("steps")
+    statuses = observations.metadata["status"].to_numpy()[rows]
+    told = ["status"] if (statuses != "ok").any() else []
+    shown = table(["", "step", *observations.targets, "mean", *told])
+    for i in order:
+        losses = [f"{loss:.4f}" for loss in (*observations.losses[rows[i]], means[i])]
+        shown.add_row(runs[i], f"{steps[rows[i]]:.0f}", *losses, *(str(statuses[i]) for _ in told))
+    left = f"{len(runs) - len(order)} more runs are in the table" if len(runs) > len(order) else None
+    return framed("Validation loss at the last step measured, nats per token", shown, left)

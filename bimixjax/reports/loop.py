@@ -1,0 +1,134 @@
+"""What the whole loop found, as tables for a terminal or a page, and as a document for machines."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from bimixjax._records import to_plain
+from bimixjax.evidence import CLEAR, Check, Proof
+from bimixjax.reports import corpora, documents, tables
+from bimixjax.reports._layout import framed, table
+from bimixjax.reports.predictions import Predictions
+from bimixjax.workflow import OPTIMIZED, LoopResult
+
+
+def baselines(result: LoopResult) -> Predictions:
+    """What the law predicts for the mixtures that the optimized one is compared with."""
+    others = {name: mixture for name, mixture in result.compared.items() if name != OPTIMIZED}
+    return Predictions.of(result.fit, others, result.best.budget)
+
+
+def screen(result: LoopResult) -> list[RenderableType]:
+    """All of it, in the order of the loop."""
+    return [
+        corpora.entropies(result.store, result.entropies),
+        corpora.swarm(result.observations),
+        "",
+        tables.coefficients(result.fit),
+        tables.statuses(result.fit),
+        "",
+        checks(result),
+        tables.proportions(result.best, baselines(result)),
+        tables.certificate(result.best),
+        "",
+        proof(result.proof),
+        verdict(result.proof),
+    ]
+
+
+def checks(result: LoopResult) -> Group:
+    """One row per check: the law's mean relative error on what it had not seen, and that of a guess without a law."""
+    shown = table(["held out", "", *result.fit.targets])
+    for name, check in named_checks(result).items():
+        shown.add_row(name, "law", *_percents(check.error))
+        shown.add_row("", "guess", *_percents(check.naive))
+    guesses = "; ".join(f"{name}: {check.guess}" for name, check in named_checks(result).items())
+    return framed("Mean relative error on losses held out of the fit", shown, f"Guess: {guesses}")
+
+
+def named_checks(result: LoopResult) -> dict[str, Check]:
+    """The checks by what each holds out."""
+    mixtures = len(result.generalization.held_out.runs)
+    return {"last step": result.extrapolation, f"{mixtures} mixture{'s' * (mixtures > 1)}": result.generalization}
+
+
+def proof(found: Proof) -> Group:
+    """One column per mixture, the best first: measured losses, their mean, what was predicted, and the distance."""
+    names = [*found.ranked, *(name for name in found.mixtures if name not in found.ranked)]
+    order = [found.mixtures.index(name) for name in names]
+    shown = table(["", *names])
+    for i, target in enumerate(found.targets):
+        shown.add_row(target, *map(_loss, found.losses[order, :, i].mean(axis=1)))
+    shown.add_section()
+    shown.add_row("mean", *map(_loss, found.means[order]))
+    shown.add_row("mean, predicted", *map(_loss, found.predicted.mean(axis=1)[order]))
+    behind = found.differences(names[0])
+    shown.add_row("behind the best", *(f"{behind[name][0]:.4f}" if name in behind else "" for name in names))
+    shown.add_row("in standard errors", *(f"{behind[name][1]:.1f}" if name in behind else "" for name in names))
+    title = f"Proof: loss measured at {found.steps:.0f} steps, trained afresh with {found.losses.shape[1]} seeds each"
+    gloss = f"Nats per token. Standard error of a difference of means: {found.standard_error:.4f}"
+    return framed(title, shown, gloss)
+
+
+def verdict(found: Proof) -> Text:
+    """Which mixture won, and how the optimized one did against each other one."""
+    if not found.ranked:
+        return Text("No mixture has all its runs: nothing can be said.")
+    first = f"Lowest measured mean loss: {found.ranked[0]}."
+    if OPTIMIZED not in found.ranked:
+        return Text(f"{first} A run of the {OPTIMIZED} mixture diverged.")
+    outcomes = [_outcome(other, *found.differences(OPTIMIZED)[other]) for other in found.ranked if other != OPTIMIZED]
+    return Text("\n".join([first, *outcomes]))
+
+
+def document(result: LoopResult) -> dict[str, Any]:
+    """All of it for machines."""
+    found = result.proof
+    return {
+        "corpus": corpora.corpus_document(result.store),
+        "entropies": to_plain(dict(result.entropies)),
+        "design": corpora.mixtures_document(result.design.domains, _design(result)),
+        "fit": documents.fit(result.fit),
+        "checks": {name: _check_document(check) for name, check in named_checks(result).items()},
+        "optimum": documents.optimum(result.best, baselines(result)),
+        "proof": {
+            "steps": found.steps,
+            "means": dict(zip(found.mixtures, found.means, strict=True)),
+            "losses": dict(zip(found.mixtures, found.losses, strict=True)),
+            "predicted": dict(zip(found.mixtures, found.predicted, strict=True)),
+            "noise": found.noise,
+            "standard_error": found.standard_error,
+            "ranked": found.ranked,
+        },
+    }
+
+
+def _design(result: LoopResult) -> dict[str, np.ndarray]:
+    return dict(zip(result.design.runs, result.design.proportions, strict=True))
+
+
+def _check_document(check: Check) -> dict[str, Any]:
+    targets = check.fit.targets
+    return {
+        "law": dict(zip(targets, check.error, strict=True)),
+        "guess": dict(zip(targets, check.naive, strict=True)),
+        "guess_in_words": check.guess,
+    }
+
+
+def _outcome(other: str, gap: float, errors: float) -> str:
+    verb, side = ("beats", "lower") if gap > 0 else ("loses to", "higher")
+    verb = verb if abs(errors) >= CLEAR else "is not told apart from"
+    size = f"{abs(gap):.4f} nats per token {side}, {abs(errors):.1f} standard errors"
+    return f"The {OPTIMIZED} mixture {verb} {other}: {size}."
+
+
+def _loss(value: float) -> str:
+    return f"{value:.4f}" if np.isfinite(value) else "diverged"
+
+
+def _percents(errors: Sequence[float] | np.ndarray) -> list[str]:
+    return [f"{100 * error:.2f} %" for error in errors]

@@ -1,0 +1,131 @@
+"""The page that the whole loop leaves: `report.md` with the figures beside it."""
+
+from pathlib import Path
+
+from bimixjax import __version__, _files
+from bimixjax.reports import corpora, figures, loop, tables
+from bimixjax.reports._layout import markdown
+from bimixjax.reports.lanes import FittedLosses, short
+from bimixjax.workflow import OPTIMIZED, LoopResult
+
+REPORT = "report.md"
+
+_PAGE = """# From a corpus to a mixture, and back
+
+{setting}
+
+## Corpus
+
+{entropies}
+
+The swarm trains on these mixtures of it:
+
+{mixtures}
+
+## Swarm and law
+
+{swarm}
+
+{coefficients}
+
+{statuses}
+
+![Loss curves with the law](losses.png)
+
+## What the law predicts without having seen it
+
+{checks}
+
+![Predicted against measured, last step held out](extrapolation.png)
+
+![Predicted against measured, mixtures held out](generalization.png)
+
+## The mixture that the law likes best
+
+{proportions}
+
+{losses}
+
+{certificate}
+
+Each domain is kept between its least and its greatest share in the design, so that nothing is extrapolated.
+
+![Proportions side by side](proportions.png)
+
+## Proof
+
+{verdict}
+
+{proof}
+
+![Mean losses of the runs of the proof](proof.png)
+
+Every mixture is trained with the same seeds, none of which the design uses; what a seed does to all mixtures is taken
+out of the noise. All runs are measured on the same validation tokens, so the standard errors say how far the
+differences would change with other seeds, not with other text.
+
+{caution}
+"""
+
+_CAUTION = (
+    "The law predicts a domain's loss from that domain's own share: it does not see that domains help each other, "
+    "which they do most in small models that have seen little."
+)
+
+
+def write(result: LoopResult, folder: str | Path) -> Path:
+    """Write the figures and then `report.md` into a folder, and return its path."""
+    folder = Path(folder)
+    for name, figure in _figures(result).items():
+        figures.save(figure, folder / f"{name}.png")
+    _files.write_text(folder / REPORT, text(result))
+    return folder / REPORT
+
+
+def text(result: LoopResult) -> str:
+    """The page as Markdown."""
+    baselines = loop.baselines(result)
+    parts = {
+        "entropies": corpora.entropies(result.store, result.entropies),
+        "mixtures": corpora.mixtures(
+            result.design.domains, dict(zip(result.design.runs, result.design.proportions, strict=True))
+        ),
+        "swarm": corpora.swarm(result.observations),
+        "coefficients": tables.coefficients(result.fit),
+        "statuses": tables.statuses(result.fit),
+        "checks": loop.checks(result),
+        "proportions": tables.proportions(result.best, baselines),
+        "losses": tables.losses(result.best, baselines),
+        "certificate": tables.certificate(result.best),
+        "verdict": loop.verdict(result.proof),
+        "proof": loop.proof(result.proof),
+    }
+    law = result.fit.law
+    caution = _CAUTION if law.own_proportion and not law.cross_domain else ""
+    return _PAGE.format(setting=_setting(result), caution=caution, **{k: markdown(part) for k, part in parts.items()})
+
+
+def _setting(result: LoopResult) -> str:
+    observations, last = result.observations, result.proof.steps
+    size = ", ".join(map(short, observations.model_sizes))
+    tokens = "" if observations.tokens is None else f" ({short(float(observations.tokens.max()))} tokens each)"
+    return (
+        f"bimixjax {__version__}: {len(result.design)} models of {size} parameters, each trained on one "
+        f"mixture of {len(result.design.domains)} domains for {last:.0f} steps{tokens}; a law fitted to their losses; "
+        f"and the mixture that it likes best trained beside {len(result.compared) - 1} others."
+    )
+
+
+def _figures(result: LoopResult) -> dict[str, "figures.Figure"]:
+    last, mixtures = (
+        (FittedLosses.of(check.fit, check.held_out), f"{name} held out")
+        for name, check in loop.named_checks(result).items()
+    )
+    ordered = {OPTIMIZED: result.compared[OPTIMIZED], **result.compared}
+    return {
+        "losses": figures.loss_curves(FittedLosses.of(result.fit, result.observations)),
+        "extrapolation": figures.agreement(*last),
+        "generalization": figures.agreement(*mixtures),
+        "proportions": figures.proportions(result.best.domains, ordered),
+        "proof": figures.proof(result.proof),
+    }

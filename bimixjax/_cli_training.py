@@ -108,16 +108,16 @@ class Design(FileCommand):
 
     store: Store
     """A token store, as `bimix corpus` makes one."""
-    entropy: Names = ("conditional",)
-    """Entropies to make mixtures of: conditional, joint, shannon."""
+    entropy: Names = ()
+    """Entropies to make mixtures of: conditional, joint, shannon. Default: conditional."""
     spread: Annotated[int, arg(metavar="NUMBER")] = 9
     """How many mixtures to spread over the simplex."""
     concentration: Annotated[float, arg(metavar="NUMBER")] = 6.0
     """Of the Dirichlet distribution from which they are drawn; the larger, the nearer to uniform."""
     seed: Annotated[int, arg(metavar="NUMBER")] = 0
     """Seed of the draw."""
-    run_seeds: Wholes = ("0",)
-    """Seeds of the runs; each mixture is there once per seed."""
+    run_seeds: Wholes = ()
+    """Seeds of the runs; each mixture is there once per seed. Default: 0."""
 
     def work(self) -> Answer:
         """Plan, and write."""
@@ -127,9 +127,9 @@ class Design(FileCommand):
 
         store = corpus.TokenStore.open(self.store)
         spread = designs.Spread(count=self.spread, concentration=self.concentration, seed=self.seed)
-        chosen = designs.training_free(store, corpus_entropies(store), names(self.entropy))
+        chosen = designs.training_free(store, corpus_entropies(store), names(self.entropy) or ("conditional",))
         chosen |= spread.draw(chosen)
-        made = designs.make_design(chosen, store.domains, _wholes("run-seeds", self.run_seeds))
+        made = designs.make_design(chosen, store.domains, _wholes("run-seeds", self.run_seeds) or (0,))
         if self.out:
             made.write(self.out)
         document = corpora.mixtures_document(store.domains, chosen)

@@ -43,7 +43,7 @@ class _Bars:
 
         def report(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> None:
             detail = said(step, steps, tokens_per_second, seconds_left)
-            self._progress.update(task, completed=step, total=steps, detail=detail)
+            self._progress.update(task, completed=step, total=steps, detail=detail, refresh=True)
 
         return report
 

@@ -78,9 +78,9 @@ def test_fields() -> None:
     [
         ([0.5, 0.25, 0.25], "mixtures have shape (3,); allowed: [2] or [n, 2], over the domains a, b"),
         ([[[0.5, 0.5]]], "mixtures have shape (1, 1, 2)"),
-        ([[0.5, 0.5], [1.5, -0.5]], "mixture 1 has proportion -0.5 of 'b'"),
-        ([[0.5, math.nan]], "mixture 0 has proportion nan of 'b'"),
-        ([0.5, 0.6], "mixture 0 sums to 1.1; allowed: 1 within 0.01"),
+        ([[0.5, 0.5], [1.5, -0.5]], "mixture 2 has proportion -0.5 of 'b'"),
+        ([[0.5, math.nan]], "mixture 1 has proportion nan of 'b'"),
+        ([0.5, 0.6], "mixture 1 sums to 1.1; allowed: 1 within 0.01"),
     ],
 )
 def test_mixtures(got: Any, words: str) -> None:

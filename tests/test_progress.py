@@ -41,7 +41,6 @@ def test_a_terminal_has_a_bar_per_stage(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("rich.console.Console", lambda **_: terminal)
     with _progress.shown() as watch:
         watch("swarm")(5, 10, 1000.0, 8.0)
-        terminal.print("")  # draws the bars above it
         watch("law")
     shown = screen.getvalue()
     assert "5 of 10 steps, 1,000 tokens/s, 0:08 left" in shown

@@ -202,6 +202,7 @@ def test_a_target_that_is_no_domain_has_no_term_of_its_own(name):
     assert loss == pytest.approx(FORMULAS[name](VALUES[name], MIXTURE, 0.3, 0.4, None), rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_derivatives_agree_with_finite_differences(name):
     law, values = LAWS[name], VALUES[name]
@@ -223,6 +224,7 @@ def test_derivatives_agree_with_finite_differences(name):
         assert float(exact[k]) == pytest.approx(difference, rel=1e-6, abs=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_is_its_observations_one_at_a_time(name):
     law, rng = LAWS[name], np.random.default_rng(0)
@@ -316,6 +318,7 @@ def table(name: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITTED)
 def test_a_fit_recovers_losses_and_coefficients(name):
     frame, law = table(name), LAWS[name]

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bimixjax import FitResult, InputError, Observations
+from bimixjax.evidence import Proof
 from bimixjax.reports import figures
 from bimixjax.reports.lanes import FittedLosses, Lane
 
@@ -98,6 +99,28 @@ def test_saved_figures_are_whole(suffix: str, tmp_path: Path) -> None:
 def test_an_unknown_format_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"suffix is '\.bmp'"):
         figures.save(Figure(), tmp_path / "figure.bmp")
+
+
+def test_agreement_says_which_rows_it_shows(losses: FittedLosses) -> None:
+    title = figures.agreement(losses, "last step held out").get_suptitle()
+    assert title == "Loss: the law bimix against measurement, last step held out"
+    assert figures.agreement(losses).get_suptitle() == "Loss: the law bimix against measurement"
+
+
+def test_a_proof_shows_runs_means_and_predictions_the_best_on_top() -> None:
+    losses = np.array([[[3.0, 3.2], [2.8, 3.0]], [[2.0, 2.2], [1.8, 2.0]], [[1.0, 1.0], [np.nan, 1.0]]])
+    found = Proof(
+        mixtures=("worse", "better", "diverged"), targets=("a", "b"), steps=60.0, losses=losses, predicted=losses[:, 0]
+    )
+    (axes,) = figures.proof(found).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["worse", "better"]
+    drawn = {str(line.get_label()): np.asarray(line.get_xdata()) for line in axes.lines}
+    assert drawn["mean"] == pytest.approx([3.0, 2.0])
+    assert drawn["predicted by the law"] == pytest.approx([3.1, 2.1])
+    assert {len(line.get_ydata()) for line in axes.lines} == {2}  # pyright: ignore[reportArgumentType]
+    assert np.sort(np.concatenate([line.get_xdata() for line in axes.lines if line.get_markersize() == 4])) == (
+        pytest.approx([1.9, 2.1, 2.9, 3.1])
+    )
 
 
 def test_a_fit_of_one_volume_gets_agreement_instead_of_curves(

@@ -5,8 +5,10 @@ starts from; so a kill at any moment loses work, but neither loses, repeats nor 
 """
 
 import csv
+import errno
 import io
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,8 @@ from bimixjax._checks import InputError
 from bimixjax._records import read_json, to_plain, write_json
 
 OBSERVATIONS, SETTINGS, DONE, LOCK, CHECKPOINTS = "observations.csv", "swarm.json", "done.json", ".lock", "checkpoints"
+# Bytes beside the members: what Orbax says about them, and the table.
+SPARE = 1 << 20
 
 
 @contextmanager
@@ -144,6 +148,8 @@ class Checkpoints:
 
     def save(self, step: int, members: Any) -> None:
         """Begin to write `members`; they are copied first, so that they may be changed."""
+        self._manager.wait_until_finished()
+        _check_space(Path(self._manager.directory), members)
         self._manager.save(step, args=ocp.args.StandardSave(members))
 
     def restore(self, members: Any) -> tuple[int, Any] | None:
@@ -154,6 +160,14 @@ class Checkpoints:
     def close(self) -> None:
         """Wait until what was saved is on the disk."""
         self._manager.close()
+
+
+def _check_space(folder: Path, members: Any) -> None:
+    """Raise before Orbax does, whose threads fail one by one and at length."""
+    needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(members)), shutil.disk_usage(folder).free
+    if free < needed + SPARE:
+        text = f"{os.strerror(errno.ENOSPC)}: a checkpoint takes {needed:,} bytes, {free:,} are free"
+        raise OSError(errno.ENOSPC, text, str(folder))
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

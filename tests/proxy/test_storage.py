@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -107,3 +108,13 @@ def test_only_finished_shards_are_gathered(tmp_path: Path) -> None:
         gather_shards(tmp_path, 2)
     (tmp_path / "shard-1-of-2" / "done.json").write_text("{}")
     assert gather_shards(tmp_path, 2).read_text() == "run,step,loss/a\nr0,5,2\nr1,5,2\nr0,10,2\nr1,10,2\n"
+
+
+def test_a_full_disk_is_one_error_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = storage.Checkpoints(tmp_path, keep=1)
+    full = SimpleNamespace(total=100, used=100, free=0)
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: full)
+    with pytest.raises(OSError, match="No space left on device: a checkpoint takes 16 bytes, 0 are free"):
+        checkpoints.save(1, {"weights": np.zeros(4, np.float32)})
+    checkpoints.close()
+    assert not list((tmp_path / storage.CHECKPOINTS).iterdir())

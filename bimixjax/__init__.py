@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from bimixjax import metrics as metrics
     from bimixjax import mixtures as mixtures
     from bimixjax._checks import InputError as InputError
+    from bimixjax.comparison import Comparison as Comparison
+    from bimixjax.comparison import compare as compare
     from bimixjax.fitting import FitResult as FitResult
-    from bimixjax.fitting import fit as fit
     from bimixjax.laws import LAWS as LAWS
     from bimixjax.laws import BiMix as BiMix
     from bimixjax.observations import Budget as Budget
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from bimixjax.optimization import OptimalMixture as OptimalMixture
     from bimixjax.optimization import objective as objective
     from bimixjax.optimization import optimize as optimize
+    from bimixjax.stacking import Auto as Auto
+    from bimixjax.stacking import AutoFit as AutoFit
+    from bimixjax.stacking import fit as fit
 
 _HOME = {
     "InputError": "_checks",
@@ -29,8 +33,12 @@ _HOME = {
     "Budget": "observations",
     "LAWS": "laws",
     "BiMix": "laws",
-    "fit": "fitting",
+    "fit": "stacking",
+    "Auto": "stacking",
+    "AutoFit": "stacking",
     "FitResult": "fitting",
+    "compare": "comparison",
+    "Comparison": "comparison",
     "objective": "optimization",
     "optimize": "optimization",
     "OptimalMixture": "optimization",

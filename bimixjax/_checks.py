@@ -66,6 +66,25 @@ def positive(name: str, value: object) -> float:
     return float(value)
 
 
+def not_negative(name: str, value: object) -> float:
+    """Return `value` if it is a finite number that is not below zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < math.inf:
+        raise InputError(f"{name} is {value!r}; allowed: a finite number, 0 or above")
+    return float(value)
+
+
+def fold_weights(got: object, rows: int) -> NDArray[np.float64]:
+    """Return weights [F, n] of the rows of a table in each fold."""
+    weights = np.asarray(got, float)
+    if weights.ndim != 2 or weights.shape[1] != rows or not len(weights):
+        raise InputError(f"weights have shape {weights.shape}; allowed: [folds, {rows}], a number for each row")
+    every(
+        np.isfinite(weights) & (weights >= 0),
+        lambda fold, row: f"fold {fold + 1} gives row {row + 1} weight {weights[fold, row]}; allowed: finite, >= 0",
+    )
+    return weights
+
+
 def limits(lower: NDArray[np.floating], upper: NDArray[np.floating], names: Sequence[str]) -> None:
     """Raise unless 0 <= lower <= upper <= 1 for every name and some mixture keeps to them all."""
     lower, upper = np.asarray(lower), np.asarray(upper)

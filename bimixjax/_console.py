@@ -34,6 +34,7 @@ Number = Annotated[float | None, arg(metavar="NUMBER", help_behavior_hint="")]
 Unit = Annotated[Literal["steps", "tokens"] | None, arg(metavar="{steps,tokens}", help_behavior_hint="")]
 Flag = Annotated[bool, arg(help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME,...")]
+Counts = Annotated[tuple[str, ...], arg(metavar="NUMBER,...")]
 Numbers = Annotated[tuple[str, ...], arg(metavar="NAME=NUMBER,...")]
 
 
@@ -124,6 +125,18 @@ def run(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> int:
 def names(given: Iterable[str]) -> tuple[str, ...]:
     """Split `a,b` and `c` into three names."""
     return tuple(name.strip() for part in given for name in part.split(",") if name.strip())
+
+
+def number(option: str, text: str) -> float:
+    """Read one number.
+
+    Raises:
+        InputError: for anything else.
+    """
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"--{option} has {text!r}; a number belongs there") from error
 
 
 def numbers(option: str, given: Iterable[str]) -> dict[str, float]:

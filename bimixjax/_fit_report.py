@@ -52,13 +52,13 @@ class _Knowledge:
 
 def report(law: Law, layout: Layout, lanes: Lanes, ends: Ends, notes: tuple[str, ...]) -> FitResult:
     """Put solved lanes into a `FitResult`."""
-    used, loss = lanes.weight.T > 0, lanes.loss.T
-    relative = np.where(used, ends.predicted / loss - 1, 0.0)
-    rows, cost = _rows(law, layout, lanes), (relative**2).sum(-1)
+    used, loss = lanes.flat(lanes.weight).T > 0, lanes.flat(lanes.loss).T
+    difference = np.where(used, ends.predicted - loss, 0.0)
+    rows, squares = _rows(law, layout, lanes), ((difference * ends.factor) ** 2).sum(-1)
     status = np.where(rows.count > 0, ends.solution.status, Status.NO_OBSERVATIONS)
     held = np.array([law.held(len(layout.domains), own) for own in layout.own])
     held = np.tile(held, (len(used) // len(layout.own), 1))
-    known = _knowledge(law, layout, ends, rows, cost, ~np.isnan(held))
+    known = _knowledge(law, layout, ends, rows, squares, ~np.isnan(held))
     values = np.where(np.isnan(held), ends.user_values, held)
     return FitResult(
         law=law,
@@ -75,13 +75,13 @@ def report(law: Law, layout: Layout, lanes: Lanes, ends: Ends, notes: tuple[str,
         at_bound=known.at_bound,
         status=status,
         steps=ends.solution.steps,
-        cost=np.where(rows.count > 0, cost, np.nan),
+        cost=np.where(rows.count > 0, ends.cost, np.nan),
         rows=rows.count,
         missing=layout.missing,
         zero=layout.zero,
         residual_scale=np.sqrt(known.variance),
         condition=known.condition,
-        error=_divide(np.abs(relative).sum(-1), rows.count),
+        error=_divide(np.abs(difference / loss).sum(-1), rows.count),
         r2=_r2(ends.predicted, loss, used),
         proportion_range=rows.proportion_range,
         volume_range=rows.volume_range,
@@ -100,14 +100,15 @@ def _r2(predicted: np.ndarray, loss: np.ndarray, used: np.ndarray) -> np.ndarray
 
 
 def _rows(law: Law, layout: Layout, lanes: Lanes) -> _Rows:
-    used = lanes.weight > 0
-    volume = (lanes.volume * layout.volume_scale)[:, lanes.group]
+    used = lanes.flat(lanes.weight) > 0
+    volume = (lanes.flat(lanes.volume) * layout.volume_scale)[:, lanes.group]
+    mixture, own = lanes.flat(lanes.mixture), lanes.flat(lanes.own)
     own_only = law.own_proportion and not law.cross_domain
     return _Rows(
         count=used.sum(0),
-        proportions=_distinct(lanes.own.round(9) if own_only else _numbered(lanes.mixture)[:, lanes.group], used),
+        proportions=_distinct(own.round(9) if own_only else _numbered(mixture)[:, lanes.group], used),
         volumes=_distinct(volume, used),
-        proportion_range=np.stack([_range(share[:, lanes.group], used) for share in lanes.mixture], axis=1),
+        proportion_range=np.stack([_range(share[:, lanes.group], used) for share in mixture], axis=1),
         volume_range=_range(volume, used),
     )
 
@@ -131,29 +132,30 @@ def _numbered(mixtures: np.ndarray) -> np.ndarray:
     return np.unique(flat, axis=1, return_inverse=True)[1].reshape(mixtures.shape[1:])
 
 
-def _knowledge(law: Law, layout: Layout, ends: Ends, rows: _Rows, cost: np.ndarray, held: np.ndarray) -> _Knowledge:
+def _knowledge(law: Law, layout: Layout, ends: Ends, rows: _Rows, squares: np.ndarray, held: np.ndarray) -> _Knowledge:
     spread = [c for c in law.ordered() for _ in range(c.size(len(layout.domains)))]
     proportions, volumes = np.array([c.proportions for c in spread]), np.array([c.volumes for c in spread])
     short = ((proportions > rows.proportions[:, None]) | (volumes > rows.volumes[:, None])) & ~held
-    at_bound = _at_bound(spread, ends.values) & ~short & ~held & (rows.count > 0)[:, None]
-    from_rows = infer(ends.information, 1.0, at_bound | held)
+    bounded = at_bound(spread, ends.values) & ~short & ~held & (rows.count > 0)[:, None]
+    from_rows = infer(ends.information, 1.0, bounded | held)
     identified = from_rows.identified & ~short
-    variance = _divide(cost, rows.count - from_rows.rank)
-    with_priors = infer(ends.information + ends.penalty, variance, at_bound | held)
+    variance = _divide(squares, rows.count - from_rows.rank)
+    with_priors = infer(ends.information + ends.penalty, variance, bounded | held)
     prior = ends.penalty.any((-2, -1))
     return _Knowledge(
         covariance=_transformed(with_priors.covariance, ends.to_user, identified | prior[:, None]),
         variance=variance,
         condition=from_rows.condition,
         identified=identified,
-        at_bound=at_bound,
+        at_bound=bounded,
         short=short,
         held=held,
         prior=prior,
     )
 
 
-def _at_bound(spread: list[Coefficient], values: np.ndarray) -> np.ndarray:
+def at_bound(spread: list[Coefficient], values: np.ndarray) -> np.ndarray:
+    """Whether packed coefficients [..., k], in the units of the solver, stand at a bound."""
     lower, upper = np.array([c.lower for c in spread]), np.array([c.upper for c in spread])
     return (values <= lower + _BOUND) | (values >= upper * (1 - _BOUND))
 

@@ -1,20 +1,25 @@
 """The compiled part of a fit: one law, one target, one set of observations; batched once, at the top."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from bimixjax._criterion import Criterion
 from bimixjax._lanes import Lanes
 from bimixjax._records import Leaf, record
-from bimixjax.laws import Coefficient, Law, Point, Units
+from bimixjax._resamples import Bootstrap, Folds
+from bimixjax.laws import Coefficient, Law, Point, ProductLaw, Units
 from bimixjax.solve import (
     LBFGS,
     Problem,
+    Product,
     Quadratic,
     Solution,
     VarPro,
@@ -26,11 +31,48 @@ from bimixjax.solve import (
 
 Solver = VarPro | LBFGS
 
-# A prior one standard deviation off costs as much as one observation that is 1 % off.
-_PRIOR_RESIDUAL = 0.01
-
 # Numbers that a chunk of lanes may hold: its columns and slopes then stay in the cache of one core.
 _CACHED_NUMBERS = 25_600
+
+# The same on an accelerator, where a chunk is all that its memory holds with ease.
+_ACCELERATED_NUMBERS = 1 << 30
+
+# Reweighted fits of one Huber fit, and how little the last may have moved any weight.
+_REWEIGHTINGS = 60
+_SETTLED = 1e-7
+
+
+@record
+class Work:
+    """What a batch of fits reads.
+
+    Args:
+        lanes: the table; every resample fits all of its lanes.
+        resamples: weights of the rows in each resample, or None for one fit of the table as it is.
+        starts: packed non-linear coefficients to start from [k, q], or for each lane its own [k, q, L].
+        units: those of the lanes' volumes and sizes in the user's.
+        strength: what a prior one standard deviation off counts, in relative residuals; 0 for no priors.
+    """
+
+    lanes: Lanes
+    resamples: Folds | Bootstrap | None
+    starts: Leaf
+    units: tuple[Leaf, Leaf]
+    strength: Leaf
+
+    def __len__(self) -> int:
+        return self.lanes.group.shape[0] * (1 if self.resamples is None else len(self.resamples))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a batch of fits is computed, and what is kept of each: `view` makes it of the solved problems."""
+
+    law: Law
+    solver: Solver
+    criterion: Criterion
+    view: "View"
+    chunk: int
 
 
 @record
@@ -42,9 +84,11 @@ class Ends:
         values: packed coefficients [L, k] with volumes divided by their largest.
         user_values: the same in the user's unit of volume [L, k].
         to_user: derivative of the second by the first [L, k, k].
-        information: J'J of the relative residuals [L, k, k].
+        information: J'J of the residuals [L, k, k].
         penalty: what the priors add to it [L, k, k].
         predicted: the law's losses at the observations [L, n].
+        factor: what differences of losses are multiplied by [L, n]; the solver minimized the sum of their squares.
+        cost: the criterion, without priors [L].
     """
 
     solution: Solution
@@ -54,6 +98,8 @@ class Ends:
     information: Leaf
     penalty: Leaf
     predicted: Leaf
+    factor: Leaf
+    cost: Leaf
 
 
 def start_grid(law: Law, domains: int) -> np.ndarray:
@@ -77,84 +123,262 @@ def _drawn_starts(law: Law, domains: int) -> np.ndarray:
     return np.concatenate([draw(c) for c in law.part(linear=False)], axis=1)
 
 
-@partial(jax.jit, static_argnames=("law", "solver", "priors", "chunk"))
-def solve_lanes(
-    lanes: Lanes, starts: Array, units: tuple[Array, Array], *, law: Law, solver: Solver, priors: bool, chunk: int
-) -> Ends:
-    """Solve every lane, `chunk` at a time; `units` are those of the lanes' volumes and sizes in the user's."""
-    count = lanes.group.shape[0]
-    index = jnp.arange(-(-count // chunk) * chunk).reshape(-1, chunk)
+@partial(jax.jit, static_argnames="plan")
+def solve_lanes(work: Work, index: Array, plan: Plan) -> Any:
+    """Solve the lanes numbered in `index` [c, chunk], a chunk at a time; a number beyond the last does nothing.
 
-    def some(lane: Array) -> Ends:
-        part = _take(lanes, jnp.minimum(lane, count - 1))
-        root = jnp.sqrt(part.weight) * (lane < count)
-        problem = _problem(law, part.mixture.shape[0], priors, root)
-        points = _points(part)
-        columns = partial(_columns, law, part.mixture.shape[0])
-        solution = solver.solve(columns, (points, root / part.loss), problem, starts)
-        ends = _describe(law, points, solution, problem, root / part.loss, units)
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), ends)
+    Lanes are numbered as resamples x sizes x targets, resamples slowest.
+    """
+
+    def some(lane: Array) -> Any:
+        kept = plan.view(_solved(work, jnp.minimum(lane, len(work) - 1), lane < len(work), plan))
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), kept)
 
     ends = lax.map(some, index) if len(index) > 1 else jax.tree.map(lambda leaf: leaf[None], some(index[0]))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], ends)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ends)
 
 
-def lanes_at_once(rows: int, unknowns: int, lanes: int) -> int:
-    """How many lanes to solve side by side: on a CPU as many as keep a chunk in its cache, elsewhere all."""
-    if jax.default_backend() != "cpu":
-        return lanes
-    fitting = _CACHED_NUMBERS // (rows * unknowns)
-    return min(lanes, max(8, 1 << max(fitting, 1).bit_length() - 1))
+def lanes_at_once(rows: int, unknowns: int) -> int:
+    """How many lanes to solve side by side: on a CPU as many as keep a chunk in its cache, elsewhere very many."""
+    numbers = _CACHED_NUMBERS if jax.default_backend() == "cpu" else _ACCELERATED_NUMBERS
+    return max(8, 1 << max(numbers // (rows * unknowns), 1).bit_length() - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solved:
+    """Solved problems of B lanes, for a `View` to read.
+
+    Args:
+        plan: how they were solved.
+        points: what the law read, [d, m, t, B] and [m, t, B].
+        problem: the least squares that were solved last.
+        solution: their end.
+        loss: measured losses [m, t, B].
+        weight: weights of the criterion [m, t, B].
+        scale: what residuals are divided by [m, t, B].
+        factor: what differences of losses were multiplied by [m, t, B].
+        to: the user's units.
+    """
+
+    plan: Plan
+    points: Point
+    problem: Problem
+    solution: Solution
+    loss: Array
+    weight: Array
+    scale: Array
+    factor: Array
+    to: Units
+
+    @property
+    def values(self) -> Array:
+        """Packed coefficients [k, B]."""
+        return jnp.concatenate([self.solution.linear, self.solution.nonlinear])
+
+    def predict(self, values: Array) -> Array:
+        """The law's losses at the observations [n, B]."""
+        law, domains = self.plan.law, self.points.mixture.shape[0]
+        losses = law.loss(law.unpack(values[:, None, None], law.ordered(), domains), self.points)
+        return _flat(jnp.broadcast_to(losses, self.factor.shape))
+
+    def in_user_units(self, values: Array) -> Array:
+        """Packed coefficients in the user's units [k, B]."""
+        law, domains = self.plan.law, self.points.mixture.shape[0]
+        named = law.with_units(law.unpack(values, law.ordered(), domains), self.to)
+        return jnp.concatenate([named[c.name].reshape(c.size(domains), -1) for c in law.ordered()])
+
+
+View = Callable[[Solved], Any]
+
+
+def describe(solved: Solved) -> Ends:
+    """All that a `FitResult` says of a lane."""
+    values, problem = solved.values, solved.problem
+    factor = _flat(solved.factor)
+    predicted, push = jax.linearize(solved.predict, values)
+    jacobian = [change * factor for change in along(push, unit_directions(values))]
+    _, slope = nonlinear_prior(problem, solved.solution.nonlinear)
+    count = solved.solution.linear.shape[0]
+    penalty = jnp.sum(slope[:, :, None] * slope[:, None], axis=0)
+    penalty = jnp.pad(penalty, ((count, 0), (count, 0), (0, 0)))
+    held = jnp.diag(jnp.pad(problem.linear_prior.precision**2, (0, slope.shape[0])))
+    moves = jax.vmap(partial(_push, solved.in_user_units, values))(unit_directions(values))
+    return Ends(
+        solution=solved.solution,
+        values=values,
+        user_values=solved.in_user_units(values),
+        to_user=jnp.moveaxis(moves, 0, 1),
+        information=products(jacobian, jacobian),
+        penalty=penalty + held[:, :, None],
+        predicted=predicted,
+        factor=factor,
+        cost=jnp.sum(
+            _flat(solved.weight) * solved.plan.criterion.value((predicted - _flat(solved.loss)) / _flat(solved.scale)),
+            axis=0,
+        ),
+    )
+
+
+@record
+class Brief:
+    """The little that is kept of each of very many lanes: coefficients in the user's units [L, k], and the end."""
+
+    values: Leaf
+    cost: Leaf
+    steps: Leaf
+    status: Leaf
+
+
+def brief(solved: Solved) -> Brief:
+    """What a bootstrap keeps of a lane."""
+    end = solved.solution
+    return Brief(values=solved.in_user_units(solved.values), cost=end.cost, steps=end.steps, status=end.status)
+
+
+@record
+class Predicted:
+    """What cross-validation keeps of lanes: losses at every observation [L, n], fitted or not, and how they ended."""
+
+    predicted: Leaf
+    values: Leaf
+    status: Leaf
+    used: Leaf
+
+
+def predictions(solved: Solved) -> Predicted:
+    """What cross-validation keeps of a lane."""
+    return Predicted(
+        predicted=solved.predict(solved.values),
+        values=solved.values,
+        status=solved.solution.status,
+        used=jnp.sum(solved.factor > 0, axis=(0, 1)),
+    )
+
+
+def _solved(work: Work, lane: Array, real: Array, plan: Plan) -> Solved:
+    """Solve the lanes of the given numbers [B]."""
+    count = work.lanes.group.shape[0]
+    part, starts = _take(work.lanes, lane % count), work.starts
+    if starts.ndim == 3:
+        starts = starts[..., lane % count]
+    weight = part.weight * real
+    if work.resamples is not None:
+        weight = weight * work.resamples.factor(lane // count, part.run, part.row)
+    scale = plan.criterion.scale(part.loss, part.weight > 0)
+    points = _points(part)
+
+    def fit(emphasis: Array, starts: Array) -> Solved:
+        factor = jnp.sqrt(weight * emphasis) / scale
+        problem = _problem(plan.law, points.mixture.shape[0], work.strength, _flat(factor * part.loss))
+        return Solved(
+            plan=plan,
+            points=points,
+            problem=problem,
+            solution=_solve(plan, points, factor, problem, starts),
+            loss=part.loss,
+            weight=weight,
+            scale=scale,
+            factor=factor,
+            to=Units(*work.units, is_own=jnp.asarray(points.is_own)[:, 0, 0]),
+        )
+
+    squares = fit(jnp.ones_like(weight), starts)
+    return squares if plan.criterion.huber is None else _reweighted(fit, squares)
+
+
+def _reweighted(fit: Callable[[Array, Array], Solved], squares: Solved) -> Solved:
+    """Least squares with weights that make them Huber's criterion at their own end."""
+
+    def emphasis(values: Array) -> Array:
+        predicted = squares.predict(values).reshape(squares.loss.shape)
+        return squares.plan.criterion.emphasis((predicted - squares.loss) / squares.scale)
+
+    def again(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        number, given, theta = state
+        solved = fit(given, theta[None])
+        wanted = emphasis(solved.values)
+        settled = jnp.all(jnp.abs(wanted - given) <= _SETTLED)
+        return jnp.where(settled, _REWEIGHTINGS, number + 1), wanted, solved.solution.nonlinear
+
+    start = (jnp.zeros((), int), emphasis(squares.values), squares.solution.nonlinear)
+    _, last, theta = lax.while_loop(lambda state: state[0] < _REWEIGHTINGS, again, start)
+    return fit(last, theta[None])
+
+
+def _solve(plan: Plan, points: Point, factor: Array, problem: Problem, starts: Array) -> Solution:
+    """The solution by the law's structure: a product where rows are a grid, else any columns."""
+    law, domains = plan.law, points.mixture.shape[0]
+    if isinstance(law, ProductLaw) and isinstance(plan.solver, VarPro) and points.volume.shape[0] == 1:
+        shape = factor.shape
+        rows = Product(
+            share=lambda theta: jnp.broadcast_to(
+                law.share(_named(law, theta, domains), points)[:, 0], (shape[0], shape[2])
+            ),
+            curves=lambda theta: _curves(law, _named(law, theta, domains), points, shape[1:]),
+            on_curve=tuple(
+                c.name in law.curve_coefficients for c in law.part(linear=False) for _ in range(c.size(domains))
+            ),
+            factor=factor,
+            target=problem.target.reshape(shape),
+        )
+        return plan.solver.solve_separated(rows.separated(problem), problem, starts)
+    return plan.solver.solve(partial(_columns, law, domains), (points, factor), problem, starts)
+
+
+def _named(law: Law, theta: Array, domains: int) -> dict[str, Array]:
+    return law.unpack(theta[:, None, None], law.part(linear=False), domains)
+
+
+def _curves(law: ProductLaw, named: dict[str, Array], points: Point, shape: tuple[int, ...]) -> list[Array]:
+    """The curve [t, B] of each linear coefficient."""
+    curves = law.curves(named, points)
+    return [jnp.broadcast_to(curves[c.name][0], shape) for c in law.part(linear=True)]
+
+
+def _flat(rows: Array) -> Array:
+    """Rows [m, t, B] along one axis [n, B]."""
+    return rows.reshape(-1, rows.shape[-1])
 
 
 def _take(lanes: Lanes, lane: Array) -> Lanes:
     """Some lanes, each with the mixtures, volumes and sizes of its group."""
     group = lanes.group[lane]
-    return Lanes(
-        group=group,
-        domain=lanes.domain[lane],
-        unit=lanes.unit[..., lane],
-        mixture=lanes.mixture[..., group],
-        volume=lanes.volume[..., group],
-        model_size=lanes.model_size[..., group],
-        own=lanes.own[..., lane],
-        loss=lanes.loss[..., lane],
-        weight=lanes.weight[..., lane],
-    )
+    by_group = {name: getattr(lanes, name)[..., group] for name in ("mixture", "volume", "model_size", "run", "row")}
+    by_lane = {name: getattr(lanes, name)[..., lane] for name in ("domain", "unit", "own", "loss", "weight")}
+    return Lanes(group=group, **by_group, **by_lane)
 
 
 def _points(part: Lanes) -> Point:
-    """What the law reads, [d, n, B] and [n, B]."""
+    """What the law reads, [d, m, t, B] and [m, t, B]."""
     return Point(
         mixture=part.mixture,
         own=part.own,
         volume=part.volume,
         model_size=part.model_size,
-        is_own=jnp.arange(part.mixture.shape[0])[:, None, None] == part.domain,
+        is_own=jnp.arange(part.mixture.shape[0])[:, None, None, None] == part.domain,
         unit=part.unit,
     )
 
 
 def _columns(law: Law, domains: int, theta: Array, data: tuple[Point, Array]) -> list[Array]:
-    """The column [n, B] of each linear coefficient at theta [q, B], each row times its factor [n, B]."""
+    """The column [n, B] of each linear coefficient at theta [q, B], each row times its factor [m, t, B]."""
     points, factor = data
-    terms = law.basis(law.unpack(theta[:, None], law.part(linear=False), domains), points)
-    return [terms[c.name] * factor for c in law.part(linear=True)]
+    terms = law.basis(_named(law, theta, domains), points)
+    return [_flat(terms[c.name] * factor) for c in law.part(linear=True)]
 
 
-def _problem(law: Law, domains: int, priors: bool, target: Array) -> Problem:
+def _problem(law: Law, domains: int, strength: Array, target: Array) -> Problem:
     def each(parts: Sequence[Coefficient], read: Callable[[Coefficient], float]) -> Array:
         return jnp.array([read(c) for c in parts for _ in range(c.size(domains))], target.dtype)
 
     linear, nonlinear = law.part(linear=True), law.part(linear=False)
-    strength = _PRIOR_RESIDUAL if priors else 0.0
     return Problem(
         target=target,
         lower=each(nonlinear, lambda c: c.lower),
         upper=each(nonlinear, lambda c: c.upper),
         linear_prior=Quadratic(
             mean=each(linear, lambda c: c.prior[0]),
-            precision=each(linear, lambda c: strength / c.prior[1]),
+            precision=strength * each(linear, lambda c: 1 / c.prior[1]),
         ),
         nonlinear_prior=Quadratic(
             mean=each(nonlinear, lambda c: np.log(c.prior[0]) if c.logarithmic else c.prior[0]),
@@ -176,38 +400,6 @@ def _prior_root(parts: Sequence[Coefficient], domains: int) -> np.ndarray:
             root[start:stop, start:stop] = (np.eye(domains) - mean) / c.spread + mean / domains**0.5 / c.prior[1]
         start = stop
     return root
-
-
-def _describe(
-    law: Law, points: Point, solution: Solution, problem: Problem, factor: Array, units: tuple[Array, Array]
-) -> Ends:
-    domains, parts = points.mixture.shape[0], law.ordered()
-    to = Units(*units, is_own=jnp.asarray(points.is_own)[:, 0])
-
-    def predict(values: Array) -> Array:
-        return jnp.broadcast_to(law.loss(law.unpack(values[:, None], parts, domains), points), factor.shape)
-
-    def user(values: Array) -> Array:
-        named = law.with_units(law.unpack(values, parts, domains), to)
-        return jnp.concatenate([named[c.name].reshape(c.size(domains), -1) for c in parts])
-
-    values = jnp.concatenate([solution.linear, solution.nonlinear])
-    predicted, push = jax.linearize(predict, values)
-    jacobian = [change * factor for change in along(push, unit_directions(values))]
-    _, slope = nonlinear_prior(problem, solution.nonlinear)
-    count = solution.linear.shape[0]
-    penalty = jnp.sum(slope[:, :, None] * slope[:, None], axis=0)
-    penalty = jnp.pad(penalty, ((count, 0), (count, 0), (0, 0)))
-    held = jnp.diag(jnp.pad(problem.linear_prior.precision**2, (0, slope.shape[0])))
-    return Ends(
-        solution=solution,
-        values=values,
-        user_values=user(values),
-        to_user=jnp.moveaxis(jax.vmap(partial(_push, user, values))(unit_directions(values)), 0, 1),
-        information=products(jacobian, jacobian),
-        penalty=penalty + held[:, :, None],
-        predicted=predicted,
-    )
 
 
 def _push(function: Callable[[Array], Array], point: Array, direction: Array) -> Array:

@@ -1,5 +1,6 @@
 """From a table to the arrays that a batched fit reads: sizes x targets x rows, padded and masked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,21 +10,31 @@ from bimixjax._records import Leaf, record
 from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit
 
+# A grid of runs and volumes may hold this many times as many cells as there are rows: the powers that it saves cost
+# more than the empty cells that it adds.
+_GRID_WASTE = 1.6
+
 
 @record
 class Lanes:
     """One lane per model size and target, sizes slowest; rows of weight zero are padding or masked.
 
+    Rows have two axes, m x t. Where the runs of a size were measured at the same volumes they are runs x volumes, so
+    that a power of a proportion is taken once per run and one of the volume once per volume; else all are along m,
+    and t is 1.
+
     Args:
         group: which size each lane is of [L].
         domain: which domain each lane's target is, or -1 [L].
-        unit: how many of the user's units of volume `volume` is in [1, L].
-        mixture: r [d, n, S].
-        volume: s [n, S], divided by its largest value.
-        model_size: N [n, S], divided by its largest value.
-        own: the target's own r_i, 0 where the target is no domain [n, L].
-        loss: measured losses [n, L].
-        weight: weights of the squared relative residuals [n, L].
+        unit: how many of the user's units of volume `volume` is in [1, 1, L].
+        mixture: r [d, m, 1, S].
+        volume: s, divided by its largest value [1, t, S] or [m, 1, S].
+        model_size: N, divided by its largest value [m, 1, S].
+        own: the target's own r_i, 0 where the target is no domain [m, 1, L].
+        loss: measured losses [m, t, L].
+        weight: weights of the squared residuals [m, t, L].
+        run: which run of the table [m, 1, S], or -1.
+        row: which row of the table [m, t, S], or -1.
     """
 
     group: Leaf
@@ -35,6 +46,18 @@ class Lanes:
     own: Leaf
     loss: Leaf
     weight: Leaf
+    run: Leaf
+    row: Leaf
+
+    @property
+    def rows(self) -> int:
+        """Rows of a lane, padding included."""
+        return self.loss.shape[0] * self.loss.shape[1]
+
+    def flat(self, values: np.ndarray) -> np.ndarray:
+        """Values whose axes before the last one broadcast to rows, with the rows along one axis [..., n, L or S]."""
+        shape = (*values.shape[:-3], *self.loss.shape[:2], values.shape[-1])
+        return np.broadcast_to(values, shape).reshape(*shape[:-3], -1, shape[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +68,7 @@ class Layout:
     targets: tuple[str, ...]
     own: tuple[int, ...]
     sizes: tuple[float, ...]
+    runs: int
     volume_unit: Unit | None
     volume_scale: float
     size_scale: float
@@ -76,12 +100,16 @@ def choose_targets(law: Law, observations: Observations, targets: tuple[str, ...
 
 def _other_laws() -> str:
     names = [name for name, law in LAWS.items() if not law.own_proportion]
-    if not names:
-        return "Other targets need a law with cross-domain terms, which this version does not have."
     return f"Other targets need a law with cross-domain terms: {', '.join(names)}."
 
 
-def build(law: Law, observations: Observations, unit: Unit | None, targets: tuple[str, ...]) -> tuple[Lanes, Layout]:
+def build(
+    law: Law,
+    observations: Observations,
+    unit: Unit | None,
+    targets: tuple[str, ...],
+    weights: np.ndarray | None = None,
+) -> tuple[Lanes, Layout]:
     """Lay a table out in lanes; where the law has no model size, each size becomes lanes of its own."""
     if law.sized and observations.model_size is None:
         raise InputError(f"{observations.source} has no column 'model_size', which {law.name} reads")
@@ -89,58 +117,75 @@ def build(law: Law, observations: Observations, unit: Unit | None, targets: tupl
     scale = float(volume.max())
     size = np.ones(len(observations)) if observations.model_size is None else observations.model_size.astype(float)
     sizes = tuple(float(s) for s in observations.model_sizes)
-    apart = sizes and not law.sized
-    groups = [np.flatnonzero(size == s) for s in sizes] if apart else [np.arange(len(observations))]
-    rows = _pad(groups).T
-    present = np.repeat(rows >= 0, len(targets), axis=1)
-    loss = _by_lane(observations.losses[:, [observations.targets.index(t) for t in targets]], rows)
+    groups = [size == s for s in sizes] if sizes and not law.sized else [np.ones(len(size), bool)]
+    run = _numbered(np.column_stack([np.unique(observations.run.astype(str), return_inverse=True)[1], size]))
+    row, grid = _places([np.flatnonzero(group) for group in groups], run, volume)
+    first = row.max(axis=1, keepdims=True)
+    present = np.repeat(row >= 0, len(targets), axis=-1)
+    loss = _by_lane(observations.losses[:, [observations.targets.index(t) for t in targets]], row)
     own_index = tuple(observations.domains.index(t) if t in observations.domains else -1 for t in targets)
-    own = _by_lane(observations.proportions[:, list(own_index)] * (np.array(own_index) >= 0), rows)
+    own = _by_lane(observations.proportions[:, list(own_index)] * (np.array(own_index) >= 0), first)
     missing = ~np.isfinite(loss)
     zero = (own == 0) & ~missing & law.diverges_at_zero
     usable = present & ~missing & ~zero
+    each = np.ones(len(volume)) if weights is None else weights
     lanes = Lanes(
         group=np.repeat(np.arange(len(groups)), len(targets)),
         domain=np.tile(own_index, len(groups)),
-        unit=np.full((1, loss.shape[1]), scale),
-        mixture=np.moveaxis(observations.proportions[rows], -1, 0),
-        volume=volume[rows] / scale,
-        model_size=size[rows] / size.max(),
-        own=np.where(usable, own, 1.0),
+        unit=np.full((1, 1, loss.shape[-1]), scale),
+        mixture=np.moveaxis(observations.proportions[first], -1, 0),
+        volume=volume[row.max(axis=0, keepdims=True) if grid else row] / scale,
+        model_size=size[first] / size.max(),
+        own=np.where((own == 0) & law.diverges_at_zero, 1.0, own),
         loss=np.where(usable, loss, 1.0),
-        weight=usable.astype(float),
+        weight=usable * _by_lane(np.repeat(each[:, None], len(targets), axis=1), row),
+        run=np.where(first >= 0, run[first], -1),
+        row=row,
     )
     layout = Layout(
         domains=observations.domains,
         targets=targets,
         own=own_index,
         sizes=sizes,
+        runs=int(run.max()) + 1,
         volume_unit=unit,
         volume_scale=scale,
         size_scale=float(size.max()),
-        missing=(missing & present).sum(0),
-        zero=(zero & present).sum(0),
+        missing=(missing & present).sum((0, 1)),
+        zero=(zero & present).sum((0, 1)),
     )
     return lanes, layout
 
 
-def _by_lane(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Columns [rows, T] laid out as [n, S x T]."""
-    return columns[rows].reshape(len(rows), -1)
+def _by_lane(columns: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Columns [rows, T] laid out as [m, t, S x T]."""
+    return columns[row].reshape(*row.shape[:2], -1)
 
 
-def _pad(groups: list[np.ndarray]) -> np.ndarray:
-    """Row numbers [S, n], -1 where a size has fewer than n rows."""
-    rows = np.full((len(groups), _padded_length(max(map(len, groups)))), -1)
-    for group, line in zip(groups, rows, strict=True):
-        line[: len(group)] = group
-    return rows
+def _numbered(keys: np.ndarray) -> np.ndarray:
+    """A number for each of the keys [n, k], the same for equal ones [n]."""
+    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _padded_length(rows: int) -> int:
-    """The smallest of 16, 24, 32, 48, 64, 96, ... that is not below `rows`.
+def _places(groups: Sequence[np.ndarray], run: np.ndarray, volume: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Row numbers [m, t, S], -1 where there is none, and whether they are a grid of runs x volumes."""
+    longest = _padded_length(max(map(len, groups)))
+    keys = [(_numbered(run[rows, None]), _numbered(volume[rows, None])) for rows in groups]
+    shape = [_padded_length(1 + max(int(key[axis].max()) for key in keys)) for axis in (0, 1)]
+    single = all(len(set(zip(*map(np.ndarray.tolist, key), strict=True))) == len(key[0]) for key in keys)
+    grid = single and shape[0] * shape[1] <= _GRID_WASTE * longest
+    if not grid:
+        keys, shape = [(np.arange(len(rows)), np.zeros(len(rows), int)) for rows in groups], [longest, 1]
+    row = np.full((*shape, len(groups)), -1)
+    for number, (rows, key) in enumerate(zip(groups, keys, strict=True)):
+        row[*key, number] = rows
+    return row, grid
 
-    A fit takes milliseconds and its compilation seconds: tables of nearly one length share a compiled fit.
+
+def _padded_length(count: int) -> int:
+    """The smallest of 1, ..., 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, ... that is not below `count`.
+
+    A fit takes milliseconds and its compilation seconds: tables of nearly one shape share a compiled fit.
     """
-    power = max(16, 1 << (rows - 1).bit_length())
-    return power * 3 // 4 if max(16, rows) <= power * 3 // 4 else power
+    step = 1 << max((count - 1).bit_length() - 3, 0)
+    return -(-count // step) * step

@@ -10,6 +10,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from bimixjax import _checks
+from bimixjax._auto_result import AutoFit
 from bimixjax._checks import InputError
 from bimixjax._fit_result import FitResult, target_loss
 from bimixjax._float64 import in_float64
@@ -76,7 +77,45 @@ class Objective:
         return type(self.law).own_power is not Law.own_power
 
 
-def objective(fit: FitResult, *, budget: Budget | None = None, weights: Weights | None = None) -> Objective:
+@record
+class AutoObjective:
+    """J(r) = sum_t w_t L_t(r, s) of a fit of `auto` at one budget; used as `Objective` is.
+
+    Args:
+        fit: the fit, of one model size.
+        chosen: the targets that have weight.
+        weights: w [t], summing to 1.
+        volume: s in the fit's unit.
+    """
+
+    fit: AutoFit
+    chosen: tuple[int, ...] = static()
+    weights: Leaf
+    volume: Leaf
+
+    def __call__(self, r: ArrayLike) -> Array:
+        """The objective at a mixture r [d], in the floating dtype of r."""
+        r = r if isinstance(r, jax.Array) else np.asarray(r, float)
+        with jax.enable_x64(True):
+            return _auto_value(self, jnp.asarray(r, jnp.float64)).astype(r.dtype)
+
+    def at_volume(self, volume: ArrayLike) -> "AutoObjective":
+        """The same objective at another volume, which may be traced."""
+        return dataclasses.replace(self, volume=volume)
+
+    @property
+    def separable(self) -> bool:
+        """Never: an average of laws has no exact minimizer."""
+        return False
+
+    def optimal_proportions(self, lower: ArrayLike, upper: ArrayLike) -> Array:
+        """Not to be had: see `separable`."""
+        raise InputError("the dual needs a law that is a power of the own proportion; auto is not one")
+
+
+def objective(
+    fit: FitResult | AutoFit, *, budget: Budget | None = None, weights: Weights | None = None
+) -> Objective | AutoObjective:
     """The objective that `optimize` minimizes: the weighted mean of predicted losses, as a function of the mixture.
 
     J(r) = sum_t w_t L_t(r, s), with the weights divided by their sum.
@@ -111,21 +150,25 @@ def objective(fit: FitResult, *, budget: Budget | None = None, weights: Weights 
     one = fit.at_size(budget.model_size)
     w = _normalized(one, weights)
     chosen = np.flatnonzero(w > 0)
-    blank = [one.targets[t] for t in chosen if not np.isfinite(one.values[t]).all()]
+    known = np.isfinite(one.sizes[0].center if isinstance(one, AutoFit) else one.values.sum(-1))
+    blank = [one.targets[t] for t in chosen if not known[t]]
     if blank:
         raise InputError(f"no usable observation of {', '.join(blank)}: give it weight 0 or fit it on other data")
+    volume = np.asarray(one.volume_or_only(budget.volume), float)
+    if isinstance(one, AutoFit):
+        return AutoObjective(fit=one, chosen=tuple(chosen.tolist()), weights=w[chosen], volume=volume)
     return Objective(
         law=one.law,
         chosen=tuple(chosen.tolist()),
         own=tuple(one.own[t] for t in chosen),
         values=np.asarray(one.values)[chosen],
         weights=w[chosen],
-        volume=np.asarray(one.volume_or_only(budget.volume), float),
+        volume=volume,
         model_size=np.asarray(budget.model_size or 1.0, float),
     )
 
 
-def _normalized(fit: FitResult, weights: Weights | None) -> np.ndarray:
+def _normalized(fit: FitResult | AutoFit, weights: Weights | None) -> np.ndarray:
     """Weights in the order of the fit's targets, summing to 1."""
     count = len(fit.targets)
     if weights is None:
@@ -147,6 +190,15 @@ def _value(goal: Objective, mixture: Array) -> Array:
     values, weights, volume, size = _leaves(goal)
     losses = jax.vmap(target_loss(goal.law), in_axes=(0, 0, None, None, None))
     return jnp.sum(weights * losses(values, jnp.array(goal.own), mixture, volume, size))
+
+
+@jax.jit
+def _auto_value(goal: AutoObjective, mixture: Array) -> Array:
+    fit, weights, volume = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, jnp.float64), (goal.fit, goal.weights, goal.volume)
+    )
+    losses = fit.losses_at(mixture, volume)
+    return jnp.sum(weights * jnp.stack([losses[t] for t in goal.chosen]))
 
 
 @jax.jit

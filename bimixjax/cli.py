@@ -15,6 +15,7 @@ from tyro.conf import Positional, arg
 import bimixjax
 from bimixjax import _checks, _console
 from bimixjax._checks import InputError
+from bimixjax._cli_comparison import Compare, TableCommand
 from bimixjax._cli_training import Corpus, Demo, Design, Entropy, Swarm
 from bimixjax._console import (
     FIGURES,
@@ -25,10 +26,8 @@ from bimixjax._console import (
     File,
     FileCommand,
     Flag,
-    Names,
     Number,
     Numbers,
-    Unit,
     names,
     numbers,
 )
@@ -38,25 +37,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit(FileCommand):
+class Fit(TableCommand):
     """Fit a law to a table of measured losses."""
 
     formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON, "figure": FIGURES, "residuals": FIGURES}
 
-    table: Annotated[Positional[Path], arg(metavar="TABLE")]
-    """Observations (.csv, .parquet): run, step or tokens, model_size, mixture/<domain>, loss/<target>."""
     law: Annotated[str, arg(metavar="NAME")] = "bimix"
     """The law to fit."""
-    targets: Names = ()
-    """Losses to fit. Default: all that the law can describe."""
-    unit: Unit = None
-    """Unit of the training volume. Default: tokens where the table has them."""
-    model_size: Number = None
-    """Take only the rows of this model size, in parameters."""
-    min_volume: Number = None
-    """Leave out rows with less training than this."""
-    max_volume: Number = None
-    """Leave out rows with more training than this."""
     priors: Flag = True
     """Plain least squares, without the weak priors."""
     figure: File = None
@@ -78,12 +65,6 @@ class Fit(FileCommand):
             figures.save_fit(lanes.FittedLosses.of(result, table), curves=self.figure, residual=self.residuals)
         screen = [tables.coefficients(result), tables.statuses(result), *tables.notes(result.notes)]
         return Answer(document=documents.fit(result), screen=screen, failed=not result.converged.any())
-
-    def observations(self) -> "bimixjax.Observations":
-        """The rows asked for."""
-        ends = (self.min_volume, self.max_volume)
-        volume = None if ends == (None, None) else ends
-        return bimixjax.Observations.read(self.table).select(model_size=self.model_size, volume=volume, unit=self.unit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +152,7 @@ COMMANDS: dict[str, type[Command]] = {
     "design": Design,
     "swarm": Swarm,
     "fit": Fit,
+    "compare": Compare,
     "predict": Predict,
     "optimize": Optimize,
 }
@@ -189,8 +171,8 @@ def main() -> None:
 def _mixtures(options: Predict, domains: tuple[str, ...]) -> dict[str, "np.ndarray"]:
     """The mixtures asked for, by name: those of the table, then those of the command line."""
     chosen = _read_mixtures(options.mixtures, domains) if options.mixtures else {}
-    for number, text in enumerate(options.mixture, 1):
-        chosen[f"mixture {number}"] = _in_order(domains, numbers("mixture", [text]), "--mixture")
+    for i, text in enumerate(options.mixture, 1):
+        chosen[f"mixture {i}"] = _in_order(domains, numbers("mixture", [text]), "--mixture")
     if not chosen:
         raise InputError("no mixture to judge: give --mixture NAME=NUMBER,... or --mixtures FILE")
     return chosen

@@ -1,20 +1,30 @@
 """Fit a law to observations: every target, and every model size, in one compiled call."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
-from bimixjax import _checks
-from bimixjax._fit_report import report
+from bimixjax import _checks, _devices
+from bimixjax._criterion import Criterion as Criterion
+from bimixjax._fit_report import at_bound, report
 from bimixjax._fit_result import FitResult as FitResult
 from bimixjax._fit_result import target_loss
-from bimixjax._kernel import Ends, Solver, lanes_at_once, solve_lanes, start_grid
+from bimixjax._kernel import Ends, Plan, Predicted, Solver, View, Work, describe, lanes_at_once, predictions, start_grid
 from bimixjax._lanes import Lanes, Layout, build, choose_targets
+from bimixjax._records import Leaf, record, static
+from bimixjax._resamples import Bootstrap, Folds
 from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit
-from bimixjax.solve import VarPro
+from bimixjax.solve import Status, VarPro
+
+# A prior one standard deviation off costs as much as one observation that is 1 % off.
+_PRIOR_RESIDUAL = 0.01
+
+_SQUARES = Criterion()
 
 
 def fit(
@@ -24,6 +34,8 @@ def fit(
     volume: Unit | None = None,
     targets: Sequence[str] | None = None,
     priors: bool = True,
+    weights: Mapping[str, float] | None = None,
+    criterion: Criterion = _SQUARES,
     solver: Solver | None = None,
 ) -> FitResult:
     """Fit a law to every target of a table, in float64 and in one compiled call.
@@ -37,6 +49,8 @@ def fit(
         volume: "tokens" or "steps"; by default tokens where the table has them, else steps.
         targets: which losses to fit; by default all that the law can describe.
         priors: whether the weak priors take part; without them this is plain least squares.
+        weights: by run, what its squared residuals count; 1 for a run not named.
+        criterion: relative or absolute residuals, squared or Huber's.
         solver: `VarPro` (the default, from as many starts as the law has valleys) or `LBFGS`, with their settings.
 
     Returns:
@@ -57,40 +71,186 @@ def fit(
 
     Source: the law of arXiv 2405.14908, Eq. 1-3; the method, Golub and Pereyra (1973).
     """
-    chosen = LAWS[_checks.choice("law", law, LAWS)] if isinstance(law, str) else law
-    unit = observations.volume_unit(volume)
-    names = choose_targets(chosen, observations, None if targets is None else tuple(targets))
-    lanes, layout = build(chosen, observations, unit, names)
-    starts = start_grid(chosen, len(layout.domains))
-    unknowns = starts.shape[1] + len(chosen.part(linear=True))
+    task = _Task.of(law, observations, volume=volume, targets=targets, weights=_of_rows(observations, weights))
+    plan = task.plan(describe, criterion=criterion, solver=solver)
     with jax.enable_x64(True):
-        ends = solve_lanes(
-            jax.tree.map(jnp.asarray, lanes),
-            jnp.asarray(starts),
-            (jnp.asarray(layout.volume_scale), jnp.asarray(layout.size_scale)),
-            law=chosen,
-            solver=solver or VarPro(starts=chosen.valleys),
-            priors=priors,
-            chunk=lanes_at_once(lanes.own.shape[0], unknowns, len(lanes.group)),
-        )
-        ends = jax.tree.map(np.asarray, ends)
-    result = report(chosen, layout, lanes, ends, _notes(chosen, observations, names))
-    if chosen not in LAWS.values():
-        _check_units(result, layout, lanes, ends)
+        ends = _devices.solve(task.work(None, priors=priors), plan)
+    result = report(task.law, task.layout, task.lanes, ends, _notes(task.law, observations, task.layout.targets))
+    if task.law not in LAWS.values():
+        _check_units(result, task.layout, task.lanes, ends)
     return result
+
+
+@record
+class FoldFits:
+    """Losses that one law predicts for every row of a table, fitted in F folds on weighted rows.
+
+    Args:
+        targets: the columns of `predicted`.
+        predicted: losses [F, n, T] in the order of the table; NaN where nothing of a row's model size was fitted,
+            infinite where the law diverges.
+        values: packed coefficients, with volumes and sizes divided by their largest [F, S, T, k].
+        at_bound: whether any fitted coefficient stands at a bound [F, S, T].
+        status: how each lane ended [F, S, T].
+        rows: observations used [F, S, T].
+    """
+
+    targets: tuple[str, ...] = static()
+    predicted: Leaf
+    values: Leaf
+    at_bound: Leaf
+    status: Leaf
+    rows: Leaf
+
+
+def fit_folds(
+    law: Law | str,
+    observations: Observations,
+    weights: ArrayLike,
+    *,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    priors: bool = True,
+    criterion: Criterion = _SQUARES,
+    solver: Solver | None = None,
+) -> FoldFits:
+    """Fit a law to many weightings of the rows of one table, in one compiled call, and predict every row in each.
+
+    Args:
+        law: a name in `LAWS`, or a law.
+        observations: measured losses.
+        weights: what the squared residuals of each row count in each fold [F, n]; 0 holds a row out.
+        volume: as in `fit`.
+        targets: as in `fit`.
+        priors: as in `fit`.
+        criterion: as in `fit`.
+        solver: as in `fit`.
+
+    Returns:
+        Predictions and statuses per fold, model size and target.
+
+    Raises:
+        InputError: as `fit`; and for weights of another shape, negative or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from bimixjax import Observations
+        >>> from bimixjax.fitting import fit_folds
+        >>> table = {"run": ["a", "b", "c"], "mixture/x": [0.25, 1.0, 0.5], "mixture/y": [0.75, 0.0, 0.5]}
+        >>> observations = Observations.from_frame(pd.DataFrame(table | {"loss/x": [4.0, 2.0, 2.8]}))
+        >>> folds = fit_folds("bimix", observations, 1 - np.eye(3)[2:], priors=False)
+        >>> round(float(folds.predicted[0, 2, 0]), 3)
+        2.828
+    """
+    task = _Task.of(law, observations, volume=volume, targets=targets)
+    folds = _checks.fold_weights(weights, len(observations))
+    with jax.enable_x64(True):
+        ends = _devices.solve(
+            task.work(Folds(weights=jnp.asarray(folds)), priors=priors),
+            task.plan(predictions, criterion=criterion, solver=solver),
+        )
+    return _fold_fits(task, observations, ends, folds)
+
+
+def _fold_fits(task: "_Task", observations: Observations, ends: Predicted, folds: np.ndarray) -> FoldFits:
+    layout, lanes = task.layout, task.lanes
+    shape = (len(folds), max(1, lanes.row.shape[-1]), len(layout.targets))
+    values, used = ends.values.reshape(*shape, -1), ends.used.reshape(shape)
+    flat = ends.predicted.reshape(*shape, -1)
+    predicted = np.full((shape[0], len(observations), shape[2]), np.nan)
+    for size in range(shape[1]):
+        row = lanes.row[..., size].reshape(-1)
+        there = row >= 0
+        known = np.where(used[:, size, :, None] > 0, flat[:, size], np.nan)
+        predicted[:, row[there]] = known[..., there].swapaxes(1, 2)
+    if task.law.diverges_at_zero:
+        own = observations.proportions[:, list(layout.own)]
+        predicted = np.where((own == 0) & ~np.isnan(predicted), np.inf, predicted)
+    spread = [c for c in task.law.ordered() for _ in range(c.size(len(layout.domains)))]
+    held = np.array([task.law.held(len(layout.domains), own) for own in layout.own])
+    return FoldFits(
+        targets=layout.targets,
+        predicted=predicted,
+        values=values,
+        at_bound=(at_bound(spread, values) & np.isnan(held)).any(-1) & (used > 0),
+        status=np.where(used > 0, ends.status.reshape(shape), Status.NO_OBSERVATIONS),
+        rows=used,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Task:
+    """A law and a table laid out for it."""
+
+    law: Law
+    lanes: Lanes
+    layout: Layout
+
+    @classmethod
+    def of(
+        cls,
+        law: Law | str,
+        observations: Observations,
+        *,
+        volume: Unit | None,
+        targets: Sequence[str] | None,
+        weights: np.ndarray | None = None,
+    ) -> "_Task":
+        chosen = LAWS[_checks.choice("law", law, LAWS)] if isinstance(law, str) else law
+        names = choose_targets(chosen, observations, None if targets is None else tuple(targets))
+        lanes, layout = build(chosen, observations, observations.volume_unit(volume), names, weights)
+        return cls(law=chosen, lanes=lanes, layout=layout)
+
+    def work(self, resamples: Folds | Bootstrap | None, *, priors: bool, starts: np.ndarray | None = None) -> Work:
+        """The arrays of the compiled call."""
+        grid = start_grid(self.law, len(self.layout.domains)) if starts is None else starts
+        return Work(
+            lanes=self.lanes,
+            resamples=resamples,
+            starts=grid,
+            units=(np.asarray(self.layout.volume_scale), np.asarray(self.layout.size_scale)),
+            strength=np.asarray(_PRIOR_RESIDUAL if priors else 0.0),
+        )
+
+    def plan(self, view: View, *, criterion: Criterion, solver: Solver | None) -> Plan:
+        """The settings of the compiled call."""
+        unknowns = sum(c.size(len(self.layout.domains)) for c in self.law.coefficients)
+        return Plan(
+            law=self.law,
+            solver=solver or VarPro(starts=self.law.valleys),
+            criterion=criterion,
+            view=view,
+            chunk=lanes_at_once(self.lanes.rows, unknowns),
+        )
+
+
+def _of_rows(observations: Observations, weights: Mapping[str, float] | None) -> np.ndarray | None:
+    """The weight of each row [n] from those of runs; a run that is not named counts 1."""
+    if weights is None:
+        return None
+    _checks.known("run", tuple(weights), observations.runs, observations.source)
+    for run, weight in weights.items():
+        _checks.not_negative(f"weight of run {run!r}", weight)
+    return np.array([float(weights.get(run, 1.0)) for run in observations.run])
 
 
 def _check_units(result: FitResult, layout: Layout, lanes: Lanes, ends: Ends) -> None:
     """Raise where a law of one's own would predict other losses than it was fitted to."""
-    used = np.argwhere(lanes.weight.T > 0)
+    used = np.argwhere(lanes.flat(lanes.weight).T > 0)
     if not used.size:
         return
     lane, row = used[0]
-    size = lanes.group[lane]
-    volume, model_size = lanes.volume[row, size] * layout.volume_scale, lanes.model_size[row, size] * layout.size_scale
+    mixture, volume, model_size = (
+        lanes.flat(values)[..., row, lanes.group[lane]] for values in (lanes.mixture, lanes.volume, lanes.model_size)
+    )
     loss = float(
         target_loss(result.law)(
-            result.values[lane], lanes.domain[lane], lanes.mixture[:, row, size], volume, model_size
+            result.values[lane],
+            lanes.domain[lane],
+            mixture,
+            volume * layout.volume_scale,
+            model_size * layout.size_scale,
         )
     )
     if not np.isclose(loss, ends.predicted[lane, row], rtol=1e-6):

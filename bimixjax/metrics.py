@@ -28,6 +28,24 @@ def mean_relative_error(predicted: ArrayLike, measured: ArrayLike, *, axis: int 
     return _over(axis, lambda measured, p: np.mean(np.abs(p - measured) / measured), measured, predicted)
 
 
+def bias(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Floats:
+    """Return the mean of (predicted - measured) / measured: above zero where predictions are too high.
+
+    Args:
+        predicted: predicted losses.
+        measured: measured losses, of the same shape.
+        axis: the axis to average over; None for all.
+
+    Raises:
+        InputError: where the shapes differ.
+
+    Example:
+        >>> bias([1.5, 1.0], [1.0, 2.0])
+        0.0
+    """
+    return _over(axis, lambda measured, p: np.mean((p - measured) / measured), measured, predicted)
+
+
 def r2(predicted: ArrayLike, measured: ArrayLike, *, log: bool = False, axis: int | None = None) -> float | Floats:
     """Return R^2 = 1 - sum (predicted - measured)^2 / sum (measured - mean)^2; NaN where all measured are equal.
 
@@ -68,6 +86,8 @@ def spearman(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = No
 def regret(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Floats:
     """Return measured[argmin predicted] - min measured: what choosing by the prediction costs.
 
+    A candidate whose predicted loss is infinite is not chosen.
+
     Args:
         predicted: predicted losses of the candidates.
         measured: measured losses, of the same shape.
@@ -80,7 +100,7 @@ def regret(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None
         >>> regret([1.0, 2.0, 3.0], [2.5, 2.0, 4.0])
         0.5
     """
-    return _over(axis, lambda m, p: m[np.argmin(p)] - m.min() if np.isfinite(p).all() else np.nan, measured, predicted)
+    return _over(axis, lambda m, p: m[np.argmin(p)] - m.min() if np.isfinite(p.min()) else np.nan, measured, predicted)
 
 
 def coverage(lower: ArrayLike, upper: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Floats:
@@ -100,6 +120,25 @@ def coverage(lower: ArrayLike, upper: ArrayLike, measured: ArrayLike, *, axis: i
         0.5
     """
     return _over(axis, lambda m, low, high: np.mean((low <= m) & (m <= high)), measured, lower, upper)
+
+
+def width(lower: ArrayLike, upper: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Floats:
+    """Return the mean of (upper - lower) / measured: how wide the intervals are relative to the loss.
+
+    Args:
+        lower: lower ends of the intervals.
+        upper: upper ends, of the same shape.
+        measured: measured losses, of the same shape.
+        axis: the axis to average over; None for all.
+
+    Raises:
+        InputError: where the shapes differ.
+
+    Example:
+        >>> width([1.0, 1.0], [2.0, 3.0], [2.0, 2.0])
+        0.75
+    """
+    return _over(axis, lambda m, low, high: np.mean((high - low) / m), measured, lower, upper)
 
 
 def _over(

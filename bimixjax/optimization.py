@@ -12,8 +12,10 @@ import numpy as np
 from jax import Array
 
 from bimixjax import _checks
+from bimixjax._auto_result import AutoFit
 from bimixjax._checks import InputError
 from bimixjax._fit_result import FitResult
+from bimixjax._objective import AutoObjective as AutoObjective
 from bimixjax._objective import Objective as Objective
 from bimixjax._objective import Weights
 from bimixjax._objective import objective as objective
@@ -109,7 +111,7 @@ class OptimalMixture:
 
 
 def optimize(
-    fit: FitResult,
+    fit: FitResult | AutoFit,
     *,
     budget: Budget | None = None,
     weights: Weights | None = None,
@@ -159,7 +161,7 @@ def optimize(
     goal = objective(fit, budget=budget, weights=weights)
     lower, upper = (limits or Limits()).arrays(fit.domains)
     if method == "dual" and not goal.separable:
-        raise InputError(f"the dual needs a law that is a power of the own proportion; {fit.law.name} is not one")
+        raise InputError(f"the dual needs a law that is a power of the own proportion; {_law_name(fit)} is not one")
     exact = goal.separable and method != "softmax"
     with jax.enable_x64(True):
         idle = np.asarray(_idle(goal, jnp.asarray(lower)))
@@ -173,6 +175,10 @@ def optimize(
     return _describe(
         fit, budget, goal, jax.tree.map(np.asarray, found), idle, "dual" if exact else "softmax", (lower, upper)
     )
+
+
+def _law_name(fit: FitResult | AutoFit) -> str:
+    return "auto" if isinstance(fit, AutoFit) else fit.law.name
 
 
 def _pinned(lower: np.ndarray, upper: np.ndarray, idle: np.ndarray) -> Array | None:
@@ -192,14 +198,14 @@ class _Found:
 
 
 @jax.jit
-def _dual(goal: Objective, lower: Array, upper: Array) -> _Found:
+def _dual(goal: Objective | AutoObjective, lower: Array, upper: Array) -> _Found:
     r = goal.optimal_proportions(lower, upper)
     return _Found(r=r, certificate=certify(jax.grad(goal)(r), r, lower, upper), converged=jnp.asarray(True))
 
 
 @partial(jax.jit, static_argnames=("solver", "starts"))
 def _softmax(
-    goal: Objective, lower: Array, upper: Array, searched: Array | None, *, solver: LBFGS, starts: int
+    goal: Objective | AutoObjective, lower: Array, upper: Array, searched: Array | None, *, solver: LBFGS, starts: int
 ) -> _Found:
     """L-BFGS from the middle of the limits and from random mixtures; `searched` are its upper limits, if any."""
     z = jax.random.normal(jax.random.key(0), (starts, lower.shape[0]), lower.dtype).at[0].set(0.0)
@@ -210,7 +216,7 @@ def _softmax(
 
 
 @jax.jit
-def _idle(goal: Objective, like: Array) -> Array:
+def _idle(goal: Objective | AutoObjective, like: Array) -> Array:
     """Domains in which the objective has no slope, read at three random mixtures."""
     z = jax.random.normal(jax.random.key(1), (3, like.shape[0]), like.dtype)
     slopes = jax.vmap(lambda free: jax.grad(goal)(jax.nn.softmax(free)))(z)
@@ -218,9 +224,9 @@ def _idle(goal: Objective, like: Array) -> Array:
 
 
 def _describe(
-    fit: FitResult,
+    fit: FitResult | AutoFit,
     budget: Budget,
-    goal: Objective,
+    goal: Objective | AutoObjective,
     found: _Found,
     idle: np.ndarray,
     method: str,

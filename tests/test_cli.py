@@ -58,6 +58,24 @@ def test_a_fit_without_any_usable_row_is_a_failure(folder: Path) -> None:
     assert run(["fit", "empty.csv", "--json"]) == FAILED
 
 
+def test_compare_shows_writes_and_draws_laws_on_held_out_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "compare my.csv --laws bimix,bimix_offset --targets web,books --folds designs --runs 4 --draws 2 --level 0"
+    assert bimix(f"{line} --out new/t.csv --figure e.png --agreement a.png --calibration c.svg") == DONE
+    assert names(folder) == {"my.csv", "fit.json", "new/t.csv", "new/t.config.yaml", "e.png", "a.png", "c.svg"}
+    written = pd.read_csv("new/t.csv")
+    assert set(written["law"]) == {"bimix", "bimix_offset"}
+    assert np.max(written["error"]) < 0.1
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("bimix_offset", "best", "2 folds (4 runs fitted)", "Caution"))
+
+
+def test_compare_for_machines_holds_out_volumes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bimix("compare my.csv --laws bimix --targets web --folds later --cuts 0.5 --level 0 --json") == DONE
+    (row,) = json.loads(capsys.readouterr().out)["laws"]
+    assert (row["law"], row["group"], row["cells"], row["coverage"]) == ("bimix", 0.5, 7, None)
+    assert "extrapolates in volume" in row["trust"]
+
+
 def test_predict_judges_mixtures_of_both_sources(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pd.DataFrame({"run": ["even"], "mixture/web": 0.5, "mixture/code": 0.5}).to_csv("mixtures.csv", index=False)
     line = "predict fit.json --mixtures mixtures.csv --mixture web=0.2,books=0.4,code=0.4 --volume 16000 --json"
@@ -142,6 +160,12 @@ def test_a_config_may_map_names_to_numbers(folder: Path, capsys: pytest.CaptureF
         ("fit my.csv --config list.yaml", "a mapping of options"),
         ("fit my.csv --config other.yaml", "another command"),
         ("fit my.csv --config unknown.yaml", "unknown option 'lawn'"),
+        ("compare my.csv --laws bimx", "law is 'bimx'"),
+        ("compare my.csv --laws bimix --at first", "--at has 'first'"),
+        ("compare my.csv --laws bimix --folds designs --runs few", "--runs has 'few'"),
+        ("compare my.csv --laws bimix --folds designs --runs 7", "at most 6"),
+        ("compare my.csv --laws bimix --folds larger", "needs --largest"),
+        ("compare my.csv --laws bimix --out t.json", "suffix is '.json'"),
         ("predict my.csv --mixture web=1", "not JSON"),
         ("predict fit.json --volume 16000", "no mixture to judge"),
         ("predict fit.json --volume 16000 --mixture wob=1", "unknown domain 'wob'"),

@@ -33,28 +33,56 @@ def lay_out(frame: pd.DataFrame) -> Lanes:
     return build(LAWS["bimix"], observe(frame), "steps", ("x", "y"))[0]
 
 
-@pytest.mark.parametrize(("volumes", "length"), [(1, 16), (5, 16), (6, 24), (8, 24), (9, 32), (11, 48), (17, 64)])
-def test_rows_are_padded_to_one_of_few_lengths(volumes, length):
+@pytest.mark.parametrize(("volumes", "length"), [(1, 1), (5, 5), (8, 8), (9, 10), (11, 12), (17, 20)])
+def test_runs_at_the_same_volumes_are_a_grid(volumes, length):
     lanes = lay_out(table(volumes))
-    assert lanes.mixture.shape == (2, length, 1)
-    assert lanes.loss.shape == (length, 2)
-    assert lanes.weight.sum(0).tolist() == [3 * volumes, 3 * volumes]
-    assert (lanes.weight[3 * volumes :] == 0).all()
+    assert lanes.mixture.shape == (2, 3, 1, 1)
+    assert lanes.volume.shape == (1, length, 1)
+    assert lanes.loss.shape == (3, length, 2)
+    assert lanes.weight.sum((0, 1)).tolist() == [3 * volumes, 3 * volumes]
+    assert (lanes.weight[:, volumes:] == 0).all()
+
+
+def test_runs_at_volumes_of_their_own_are_rows():
+    frame = table(6)
+    frame["step"] += np.arange(len(frame))
+    lanes = lay_out(frame)
+    assert lanes.mixture.shape == (2, 18 + 2, 1, 1)
+    assert lanes.volume.shape == lanes.row.shape == (20, 1, 1)
+    assert lanes.row[:, 0, 0].tolist() == [*range(18), -1, -1]
+
+
+def test_a_grid_may_have_holes():
+    frame = table(6).drop(index=[2, 11, 16]).reset_index(drop=True)
+    lanes = lay_out(frame)
+    assert lanes.loss.shape == (3, 6, 2)
+    assert np.argwhere(lanes.row[..., 0] < 0).tolist() == [[0, 2], [1, 5], [2, 4]]
+    np.testing.assert_array_equal(lanes.weight[..., 0] > 0, lanes.row[..., 0] >= 0)
+
+
+@pytest.mark.parametrize("law", ["bimix", "bimix_transfer", "additive", "exponential_volume"])
+def test_a_grid_is_fitted_as_rows_are(law, monkeypatch):
+    observed = observe(table(6).drop(index=[2, 11]).reset_index(drop=True))
+    grid = fit(law, observed, targets=("x", "y"))
+    monkeypatch.setattr(_lanes, "_GRID_WASTE", 0.0)
+    rows = fit(law, observed, targets=("x", "y"))
+    np.testing.assert_allclose(grid.cost, rows.cost, rtol=1e-8)
+    np.testing.assert_allclose(grid.predict([0.4, 0.6], 4000), rows.predict([0.4, 0.6], 4000), rtol=1e-6)
 
 
 def test_each_size_is_padded_on_its_own():
     frame = pd.concat([table(4, model_size=1e6), table(7, model_size=1e7).assign(run=lambda t: "large-" + t["run"])])
     lanes = lay_out(frame)
-    assert lanes.loss.shape == (24, 4)
+    assert lanes.loss.shape == (3, 7, 4)
     assert lanes.group.tolist() == [0, 0, 1, 1]
-    assert lanes.weight.sum(0).tolist() == [12, 12, 21, 21]
+    assert lanes.weight.sum((0, 1)).tolist() == [12, 12, 21, 21]
 
 
 def test_padding_is_finite_where_the_law_divides():
     frame = table(2)
     frame.loc[frame["run"] == "a", ["mixture/x", "mixture/y"]] = [0.0, 1.0]
     lanes = lay_out(frame)
-    assert lanes.weight.sum(0).tolist() == [4, 6]
+    assert lanes.weight.sum((0, 1)).tolist() == [4, 6]
     for field in dataclasses.fields(lanes):
         assert np.isfinite(getattr(lanes, field.name)).all()
     assert (lanes.own > 0).all()
@@ -62,10 +90,10 @@ def test_padding_is_finite_where_the_law_divides():
 
 
 def test_padding_changes_no_result(monkeypatch):
-    padded = fit("bimix", observe(table(6)), priors=False)
+    padded = fit("bimix", observe(table(9)), priors=False)
     monkeypatch.setattr(_lanes, "_padded_length", lambda rows: rows)
-    assert lay_out(table(6)).loss.shape == (18, 2)
-    exact = fit("bimix", observe(table(6)), priors=False)
+    assert lay_out(table(9)).loss.shape == (3, 9, 2)
+    exact = fit("bimix", observe(table(9)), priors=False)
     assert exact.sentences == padded.sentences
     for field in ("values", "covariance", "cost", "error", "r2", "rows", "volume_range", "proportion_range"):
         np.testing.assert_allclose(getattr(exact, field), getattr(padded, field), rtol=1e-6)

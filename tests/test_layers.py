@@ -15,11 +15,25 @@ LAYERS = (
     ("mixtures", "_tables", "_columns", "observations", "datasets", "metrics"),
     ("laws", "solve", "corpus", "entropy"),
     (
-        *("_lanes", "_kernel", "_fit_result", "_fit_report", "fitting", "stacking", "_objective", "optimization"),
-        *("comparison", "planning", "proxy", "designs", "interchange"),
+        *(
+            "_criterion",
+            "_lanes",
+            "_resamples",
+            "_kernel",
+            "_devices",
+            "_fit_result",
+            "_fit_report",
+            "fitting",
+            *("_noise", "_cholesky", "_members", "_auto_kernel", "_auto_cells", "_auto_fit", "_auto_donor"),
+            *("_auto_result", "_auto_build"),
+            "stacking",
+            "_objective",
+            "optimization",
+        ),
+        *("_splits", "_intervals", "_scores", "_trust", "comparison", "planning", "proxy", "designs", "interchange"),
     ),
     ("evidence", "workflow", "reports"),
-    ("_progress", "_console", "_cli_training", "cli"),
+    ("_progress", "_console", "_cli_training", "_cli_comparison", "cli"),
 )
 LAYER = {module: number for number, layer in enumerate(LAYERS) for module in layer}
 PLACE = {module: place for place, module in enumerate(LAYER)}
@@ -28,7 +42,7 @@ ANYWHERE = {"jax", "jaxtyping", "numpy"}
 THIRD_PARTY = {
     "optax": {"mixtures", "solve", "optimization", "stacking", "planning", "proxy"},
     "pandas": {
-        *("_columns", "_tables", "observations", "datasets", "comparison", "proxy", "interchange"),
+        *("_columns", "_tables", "observations", "datasets", "_scores", "comparison", "proxy", "interchange"),
         *("evidence", "workflow", "reports"),
     },
     "pyarrow": {"_tables", "corpus", "interchange"},
@@ -40,7 +54,7 @@ THIRD_PARTY = {
     "yaml": {"interchange", "_console"},
     "rich": {"reports", "_progress", "_console"},
     "matplotlib": {"reports"},
-    "tyro": {"_console", "_cli_training", "cli"},
+    "tyro": {"_console", "_cli_training", "_cli_comparison", "cli"},
 }
 NO_JAX = {
     "_checks",
@@ -53,6 +67,7 @@ NO_JAX = {
     "_progress",
     "_console",
     "_cli_training",
+    "_cli_comparison",
     "cli",
 }
 

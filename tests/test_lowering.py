@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from jax import export
 
-from bimixjax import Budget, Observations, fit, objective
-from bimixjax._kernel import solve_lanes, start_grid
+from bimixjax import LAWS, Budget, Observations, fit, objective
+from bimixjax._criterion import Criterion
+from bimixjax._kernel import Plan, Work, brief, describe, solve_lanes, start_grid
 from bimixjax._lanes import build
-from bimixjax.laws import BiMix
+from bimixjax._resamples import Bootstrap
 from bimixjax.optimization import _dual, _softmax
 from bimixjax.solve import LBFGS, VarPro
 
@@ -34,19 +35,24 @@ def _float64():
         yield
 
 
+@pytest.mark.parametrize("view", [describe, brief])
+@pytest.mark.parametrize("law", ["bimix", "additive"])
 @pytest.mark.parametrize("solver", [VarPro(), LBFGS()])
-def test_the_fit_lowers(observations, solver):
-    law = BiMix()
-    lanes, layout = build(law, observations, "steps", ("x", "y"))
-    arguments = (
-        jax.tree.map(jnp.asarray, lanes),
-        jnp.asarray(start_grid(law, 2)),
-        (jnp.asarray(layout.volume_scale), jnp.ones(())),
+def test_the_fit_lowers(observations, law, solver, view):
+    plan = Plan(law=LAWS[law], solver=solver, criterion=Criterion(huber=0.01), view=view, chunk=2)
+    lanes, _ = build(plan.law, observations, "steps", ("x", "y"))
+    work = Work(
+        lanes=lanes,
+        resamples=Bootstrap(key=jax.random.key(0), count=3, runs=2),
+        starts=start_grid(plan.law, 2),
+        units=(jnp.ones(()), jnp.ones(())),
+        strength=jnp.ones(()),
     )
 
-    def run(lanes, starts, scale):
-        return jax.tree.leaves(solve_lanes(lanes, starts, scale, law=law, solver=solver, priors=True, chunk=2))
+    def run(work: Work, index: jax.Array) -> list[jax.Array]:
+        return jax.tree.leaves(solve_lanes(work, index, plan))
 
+    arguments = jax.tree.map(jnp.asarray, (work, np.arange(6).reshape(3, 2)))
     lowered = export.export(jax.jit(run), platforms=PLATFORMS)(*arguments)
     assert tuple(lowered.platforms) == tuple(PLATFORMS)
 

@@ -32,6 +32,7 @@ refuses a law that needs it and has none.
 from bimixjax.laws._law import Coefficient as Coefficient
 from bimixjax.laws._law import Law as Law
 from bimixjax.laws._law import Point as Point
+from bimixjax.laws._law import ProductLaw as ProductLaw
 from bimixjax.laws._law import Units as Units
 from bimixjax.laws._law import power as power
 from bimixjax.laws._law import share_power as share_power

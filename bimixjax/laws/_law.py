@@ -46,12 +46,23 @@ def power(base: ArrayLike, exponent: ArrayLike) -> Array:
     """base^exponent for base >= 0 and exponent not 0, as exp(exponent log base).
 
     In a fit the base is data: its logarithm is taken once, not in every iteration.
+
+    Example:
+        >>> from bimixjax.laws import power
+        >>> round(float(power(4.0, -0.5)), 6)
+        0.5
     """
     return jnp.exp(exponent * jnp.log(base))
 
 
 def share_power(share: ArrayLike, exponent: ArrayLike) -> Array:
-    """share^exponent for share >= 0 and exponent > 0; at 0 it is 0, and so are its derivatives."""
+    """share^exponent for share >= 0 and exponent > 0; at 0 it is 0, and so are its derivatives.
+
+    Example:
+        >>> from bimixjax.laws import share_power
+        >>> [round(float(share_power(share, 0.5)), 6) for share in (0.0, 0.25)]
+        [0.0, 0.5]
+    """
     present = jnp.asarray(share) > 0
     return jnp.where(present, power(jnp.where(present, share, 1.0), exponent), 0.0)
 
@@ -75,6 +86,13 @@ class Coefficient:
         spread: where given, the prior keeps these values about their own common mean, which is fitted; this is their
             standard deviation about it, and `prior` is that of the mean.
         proportions, volumes: how many distinct own proportions and volumes it takes to identify it.
+
+    Example:
+        >>> from bimixjax.laws import Coefficient
+        >>> Coefficient(name="alpha", prior=(0.1, 1.5), upper=10.0, proportions=2).logarithmic
+        True
+        >>> Coefficient(name="T", prior=(0.1, 1.5), per_domain=True).size(domains=5)
+        5
     """
 
     name: str
@@ -177,3 +195,27 @@ class Law(ABC):
             named[c.name] = vector[start:stop] if c.per_domain else vector[start]
             start = stop
         return named
+
+
+class ProductLaw(Law):
+    """A law that is a factor of the mixture times a sum over factors of the volume.
+
+    L(c; r, s) = share(r) sum_k c_k curve_k(s)
+
+    Observations at common volumes then take one share for each mixture and one curve for each volume.
+    """
+
+    curve_coefficients: ClassVar[tuple[str, ...]] = ("beta",)
+
+    @abstractmethod
+    def share(self, nonlinear: Mapping[str, Array], point: Point) -> Array:
+        """The factor of the mixture, free of `curve_coefficients`."""
+
+    @abstractmethod
+    def curves(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """The factor of each linear coefficient, which reads `curve_coefficients` and the volume only."""
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """Each linear coefficient multiplies the share times its curve."""
+        share = self.share(nonlinear, point)
+        return {name: share * curve for name, curve in self.curves(nonlinear, point).items()}

@@ -76,6 +76,17 @@ class Additive(Law):
 class AdditiveSized(Additive):
     """The additive law with model size: A_i / N^alpha_i is added. A needs two model sizes, alpha three.
 
+    L_i(r, s, N) = E_i + K_i / (sum_j C_ij r_j^g_ij) + B_i / s^beta_i + A_i / N^alpha_i,  C_ij >= 0, C_ii = 1
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from bimixjax.laws import AdditiveSized, Point
+        >>> is_own = jnp.array([True, False])
+        >>> point = Point(mixture=jnp.array([0.0, 1.0]), own=0.0, volume=16.0, model_size=4.0, is_own=is_own)
+        >>> mixture = {"K": 0.5, "C": jnp.array([1.0, 0.5]), "g": jnp.array([0.5, 0.5])}
+        >>> float(AdditiveSized().loss({"E": 1.0, "B": 2.0, "beta": 0.25, "A": 2.0, "alpha": 0.5, **mixture}, point))
+        4.0
+
     Source: arXiv 2507.09404, Eq. 2.4.
     """
 
@@ -144,6 +155,16 @@ class Joint(Additive):
 @dataclass(frozen=True)
 class JointSized(AdditiveSized):
     """The joint law with model size: A_i (sum_j CA_ij r_j)^gA_i / N^alpha_i is added.
+
+    L_i(r, s, N) = E_i + K_i / (sum_j C_ij r_j^g_ij) + B_i (sum_j CB_ij r_j)^gB_i / s^beta_i
+                   + A_i (sum_j CA_ij r_j)^gA_i / N^alpha_i,  C_ii = CB_ii = CA_ii = 1
+
+    A needs two model sizes, alpha three.
+
+    Example:
+        >>> from bimixjax.laws import JointSized
+        >>> JointSized().names(("web", "code"))[-6:]
+        ('CB[web]', 'CB[code]', 'gB', 'CA[web]', 'CA[code]', 'gA')
 
     Source: arXiv 2507.09404, Eq. 2.5.
     """

@@ -68,6 +68,16 @@ class DCPT(Law):
 class DCPTSized(DCPT):
     """The D-CPT law with model size: A_i / N^alpha_i is added. A needs two model sizes, alpha three.
 
+    L_i(r_i, s, N) = E_i + A_i / N^alpha_i + B_i r_i^eta_i / s^beta_i + C_i / (r_i + eps_i)^gamma_i
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from bimixjax.laws import DCPTSized, Point
+        >>> point = Point(mixture=jnp.array([0.25, 0.75]), own=0.25, volume=16.0, model_size=4.0)
+        >>> volume, mixture = {"B": 4.0, "eta": 0.5, "beta": 0.25}, {"C": 0.5, "eps": 0.0, "gamma": 0.5}
+        >>> float(DCPTSized().loss({"E": 1.0, "A": 2.0, "alpha": 0.5, **volume, **mixture}, point))
+        4.0
+
     Source: D-CPT law, arXiv 2406.01375.
     """
 

@@ -71,14 +71,24 @@ class LogLinear(Exponential):
 class ExponentialM1(Law):
     """The data mixing law M1: L_i(r) = c_i + k_i sum_j K_ij exp(t_ij r_j),  K_ij >= 0, K_ii = 1.
 
-    The source's k_ij is k_i K_ij here. Finite everywhere.
+    The source's k_ij is k_i K_ij here: taking the target's own as 1 is the gauge. A target that is no domain has none:
+    its k and K are known up to a common factor. Finite everywhere. It has many optima, and few runs leave it loose.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from bimixjax.laws import ExponentialM1, Point
+        >>> is_own = jnp.array([True, False])
+        >>> point = Point(mixture=jnp.array([1.0, 0.0]), own=1.0, volume=1.0, model_size=1.0, is_own=is_own)
+        >>> coefficients = {"c": 1.0, "k": 1.0, "K": jnp.array([1.0, 0.5]), "t": jnp.array([0.0, -2.0])}
+        >>> float(ExponentialM1().loss(coefficients, point))
+        2.5
 
     Source: Ye et al., arXiv 2403.16952, form M1.
     """
 
     name = "exponential_m1"
-    valleys = 12
-    draws = 100
+    valleys = 36
+    draws = 200
     coefficients = (
         _FLOOR,
         _SCALE,
@@ -93,13 +103,20 @@ class ExponentialM1(Law):
         return {"c": jnp.ones_like(point.volume), "k": jnp.sum(terms, axis=0)}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """Losses that rise or fall with every proportion."""
-        return {"K": (0.05, 0.5), "t": (-4.0, -1.0, 1.0)}
+        """Losses that fall with every proportion; draws rise with some."""
+        return {"K": (0.05, 0.5), "t": (-4.0, -1.0)}
 
 
 @dataclass(frozen=True)
 class ExponentialM2(Law):
     """The data mixing law M2: L_i(r) = c_i + k_i sum_j exp(t_ij r_j). Finite everywhere.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from bimixjax.laws import ExponentialM2, Point
+        >>> point = Point(mixture=jnp.array([1.0, 0.0]), own=1.0, volume=1.0, model_size=1.0)
+        >>> float(ExponentialM2().loss({"c": 1.0, "k": 0.5, "t": jnp.array([0.0, -2.0])}, point))
+        2.0
 
     Source: Ye et al., arXiv 2403.16952, form M2.
     """
@@ -127,12 +144,18 @@ class ExponentialM3(Law):
 
     Of the source's t_ij only the product matters: it is t_i d^d. Finite everywhere; constant where a domain is absent.
 
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from bimixjax.laws import ExponentialM3, Point
+        >>> point = Point(mixture=jnp.array([1.0, 0.0]), own=1.0, volume=1.0, model_size=1.0)
+        >>> float(ExponentialM3().loss({"c": 1.0, "k": 0.5, "t": -2.0}, point))
+        1.5
+
     Source: Ye et al., arXiv 2403.16952, form M3.
     """
 
     name = "exponential_m3"
-    valleys = 8
-    draws = 16
+    valleys = 16
     coefficients = (_FLOOR, _SCALE, Coefficient(name="t", prior=(0.0, 2.0), lower=-50.0, upper=50.0))
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
@@ -141,5 +164,5 @@ class ExponentialM3(Law):
         return {"c": jnp.ones_like(point.volume), "k": jnp.exp(nonlinear["t"] * product)}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """Losses that rise or fall with balance."""
-        return {"t": (-10.0, -3.0, -0.5, 0.5, 3.0, 10.0)}
+        """Losses that rise or fall with balance: evenly, or only where it is all but lost."""
+        return {"t": (-40.0, -5.0, -0.03, 0.03, 5.0)}

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from bimixjax.laws._law import Coefficient, Law, Point, Units, power, share_power
+from bimixjax.laws._law import Coefficient, Law, Point, ProductLaw, Units, power, share_power
+from bimixjax.laws.bimix import volume_curves
 
 _ALPHA = Coefficient(name="alpha", prior=(0.1, 1.5), upper=10.0, proportions=2)
 _BETA = Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3)
@@ -23,7 +24,7 @@ def effective_share(transfer: Array, exponent: ArrayLike, point: Point) -> Array
 
 
 @dataclass(frozen=True)
-class BiMixTransfer(Law):
+class BiMixTransfer(ProductLaw):
     """BiMix whose own proportion becomes a power sum over all domains.
 
     L_i(r, s) = rho_i^-alpha_i (B_i / s^beta_i + C_i),  rho_i = r_i^g_i + sum_{j != i} T_ij r_j^g_i,  T_ij >= 0
@@ -58,13 +59,12 @@ class BiMixTransfer(Law):
     )
 
     def share(self, nonlinear: Mapping[str, Array], point: Point) -> Array:
-        """rho, which takes the place of r_i."""
-        return effective_share(nonlinear["T"], nonlinear["g"], point)
+        """rho^-alpha."""
+        return power(effective_share(nonlinear["T"], nonlinear["g"], point), -nonlinear["alpha"])
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-        """B multiplies rho^-alpha s^-beta, C multiplies rho^-alpha."""
-        factor = power(self.share(nonlinear, point), -nonlinear["alpha"])
-        return {"B": factor * power(point.volume, -nonlinear["beta"]), "C": factor}
+    def curves(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """B multiplies s^-beta, C multiplies 1."""
+        return volume_curves(nonlinear, point)
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Little and much transfer, at two powers."""
@@ -83,6 +83,8 @@ class BiMixTransferLinear(BiMixTransfer):
         >>> from bimixjax.laws import BiMixTransferLinear
         >>> BiMixTransferLinear().names(("web", "code"))
         ('B', 'C', 'alpha', 'beta', 'T[web]', 'T[code]')
+
+    Source: arXiv 2405.14908 v4, Eq. 1-3, with a weighted sum of the proportions in place of r_i.
     """
 
     name = "bimix_transfer_linear"
@@ -93,8 +95,9 @@ class BiMixTransferLinear(BiMixTransfer):
     )
 
     def share(self, nonlinear: Mapping[str, Array], point: Point) -> Array:
-        """rho, which takes the place of r_i."""
-        return jnp.sum(jnp.where(point.is_own, 1.0, nonlinear["T"]) * point.mixture, axis=0)
+        """rho^-alpha."""
+        rho = jnp.sum(jnp.where(point.is_own, 1.0, nonlinear["T"]) * point.mixture, axis=0)
+        return power(rho, -nonlinear["alpha"])
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Little and much transfer."""
@@ -102,18 +105,28 @@ class BiMixTransferLinear(BiMixTransfer):
 
 
 @dataclass(frozen=True)
-class BiMixTransferSized(BiMixTransfer):
+class BiMixTransferSized(Law):
     """The transfer law with model size: L_i(r, s, N) = rho_i^-gamma_i (E_i + A_i / N^alpha_i + B_i / s^beta_i).
 
     rho_i and its gauge are those of `BiMixTransfer`; the rest is the law of `BiMixSized`. A and E need two model sizes,
     alpha needs three.
 
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from bimixjax.laws import BiMixTransferSized, Point
+        >>> is_own = jnp.array([True, False])
+        >>> point = Point(mixture=jnp.array([0.0, 1.0]), own=0.0, volume=16.0, model_size=4.0, is_own=is_own)
+        >>> mixture = {"gamma": 0.5, "g": 1.0, "T": jnp.array([1.0, 0.25])}
+        >>> law = BiMixTransferSized()
+        >>> float(law.loss({"E": 1.0, "A": 2.0, "alpha": 0.5, "B": 2.0, "beta": 0.25, **mixture}, point))
+        6.0
+
     Source: arXiv 2410.12883, with a power mean of the proportions in place of r_i.
     """
 
     name = "bimix_transfer_sized"
-    gauge: ClassVar[Mapping[str, float]] = {}
     sized = True
+    valleys = 4
     coefficients = (
         Coefficient(name="E", linear=True, prior=(2.0, 2.0)),
         Coefficient(name="A", linear=True, prior=(0.5, 2.0)),
@@ -127,7 +140,7 @@ class BiMixTransferSized(BiMixTransfer):
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
         """E multiplies rho^-gamma, A that times N^-alpha, B that times s^-beta."""
-        factor = power(self.share(nonlinear, point), -nonlinear["gamma"])
+        factor = power(effective_share(nonlinear["T"], nonlinear["g"], point), -nonlinear["gamma"])
         return {
             "E": factor,
             "A": factor * power(point.model_size, -nonlinear["alpha"]),

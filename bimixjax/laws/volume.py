@@ -47,8 +47,8 @@ class WithVolume(Law):
         return {**self.inner.basis(nonlinear, point), "B": power(point.volume, -nonlinear["beta"])}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """Those of the inner law, with two exponents."""
-        return {**self.inner.starts(), "beta": (0.15, 0.8)}
+        """Those of the inner law, with three exponents."""
+        return {**self.inner.starts(), "beta": (0.15, 0.4, 0.9)}
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
         """B grows by volume^beta."""

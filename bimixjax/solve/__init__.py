@@ -3,6 +3,7 @@
 from bimixjax.solve.inference import Inference as Inference
 from bimixjax.solve.inference import infer as infer
 from bimixjax.solve.lbfgs import LBFGS as LBFGS
+from bimixjax.solve.product import Product as Product
 from bimixjax.solve.simplex import Certificate as Certificate
 from bimixjax.solve.simplex import certify as certify
 from bimixjax.solve.simplex import power_dual as power_dual

@@ -12,7 +12,17 @@ from jax import Array, lax
 
 from bimixjax._records import record
 from bimixjax.solve.solution import Solution, Status
-from bimixjax.solve.varpro import AtData, Columns, Problem, best_end, best_starts, criterion, residual, with_data
+from bimixjax.solve.varpro import (
+    AtData,
+    Columns,
+    Problem,
+    best_end,
+    best_starts,
+    criterion,
+    project,
+    residual,
+    with_data,
+)
 
 
 @record
@@ -65,7 +75,11 @@ class LBFGS:
 
     def solve(self, columns: Columns, data: Any, problem: Problem, starts: Array) -> Solution:
         """Solve B separable problems over all their unknowns at once; arguments as in `VarPro.solve`."""
-        thetas, linears = best_starts(with_data(columns, data), problem, starts, self.starts)
+        at_data = with_data(columns, data)
+        count = min(self.starts, len(starts))
+        thetas, linears = best_starts(
+            lambda theta: project(at_data(theta), problem, theta)[:2], problem.target.shape[-1], starts, count
+        )
 
         def one(theta: Array, linear: Array, target: Array, own_data: Any) -> Solution:
             alone = dataclasses.replace(problem, target=target[:, None])

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from bimixjax._records import record, static
-from bimixjax.solve import _tiny
+from bimixjax.solve import _sums, _tiny
 from bimixjax.solve.solution import Solution, Status
 
 # From theta [q, B] and the data of B lanes, lanes last in every leaf, to p columns [n, B]. A list of columns is never
@@ -84,17 +84,26 @@ class VarPro:
     tolerance: float = 1e-12
 
     def solve(self, columns: Columns, data: Any, problem: Problem, starts: Array) -> Solution:
-        """Solve B problems, each from the best of `starts` [k, q]."""
+        """Solve B problems, each from the best of `starts` [k, q], or of starts of its own [k, q, B]."""
         at_data = with_data(columns, data)
-        thetas, _ = best_starts(at_data, problem, starts, self.starts)
-        if self.starts == 1:
-            return self._iterate(at_data, problem, thetas[0])
-        return best_end(lax.map(lambda theta: self._iterate(at_data, problem, theta), thetas))
+        rows = Separated(
+            project=lambda theta: project(at_data(theta), problem, theta)[:2],
+            linearize=lambda theta: _linearize(at_data, problem, theta),
+            rounding=jnp.finfo(problem.target.dtype).eps ** 2 * _squares(problem.target),
+        )
+        return self.solve_separated(rows, problem, starts)
 
-    def _iterate(self, columns: AtData, problem: Problem, theta: Array) -> Solution:
+    def solve_separated(self, rows: "Separated", problem: Problem, starts: Array) -> Solution:
+        """Solve B problems whose linear unknowns `rows` eliminates."""
+        thetas, _ = best_starts(rows.project, rows.rounding.shape[0], starts, min(self.starts, len(starts)))
+        if len(thetas) == 1:
+            return self._iterate(rows, problem, thetas[0])
+        return best_end(lax.map(lambda theta: self._iterate(rows, problem, theta), thetas))
+
+    def _iterate(self, rows: "Separated", problem: Problem, theta: Array) -> Solution:
         last = lax.while_loop(
             lambda state: jnp.any(~state.done & (state.steps < self.max_steps)),
-            lambda state: _advance(columns, problem, state, self.tolerance),
+            lambda state: _advance(rows, problem, state, self.tolerance),
             _begin(problem, theta),
         )
         cost = last.model.cost
@@ -109,7 +118,7 @@ class VarPro:
 
 
 @record
-class _Model:
+class Model:
     """The projected problems around theta [q, B].
 
     Args:
@@ -127,12 +136,27 @@ class _Model:
     seen: Array
 
 
+@dataclass(frozen=True, kw_only=True)
+class Separated:
+    """Problems with their linear unknowns eliminated.
+
+    Args:
+        project: from theta [q, B] to the best c [p, B] and the cost there [B].
+        linearize: the model around theta.
+        rounding: cost that is rounding error [B].
+    """
+
+    project: Callable[[Array], tuple[Array, Array]]
+    linearize: Callable[[Array], Model]
+    rounding: Array
+
+
 @record
 class _State:
     """Where lanes stand, the point that each tries next, and what its step promised to gain."""
 
     theta: Array
-    model: _Model
+    model: Model
     trial: Array
     promised: Array
     damping: Array
@@ -145,19 +169,14 @@ def with_data(columns: Columns, data: Any) -> AtData:
     return lambda theta: columns(theta, data)
 
 
-def best_starts(columns: AtData, problem: Problem, starts: Array, count: int) -> tuple[Array, Array]:
+def best_starts(
+    projected: Callable[[Array], tuple[Array, Array]], lanes: int, starts: Array, count: int
+) -> tuple[Array, Array]:
     """The `count` starts of least cost for every lane, as theta [count, q, B], and their linear coefficients."""
-    lanes = problem.target.shape[-1]
-
-    def one(start: Array) -> tuple[Array, Array]:
-        theta = jnp.broadcast_to(start[:, None], (start.shape[0], lanes))
-        linear, cost, _ = project(columns(theta), problem, theta)
-        return linear, cost
-
-    linear, costs = lax.map(one, starts)
+    own = starts if starts.ndim == 3 else jnp.broadcast_to(starts[:, :, None], (*starts.shape, lanes))
+    linear, costs = lax.map(projected, own)
     order = jnp.argsort(jnp.where(jnp.isfinite(costs), costs, jnp.inf), axis=0)[:count]
-    chosen = jnp.moveaxis(starts[order], -1, 1)
-    return chosen, jnp.take_along_axis(linear, order[:, None], axis=0)
+    return jnp.take_along_axis(own, order[:, None], axis=0), jnp.take_along_axis(linear, order[:, None], axis=0)
 
 
 def best_end(ends: Solution) -> Solution:
@@ -170,18 +189,27 @@ def best_end(ends: Solution) -> Solution:
 
 def project(values: Rows, problem: Problem, theta: Array) -> tuple[Array, Array, Array]:
     """The best c [p, B] for p columns [n, B], the cost there, and the support of c."""
-    gram = _gram(values, problem)
-    square = (problem.linear_prior.precision**2)[:, None]
-    moment = products(values, [problem.target])[:, 0] + square * problem.linear_prior.mean[:, None]
-    linear, support = _tiny.nonnegative_least_squares(gram, moment, problem.signed)
+    moment = products(values, [problem.target])[:, 0]
+    linear, support = best_linear(_gram(values, problem), moment, problem)
     return linear, criterion(residual(values, linear, problem), linear, problem, theta), support
+
+
+def best_linear(gram: Array, moment: Array, problem: Problem) -> tuple[Array, Array]:
+    """The best c [p, B] and its support, for a Gram matrix that holds the prior and a moment that does not."""
+    square = (problem.linear_prior.precision**2)[:, None]
+    return _tiny.nonnegative_least_squares(gram, moment + square * problem.linear_prior.mean[:, None], problem.signed)
 
 
 def criterion(missed: Array, linear: Array, problem: Problem, theta: Array) -> Array:
     """What is minimized [B]: squared residuals `missed` [n, B] and squared priors, summed."""
+    return _squares(missed) + prior_cost(linear, problem, theta)
+
+
+def prior_cost(linear: Array, problem: Problem, theta: Array) -> Array:
+    """What the priors add to the squared residuals [B]."""
     prior = problem.linear_prior
     linear_prior = prior.precision[:, None] * (linear - prior.mean[:, None])
-    return _squares(missed) + _squares(linear_prior) + _squares(nonlinear_prior(problem, theta)[0])
+    return _squares(linear_prior) + _squares(nonlinear_prior(problem, theta)[0])
 
 
 def residual(values: Rows, linear: Array, problem: Problem) -> Array:
@@ -194,18 +222,23 @@ def _combined(values: Rows, linear: Array) -> Array:
 
 
 def _gram(values: Rows, problem: Problem) -> Array:
-    return products(values, values) + _tiny.diagonal((problem.linear_prior.precision**2)[:, None])
+    return products(values, values) + linear_prior_gram(problem)
+
+
+def linear_prior_gram(problem: Problem) -> Array:
+    """What the linear prior adds to the Gram matrix [p, p, 1]."""
+    return _tiny.diagonal((problem.linear_prior.precision**2)[:, None])
 
 
 def _squares(values: Array) -> Array:
-    return jnp.sum(values**2, axis=0)
+    return _sums.over_first(values**2)
 
 
 def products(left: Rows, right: Rows) -> Array:
     """All inner products over rows of a columns and b columns [n, B]: [a, b, B]."""
     if len(left) * len(right) > _UNROLLED**2:
         return jnp.sum(jnp.stack(left)[:, None] * jnp.stack(right)[None], axis=2)
-    return jnp.stack([jnp.stack([jnp.sum(a * b, axis=0) for b in right]) for a in left])
+    return jnp.stack([jnp.stack([_sums.over_first(a * b) for b in right]) for a in left])
 
 
 def nonlinear_prior(problem: Problem, theta: Array) -> tuple[Array, Array]:
@@ -218,23 +251,49 @@ def nonlinear_prior(problem: Problem, theta: Array) -> tuple[Array, Array]:
     return root @ (seen - mean), root[:, :, None] / positive
 
 
-def _linearize(columns: AtData, problem: Problem, theta: Array) -> _Model:
+def _linearize(columns: AtData, problem: Problem, theta: Array) -> Model:
     values, push = jax.linearize(columns, theta)
     linear, cost, support = project(values, problem, theta)
-    missed = residual(values, linear, problem)
     slopes = along(lambda tangent: _combined(push(tangent), linear), unit_directions(theta))
-    mixed = jnp.where(support[:, None], products(values, slopes), 0.0)
-    eliminated, _ = _tiny.solve(_tiny.masked(_gram(values, problem), support), mixed)
+    inner = Inner(
+        gram=_gram(values, problem),
+        mixed=products(values, slopes),
+        square=products(slopes, slopes),
+        missed=products(slopes, [residual(values, linear, problem)])[:, 0],
+    )
+    return eliminate(inner, problem, theta, linear=linear, support=support, cost=cost)
+
+
+@record
+class Inner:
+    """Inner products over rows of p columns, q slopes and the residual.
+
+    Args:
+        gram: columns with columns, and the linear prior [p, p, B].
+        mixed: columns with slopes [p, q, B].
+        square: slopes with slopes [q, q, B].
+        missed: slopes with the residual [q, B].
+    """
+
+    gram: Array
+    mixed: Array
+    square: Array
+    missed: Array
+
+
+def eliminate(inner: Inner, problem: Problem, theta: Array, *, linear: Array, support: Array, cost: Array) -> Model:
+    """The model around theta once the linear unknowns that `support` frees are eliminated, priors included."""
+    mixed = jnp.where(support[:, None], inner.mixed, 0.0)
+    eliminated, _ = _tiny.solve(_tiny.masked(inner.gram, support), mixed)
     prior, slope = nonlinear_prior(problem, theta)
-    whole = products(slopes, slopes) + jnp.sum(slope[:, :, None] * slope[:, None], axis=0)
+    whole = inner.square + jnp.sum(slope[:, :, None] * slope[:, None], axis=0)
     curvature = whole - jnp.sum(mixed[:, :, None] * eliminated[:, None], axis=0)
-    kept = jnp.stack([curvature[k, k] > _ROUNDING * whole[k, k] for k in range(len(theta))])
-    return _Model(
+    return Model(
         cost=cost,
         linear=linear,
-        gradient=products(slopes, [missed])[:, 0] + jnp.sum(slope * prior[:, None], axis=0),
+        gradient=inner.missed + jnp.sum(slope * prior[:, None], axis=0),
         curvature=curvature,
-        seen=kept,
+        seen=jnp.stack([curvature[k, k] > _ROUNDING * whole[k, k] for k in range(len(theta))]),
     )
 
 
@@ -255,7 +314,7 @@ def _begin(problem: Problem, theta: Array) -> _State:
     """Nowhere, about to try theta; so the loop holds the only copy of the linearization, and compiles faster."""
     unknowns, lanes = theta.shape
     endless = jnp.full(lanes, jnp.inf, theta.dtype)
-    nothing = _Model(
+    nothing = Model(
         cost=endless,
         linear=jnp.zeros((len(problem.signed), lanes), theta.dtype),
         gradient=jnp.zeros_like(theta),
@@ -273,17 +332,16 @@ def _begin(problem: Problem, theta: Array) -> _State:
     )
 
 
-def _advance(columns: AtData, problem: Problem, state: _State, tolerance: float) -> _State:
+def _advance(rows: Separated, problem: Problem, state: _State, tolerance: float) -> _State:
     """Move to the trial if it lowers the cost, and choose the next; damping falls after a good step, else grows."""
-    eps = jnp.finfo(state.theta.dtype).eps
-    tried = _linearize(columns, problem, state.trial)
+    tried = rows.linearize(state.trial)
     better = (tried.cost < state.model.cost) & ~state.done
 
     def chosen(new: Array, old: Array) -> Array:
         return jnp.where(better, new, old)
 
     theta, model = chosen(state.trial, state.theta), jax.tree.map(chosen, tried, state.model)
-    small = jnp.abs(state.promised) <= tolerance * model.cost + eps**2 * _squares(problem.target)
+    small = jnp.abs(state.promised) <= tolerance * model.cost + rows.rounding
     stuck = ~better & (state.damping > 1e12)
     damping = jnp.where(better, jnp.maximum(state.damping / 10, 1e-12), state.damping * 8)
     step = _bounded_step(problem, theta, model, damping)
@@ -299,7 +357,7 @@ def _advance(columns: AtData, problem: Problem, state: _State, tolerance: float)
     )
 
 
-def _bounded_step(problem: Problem, theta: Array, model: _Model, damping: Array) -> Array:
+def _bounded_step(problem: Problem, theta: Array, model: Model, damping: Array) -> Array:
     """The Levenberg-Marquardt step in the coordinates that are free to move, clipped to the bounds."""
     lower, upper = problem.lower[:, None], problem.upper[:, None]
     held = ((theta <= lower) & (model.gradient > 0)) | ((theta >= upper) & (model.gradient < 0))

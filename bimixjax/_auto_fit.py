@@ -1,0 +1,261 @@
+"""Fit the members of `auto` to many cells of rows, judge them on runs left out, and average them."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from bimixjax._auto_cells import Cells
+from bimixjax._auto_kernel import Ends, Fitted, Points, Prior, fit_lanes, read_lanes
+from bimixjax._members import Member, coordinates
+from bimixjax._noise import Noise, Whitener, factored, of_lanes
+
+# Noise of log losses that every member shares: of a row, of a step over all runs, of a run over all its steps.
+# Set on draws 0-4 of a table of 26 runs x 4 sizes (arXiv 2403.16952, `data/5Mix`), which reported scores leave out.
+WHITE, STEP, RUN = 0.006, 0.006, 0.003
+
+# Lanes that are solved side by side. Numbers of one chunk then stay in the cache of a core, and folds, targets and
+# parts of any count share one compiled program.
+_LANES = 16
+_CACHED_NUMBERS = 200_000
+
+# Numbers of the matrices that are factored together, times the number of targets that share them.
+_FACTORED_NUMBERS = 1 << 22
+
+# The spread of errors on held-out runs, in standard deviations of the members, on the same draws: the noise is stated
+# generously. And how many runs that counts as beside the runs at hand.
+SPREAD, _SPREAD_RUNS = 0.58, 10.0
+
+# A member's error on one target counts as that of all targets where there are few runs beside these.
+_POOLED_RUNS = 16.0
+
+# From the mean of absolute values of normal numbers to their standard deviation.
+_MEAN_TO_DEVIATION = (np.pi / 2) ** 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberFit:
+    """One member on L lanes.
+
+    Args:
+        fitted: what is read of it, lanes last.
+        left_mean, left_variance: of the log loss of each run at each volume when its part is left out [L, m, t].
+    """
+
+    fitted: Fitted
+    left_mean: np.ndarray
+    left_variance: np.ndarray
+
+    def take(self, index: np.ndarray) -> "MemberFit":
+        """The same of some lanes."""
+        fitted = jax.tree.map(lambda leaf: leaf[..., index], self.fitted)
+        return MemberFit(fitted=fitted, left_mean=self.left_mean[index], left_variance=self.left_variance[index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Average:
+    """How members are averaged in each lane.
+
+    Args:
+        weights: of each member [M, L].
+        spread: by what standard deviations are multiplied, from runs left out [L].
+        left_out_error: mean absolute error of the average's log losses on runs left out [L].
+    """
+
+    weights: np.ndarray
+    spread: np.ndarray
+    left_out_error: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """Members that were fitted to lanes [L, 3] of some cells, and averaged."""
+
+    members: tuple[Member, ...]
+    cells: Cells
+    lanes: np.ndarray
+    fits: tuple[MemberFit, ...]
+    average: Average
+
+    def take(self, index: np.ndarray) -> "Stack":
+        """The same with some of the lanes."""
+        chosen = Average(
+            weights=self.average.weights[:, index],
+            spread=self.average.spread[index],
+            left_out_error=self.average.left_out_error[index],
+        )
+        return Stack(
+            members=self.members,
+            cells=self.cells,
+            lanes=self.lanes[index],
+            fits=tuple(fit.take(index) for fit in self.fits),
+            average=chosen,
+        )
+
+    @property
+    def donated_weight(self) -> np.ndarray:
+        """The weight of the members that read a donor [L]."""
+        return self.average.weights[[member.law.sized for member in self.members]].sum(0)
+
+    def read(self, points: Points, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log losses and their standard deviations [L, Q] at points [..., P], each lane at its `column` of them [L]."""
+        found = [_read(m, fit, self, points, column) for m, fit in zip(self.members, self.fits, strict=True)]
+        means, variances = (np.stack(one) for one in zip(*found, strict=True))
+        mean, deviation = _mixed(self.average.weights, means, variances)
+        return mean + self.cells.center[self.lanes[:, 0], self.lanes[:, 1], None], (
+            deviation * self.average.spread[:, None]
+        )
+
+
+def noise_of(member: Member) -> Noise:
+    """The noise about a member."""
+    return Noise(white=WHITE, step=STEP, run=RUN, process=member.process, length=member.length)
+
+
+def prior_of(member: Member, domains: int) -> Prior:
+    """The priors of a member's coefficients."""
+    found = coordinates(member, domains)
+    return Prior(center=found.center, root=found.root, logarithmic=found.logarithmic)
+
+
+def fit_members(members: Sequence[Member], cells: Cells, lanes: np.ndarray) -> tuple[MemberFit, ...]:
+    """Fit all members to lanes [L, 3] of the cells, as many at a time as there are processors."""
+
+    def one(member: Member) -> MemberFit:
+        # The switch to float64 holds for the thread that makes it only.
+        with jax.enable_x64(True):
+            return _fit_member(member, cells, lanes)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # The longest first.
+        order = sorted(range(len(members)), key=lambda i: -len(members[i].law.coefficients))
+        found = dict(zip(order, pool.map(one, [members[i] for i in order]), strict=True))
+    return tuple(found[i] for i in range(len(members)))
+
+
+def _fit_member(member: Member, cells: Cells, lanes: np.ndarray) -> MemberFit:
+    """Fit a member to lanes [L, 3] of the cells, and from there to each with parts of its runs left out."""
+    domains, (_, runs, volumes, _) = cells.mixture.shape[1], cells.mask.shape
+    prior = prior_of(member, domains)
+    whole = _fit(member, prior, cells, lanes, np.zeros((len(prior.center), len(lanes))))
+    fitted = _joined([end.fitted for end in whole])
+    left = cells.left_out(lanes)
+    ends = _fit(member, prior, cells, left[:, 1:], fitted.z[:, left[:, 0]])
+    moments = _joined([(end.mean, end.variance) for end in ends])
+    out, run = np.nonzero(cells.part[left[:, 1]] == left[:, 3, None])
+    placed = np.zeros((2, len(lanes), runs, volumes))
+    for values, moment in zip(placed, moments, strict=True):
+        values[left[out, 0], run] = moment[run, :, out]
+    return MemberFit(fitted=fitted, left_mean=placed[0], left_variance=placed[1])
+
+
+def _fit(member: Member, prior: Prior, cells: Cells, lanes: np.ndarray, starts: np.ndarray) -> list[Ends]:
+    """Fit lanes [L, 3] from `starts` [q, L], in chunks that all have one shape."""
+    width, ends = _width(len(starts), cells), []
+    for block in _blocks(lanes, cells, width):
+        whitener, place = _whitener(noise_of(member), cells, lanes[block])
+        for index in _chunks(len(block), width):
+            rows, noise = cells.rows(lanes[block[index]]), of_lanes(whitener, place[index])
+            ends.append(_first(fit_lanes(member.law, rows, noise, prior, starts[:, block[index]]), len(set(index))))
+    return ends
+
+
+def _blocks(lanes: np.ndarray, cells: Cells, width: int) -> Iterator[np.ndarray]:
+    """Lanes whose noise is factored together: as many chunks as memory allows."""
+    square = cells.mask.shape[1] ** 2
+    size = width * max(1, len(cells.own) * (_FACTORED_NUMBERS // square) // width)
+    for start in range(0, len(lanes), size):
+        yield np.arange(start, min(start + size, len(lanes)))
+
+
+def _whitener(noise: Noise, cells: Cells, lanes: np.ndarray) -> tuple[Whitener, np.ndarray]:
+    """The factored noise of lanes [L, 3], once for all that have rows at the same places, and which is each one's."""
+    mask = cells.masks(lanes)
+    bits = np.packbits(mask.reshape(len(lanes), -1).astype(bool), axis=1)
+    _, first, place = np.unique(np.column_stack([lanes[:, 0], bits]), axis=0, return_index=True, return_inverse=True)
+    return factored(noise, cells.mixture[lanes[first, 0]], mask[first]), place.reshape(-1)
+
+
+def _first(ends: Any, count: int) -> Any:
+    """The first lanes, without what filled a chunk."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[..., :count], ends)
+
+
+def _width(unknowns: int, cells: Cells) -> int:
+    """How many lanes to solve side by side."""
+    runs, volumes = cells.mask.shape[1:3]
+    numbers = max((runs * volumes + runs) * unknowns, runs**2)
+    return int(np.clip(1 << int(_CACHED_NUMBERS // numbers).bit_length() >> 1, 1, _LANES))
+
+
+def _chunks(count: int, width: int) -> Iterator[np.ndarray]:
+    for start in range(0, count, width):
+        yield np.minimum(np.arange(start, start + width), count - 1)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Chunks of lanes put together."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
+
+
+def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, lanes: np.ndarray) -> Average:
+    """Weigh members by their errors on runs left out, and scale their spread by what these errors measured.
+
+    A member's weight is its prior weight times error^(-4 K / (K + 2)) for K runs. Its error is the mean absolute error
+    of log losses on runs left out, drawn towards its geometric mean over targets by the share 16 / (16 + K).
+    """
+    cell, target, _ = lanes.T
+    loss, mask = cells.loss[cell, :, :, target], cells.mask[cell, :, :, target]
+    runs, rows = mask.any(2).sum(1), mask.sum((1, 2))
+    means = np.stack([fit.left_mean for fit in fits])
+    error = (np.abs(means - loss) * mask).sum((2, 3)) / rows
+    raw = np.log([_prior_weights(m, runs, cells.mixture.shape[1]) for m in members])
+    raw -= 4 * runs / (runs + 2) * _drawn_together(np.log(np.maximum(error, 1e-9)), cell, runs)
+    weights = np.exp(raw - raw.max(0))
+    weights /= weights.sum(0)
+    mean, deviation = _mixed(weights, means, np.stack([fit.left_variance for fit in fits]))
+    missed = np.abs(mean - loss) * mask
+    standard = (missed / np.where(mask > 0, deviation, 1.0)).sum((1, 2))
+    same = cell[:, None] == cell
+    measured = _MEAN_TO_DEVIATION * (same @ standard) / (same @ rows)
+    spread = (_SPREAD_RUNS * SPREAD + runs * measured) / (_SPREAD_RUNS + runs)
+    return Average(weights=weights, spread=spread, left_out_error=missed.sum((1, 2)) / rows)
+
+
+def _drawn_together(errors: np.ndarray, cell: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Log errors [M, L], each drawn towards its mean over the targets of a cell, the more the fewer runs there are."""
+    same = cell[:, None] == cell
+    mean = errors @ (same / same.sum(0))
+    return errors + _POOLED_RUNS / (_POOLED_RUNS + runs) * (mean - errors)
+
+
+def _prior_weights(member: Member, runs: np.ndarray, domains: int) -> np.ndarray:
+    grown = np.minimum(1.0, runs / (2 * (domains + 1))) ** 2 if member.rich else np.ones(len(runs))
+    return member.weight * grown
+
+
+def _mixed(weights: np.ndarray, means: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of a mixture of members [M, L, ...] with weights [M, L]."""
+    w = weights.reshape(*weights.shape, *[1] * (means.ndim - 2))
+    mean = (w * means).sum(0)
+    return mean, np.sqrt((w * (variances + (means - mean) ** 2)).sum(0))
+
+
+def _read(
+    member: Member, fit: MemberFit, stack: Stack, points: Points, column: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means and variances [L, Q] of one member."""
+    cells, lanes, fitted = stack.cells, stack.lanes, fit.fitted
+    noise, prior = noise_of(member), prior_of(member, cells.mixture.shape[1])
+    parts = []
+    for index in _chunks(len(lanes), _width(len(fitted.z), cells)):
+        some = jax.tree.map(lambda leaf, index=index: leaf[..., index], fitted)
+        at = jax.tree.map(lambda leaf, place=column[index]: leaf[..., place], points)
+        found = read_lanes(member.law, some, cells.rows(lanes[index]), noise, prior, at)
+        parts.append(_first(found, len(set(index))))
+    mean, variance = _joined(parts)
+    return mean.T, variance.T

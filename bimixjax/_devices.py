@@ -1,0 +1,93 @@
+"""Where lanes are solved: over all devices of all processes, or, on one CPU device, over its cores."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from bimixjax._kernel import Plan, Work, solve_lanes
+
+# Fewer lanes than this are not worth another core or device.
+_LEAST_LANES = 64
+
+
+def solve(work: Work, plan: Plan) -> Any:
+    """Solve all lanes of a batch; every process gets all of the answer, as NumPy arrays with lanes first."""
+    devices = jax.devices()
+    useful = -(-len(work) // min(plan.chunk, _LEAST_LANES))
+    if min(len(devices), useful) > 1:
+        parts = [_over_devices(work, plan, devices if jax.process_count() > 1 else devices[:useful])]
+    else:
+        parts = _over_cores(work, plan, min(useful, _cores() if devices[0].platform == "cpu" else 1))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(work)], *parts)
+
+
+def _cores() -> int:
+    # What a scheduler lets this process use, where the system can say.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _numbered(work: Work, plan: Plan, pieces: int) -> np.ndarray:
+    """The numbers of all lanes, and some beyond, as [pieces, chunks, chunk]."""
+    share = -(-len(work) // pieces)
+    chunk = min(share, plan.chunk)
+    return np.arange(pieces * -(-share // chunk) * chunk).reshape(pieces, -1, chunk)
+
+
+def _over_cores(work: Work, plan: Plan, pieces: int) -> list[Any]:
+    """Threads, since one compiled call of small chunks keeps to one core."""
+    numbers = _numbered(work, plan, pieces)
+    if pieces == 1:
+        return [jax.device_get(solve_lanes(work, numbers[0], plan))]
+    work = jax.device_put(work)
+    executable = _executable(*_signature((work, numbers[0])), plan)
+    # A context of JAX is its thread's own.
+    wide = jnp.result_type(float) == jnp.float64
+
+    def run(index: np.ndarray) -> Any:
+        with jax.enable_x64(wide):
+            return jax.device_get(executable(work, index))
+
+    with ThreadPoolExecutor(pieces) as pool:
+        return list(pool.map(run, numbers))
+
+
+def _signature(arguments: Any) -> tuple[Any, tuple[Any, ...]]:
+    leaves, tree = jax.tree.flatten(arguments)
+    return tree, tuple((np.shape(leaf), leaf.dtype) for leaf in leaves)
+
+
+# Compiled ahead of time, for otherwise each thread would compile for itself.
+@lru_cache(maxsize=256)
+def _executable(tree: Any, shapes: tuple[Any, ...], plan: Plan) -> Any:
+    arguments = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    return solve_lanes.lower(*arguments, plan).compile()
+
+
+def _over_devices(work: Work, plan: Plan, devices: Sequence[Any]) -> Any:
+    mesh = Mesh(np.array(devices), ("lanes",))
+    numbers = _numbered(work, plan, len(devices))
+    numbers = numbers.reshape(-1, numbers.shape[-1])
+    everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("lanes"))
+    work = jax.device_put(work, everywhere)
+    answer = _sharded(mesh, plan)(work, jax.device_put(numbers, split))
+    return multihost_utils.process_allgather(answer, tiled=True)
+
+
+@lru_cache(maxsize=64)
+def _sharded(mesh: Mesh, plan: Plan) -> Any:
+    solver = partial(_solve_shard, plan)
+    sharded = jax.shard_map(solver, mesh=mesh, in_specs=(P(), P("lanes")), out_specs=P("lanes"), check_vma=False)
+    return jax.jit(sharded)
+
+
+def _solve_shard(plan: Plan, work: Work, index: jax.Array) -> Any:
+    return solve_lanes(work, index, plan)

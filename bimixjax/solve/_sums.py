@@ -1,0 +1,34 @@
+"""Sums over the leading axis, as additions of slices.
+
+On a CPU, XLA computes a reduction that it fuses with what surrounds it one number at a time; slices it adds lanes at
+full width. Measured two to five times as fast for the sums of `product`.
+"""
+
+from jax import Array
+
+_UNROLLED = 8
+
+
+def over_first(values: Array) -> Array:
+    """The sum over axis 0."""
+    count = values.shape[0]
+    if count <= _UNROLLED:
+        return _added([values[k] for k in range(count)])
+    width = next((width for width in range(_UNROLLED, 1, -1) if count % width == 0), None)
+    if width is None:
+        return values[0] + over_first(values[1:])
+    blocks = values.reshape(count // width, width, *values.shape[1:])
+    return over_first(_added([blocks[:, k] for k in range(width)]))
+
+
+def over_second(values: Array) -> Array:
+    """The sum over axis 1."""
+    return over_first(values.swapaxes(0, 1))
+
+
+def _added(parts: list[Array]) -> Array:
+    """Pairs, then pairs of pairs: fewer roundings than one after another."""
+    while len(parts) > 1:
+        odd = parts[-1:] if len(parts) % 2 else []
+        parts = [a + b for a, b in zip(parts[::2], parts[1::2], strict=False)] + odd
+    return parts[0]

@@ -1,0 +1,172 @@
+"""Variable projection where the prediction is a factor of one axis of the rows times a sum over factors of the other.
+
+prediction[m, t] = share[m](theta) * sum_a c_a curve_a[t](theta)
+
+Every sum over rows then falls into contractions of the data with vectors along one axis: an iteration takes m + t
+powers and some ten multiply-adds per row, whatever the number of unknowns. Costs and gradients are sums over residuals,
+not differences of sums of squares, which would lose half of the digits.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from bimixjax.solve import _sums
+from bimixjax.solve.varpro import (
+    Inner,
+    Model,
+    Problem,
+    Separated,
+    along,
+    best_linear,
+    eliminate,
+    linear_prior_gram,
+    prior_cost,
+    products,
+    unit_directions,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """B least-squares problems over rows [m, t] whose prediction is a product.
+
+    Args:
+        share: from theta [q, B] to the factor of the first axis [m, B].
+        curves: from theta to the p factors of the second axis, each [t, B].
+        on_curve: for each theta, whether the curves depend on it; the share depends on all others, on none of these.
+        factor: what residuals are multiplied by [m, t, B].
+        target: right-hand sides, `factor` included [m, t, B].
+    """
+
+    share: Callable[[Array], Array]
+    curves: Callable[[Array], Sequence[Array]]
+    on_curve: tuple[bool, ...]
+    factor: Array
+    target: Array
+
+    def separated(self, problem: Problem) -> Separated:
+        """The problems with their linear unknowns eliminated."""
+        data = _Data(factor=self.factor, target=self.target, square=self.factor**2, moment=self.factor * self.target)
+        return Separated(
+            project=lambda theta: _project(self, data, problem, theta),
+            linearize=lambda theta: _linearize(self, data, problem, theta),
+            rounding=jnp.finfo(self.target.dtype).eps ** 2 * jnp.sum(self.target**2, axis=(0, 1)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Data:
+    """What residuals are made of, and their products that every iteration takes, each [m, t, B]."""
+
+    factor: Array
+    target: Array
+    square: Array
+    moment: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Best:
+    """The best c at some theta, the curve that it makes [t, B], and the residuals times `factor` [m, t, B]."""
+
+    linear: Array
+    support: Array
+    cost: Array
+    gram: Array
+    square: Array
+    curve: Array
+    missed: Array
+
+
+def _solve(data: _Data, problem: Problem, theta: Array, share: Array, curves: Sequence[Array]) -> _Best:
+    square = _sums.over_first((share * share)[:, None] * data.square)
+    moment = _sums.over_first(share[:, None] * data.moment)
+    gram = products(curves, [square * curve for curve in curves]) + linear_prior_gram(problem)
+    linear, support = best_linear(gram, products(curves, [moment])[:, 0], problem)
+    curve = _combined(linear, curves)
+    missed = data.factor * (share[:, None] * curve[None]) - data.target
+    return _Best(
+        linear=linear,
+        support=support,
+        cost=_sums.over_first(_sums.over_first(missed**2)) + prior_cost(linear, problem, theta),
+        gram=gram,
+        square=square,
+        curve=curve,
+        missed=missed * data.factor,
+    )
+
+
+def _project(product: Product, data: _Data, problem: Problem, theta: Array) -> tuple[Array, Array]:
+    best = _solve(data, problem, theta, product.share(theta), product.curves(theta))
+    return best.linear, best.cost
+
+
+def _linearize(product: Product, data: _Data, problem: Problem, theta: Array) -> Model:
+    share, push_share = jax.linearize(product.share, theta)
+    curves, push_curves = jax.linearize(lambda theta: list(product.curves(theta)), theta)
+    best = _solve(data, problem, theta, share, curves)
+    directions = unit_directions(theta)
+    of_curve = [k for k, moves in enumerate(product.on_curve) if moves]
+    of_share = [k for k, moves in enumerate(product.on_curve) if not moves]
+    bends = along(lambda tangent: _combined(best.linear, push_curves(tangent)), directions[jnp.array(of_curve)])
+    turns = along(push_share, directions[jnp.array(of_share)])
+    order = jnp.argsort(jnp.array(of_share + of_curve))
+    inner = _inner(_Factors(share=share, curves=curves, turns=turns, bends=bends), data, best)
+    ordered = Inner(
+        gram=best.gram,
+        mixed=inner.mixed[:, order],
+        square=inner.square[order][:, order],
+        missed=inner.missed[order],
+    )
+    return eliminate(ordered, problem, theta, linear=best.linear, support=best.support, cost=best.cost)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Factors:
+    """The factors at some theta, the changes of the share [m, B] and those of the fitted curve [t, B]."""
+
+    share: Array
+    curves: Sequence[Array]
+    turns: Sequence[Array]
+    bends: Sequence[Array]
+
+
+def _inner(factors: _Factors, data: _Data, best: _Best) -> Inner:
+    """Inner products of columns and slopes, those of the share before those of the curve."""
+    share, curve = factors.share, best.curve
+    # What the second axis leaves of each product of a curve and the fitted curve.
+    columns = [_sums.over_second(data.square * (curve * each)[None]) for each in factors.curves]
+    bent = [_sums.over_second(data.square * (curve * each)[None]) for each in factors.bends]
+    whole = _combined(best.linear, columns)
+    turned = [share * turn for turn in factors.turns]
+    weighted = [best.square * bend for bend in factors.bends]
+    crossed = products(turned, bent)
+    return Inner(
+        gram=best.gram,
+        mixed=jnp.concatenate([products(columns, turned), products(factors.curves, weighted)], axis=1),
+        square=_blocks(
+            products(factors.turns, [whole * turn for turn in factors.turns]),
+            crossed,
+            products(factors.bends, weighted),
+        ),
+        missed=jnp.concatenate(
+            [
+                products(factors.turns, [_sums.over_second(best.missed * curve[None])])[:, 0],
+                products(factors.bends, [_sums.over_first(best.missed * share[:, None])])[:, 0],
+            ]
+        ),
+    )
+
+
+def _blocks(first: Array, mixed: Array, last: Array) -> Array:
+    """The symmetric matrix with the given blocks."""
+    return jnp.concatenate(
+        [jnp.concatenate([first, mixed], axis=1), jnp.concatenate([mixed.swapaxes(0, 1), last], axis=1)]
+    )
+
+
+def _combined(linear: Array, parts: Sequence[Array]) -> Array:
+    return sum((c * part for c, part in zip(linear, parts, strict=True)), start=jnp.zeros(()))

@@ -1,0 +1,203 @@
+"""`auto`, the default predictor: several laws with structured noise, averaged by what they miss on runs left out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal, overload
+
+import jax
+import numpy as np
+
+from bimixjax import _checks, fitting
+from bimixjax._auto_build import build
+from bimixjax._auto_cells import build_cells, sizes_of
+from bimixjax._auto_donor import Auto as Auto
+from bimixjax._auto_donor import fit_stacks
+from bimixjax._auto_result import AutoFit as AutoFit
+from bimixjax._fit_result import FitResult
+from bimixjax._kernel import Solver
+from bimixjax.laws import Law
+from bimixjax.observations import Observations, Unit
+
+# Points that are read come in multiples of this, so that tables of many lengths share a compiled program.
+_POINTS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoFolds:
+    """Predictions of `auto` for every row of a table, by what was fitted in each fold.
+
+    Args:
+        targets: which losses.
+        predicted, lower, upper: losses and their limits [F, n, T]; NaN where a fold fitted nothing of the row's size.
+    """
+
+    targets: tuple[str, ...]
+    predicted: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def auto_folds(
+    observations: Observations,
+    weights: np.ndarray,
+    *,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    settings: Auto | None = None,
+    level: float = 0.9,
+) -> AutoFolds:
+    """Fit `auto` in many folds of a table at once, and predict every row in each.
+
+    Args:
+        observations: measured losses.
+        weights: 1 for rows that a fold is fitted on, 0 for others [F, n].
+        volume: "tokens" or "steps"; by default tokens where the table has them, else steps.
+        targets: which losses to fit; by default all.
+        settings: of `auto`.
+        level: how often the limits should contain a measured loss.
+
+    Returns:
+        Predictions with limits.
+
+    Raises:
+        InputError: for weights of another shape or other than 0 and 1, or an unknown target or unit.
+    """
+    names = _targets(observations, targets)
+    unit = observations.volume_unit(volume)
+    weights = np.asarray(weights, float)
+    _check_weights(weights, len(observations))
+    width = NormalDist().inv_cdf((1 + level) / 2)
+    empty = np.full((len(weights), len(observations), len(names)), np.nan)
+    found = AutoFolds(targets=names, predicted=empty, lower=empty.copy(), upper=empty.copy())
+    with jax.enable_x64(True):
+        for donated in fit_stacks(build_cells(observations, weights, unit, names), settings or Auto()):
+            cells, (cell, target, _) = donated.stack.cells, donated.stack.lanes.T
+            row = _rows_of_sizes(observations, cells.size)
+            mean, deviation = donated.read(observations.proportions[row], observations.volumes(unit)[row])
+            place = (cells.fold[cell, None], row[cell], target[:, None])
+            found.predicted[place] = np.exp(mean)
+            found.lower[place] = np.exp(mean - width * deviation)
+            found.upper[place] = np.exp(mean + width * deviation)
+    return found
+
+
+def _targets(observations: Observations, targets: Sequence[str] | None) -> tuple[str, ...]:
+    if targets is None:
+        return observations.targets
+    _checks.known("target", tuple(targets), observations.targets, observations.source)
+    return tuple(targets)
+
+
+def _check_weights(weights: np.ndarray, rows: int) -> None:
+    if weights.ndim != 2 or weights.shape[1] != rows:
+        raise _checks.InputError(f"weights have shape {weights.shape}; allowed: [folds, {rows}], one for each row")
+    _checks.every(
+        np.isin(weights, (0, 1)), lambda f, i: f"fold {f} has weight {weights[f, i]} of row {i}; allowed: 0 or 1"
+    )
+
+
+def _rows_of_sizes(observations: Observations, size: np.ndarray) -> np.ndarray:
+    """The rows of each cell's model size [G, Q], repeated where there are fewer than elsewhere."""
+    rows = [np.flatnonzero(sizes_of(observations) == s) for s in size]
+    most = max(map(len, rows), default=1)
+    return np.array([np.resize(r, -(-most // _POINTS) * _POINTS) for r in rows], int).reshape(len(rows), -1)
+
+
+# "auto" is a string too: the first overload that fits a call is the one that holds.
+@overload
+def fit(  # pyright: ignore[reportOverlappingOverload]
+    law: Literal["auto"] | Auto,
+    observations: Observations,
+    *,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+) -> AutoFit: ...
+
+
+@overload
+def fit(
+    law: Law | str,
+    observations: Observations,
+    *,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    priors: bool = True,
+    weights: Mapping[str, float] | None = None,
+    criterion: fitting.Criterion | None = None,
+    solver: Solver | None = None,
+) -> FitResult: ...
+
+
+def fit(
+    law: Law | str | Auto,
+    observations: Observations,
+    *,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    priors: bool = True,
+    weights: Mapping[str, float] | None = None,
+    criterion: fitting.Criterion | None = None,
+    solver: Solver | None = None,
+) -> FitResult | AutoFit:
+    """Fit a law to every target of a table, or with "auto" an average of several, chosen by what they miss.
+
+    For one law, see `bimixjax.fitting.fit`: it minimizes the sum of ((predicted - measured) / measured)^2 and weak
+    priors. `auto` fits several laws to the log of the losses, each with noise that checkpoints of a run and runs of
+    near mixtures share; adds to each what kriging finds in its residuals; and averages them with weights
+
+        prior weight x (mean |log error| on runs left out)^(-4 K / (K + 2))
+
+    for K runs. A model size that was measured on fewer mixtures than a smaller one reads the predictions of that one
+    too, unless `Auto(donor=False)` forbids it. Its constants are stated where they are defined, in `_auto_fit` and
+    `_members`; all were set on observations that no reported score of `auto` reads.
+
+    Args:
+        law: a name in `LAWS`, a law, "auto" or `Auto` settings.
+        observations: measured losses.
+        volume: "tokens" or "steps"; by default tokens where the table has them, else steps.
+        targets: which losses to fit; by default all that the law can describe.
+        priors: whether the weak priors take part; `auto` needs them.
+        weights: by run, what its squared residuals count; not for `auto`.
+        criterion: relative or absolute residuals, squared or Huber's; not for `auto`.
+        solver: how a single law is solved; not for `auto`.
+
+    Returns:
+        A `FitResult`, or an `AutoFit` for `auto`.
+
+    Raises:
+        InputError: for an unknown law, member, target or unit of volume, or settings that `auto` does not have.
+
+    Example:
+        >>> import pandas as pd
+        >>> import bimixjax
+        >>> table = {"run": ["a"] * 3 + ["b"] * 3, "step": [1, 4, 16] * 2}
+        >>> table |= {"mixture/x": [0.25] * 3 + [0.5] * 3, "mixture/y": [0.75] * 3 + [0.5] * 3}
+        >>> table |= {"loss/x": [6.0, 4.0, 3.0, 3 * 2**0.5, 2 * 2**0.5, 1.5 * 2**0.5]}
+        >>> fit = bimixjax.fit("bimix", bimixjax.Observations.from_frame(pd.DataFrame(table)), priors=False)
+        >>> {name: round(float(value[0]), 4) for name, value in fit.coefficients.items()}
+        {'A': 1.0, 'B': 2.0, 'C': 1.0, 'alpha': 0.5, 'beta': 0.5}
+
+    Source: the laws of arXiv 2405.14908, 2410.12883 and 2507.09404; kriging about a fitted mean (universal kriging);
+    stacking on held-out data (Breiman, 1996), with weights by error in place of a regression.
+    """
+    if law != "auto" and not isinstance(law, Auto):
+        single = {} if criterion is None else {"criterion": criterion}
+        return fitting.fit(
+            law, observations, volume=volume, targets=targets, priors=priors, weights=weights, solver=solver, **single
+        )
+    _check_settings(priors=priors, weights=weights, criterion=criterion, solver=solver)
+    settings = law if isinstance(law, Auto) else Auto()
+    names, unit = _targets(observations, targets), observations.volume_unit(volume)
+    with jax.enable_x64(True):
+        stacks = fit_stacks(build_cells(observations, np.ones((1, len(observations))), unit, names), settings)
+    if not stacks:
+        raise _checks.InputError(f"{observations.source} has no loss of {', '.join(names)}; nothing can be fitted")
+    return build(observations, unit, names, stacks)
+
+
+def _check_settings(*, priors: bool, **single: object) -> None:
+    """Raise for what a single law takes and `auto` does not."""
+    given = [name for name, value in single.items() if value is not None] + ([] if priors else ["priors=False"])
+    if given:
+        raise _checks.InputError(f"auto takes no {', '.join(given)}; allowed: volume and targets, or a single law")

@@ -1,0 +1,222 @@
+"""The study of prediction on made-up losses and comparisons, where what it must find is known."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bimixjax
+from bimixjax import Observations
+from bimixjax.comparison import ChosenRuns, Comparison
+from experiments.prediction import cases, config, figures, goals, run, store, summary
+from experiments.prediction.cases import Case
+from experiments.prediction.config import AUTO, Table
+
+LAW = "power_linear"
+SHARES = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
+
+
+def losses(runs: str, sizes=(1e6,), volumes=(1000,)) -> pd.DataFrame:
+    """Losses of x and y that fall with their own share and the volume, to the rhythm of no law exactly."""
+    rows = [(f"{runs}-{n:g}-{i:03}", n, r, s) for n in sizes for i, r in enumerate(SHARES) for s in volumes]
+    frame = pd.DataFrame(rows, columns=["run", "model_size", "mixture/x", "step"])
+    frame["mixture/y"] = 1 - frame["mixture/x"]
+    for domain, alpha in (("x", 0.1), ("y", 0.3)):
+        frame[f"loss/{domain}"] = frame[f"mixture/{domain}"] ** -alpha * (30 * frame["step"] ** -0.5 + 2)
+    return frame
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> run.Options:
+    """A study of two small tables."""
+    sizes = (1e6, 4e6)
+    losses("g", sizes, (1000, 2000, 4000)).to_csv(tmp_path / "pile_5groups.csv", index=False)
+    for name in ("train", "test"):
+        losses(name).to_csv(tmp_path / f"pile_17domains_{name}.csv", index=False)
+    small = Table(name="pile_5groups", sizes=sizes, first=1000, last=4000)
+    settings = {"GROUPS": small, "SIZES": sizes, "RUNS": (3, 4), "DOMAIN_RUNS": (6,), "RANKED_TARGET": "x"}
+    settings |= {"SINGLE": (f"{LAW}_volume",), "OF_MIXTURE": (LAW,)}
+    for name, value in settings.items():
+        monkeypatch.setattr(config, name, value)
+    return run.Options(observations=tmp_path, out=tmp_path / "out", cache=tmp_path / "cache", draws=2)
+
+
+def made(groups=(2.0, 4.0), off=(0.99, 1.03, 1.02), law_names=(AUTO, "bimix", "joint")) -> Comparison:
+    """Two folds in each group, six held-out runs each; laws are off by their factors, more in the second fold."""
+    folds, runs = 2 * len(groups), 6
+    fold = np.repeat(np.arange(folds), runs)
+    measured = 3 + np.arange(fold.size * 2).reshape(-1, 2) / fold.size
+    miss = (np.array(off) - 1)[:, None] * (1 + 0.1 * (fold % 2))
+    predicted = measured * (1 + miss)[:, :, None]
+    return Comparison(
+        laws=law_names,
+        targets=("x", "y"),
+        level=0.9,
+        grouped_by="runs",
+        beyond="",
+        group=np.repeat(groups, 2),
+        block=np.arange(folds),
+        fold=fold,
+        run=np.tile(np.array([f"r{i}" for i in range(runs)], object), folds),
+        mixture=np.tile(np.arange(runs), folds),
+        model_size=np.ones(fold.size),
+        volume=np.ones(fold.size),
+        outside=np.zeros(fold.size, bool),
+        measured=measured,
+        predicted=predicted,
+        lower=predicted * 0.9895,
+        upper=predicted * 1.0105,
+        at_bound=np.zeros((3, folds)),
+        unconverged=np.zeros((3, folds)),
+    )
+
+
+def case(part: str, name: str) -> Case:
+    return Case(part=part, name=name, table=Observations.from_frame(losses("r")), schemes=(), laws={})
+
+
+@pytest.mark.slow
+def test_the_study_runs_and_goes_on_from_what_it_kept(
+    tiny: run.Options, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = dataclasses.replace(tiny, parts=("groups",))
+    run.main(options)
+    first = capsys.readouterr()
+    assert f"pile_5groups, {AUTO}, runs 3" in first.err
+    written = pd.read_csv(options.out / "groups_verdicts.csv")
+    assert written["best"].tolist() == [f"{LAW}_volume"] * 2
+    assert written["group"].tolist() == [3, 4]
+    assert np.isfinite(written[["auto_error", "difference", "coverage"]].to_numpy()).all()
+    assert {path.name for path in options.out.iterdir()} >= {
+        *("groups_laws.csv", "groups_sizes.csv", "goals.csv", "intervals.csv", "times.csv"),
+        *("environment.json", "groups_pile_5groups.png", "intervals.png"),
+    }
+    monkeypatch.setattr(bimixjax, "compare", None)
+    run.main(options)
+    again = capsys.readouterr()
+    assert again.err == ""
+    assert again.out == first.out
+    assert json.loads((options.out / "environment.json").read_text())["seconds"] > 0
+
+
+def test_trees_are_judged_beside_a_law(tiny: run.Options) -> None:
+    pytest.importorskip("lightgbm")
+    run.main(dataclasses.replace(tiny, parts=("domains",), laws=(LAW,)))
+    rows = pd.read_csv(tiny.out / "domains_laws.csv").to_dict("records")
+    errors = {row["law"]: row["error"] for row in rows}
+    assert set(errors) == {LAW, config.TREES}
+    assert errors[LAW] < errors[config.TREES] < 0.2
+    assert {row["group"] for row in rows} == {6}
+    assert not (tiny.out / "goals.csv").read_text().count("NO")
+
+
+def test_mixtures_of_the_donor_are_not_judged(tiny: run.Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "DONOR_MIXTURES", 5)
+    monkeypatch.setattr(config, "DONOR_RUNS", (2,))
+    everywhere, apart = cases.donor(tiny.observations, 2)
+    (scheme,) = apart.schemes
+    assert isinstance(scheme, ChosenRuns)
+    for fitted, held in zip(scheme.fitted, scheme.held_out, strict=True):
+        donors = {name[-3:] for name in fitted if "-1e+06-" in name}
+        larger = {name[-3:] for name in fitted if "-4e+06-" in name}
+        judged = {name[-3:] for name in held}
+        assert (len(donors), len(larger), len(judged)) == (5, 2, 5)
+        assert larger < donors
+        assert not donors & judged
+    assert everywhere.name == config.DONOR_ALL
+
+
+def test_what_is_kept_is_what_was_found(tmp_path: Path) -> None:
+    found = made()
+    store.save(tmp_path / "a.npz", store.Timed(found=found, seconds=1.5, processor_seconds=2.5))
+    timed = store.load(tmp_path / "a.npz")
+    assert (timed.seconds, timed.processor_seconds) == (1.5, 2.5)
+    pd.testing.assert_frame_equal(timed.found.to_frame(), found.to_frame())
+
+
+def test_comparisons_are_put_together() -> None:
+    whole, off = made(), (0.99, 1.03, 1.02)
+    parts = [made(groups=(2.0,), off=(factor,), law_names=(law,)) for law, factor in zip(whole.laws, off, strict=True)]
+    beside = store.together(parts)
+    two = store.one_after_the_other([beside, dataclasses.replace(beside, group=np.full(2, 4.0))])
+    assert two.to_frame()["group"].tolist() == [2.0] * 3 + [4.0] * 3
+    assert two.block.tolist() == [0, 1, 2, 3]
+    other = dataclasses.replace(parts[1], measured=parts[1].measured + 1)
+    with pytest.raises(ValueError, match="same rows"):
+        store.together([parts[0], other])
+
+
+def test_a_digest_of_sources_reads_code_and_no_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "PACKAGE", tmp_path)
+
+    def of(text: str) -> str:
+        (tmp_path / "m.py").write_text(text)
+        return store.sources(["*.py"])
+
+    first = of('"""Words."""\n\n\ndef f():\n    """Say."""\n    return 1\n')
+    assert of('"""Others."""\ndef f():\n    return 1  # why\n') == first
+    assert of("def f():\n    return 2\n") != first
+
+
+def test_auto_is_set_beside_the_best_single_law() -> None:
+    first, second = summary.verdicts(made())
+    assert (first["group"], first["best"], second["group"]) == (2.0, "joint", 4.0)
+    assert first["ratio"] == pytest.approx(0.5)
+    assert first["difference"] == pytest.approx(-0.0105)
+    assert first["difference_se"] == pytest.approx(0.0005)
+    assert first["spearman_difference"] == pytest.approx(0)
+
+
+def test_medians_are_over_draws() -> None:
+    rows = {(row["law"], row["group"]): row for row in summary.laws(made())}
+    assert rows["bimix", 4.0]["median"] == pytest.approx(0.0315)
+
+
+def test_intervals_are_counted_by_size_and_target() -> None:
+    rows = summary.intervals(made())
+    assert len(rows) == 2 * 2
+    assert rows[0]["cells"] == 2 * 6
+    assert rows[0]["coverage"] == pytest.approx(0.5)
+    assert rows[0]["noise_width"] == pytest.approx(2 * 1.645 * config.NOISE, rel=1e-3)
+
+
+def test_goals_say_what_was_reached_and_what_was_not() -> None:
+    found = goals.all_of([(case("groups", "pile_5groups"), made())], seconds=2000.0)
+    met = {(row["what"].partition(": ")[2] or row["what"], row["at"]): row["met"] for row in found}
+    assert met["error of auto minus best single law, bp", "K = 2"] == "yes"
+    assert met["error of auto over best single law, geometric mean", "all K"] == "yes"
+    assert met["coverage of 90% intervals", "K >= 4"] == "NO"
+    assert met["the whole study, compilation included, seconds", "this machine"] == "NO"
+    worse = goals.all_of([(case("groups", "pile_5groups"), made(off=(1.04, 1.03, 1.02)))], seconds=1.0)
+    assert [row["met"] for row in worse[:3]] == ["NO", "NO", "NO"]
+
+
+def test_goals_of_cuts_are_means_over_them() -> None:
+    found = made(groups=(0.4, 0.5))
+    (row, _) = goals.all_of([(case("later", "pile_5groups"), found)], seconds=1.0)
+    assert row["measured"] == "0.0105"
+    assert row["wanted"] == "at most 0.021 (joint)"
+    assert row["met"] == "yes"
+
+
+def test_a_silent_law_reaches_no_goal() -> None:
+    found = made(groups=(2.0,), off=(math.nan, 1.03, 1.02))
+    rows = goals.all_of([(case("sizes", "pile_5groups"), found)], seconds=1.0)
+    assert [(row["measured"], row["met"]) for row in rows[:1]] == [("-", "NO")]
+
+
+def test_figures_show_every_law() -> None:
+    drawn = figures.later(made(groups=(0.4, 0.5)))
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == [AUTO, "bimix", "joint"]
+    left, right = figures.calibration(summary.intervals(made())).axes
+    assert np.asarray(left.lines[1].get_ydata()) == pytest.approx([0.5, 0.5])
+    assert len(np.asarray(right.lines[0].get_xdata())) == 4
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(bimixjax.InputError, match="no observation tables"):
+        run.main(run.Options(observations=tmp_path / "none", out=tmp_path, cache=tmp_path))

@@ -1,0 +1,116 @@
+"""A comparison's table says every law and reason, and its figures show every law, group and cell."""
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console, RenderableType
+
+from bimixjax.comparison import Comparison
+from bimixjax.reports import comparisons
+
+LAWS, TARGETS, RUNS = ("auto", "bimix", "joint"), ("x", "y"), 6
+
+
+def made(groups=(2.0, 4.0)) -> Comparison:
+    """Three laws, two folds in each group, six held-out runs each; auto is off by 1 %, bimix by 2 %, joint by 3 %."""
+    folds = 2 * len(groups)
+    cells = folds * RUNS
+    measured = 3 + np.arange(cells * 2).reshape(cells, 2) / cells
+    factor = np.array([1.01, 0.98, 1.03])[:, None, None]
+    predicted = measured * factor
+    predicted[1, 0, 0] = np.inf
+    return Comparison(
+        laws=LAWS,
+        targets=TARGETS,
+        level=0.9,
+        grouped_by="runs",
+        beyond="",
+        group=np.repeat(groups, 2),
+        block=np.arange(folds),
+        fold=np.repeat(np.arange(folds), RUNS),
+        run=np.tile(np.array([f"r{i}" for i in range(RUNS)], object), folds),
+        mixture=np.tile(np.arange(RUNS), folds),
+        model_size=np.ones(cells),
+        volume=np.ones(cells),
+        outside=np.zeros(cells, bool),
+        measured=measured,
+        predicted=predicted,
+        lower=predicted * 0.975,
+        upper=predicted * 1.025,
+        at_bound=np.zeros((3, folds)),
+        unconverged=np.zeros((3, folds)),
+    )
+
+
+def text(*parts: RenderableType) -> str:
+    console = Console(width=120, file=io.StringIO(), highlight=False)
+    with console.capture() as captured:
+        console.print(*parts)
+    return captured.get()
+
+
+def panels(figure: Figure) -> list[Axes]:
+    return [axes for axes in figure.axes if axes.get_subplotspec() is not None]
+
+
+def test_the_table_has_the_best_law_of_each_group_first() -> None:
+    shown = text(comparisons.summary(made()))
+    rows = [line.split() for line in shown.splitlines() if line.strip().startswith(LAWS)]
+    assert [(row[0], row[1]) for row in rows] == [(law, k) for k in ("2", "4") for law in LAWS]
+    assert rows[0][2:5] == ["1.00", "±", "0.00"]
+    assert rows[0][-1] == "best"
+    assert "runs" in shown
+
+
+def test_one_group_needs_no_column() -> None:
+    shown = text(comparisons.summary(made(groups=(5.0,))))
+    assert "2 folds (5 runs fitted)" in shown
+    assert " 5 " not in shown.replace("(5 runs", "")
+
+
+def test_each_reason_is_said_once_with_whom_it_is_of() -> None:
+    said = [part.plain for part in comparisons.trust(made())]
+    assert "Caution, bimix (2): says nothing of 4% of cells." in said
+    assert "Caution, joint (2), joint (4): 90% intervals cover 0%." in said
+    assert len(said) == len(set(said))
+
+
+def test_a_document_has_an_object_for_each_law_and_group() -> None:
+    found = comparisons.document(made())
+    assert [(row["law"], row["group"]) for row in found["laws"]] == [(law, k) for k in (2.0, 4.0) for law in LAWS]
+    assert found["targets"] == TARGETS
+
+
+@pytest.mark.parametrize("draw", [comparisons.errors, comparisons.calibration])
+def test_laws_are_lines_over_groups(draw) -> None:
+    for axes in panels(draw(made())):
+        lines = [
+            line for line in axes.lines if len(np.atleast_1d(line.get_xdata())) == 2 and line.get_marker() != "None"
+        ]
+        assert [np.asarray(line.get_xdata()).tolist() for line in lines] == [[2.0, 4.0]] * 3
+        assert axes.get_xlabel() == "Runs fitted"
+
+
+@pytest.mark.parametrize("draw", [comparisons.errors, comparisons.calibration])
+def test_laws_are_points_of_one_group(draw) -> None:
+    left, right = panels(draw(made(groups=(5.0,))))
+    assert [label.get_text() for label in left.get_yticklabels()] == list(LAWS)
+    assert left.get_xlabel()
+    assert right.get_xlabel()
+
+
+def test_agreement_has_losses_and_misses_of_each_law_in_the_last_group() -> None:
+    drawn = panels(comparisons.agreement(made()))
+    assert [axes.get_title() for axes in drawn] == [*LAWS, "", "", ""]
+    losses, misses = drawn[0].lines[:2], drawn[3 + LAWS.index("joint")].lines[:2]
+    assert [len(np.asarray(line.get_xdata())) for line in losses] == [2 * RUNS] * 2
+    assert np.asarray(misses[1].get_ydata()) == pytest.approx(np.full(2 * RUNS, 0.03))
+
+
+def test_many_laws_are_told_apart() -> None:
+    styles = [comparisons.style(i, f"law{i}") for i in range(12)]
+    assert len({(s["color"], s["marker"], s["linestyle"]) for s in styles}) == 12
+    assert comparisons.style(0, "auto")["color"] == "black"

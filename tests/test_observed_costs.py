@@ -1,0 +1,52 @@
+"""Costs on public losses, without priors, against the lowest of twenty scipy fits with analytic Jacobians."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from bimixjax import LAWS, Observations
+
+ROOT = Path(__file__).resolve().parents[1]
+STARTS = 20
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    """The benchmark that compares all lanes of all laws."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        return importlib.import_module("observed_costs")
+
+
+@pytest.fixture(scope="module")
+def public(observations_folder) -> Observations:
+    return Observations.read(observations_folder / "pile_5groups.csv")
+
+
+def compared(bench: ModuleType, public: Observations, name: str, sizes: tuple[float, ...]) -> dict:
+    rows = bench.rows_for(LAWS[name], public)
+    return bench.compare(LAWS[name], Observations.concat(*(rows.select(model_size=s) for s in sizes)), STARTS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bimix",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("exponential", "exponential_volume", "additive")),
+    ],
+)
+def test_no_cost_is_above_the_best_of_twenty_scipy_fits(bench, public, name):
+    found = compared(bench, public, name, (70e6, 305e6))
+    assert found["lanes"] == 10
+    assert found["worst_excess"] <= 1e-6
+    assert found["converged"] == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bimix_transfer", "joint"])
+def test_laws_with_many_optima_are_as_good_in_nearly_all_lanes(bench, public, name):
+    found = compared(bench, public, name, (160e6,))
+    assert found["lanes"] == 5
+    assert found["ok"] >= 0.95

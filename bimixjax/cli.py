@@ -63,8 +63,12 @@ class Fit(TableCommand):
             from bimixjax.reports import figures, lanes
 
             figures.save_fit(lanes.FittedLosses.of(result, table), curves=self.figure, residual=self.residuals)
-        screen = [tables.coefficients(result), tables.statuses(result), *tables.notes(result.notes)]
-        return Answer(document=documents.fit(result), screen=screen, failed=not result.converged.any())
+        if isinstance(result, bimixjax.AutoFit):
+            first, document, usable = tables.members(result), documents.average(result), result.rows > 0
+        else:
+            first, document, usable = tables.coefficients(result), documents.fit(result), result.converged
+        screen = [first, tables.statuses(result), *tables.notes(result.notes)]
+        return Answer(document=document, screen=screen, failed=not usable.any())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +90,11 @@ class Predict(FileCommand):
 
     def work(self) -> Answer:
         """Predict, and mark what is extrapolated."""
-        from bimixjax import _tables
+        from bimixjax import _tables, stacking
         from bimixjax.reports import documents, tables
         from bimixjax.reports.predictions import Predictions
 
-        fit = bimixjax.FitResult.load(self.fit)
+        fit = stacking.load(self.fit)
         budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size)
         predicted = Predictions.of(fit, _mixtures(self, fit.domains), budget)
         if self.out:
@@ -125,10 +129,11 @@ class Optimize(FileCommand):
 
     def work(self) -> Answer:
         """Search, and put the baselines beside what was found."""
+        from bimixjax import stacking
         from bimixjax.reports import documents, tables
         from bimixjax.reports.predictions import Predictions
 
-        fit = bimixjax.FitResult.load(self.fit)
+        fit = stacking.load(self.fit)
         limits = bimixjax.Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper))
         budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size)
         weights = numbers("weight", self.weight) or None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import NormalDist
 from typing import Literal, overload
 
@@ -16,6 +17,7 @@ from bimixjax._auto_donor import fit_stacks
 from bimixjax._auto_result import AutoFit as AutoFit
 from bimixjax._fit_result import FitResult
 from bimixjax._kernel import Solver
+from bimixjax._records import read_json
 from bimixjax.laws import Law
 from bimixjax.observations import Observations, Unit
 
@@ -194,6 +196,16 @@ def fit(
     if not stacks:
         raise _checks.InputError(f"{observations.source} has no loss of {', '.join(names)}; nothing can be fitted")
     return build(observations, unit, names, stacks)
+
+
+def load(path: str | Path) -> FitResult | AutoFit:
+    """Read a file that a fit of a single law or of `auto` was saved to.
+
+    Raises:
+        InputError: as `FitResult.load` and `AutoFit.load`.
+    """
+    law = _checks.fields(read_json(path), ["law"], path)["law"]
+    return AutoFit.load(path) if law == "auto" else FitResult.load(path)
 
 
 def _check_settings(*, priors: bool, **single: object) -> None:

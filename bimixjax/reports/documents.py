@@ -8,6 +8,7 @@ from bimixjax._records import to_plain
 from bimixjax.fitting import FitResult
 from bimixjax.optimization import OptimalMixture
 from bimixjax.reports.predictions import Predictions
+from bimixjax.stacking import AutoFit
 
 
 def fit(result: FitResult) -> dict[str, Any]:
@@ -18,6 +19,31 @@ def fit(result: FitResult) -> dict[str, Any]:
     return {
         "law": result.law.name,
         "gauge": dict(result.law.gauge),
+        "volume_unit": result.volume_unit,
+        "model_sizes": result.model_sizes,
+        "domains": result.domains,
+        "lanes": lanes,
+        "notes": result.notes,
+    }
+
+
+def average(result: AutoFit) -> dict[str, Any]:
+    """For each lane of a fit of `auto` the weights of its members, its error on runs left out, and its sentence."""
+    sizes = result.model_sizes if len(result.model_sizes) > 1 else (None,)
+    names = [(target, size) for size in sizes for target in result.targets]
+    lanes = [
+        {
+            "target": target,
+            "model_size": size,
+            "weights": {name: np.ravel(weight)[i] for name, weight in result.members.items()},
+            "rows": np.ravel(result.rows)[i],
+            "left_out_error": np.ravel(result.left_out_error)[i],
+            "status": result.sentences[i],
+        }
+        for i, (target, size) in enumerate(names)
+    ]
+    return {
+        "law": "auto",
         "volume_unit": result.volume_unit,
         "model_sizes": result.model_sizes,
         "domains": result.domains,

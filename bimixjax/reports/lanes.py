@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bimixjax.fitting import FitResult
 from bimixjax.observations import Observations
+from bimixjax.stacking import AutoFit
 
 Floats = NDArray[np.float64]
 
@@ -68,11 +69,12 @@ class FittedLosses:
     lanes: tuple[Lane, ...]
 
     @classmethod
-    def of(cls, fit: FitResult, observations: Observations) -> Self:
+    def of(cls, fit: FitResult | AutoFit, observations: Observations) -> Self:
         """Put a fit's predictions beside the rows of a table with the same domains and targets."""
         sizes = fit.model_sizes if len(fit.model_sizes) > 1 else (None,)
         lanes = [lane for size in sizes for lane in _lanes(fit, observations, size)]
-        return cls(law=fit.law.name, volume_unit=fit.volume_unit, lanes=tuple(lanes))
+        law = "auto" if isinstance(fit, AutoFit) else fit.law.name
+        return cls(law=law, volume_unit=fit.volume_unit, lanes=tuple(lanes))
 
     @property
     def has_curves(self) -> bool:
@@ -80,7 +82,7 @@ class FittedLosses:
         return any(len(curve) > 1 for lane in self.lanes for curve in lane.curves())
 
 
-def _lanes(fit: FitResult, observations: Observations, size: float | None) -> Iterator[Lane]:
+def _lanes(fit: FitResult | AutoFit, observations: Observations, size: float | None) -> Iterator[Lane]:
     table = observations if size is None else observations.select(model_size=size)
     volume = table.volumes(fit.volume_unit)
     predicted = np.asarray(fit.predict(table.proportions, volume, model_size=size))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bimixjax.fitting import FitResult
 from bimixjax.observations import Budget
+from bimixjax.stacking import AutoFit
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +34,7 @@ class Predictions:
     budget: Budget
 
     @classmethod
-    def of(cls, fit: FitResult, mixtures: Mapping[str, Floats], budget: Budget) -> Self:
+    def of(cls, fit: FitResult | AutoFit, mixtures: Mapping[str, Floats], budget: Budget) -> Self:
         """Ask a fit for the losses of mixtures over its domains."""
         r, volume, size = np.stack(list(mixtures.values())), budget.volume, budget.model_size
         return cls(

@@ -12,6 +12,7 @@ from bimixjax.optimization import OptimalMixture
 from bimixjax.reports._layout import framed, table
 from bimixjax.reports.lanes import short
 from bimixjax.reports.predictions import Predictions
+from bimixjax.stacking import AutoFit
 
 _STARS = "* extrapolated: outside the fitted proportions or volumes"
 
@@ -31,7 +32,20 @@ def coefficients(fit: FitResult) -> Group:
     return framed(f"Law {fit.law.name}", shown, _gloss(fit))
 
 
-def statuses(fit: FitResult) -> Text:
+def members(fit: AutoFit) -> Group:
+    """One row per lane of a fit of `auto`: rows used, the error on runs left out, and the weight of each law."""
+    weights = fit.members
+    sized = ["size"] if len(fit.model_sizes) > 1 else []
+    shown = table(["", *sized, "rows", "left out", *weights])
+    for lane, name in enumerate(_lane_names(fit)):
+        error, rows = np.ravel(fit.left_out_error)[lane], np.ravel(fit.rows)[lane]
+        shares = [f"{100 * np.ravel(weight)[lane]:.0f} %" for weight in weights.values()]
+        shown.add_row(*name, f"{rows:.0f}", f"{100 * error:.2f} %", *shares)
+    gloss = f"volume in {fit.volume_unit or 'one point'}; left out: mean relative error on runs left out; then weights"
+    return framed("auto, an average of laws", shown, gloss)
+
+
+def statuses(fit: FitResult | AutoFit) -> Text:
     """Each status in words with the targets that ended so."""
     groups: dict[str, list[str]] = {}
     for sentence, name in zip(fit.sentences, _lane_names(fit), strict=True):
@@ -117,7 +131,7 @@ def with_error(value: float, error: float) -> str:
     return f"{value:.{min(max(digits, 0), 12)}f} ± {error:.{min(max(digits, 0), 12)}f}"
 
 
-def _lane_names(fit: FitResult) -> list[tuple[str, ...]]:
+def _lane_names(fit: FitResult | AutoFit) -> list[tuple[str, ...]]:
     if len(fit.model_sizes) < 2:
         return [(target,) for target in fit.targets]
     return [(target, short(size)) for size in fit.model_sizes for target in fit.targets]

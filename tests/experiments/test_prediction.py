@@ -39,7 +39,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> run.Options:
         losses(name).to_csv(tmp_path / f"pile_17domains_{name}.csv", index=False)
     small = Table(name="pile_5groups", sizes=sizes, first=1000, last=4000)
     settings = {"GROUPS": small, "SIZES": sizes, "RUNS": (3, 4), "DOMAIN_RUNS": (6,), "RANKED_TARGET": "x"}
-    settings |= {"SINGLE": (f"{LAW}_volume",), "OF_MIXTURE": (LAW,)}
+    settings |= {"SINGLE": (f"{LAW}_volume",), "OF_DOMAINS": (LAW,)}
     for name, value in settings.items():
         monkeypatch.setattr(config, name, value)
     return run.Options(observations=tmp_path, out=tmp_path / "out", cache=tmp_path / "cache", draws=2)
@@ -155,7 +155,8 @@ def test_a_digest_of_sources_reads_code_and_no_words(tmp_path: Path, monkeypatch
 
     def of(text: str) -> str:
         (tmp_path / "m.py").write_text(text)
-        return store.sources(["*.py"])
+        store.sources.cache_clear()
+        return store.sources(("*.py",))
 
     first = of('"""Words."""\n\n\ndef f():\n    """Say."""\n    return 1\n')
     assert of('"""Others."""\ndef f():\n    return 1  # why\n') == first

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares, leastsq
 
 import bimixjax
-from bimixjax import Observations, fitting
+from bimixjax import Observations, _devices
 
 HERE = Path(__file__).resolve().parent
 MIXTURES = ("se", "ce", "je", "vne")
@@ -152,18 +152,18 @@ COMPILED = "bimixjax compiled call"
 
 
 def compiled_call(problem: Problem) -> Callable[[], object]:
-    """The call of the compiled solver that `fit` makes on a problem, with its arrays on the device."""
-    calls: list[tuple[tuple, dict[str, Any]]] = []
-    solve = fitting.solve_lanes
+    """The call that `fit` makes of the compiled solver on a problem."""
+    calls: list[tuple[Any, Any]] = []
+    solve = _devices.solve
 
-    def record(*args: Any, **kwargs: Any) -> Any:
-        calls.append((args, kwargs))
-        return solve(*args, **kwargs)
+    def record(work: Any, plan: Any) -> Any:
+        calls.append((work, plan))
+        return solve(work, plan)
 
-    with mock.patch.object(fitting, "solve_lanes", record):
+    with mock.patch.object(_devices, "solve", record):
         public_fit(problem)
-    (args, kwargs), *_ = calls
-    return lambda: jax.block_until_ready(solve(*args, **kwargs))
+    (call,) = calls
+    return lambda: solve(*call)
 
 
 class Compilations:

@@ -19,7 +19,7 @@ class Criterion:
     counts by its size, not by its square.
 
     Args:
-        residual: "relative" divides by the measured loss, "absolute" by the mean measured loss of the target.
+        residual: "relative" divides by the measured loss, "absolute" by the target's mean measured loss, weighted.
         huber: the threshold d, as a share of the loss; None for squares throughout.
 
     Raises:
@@ -41,12 +41,12 @@ class Criterion:
         if self.huber is not None:
             _checks.positive("huber", self.huber)
 
-    def scale(self, loss: Array, used: Array) -> Array:
-        """What residuals are divided by, for losses [m, t, B] of which some are `used`."""
+    def scale(self, loss: Array, weight: Array) -> Array:
+        """What residuals are divided by, for losses [m, t, B] with weights of the criterion [m, t, B]."""
         if self.residual == "relative":
             return loss
-        count = jnp.maximum(jnp.sum(used, axis=(0, 1)), 1)
-        mean = jnp.sum(jnp.where(used, loss, 0.0), axis=(0, 1)) / count
+        total = jnp.sum(weight, axis=(0, 1))
+        mean = jnp.sum(weight * loss, axis=(0, 1)) / jnp.where(total > 0, total, 1.0)
         return jnp.broadcast_to(jnp.where(mean > 0, mean, 1.0), loss.shape)
 
     def emphasis(self, residual: Array) -> Array:

@@ -264,7 +264,7 @@ def _solved(work: Work, lane: Array, real: Array, plan: Plan) -> Solved:
     weight = part.weight * real
     if work.resamples is not None:
         weight = weight * work.resamples.factor(lane // count, part.run, part.row)
-    scale = plan.criterion.scale(part.loss, part.weight > 0)
+    scale = plan.criterion.scale(part.loss, weight)
     points = _points(part)
 
     def fit(emphasis: Array, starts: Array) -> Solved:

@@ -46,7 +46,8 @@ def fitted(frame: pd.DataFrame, **options) -> FitResult:
 def oracle(frame: pd.DataFrame, criterion: Criterion, weights: Any = 1.0) -> tuple[float, np.ndarray]:
     """The criterion and (B, C, alpha, beta) at the lowest of scipy's ends; Huber's takes whole weights, as copies."""
     r, s, y = (frame[name].to_numpy() for name in ("mixture/x", "step", "loss/x"))
-    scale = y if criterion.residual == "relative" else np.full_like(y, y.mean())
+    mean = np.average(y, weights=np.broadcast_to(weights, y.shape))
+    scale = y if criterion.residual == "relative" else np.full_like(y, mean)
     root, copies = np.sqrt(np.broadcast_to(weights, y.shape)), np.ones(len(y), int)
     if criterion.huber is not None:
         root, copies = np.ones(len(y)), np.broadcast_to(weights, y.shape).astype(int)

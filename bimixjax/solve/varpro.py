@@ -34,6 +34,9 @@ _UNROLLED = 4
 # A coefficient that keeps less than this share of its curvature beside the linear ones is not told from them.
 _ROUNDING = 1e-11
 
+# Costs nearer than this share of them are one cost.
+_SAME_COST = 1e-13
+
 
 @record
 class Quadratic:
@@ -106,11 +109,11 @@ class VarPro:
             lambda state: _advance(rows, problem, state, self.tolerance),
             _begin(problem, theta),
         )
-        cost = last.model.cost
+        theta, linear, cost = _polished(rows, problem, last)
         ended = jnp.where(last.done, Status.CONVERGED, Status.STEP_LIMIT)
         return Solution(
-            nonlinear=last.theta,
-            linear=last.model.linear,
+            nonlinear=theta,
+            linear=linear,
             cost=cost,
             steps=last.steps,
             status=jnp.where(jnp.isfinite(cost), ended, Status.NOT_FINITE),
@@ -354,6 +357,24 @@ def _advance(rows: Separated, problem: Problem, state: _State, tolerance: float)
         damping=damping,
         steps=state.steps + ~state.done,
         done=state.done | small | stuck | ~jnp.isfinite(model.cost),
+    )
+
+
+def _polished(rows: Separated, problem: Problem, last: _State) -> tuple[Array, Array, Array]:
+    """Theta, c and cost after one more step, undamped.
+
+    A cost tells two points apart to the root of the rounding only, and a gradient to the rounding itself: so the step is
+    taken where the cost does not rise by more than rounding, and lanes end at the same point whatever else is in their
+    chunk.
+    """
+    model = last.model
+    theta = last.theta + _bounded_step(problem, last.theta, model, jnp.zeros_like(last.damping))
+    linear, cost = rows.project(theta)
+    taken = last.done & (cost <= model.cost * (1 + _SAME_COST) + rows.rounding)
+    return (
+        jnp.where(taken, theta, last.theta),
+        jnp.where(taken, linear, model.linear),
+        jnp.where(taken, cost, model.cost),
     )
 
 

@@ -161,6 +161,14 @@ class FitResult:
             losses = _predict(self.law, jnp.asarray(one.values, jnp.float64), self.own, r, s, size)
             return losses.astype(dtype)
 
+    def losses_of(
+        self, values: Array, mixtures: Array, volume: ArrayLike | None = None, model_size: float | None = None
+    ) -> Array:
+        """What `predict` would give with other coefficients, packed [R, targets, k]: [R, ...]."""
+        s = jnp.asarray(self.volume_or_only(volume), jnp.float64)
+        size = jnp.asarray(1.0 if model_size is None else model_size, jnp.float64)
+        return jax.vmap(lambda each: _predict(self.law, each, self.own, mixtures, s, size))(values)
+
     def at_size(self, model_size: float | None) -> "FitResult":
         """The fit to predict with at a model size; an `InputError` where none is given and one is needed."""
         if model_size is not None:

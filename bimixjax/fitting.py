@@ -13,9 +13,22 @@ from bimixjax._criterion import Criterion as Criterion
 from bimixjax._fit_report import at_bound, report
 from bimixjax._fit_result import FitResult as FitResult
 from bimixjax._fit_result import target_loss
-from bimixjax._kernel import Ends, Plan, Predicted, Solver, View, Work, describe, lanes_at_once, predictions, start_grid
+from bimixjax._kernel import (
+    Ends,
+    Plan,
+    Predicted,
+    Solver,
+    View,
+    Work,
+    brief,
+    describe,
+    lanes_at_once,
+    predictions,
+    start_grid,
+)
 from bimixjax._lanes import Lanes, Layout, build, choose_targets
 from bimixjax._records import Leaf, record, static
+from bimixjax._resampled import Resampled as Resampled
 from bimixjax._resamples import Bootstrap, Folds
 from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit
@@ -79,6 +92,73 @@ def fit(
     if task.law not in LAWS.values():
         _check_units(result, task.layout, task.lanes, ends)
     return result
+
+
+def bootstrap(
+    law: Law | str,
+    observations: Observations,
+    *,
+    key: jax.Array,
+    count: int = 1000,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    priors: bool = True,
+    weights: Mapping[str, float] | None = None,
+    criterion: Criterion = _SQUARES,
+    solver: Solver | None = None,
+) -> Resampled:
+    """Fit a law to a table, and again with random weights of its runs, all in one compiled call.
+
+    Each run's squared residuals count by a weight from the standard exponential distribution, divided by their mean:
+    the Bayesian bootstrap over runs. Rows of one run share what makes them err, so runs are drawn, not rows. The
+    weights are drawn on the device; each fit starts where that of the whole table ended.
+
+    Args:
+        law: a name in `LAWS`, or a law.
+        observations: measured losses.
+        key: of the random weights; the same key gives the same weights on any number of devices.
+        count: how many resamples, at least 2.
+        volume: as in `fit`.
+        targets: as in `fit`.
+        priors: as in `fit`.
+        weights: as in `fit`; those of the bootstrap multiply them.
+        criterion: as in `fit`.
+        solver: as in `fit`.
+
+    Returns:
+        The fit, and the coefficients of every resample.
+
+    Raises:
+        InputError: as `fit`; and for fewer than 2 resamples.
+
+    Example:
+        >>> import jax
+        >>> import pandas as pd
+        >>> from bimixjax import Observations
+        >>> from bimixjax.fitting import bootstrap
+        >>> table = {"run": list("abcd"), "mixture/x": [0.25, 0.4, 0.6, 0.8], "mixture/y": [0.75, 0.6, 0.4, 0.2]}
+        >>> observations = Observations.from_frame(pd.DataFrame(table | {"loss/x": [4.0, 3.3, 2.5, 2.3]}))
+        >>> found = bootstrap("bimix", observations, key=jax.random.key(0), count=20)
+        >>> lower, upper = found.interval([0.5, 0.5])
+        >>> bool(lower[0] < float(found.fit.predict([0.5, 0.5])[0]) < upper[0])
+        True
+
+    Source: Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
+    """
+    if count < 2:
+        raise _checks.InputError(f"count is {count}; allowed: at least 2 resamples")
+    task = _Task.of(law, observations, volume=volume, targets=targets, weights=_of_rows(observations, weights))
+    settings = {"criterion": criterion, "solver": solver}
+    with jax.enable_x64(True):
+        ends = _devices.solve(task.work(None, priors=priors), task.plan(describe, **settings))
+        resamples = Bootstrap(key=key, count=count, runs=task.layout.runs)
+        work = task.work(resamples, priors=priors, starts=ends.solution.nonlinear.T[None])
+        found = _devices.solve(work, task.plan(brief, **settings))
+    return Resampled(
+        fit=report(task.law, task.layout, task.lanes, ends, _notes(task.law, observations, task.layout.targets)),
+        values=found.values.reshape(count, len(ends.values), -1),
+        status=found.status.reshape(count, -1),
+    )
 
 
 @record

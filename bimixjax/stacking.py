@@ -152,7 +152,7 @@ def fit(
 
     for K runs. A model size that was measured on fewer mixtures than a smaller one reads the predictions of that one
     too, unless `Auto(donor=False)` forbids it. Its constants are stated where they are defined, in `_auto_fit` and
-    `_members`; all were set on observations that no reported score of `auto` reads.
+    `_members`, with the observations that they come from: scores on those are not held out.
 
     Args:
         law: a name in `LAWS`, a law, "auto" or `Auto` settings.

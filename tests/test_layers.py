@@ -22,6 +22,7 @@ LAYERS = (
             "_kernel",
             "_devices",
             "_fit_result",
+            "_resampled",
             "_fit_report",
             "fitting",
             *("_noise", "_cholesky", "_members", "_auto_kernel", "_auto_cells", "_auto_fit", "_auto_donor"),

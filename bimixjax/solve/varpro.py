@@ -363,9 +363,9 @@ def _advance(rows: Separated, problem: Problem, state: _State, tolerance: float)
 def _polished(rows: Separated, problem: Problem, last: _State) -> tuple[Array, Array, Array]:
     """Theta, c and cost after one more step, undamped.
 
-    A cost tells two points apart to the root of the rounding only, and a gradient to the rounding itself: so the step is
-    taken where the cost does not rise by more than rounding, and lanes end at the same point whatever else is in their
-    chunk.
+    A cost tells two points apart to the root of the rounding only, and a gradient to the rounding itself: so the step
+    is taken where the cost does not rise by more than rounding, and lanes end at the same point whatever else is in
+    their chunk.
     """
     model = last.model
     theta = last.theta + _bounded_step(problem, last.theta, model, jnp.zeros_like(last.damping))

@@ -94,7 +94,7 @@ class _Job:
         """Of a single law its own code, of the trees their settings."""
         if self.name == config.TREES:
             return digest(trees.SETTINGS, trees.ROUNDS)
-        return store.law_source(LAWS[self.single]) if self.single else store.sources(config.AUTO_SOURCES)
+        return store.law_source(LAWS[self.single]) if self.single else store.auto_source()
 
     def compare(self) -> Comparison:
         return bimixjax.compare(

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 
 import bimixjax
+from bimixjax import stacking
 from bimixjax._files import replacing
 from bimixjax.comparison import Comparison
 from bimixjax.laws import Law, WithVolume
+from experiments.prediction import config
 
 PACKAGE = Path(bimixjax.__file__).parent
 
@@ -63,6 +65,11 @@ def sources(patterns: tuple[str, ...]) -> str:
     """A digest of what modules of the package do; their docstrings and comments do not count."""
     paths = sorted({path for pattern in patterns for path in PACKAGE.glob(pattern)})
     return digest(*(_without_words(path.read_text(encoding="utf-8")) for path in paths))
+
+
+def auto_source() -> str:
+    """A digest of what `auto` does, without how it is read from a file or handed on."""
+    return digest(sources(config.AUTO_SOURCES), _without_words(inspect.getsource(stacking.auto_folds)))
 
 
 def law_source(law: Law) -> str:

@@ -1,0 +1,75 @@
+"""What a bootstrap over runs gives: a fit, and the same with other weights of the runs, many times."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bimixjax import _checks
+from bimixjax._fit_result import FitResult
+from bimixjax._records import Leaf, record
+
+
+@record
+class Resampled:
+    """A fit, and its coefficients in R resamples of its runs.
+
+    Args:
+        fit: of the runs as they are.
+        values: coefficients in the order of `fit.names`, in each resample and lane [R, L, k].
+        status: how each of these fits ended [R, L].
+    """
+
+    fit: FitResult
+    values: Leaf
+    status: Leaf
+
+    @property
+    def standard_errors(self) -> dict[str, np.ndarray]:
+        """Standard deviation over resamples of each coefficient, by name, in lanes [L]."""
+        deviation = np.std(np.asarray(self.values), axis=0, ddof=1)
+        return {name: deviation[:, i] for i, name in enumerate(self.fit.names)}
+
+    @property
+    def correlation(self) -> np.ndarray:
+        """Correlation over resamples of the coefficients of each lane [L, k, k]; NaN for one that never moves."""
+        off = np.asarray(self.values) - np.mean(self.values, axis=0)
+        covariance = np.einsum("rli,rlj->lij", off, off)
+        scale = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+        product = scale[:, :, None] * scale[:, None]
+        return np.divide(covariance, product, out=np.full(product.shape, np.nan), where=product > 0)
+
+    def interval(
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None = None,
+        model_size: float | None = None,
+        *,
+        level: float = 0.9,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The limits that hold the share `level` of the resamples' predictions, in the middle.
+
+        They tell what the choice of runs leaves open about the law's prediction, not what the law itself misses.
+
+        Args:
+            mixtures: as in `FitResult.predict`.
+            volume: as in `FitResult.predict`.
+            model_size: as in `FitResult.predict`.
+            level: above 0 and below 1.
+
+        Returns:
+            Lower and upper losses in nats per token, each shaped as `fit.predict` gives them.
+
+        Raises:
+            InputError: as `FitResult.predict`; and for another level.
+        """
+        if not 0 < level < 1:
+            raise _checks.InputError(f"level is {level!r}; allowed: above 0 and below 1")
+        _checks.mixtures(np.asarray(mixtures, float), self.fit.domains)
+        one = self.fit.at_size(model_size)
+        start = 0 if one is self.fit else self.fit.model_sizes.index(model_size or 0.0) * len(self.fit.targets)
+        values = np.asarray(self.values)[:, start : start + len(self.fit.targets)]
+        with jax.enable_x64(True):
+            losses = np.asarray(one.losses_of(jnp.asarray(values), jnp.asarray(mixtures, float), volume, model_size))
+        lower, upper = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return lower, upper

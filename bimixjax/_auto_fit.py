@@ -15,7 +15,8 @@ from bimixjax._members import Member, coordinates
 from bimixjax._noise import Noise, Whitener, factored, of_lanes
 
 # Noise of log losses that every member shares: of a row, of a step over all runs, of a run over all its steps.
-# Set on draws 0-4 of a table of 26 runs x 4 sizes (arXiv 2403.16952, `data/5Mix`), which reported scores leave out.
+# Set on draws 0-4 of a table of 26 runs x 4 sizes (arXiv 2403.16952, `data/5Mix`); scores of other draws
+# choose anew from the same runs.
 WHITE, STEP, RUN = 0.006, 0.006, 0.003
 
 # Lanes that are solved side by side. Numbers of one chunk then stay in the cache of a core, and folds, targets and

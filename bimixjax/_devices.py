@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bimixjax._kernel import Plan, Work, solve_lanes
+from bimixjax.solve import UNROLLED
 
 # Fewer lanes than this are not worth another core or device.
 _LEAST_LANES = 64
@@ -26,8 +27,18 @@ def solve(work: Work, plan: Plan) -> Any:
     if min(len(devices), useful) > 1:
         parts = [_over_devices(work, plan, devices if jax.process_count() > 1 else devices[:useful])]
     else:
-        parts = _over_cores(work, plan, min(useful, _cores() if devices[0].platform == "cpu" else 1))
+        parts = _over_cores(work, plan, min(useful, _cores()) if _threads_help(work, plan, devices[0].platform) else 1)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(work)], *parts)
+
+
+def _threads_help(work: Work, plan: Plan, platform: str) -> bool:
+    """Whether calls from several threads run side by side.
+
+    On a CPU, but not where a fit has so many unknowns that it calls LAPACK: such calls wait for XLA's own threads, and
+    as many of them at once as it has threads wait for each other forever.
+    """
+    domains = work.lanes.mixture.shape[0]
+    return platform == "cpu" and sum(c.size(domains) for c in plan.law.part(linear=False)) <= UNROLLED
 
 
 def _cores() -> int:

@@ -119,8 +119,8 @@ class Member:
 
 
 # Medians and spreads of exponents, and of what domains are worth to one another, are those of the laws' fits to two
-# public tables that no reported score of `auto` at few runs reads: 64 runs over 17 domains (arXiv 2407.01492, `data/`)
-# and 10 runs over 2 (arXiv 2403.16952, `data/2Mix`). Scales are vague. Spreads are rounded up.
+# public tables: 64 runs over 17 domains (arXiv 2407.01492, `data/`) and 10 runs over 2 (arXiv 2403.16952, `data/2Mix`).
+# So a score on the second is not held out, nor one on those 64 runs. Scales are vague. Spreads are rounded up.
 _BETA = {"B": Belief(0.2, 1.5), "beta": Belief(0.4, 1.0)}
 _TRANSFER = {
     "C": Belief(0.8, 1.0),

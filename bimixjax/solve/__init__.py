@@ -1,5 +1,6 @@
 """Solvers: they see functions and arrays, never laws."""
 
+from bimixjax.solve._tiny import UNROLLED as UNROLLED
 from bimixjax.solve.inference import Inference as Inference
 from bimixjax.solve.inference import infer as infer
 from bimixjax.solve.lbfgs import LBFGS as LBFGS

@@ -11,12 +11,14 @@ from jax import Array, lax
 
 # A pivot that keeps less than this share of its diagonal is rounding, not rank.
 _RANK = 1e-13
-_UNROLLED = 6
+
+# Up to this many unknowns no library is called.
+UNROLLED = 6
 
 
 def solve(matrix: Array, right: Array) -> tuple[Array, Array]:
     """Solve A x = b for positive A [k, k, ...] and b [k, m, ...]; also whether each A has full rank."""
-    if matrix.shape[0] <= _UNROLLED:
+    if matrix.shape[0] <= UNROLLED:
         return _solve_unrolled(matrix, right)
     a, b = jnp.moveaxis(matrix, (0, 1), (-2, -1)), jnp.moveaxis(right, (0, 1), (-2, -1))
     factor = lax.linalg.cholesky(a)

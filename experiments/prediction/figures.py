@@ -17,19 +17,15 @@ from experiments.public_observations.summary import column, groups, mean
 
 
 def write(found: list[tuple[Case, Comparison]], folder: Path) -> None:
-    """A figure of errors for each case that has several groups; calibration of the main one."""
+    """A figure of errors for each case of measured losses that has several groups; calibration of the main one."""
     for case, comparison in found:
-        if len(np.unique(comparison.group)) > 1:
+        if case.part in _QUESTION and len(np.unique(comparison.group)) > 1:
             drawn = later(comparison) if case.part == "later" else comparisons.errors(comparison)
-            drawn.suptitle(f"{_title(case)}: {_QUESTION[case.part]}", fontsize=11)
+            drawn.suptitle(f"{case.name}: {_QUESTION[case.part]}", fontsize=11)
             save(drawn, folder / f"{case.part}_{case.name.replace(' ', '_')}.png")
         covered = summary.intervals(comparison) if case.part == "groups" else []
         if covered:
             save(calibration(covered), folder / "intervals.png")
-
-
-def _title(case: Case) -> str:
-    return f"drawn from {case.name}" if case.part == "simulation" else case.name
 
 
 _QUESTION = {
@@ -38,7 +34,6 @@ _QUESTION = {
     "small": "K runs fitted, all others predicted",
     "later": "last volume predicted from the first ones",
     "donor": "and K runs of each larger size fitted, all others predicted",
-    "simulation": "K runs fitted, all others predicted",
 }
 
 

@@ -140,8 +140,9 @@ def _domains(case: Case, found: Comparison) -> Iterator[Goal]:
 
 
 def _donor(case: Case, found: Comparison) -> Iterator[Goal]:
-    for row in (row for row in summary.laws(found) if row["law"] == AUTO):
-        others = {other["law"]: other["error"] for other in summary.laws(found) if other["group"] == row["group"]}
+    rows = summary.laws(found)
+    for row in (row for row in rows if row["law"] == AUTO):
+        others = {other["law"]: other["error"] for other in rows if other["group"] == row["group"]}
         others.pop(AUTO)
         wanted = DONOR_ERRORS[case.name].get(int(row["group"]))
         if wanted is not None:

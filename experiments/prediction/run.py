@@ -197,7 +197,7 @@ def main(options: Options) -> None:
     reached = goals.all_of(whole, seconds)
     write(options.out, "goals", reached)
     took = {"seconds": seconds, "processor_seconds": of_processors}
-    write_json(options.out / "environment.json", {**environment(), **took})
+    write_json(options.out / "environment.json", {**environment(), "lightgbm": trees.version(), **took})
     names = ("part", "table", "group", "best", "best_error", "auto_error", "ratio", "difference", "difference_se")
     print(summary.text(verdicts, (*names, "best_spearman", "auto_spearman", "coverage", "width", "auto_bias")))
     print()

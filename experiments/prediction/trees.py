@@ -1,6 +1,7 @@
 """RegMix's predictor beside the laws: gradient-boosted trees of the mixture, one model for each target."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 
 import numpy as np
@@ -17,6 +18,11 @@ SMALLEST_LEAF, LEAVES_OF = 20, 12
 
 def available() -> bool:
     return importlib.util.find_spec("lightgbm") is not None
+
+
+def version() -> str:
+    """The version of LightGBM, or nothing where it is not installed."""
+    return importlib.metadata.version("lightgbm") if available() else ""
 
 
 def predicted(case: Case, found: Comparison, fitted: tuple[tuple[str, ...], ...]) -> Comparison:

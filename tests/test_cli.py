@@ -58,7 +58,10 @@ def test_a_fit_without_any_usable_row_is_a_failure(folder: Path) -> None:
     assert run(["fit", "empty.csv", "--json"]) == FAILED
 
 
-def test_compare_shows_writes_and_draws_laws_on_held_out_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_shows_writes_and_draws_laws_on_held_out_runs(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     line = "compare my.csv --laws bimix,bimix_offset --targets web,books --folds designs --runs 4 --draws 2 --level 0"
     assert bimix(f"{line} --out new/t.csv --figure e.png --agreement a.png --calibration c.svg") == DONE
     assert names(folder) == {"my.csv", "fit.json", "new/t.csv", "new/t.config.yaml", "e.png", "a.png", "c.svg"}

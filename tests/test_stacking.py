@@ -236,7 +236,10 @@ def test_the_command_line_takes_auto(alone: AutoFit, tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.slow
-def test_the_command_line_fits_auto(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_fits_auto(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     source, path = tmp_path / "runs.csv", tmp_path / "fit.json"
     table().to_csv(source, index=False)
     assert run(["fit", str(source), "--law", "auto", "--out", str(path)]) == 0

@@ -3,10 +3,10 @@
 Each problem is one domain at one model size: 5 mixtures x 20 volumes, alpha ~ U(.02, .3), beta ~ U(.2, .9), C ~ U(1,
 3), B/C ~ U(.1, .6) at the largest volume, times exp(.005 normal). `grid`: all runs are measured at the same volumes;
 `rows`: each run at volumes of its own. All solvers minimize the sum of squared relative residuals, without priors;
-peers start from one plain point, and from ours. `full` is the call that `fit` makes, which describes each lane;
-`brief` the one that the bootstrap makes, which keeps coefficients, cost and status. Calls take turns; times are
-medians, and so are ratios within a turn. scipy solves the first problems only. ok: within 1e-6 of the lowest cost of
-all solvers.
+peers start from one plain point, and from the exponents at which ours starts. `full` is the call that `fit` makes,
+which describes each lane; `brief` the one that the bootstrap makes, which keeps coefficients, cost and status. Calls
+take turns; times are medians, and so are ratios within a turn. scipy solves the first problems only. ok: within 1e-6
+of the lowest cost of all solvers.
 
 Run: `python benchmarks/batches.py` (with the extra `bench`), or with `--quick` in about a minute.
 """
@@ -147,7 +147,7 @@ def peer(solver: Callable[..., Any], problem: Problem, start: Floats) -> Floats:
 def callables(observations: Observations, problem: Problem, slow: int) -> dict[str, Callable[[], Floats]]:
     full = recorded(observations)
     short = (full[0], Plan(**{**vars(full[1]), "view": brief}))
-    # Coefficients where our solver starts: the best of its first points is (.1, .6), with the linear ones there.
+    # The exponents of the best of our solver's starts; the linear coefficients, which ours solves for, stay plain.
     near = plain_start(problem, LANES)
     near[:, 3] = 0.6
     return {
@@ -156,10 +156,10 @@ def callables(observations: Observations, problem: Problem, slow: int) -> dict[s
         "brief, one core": lambda: ours(short, 1),
         "brief, two cores": lambda: ours(short, 2),
         "scipy TRF, analytic Jacobian": lambda: trf(problem, plain_start(problem, slow)),
-        "scipy TRF, near our start": lambda: trf(problem, near[:slow]),
+        "scipy TRF, our exponents": lambda: trf(problem, near[:slow]),
         "optimistix LM, whole": lambda: peer(optimistix_chunk, problem, plain_start(problem, LANES)),
         "optimistix LM, chunks of 64": lambda: peer(optimistix_chunks, problem, plain_start(problem, LANES)),
-        "optimistix LM, chunks, near our start": lambda: peer(optimistix_chunks, problem, near),
+        "optimistix LM, chunks, our exponents": lambda: peer(optimistix_chunks, problem, near),
     }
 
 

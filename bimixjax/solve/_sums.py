@@ -1,7 +1,7 @@
 """Sums over the leading axis, as additions of slices.
 
 On a CPU, XLA computes a reduction that it fuses with what surrounds it one number at a time; slices it adds lanes at
-full width. Measured two to five times as fast for the sums of `product`.
+full width.
 """
 
 from jax import Array

@@ -19,6 +19,7 @@ from bimixjax._auto_kernel import Fitted, Points, Rows, read_mean, read_variance
 from bimixjax._float64 import in_float64
 from bimixjax._members import named_members
 from bimixjax._noise import factored
+from bimixjax._reach import Reach
 from bimixjax._records import Leaf, read_json, record, static, write_json
 from bimixjax.observations import Unit
 
@@ -78,7 +79,7 @@ class Lent:
 
 
 @record
-class AutoFit:
+class AutoFit(Reach):
     """Several laws fitted to each target and averaged, with what is known about the average.
 
     Args:
@@ -132,6 +133,16 @@ class AutoFit:
         """Observations used: [targets], or [sizes, targets]."""
         return self._of_sizes(lambda size: size.rows)
 
+    @property
+    def proportion_range(self) -> np.ndarray:
+        """The lowest and highest fitted proportion of each domain [L, d, 2]."""
+        return np.concatenate([np.asarray(size.proportion_range) for size in self.sizes])
+
+    @property
+    def volume_range(self) -> np.ndarray:
+        """The lowest and highest fitted volume [L, 2]."""
+        return np.concatenate([np.asarray(size.volume_range) for size in self.sizes])
+
     def _of_sizes(self, read: Callable[[AutoSize], Any]) -> np.ndarray:
         values = np.stack([np.asarray(read(size)) for size in self.sizes])
         return values if len(values) > 1 else values[0]
@@ -142,36 +153,12 @@ class AutoFit:
         Raises:
             InputError: if that size was not fitted.
         """
-        if model_size not in self.model_sizes:
-            sizes = ", ".join(f"{s:g}" for s in self.model_sizes) or "none"
-            raise _checks.InputError(f"model size {model_size:g} was not fitted; fitted sizes: {sizes}")
-        place, count = self.model_sizes.index(model_size), len(self.targets)
+        place, count = self._place(model_size), len(self.targets)
         return dataclasses.replace(
             self,
             model_sizes=(model_size,),
             sentences=self.sentences[place * count : (place + 1) * count],
             sizes=(self.sizes[place],),
-        )
-
-    def at_size(self, model_size: float | None) -> "AutoFit":
-        """The fit to predict with at a model size; an `InputError` where none is given and one is needed."""
-        if model_size is not None:
-            return self.at(model_size)
-        if len(self.sizes) > 1:
-            sizes = ", ".join(f"{s:g}" for s in self.model_sizes)
-            raise _checks.InputError(f"several model sizes were fitted ({sizes}); say which one with model_size")
-        return self
-
-    def volume_or_only(self, volume: ArrayLike | None) -> ArrayLike:
-        """`volume`, or where it is None the only volume that was fitted; an `InputError` where there are several."""
-        if volume is not None:
-            return volume
-        ranges = np.concatenate([np.asarray(size.volume_range) for size in self.sizes])
-        low, high = np.nanmin(ranges[:, 0]), np.nanmax(ranges[:, 1])
-        if low == high:
-            return low
-        raise _checks.InputError(
-            f"the fit covers volumes {low:g} to {high:g} {self.volume_unit}; say which with volume"
         )
 
     def predict(self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None) -> Array:
@@ -198,7 +185,12 @@ class AutoFit:
         *,
         level: float = 0.9,
     ) -> tuple[Array, Array]:
-        """Limits that should contain a measured loss as often as `level` says: lower and upper, as in `predict`."""
+        """Limits that should contain a measured loss as often as `level` says: lower and upper, as in `predict`.
+
+        Raises:
+            InputError: as `predict`; and for a level that is not above 0 and below 1.
+        """
+        _checks.share("level", level)
         width = NormalDist().inv_cdf((1 + level) / 2)
         ends = [self._read(mixtures, volume, model_size, shift) for shift in (-width, width)]
         return ends[0], ends[1]
@@ -222,17 +214,6 @@ class AutoFit:
     def losses_at(self, mixture: Array, volume: Array) -> Array:
         """Losses [targets] of a fit at one size, at one mixture [d] and volume, in float64 and inside any transform."""
         return _losses(self.own, self.sizes[0], mixture, volume, None)
-
-    def extrapolates(
-        self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
-    ) -> np.ndarray:
-        """Whether each prediction lies outside the fitted proportions or volumes, [n, targets] or [targets]."""
-        one = self.at_size(model_size)
-        r, s = np.asarray(mixtures, float), np.asarray(one.volume_or_only(volume), float)
-        ranges = np.asarray(one.sizes[0].proportion_range)
-        outside = (r[..., None, :] < ranges[:, :, 0] - 1e-9) | (r[..., None, :] > ranges[:, :, 1] + 1e-9)
-        low, high = np.asarray(one.sizes[0].volume_range).T
-        return outside.any(-1) | (s[..., None] < low * (1 - 1e-9)) | (s[..., None] > high * (1 + 1e-9))
 
     def save(self, path: str | Path) -> None:
         """Write one strict JSON file; a number that is not finite becomes null."""

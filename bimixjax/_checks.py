@@ -73,6 +73,12 @@ def not_negative(name: str, value: object) -> float:
     return float(value)
 
 
+def share(name: str, value: float) -> None:
+    """Raise unless `value` lies between 0 and 1, ends excluded."""
+    if not 0 < value < 1:
+        raise InputError(f"{name} is {value!r}; allowed: above 0 and below 1")
+
+
 def fold_weights(got: object, rows: int) -> NDArray[np.float64]:
     """Return weights [F, n] of the rows of a table in each fold."""
     weights = np.asarray(got, float)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from bimixjax import _checks
 from bimixjax._float64 import in_float64
+from bimixjax._reach import Reach
 from bimixjax._records import Leaf, read_json, record, static, write_json
 from bimixjax.laws import LAWS, Law, Point
 from bimixjax.observations import Unit
@@ -21,7 +22,7 @@ from bimixjax.solve import Status
 
 
 @record
-class FitResult:
+class FitResult(Reach):
     """A law fitted to each target, with what is known about each coefficient.
 
     A lane is one target, at one model size where the law has no size of its own and the table has several. Arrays have
@@ -115,12 +116,9 @@ class FitResult:
         Raises:
             InputError: if that size was not fitted.
         """
-        if model_size not in self.model_sizes:
-            sizes = ", ".join(f"{s:g}" for s in self.model_sizes) or "none"
-            raise _checks.InputError(f"model size {model_size:g} was not fitted; fitted sizes: {sizes}")
+        start, count = self._place(model_size) * len(self.targets), len(self.targets)
         if len(self.model_sizes) == 1:
             return self
-        count, start = len(self.targets), self.model_sizes.index(model_size) * len(self.targets)
         lanes = jax.tree.map(lambda leaf: leaf[start : start + count], self)
         sentences = self.sentences[start : start + count]
         return dataclasses.replace(lanes, model_sizes=(model_size,), sentences=sentences)
@@ -169,43 +167,11 @@ class FitResult:
         size = jnp.asarray(1.0 if model_size is None else model_size, jnp.float64)
         return jax.vmap(lambda each: _predict(self.law, each, self.own, mixtures, s, size))(values)
 
-    def at_size(self, model_size: float | None) -> "FitResult":
-        """The fit to predict with at a model size; an `InputError` where none is given and one is needed."""
-        if model_size is not None:
-            return self if self.law.sized else self.at(model_size)
-        if self.law.sized or len(self._shape()) > 1:
-            sizes = ", ".join(f"{s:g}" for s in self.model_sizes)
-            raise _checks.InputError(f"several model sizes were fitted ({sizes}); say which one with model_size")
-        return self
+    def _knows_size(self) -> bool:
+        return self.law.sized
 
-    def volume_or_only(self, volume: ArrayLike | None) -> ArrayLike:
-        """`volume`, or where it is None the only volume that was fitted; an `InputError` where there are several."""
-        if volume is not None:
-            return volume
-        low, high = np.min(self.volume_range[:, 0]), np.max(self.volume_range[:, 1])
-        if low == high:
-            return low
-        raise _checks.InputError(
-            f"the fit covers volumes {low:g} to {high:g} {self.volume_unit}; say which with volume"
-        )
-
-    def extrapolates(
-        self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
-    ) -> np.ndarray:
-        """Whether each prediction lies outside the fitted proportions or volumes, [n, targets] or [targets].
-
-        For a law of the own proportion only that proportion counts. Arguments as in `predict`.
-        """
-        one = self.at_size(model_size)
-        r, s = np.asarray(mixtures, float), np.asarray(one.volume_or_only(volume), float)
-        ranges = np.asarray(one.proportion_range)
-        outside = (r[..., None, :] < ranges[:, :, 0] - 1e-9) | (r[..., None, :] > ranges[:, :, 1] + 1e-9)
-        if self.law.own_proportion and not self.law.cross_domain:
-            outside = outside[..., np.arange(len(self.targets)), list(self.own)]
-        else:
-            outside = outside.any(-1)
-        low, high = np.asarray(one.volume_range).T
-        return outside | (s[..., None] < low * (1 - 1e-9)) | (s[..., None] > high * (1 + 1e-9))
+    def _own_only(self) -> bool:
+        return self.law.own_proportion and not self.law.cross_domain
 
     def save(self, path: str | Path) -> None:
         """Write one strict JSON file; a number that is not finite becomes null."""

@@ -63,8 +63,7 @@ class Resampled:
         Raises:
             InputError: as `FitResult.predict`; and for another level.
         """
-        if not 0 < level < 1:
-            raise _checks.InputError(f"level is {level!r}; allowed: above 0 and below 1")
+        _checks.share("level", level)
         _checks.mixtures(np.asarray(mixtures, float), self.fit.domains)
         one = self.fit.at_size(model_size)
         start = 0 if one is self.fit else self.fit.model_sizes.index(model_size or 0.0) * len(self.fit.targets)

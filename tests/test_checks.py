@@ -43,6 +43,13 @@ def test_positive() -> None:
             _checks.positive("volume", bad)
 
 
+def test_share() -> None:
+    _checks.share("level", 0.5)
+    for bad in (0, 1, 1.5, math.nan):
+        with pytest.raises(InputError, match=f"level is {bad}; allowed: above 0 and below 1"):
+            _checks.share("level", bad)
+
+
 def test_limits_that_can_be_kept() -> None:
     _checks.limits(np.zeros(2), np.ones(2), ("a", "b"))
     _checks.limits(np.full(10, 0.1), np.full(10, 0.1), tuple("abcdefghij"))

@@ -228,6 +228,12 @@ class TestPredict:
         with pytest.raises(InputError, match="volumes 1000 to 9000 steps; say which"):
             result.predict([0.5, 0.5])
 
+    def test_a_target_without_losses_hides_no_volume(self):
+        table = {"run": ["a", "b"], "mixture/x": [0.5, 1.0], "mixture/y": [0.5, 0.0], "step": [9, 9]}
+        losses = {"loss/x": [3.0, 2.5], "loss/y": [np.nan, np.nan]}
+        found = fit("bimix", Observations.from_frame(pd.DataFrame(table | losses)))
+        np.testing.assert_array_equal(found.predict([0.5, 0.5])[0], found.predict([0.5, 0.5], 9)[0])
+
     def test_extrapolation_is_flagged_by_proportion_and_by_volume(self, result):
         flags = result.extrapolates([[0.4, 0.6], [0.1, 0.9]], 3000)
         assert flags.tolist() == [[False, False], [True, True]]

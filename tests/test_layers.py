@@ -21,6 +21,7 @@ LAYERS = (
             "_resamples",
             "_kernel",
             "_devices",
+            "_reach",
             "_fit_result",
             "_resampled",
             "_fit_report",

@@ -201,6 +201,12 @@ def test_limits_are_wider_far_from_the_runs() -> None:
     assert (width[1] > width[0]).all()
 
 
+def test_limits_take_a_level_between_0_and_1(alone: AutoFit) -> None:
+    for level in (0.0, 1.0):
+        with pytest.raises(InputError, match=f"level is {level}; allowed: above 0 and below 1"):
+            alone.interval(MIDDLE, volume=8000.0, level=level)
+
+
 def test_what_auto_refuses(observations: Observations) -> None:
     """Each error names what was got."""
     weights = np.ones((1, len(observations)))

@@ -14,7 +14,7 @@ from jax import Array, lax
 from bimixjax._criterion import Criterion
 from bimixjax._lanes import Lanes
 from bimixjax._records import Leaf, record
-from bimixjax._resamples import Bootstrap, Folds
+from bimixjax._resamples import Bootstrap
 from bimixjax.laws import Coefficient, Law, Point, ProductLaw, Units
 from bimixjax.solve import (
     LBFGS,
@@ -48,14 +48,14 @@ class Work:
 
     Args:
         lanes: the table; every resample fits all of its lanes.
-        resamples: weights of the rows in each resample, or None for one fit of the table as it is.
+        resamples: weights of the runs in each resample, or None for one fit of the table as it is.
         starts: packed non-linear coefficients to start from [k, q], or for each lane its own [k, q, L].
         units: those of the lanes' volumes and sizes in the user's.
         strength: what a prior one standard deviation off counts, in relative residuals; 0 for no priors.
     """
 
     lanes: Lanes
-    resamples: Folds | Bootstrap | None
+    resamples: Bootstrap | None
     starts: Leaf
     units: tuple[Leaf, Leaf]
     strength: Leaf
@@ -236,23 +236,28 @@ def brief(solved: Solved) -> Brief:
 
 
 @record
-class Predicted:
-    """What cross-validation keeps of lanes: losses at every observation [L, n], fitted or not, and how they ended."""
+class Scaled:
+    """What cross-validation keeps of lanes: packed coefficients in the units of the lanes [L, k], and the end."""
 
-    predicted: Leaf
     values: Leaf
     status: Leaf
-    used: Leaf
 
 
-def predictions(solved: Solved) -> Predicted:
+def scaled(solved: Solved) -> Scaled:
     """What cross-validation keeps of a lane."""
-    return Predicted(
-        predicted=solved.predict(solved.values),
-        values=solved.values,
-        status=solved.solution.status,
-        used=jnp.sum(solved.factor > 0, axis=(0, 1)),
-    )
+    return Scaled(values=solved.values, status=solved.solution.status)
+
+
+@partial(jax.jit, static_argnames="law")
+def losses(law: Law, lanes: Lanes, values: Array) -> Array:
+    """What a law says of all rows of each lane, for C times all lanes' coefficients [C, L, k]: [C, L, n]."""
+    points, shape = _points(_take(lanes, jnp.arange(lanes.group.shape[0]))), lanes.loss.shape
+
+    def one(vectors: Array) -> Array:
+        named = law.unpack(vectors.T[:, None, None], law.ordered(), points.mixture.shape[0])
+        return _flat(jnp.broadcast_to(law.loss(named, points), shape)).T
+
+    return lax.map(one, values)
 
 
 def _solved(work: Work, lane: Array, real: Array, plan: Plan) -> Solved:
@@ -263,7 +268,7 @@ def _solved(work: Work, lane: Array, real: Array, plan: Plan) -> Solved:
         starts = starts[..., lane % count]
     weight = part.weight * real
     if work.resamples is not None:
-        weight = weight * work.resamples.factor(lane // count, part.run, part.row)
+        weight = weight * work.resamples.factor(lane // count, part.run)
     scale = plan.criterion.scale(part.loss, weight)
     points = _points(part)
 

@@ -111,50 +111,118 @@ def build(
     weights: np.ndarray | None = None,
 ) -> tuple[Lanes, Layout]:
     """Lay a table out in lanes; where the law has no model size, each size becomes lanes of its own."""
-    if law.sized and observations.model_size is None:
-        raise InputError(f"{observations.source} has no column 'model_size', which {law.name} reads")
-    volume = np.ones(len(observations)) if unit is None else observations.volumes(unit)
-    scale = float(volume.max())
-    size = np.ones(len(observations)) if observations.model_size is None else observations.model_size.astype(float)
-    sizes = tuple(float(s) for s in observations.model_sizes)
-    groups = [size == s for s in sizes] if sizes and not law.sized else [np.ones(len(size), bool)]
-    run = _numbered(np.column_stack([np.unique(observations.run.astype(str), return_inverse=True)[1], size]))
-    row, grid = _places([np.flatnonzero(group) for group in groups], run, volume)
-    first = row.max(axis=1, keepdims=True)
-    present = np.repeat(row >= 0, len(targets), axis=-1)
-    loss = _by_lane(observations.losses[:, [observations.targets.index(t) for t in targets]], row)
-    own_index = tuple(observations.domains.index(t) if t in observations.domains else -1 for t in targets)
-    own = _by_lane(observations.proportions[:, list(own_index)] * (np.array(own_index) >= 0), first)
-    missing = ~np.isfinite(loss)
-    zero = (own == 0) & ~missing & law.diverges_at_zero
-    usable = present & ~missing & ~zero
-    each = np.ones(len(volume)) if weights is None else weights
-    lanes = Lanes(
-        group=np.repeat(np.arange(len(groups)), len(targets)),
-        domain=np.tile(own_index, len(groups)),
-        unit=np.full((1, 1, loss.shape[-1]), scale),
-        mixture=np.moveaxis(observations.proportions[first], -1, 0),
-        volume=volume[row.max(axis=0, keepdims=True) if grid else row] / scale,
-        model_size=size[first] / size.max(),
-        own=np.where((own == 0) & law.diverges_at_zero, 1.0, own),
-        loss=np.where(usable, loss, 1.0),
-        weight=usable * _by_lane(np.repeat(each[:, None], len(targets), axis=1), row),
-        run=np.where(first >= 0, run[first], -1),
-        row=row,
-    )
-    layout = Layout(
-        domains=observations.domains,
-        targets=targets,
-        own=own_index,
-        sizes=sizes,
-        runs=int(run.max()) + 1,
-        volume_unit=unit,
-        volume_scale=scale,
-        size_scale=float(size.max()),
-        missing=(missing & present).sum((0, 1)),
-        zero=(zero & present).sum((0, 1)),
-    )
-    return lanes, layout
+    table = Table.of(law, observations, unit, targets)
+    return table.lanes(table.whole(weights))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The numbers of rows that lanes share, one lane per target, and what each of them counts [n]."""
+
+    rows: np.ndarray
+    weight: np.ndarray
+
+    def weight_at(self, row: np.ndarray) -> np.ndarray:
+        """The weight of each place that holds one of its rows; 0 where there is none, or -1."""
+        order = np.argsort(self.rows)
+        found = np.searchsorted(self.rows, row, sorter=order)
+        return np.where(row >= 0, np.append(self.weight[order], 0.0)[found], 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The columns of a table that lanes are made of, with N rows.
+
+    Args:
+        observations: the table.
+        targets: which losses are fitted.
+        own: which domain each target is, or -1.
+        volume, model_size, run: of each row, runs numbered [N].
+        by_size: the rows that are fitted together.
+        diverges: whether the law has no value where the own proportion is zero.
+        unit: of the volume.
+    """
+
+    observations: Observations
+    targets: tuple[str, ...]
+    own: tuple[int, ...]
+    volume: np.ndarray
+    model_size: np.ndarray
+    run: np.ndarray
+    by_size: tuple[np.ndarray, ...]
+    diverges: bool
+    unit: Unit | None
+
+    @classmethod
+    def of(cls, law: Law, observations: Observations, unit: Unit | None, targets: tuple[str, ...]) -> "Table":
+        """The columns that a law reads; an `InputError` where it reads a model size and there is none."""
+        if law.sized and observations.model_size is None:
+            raise InputError(f"{observations.source} has no column 'model_size', which {law.name} reads")
+        count, given = len(observations), observations.model_size
+        size = np.ones(count) if given is None else given.astype(float)
+        sizes = [] if law.sized else observations.model_sizes
+        return cls(
+            observations=observations,
+            targets=targets,
+            own=tuple(observations.domains.index(t) if t in observations.domains else -1 for t in targets),
+            volume=np.ones(count) if unit is None else observations.volumes(unit),
+            model_size=size,
+            run=_numbered(np.column_stack([np.unique(observations.run.astype(str), return_inverse=True)[1], size])),
+            by_size=tuple(np.flatnonzero(size == each) for each in sizes) or (np.arange(count),),
+            diverges=law.diverges_at_zero,
+            unit=unit,
+        )
+
+    @property
+    def own_shares(self) -> np.ndarray:
+        """The proportion of each target's own domain, 0 where it is none [N, T]."""
+        return self.observations.proportions[:, list(self.own)] * (np.array(self.own) >= 0)
+
+    def whole(self, weights: np.ndarray | None = None) -> list["Group"]:
+        """All rows, by size, with the given weights [N]."""
+        each = np.ones(len(self.run)) if weights is None else weights
+        return [Group(rows=rows, weight=each[rows]) for rows in self.by_size]
+
+    def lanes(self, groups: Sequence[Group]) -> tuple[Lanes, Layout]:
+        """One lane per group and target, groups slowest; volumes and sizes are divided by the table's largest."""
+        table, scale, count = self.observations, float(self.volume.max()), len(self.targets)
+        row, grid = _places([group.rows for group in groups], self.run, self.volume)
+        first = row.max(axis=1, keepdims=True)
+        present = np.repeat(row >= 0, count, axis=-1)
+        loss = _by_lane(table.losses[:, [table.targets.index(t) for t in self.targets]], row)
+        own = _by_lane(self.own_shares, first)
+        missing = ~np.isfinite(loss)
+        zero = (own == 0) & ~missing & self.diverges
+        usable = present & ~missing & ~zero
+        weight = np.stack([group.weight_at(row[..., number]) for number, group in enumerate(groups)], axis=-1)
+        lanes = Lanes(
+            group=np.repeat(np.arange(len(groups)), count),
+            domain=np.tile(self.own, len(groups)),
+            unit=np.full((1, 1, loss.shape[-1]), scale),
+            mixture=np.moveaxis(table.proportions[first], -1, 0),
+            volume=self.volume[row.max(axis=0, keepdims=True) if grid else row] / scale,
+            model_size=self.model_size[first] / self.model_size.max(),
+            own=np.where((own == 0) & self.diverges, 1.0, own),
+            loss=np.where(usable, loss, 1.0),
+            weight=usable * np.repeat(weight, count, axis=-1),
+            run=np.where(first >= 0, self.run[first], -1),
+            row=row,
+        )
+        return lanes, self._layout((missing & present).sum((0, 1)), (zero & present).sum((0, 1)))
+
+    def _layout(self, missing: np.ndarray, zero: np.ndarray) -> Layout:
+        return Layout(
+            domains=self.observations.domains,
+            targets=self.targets,
+            own=self.own,
+            sizes=tuple(float(s) for s in self.observations.model_sizes),
+            runs=int(self.run.max()) + 1,
+            volume_unit=self.unit,
+            volume_scale=float(self.volume.max()),
+            size_scale=float(self.model_size.max()),
+            missing=missing,
+            zero=zero,
+        )
 
 
 def _by_lane(columns: np.ndarray, row: np.ndarray) -> np.ndarray:
@@ -163,15 +231,15 @@ def _by_lane(columns: np.ndarray, row: np.ndarray) -> np.ndarray:
 
 
 def _numbered(keys: np.ndarray) -> np.ndarray:
-    """A number for each of the keys [n, k], the same for equal ones [n]."""
+    """A number for each of the keys [n] or [n, k], the same for equal ones [n]."""
     return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _places(groups: Sequence[np.ndarray], run: np.ndarray, volume: np.ndarray) -> tuple[np.ndarray, bool]:
     """Row numbers [m, t, S], -1 where there is none, and whether they are a grid of runs x volumes."""
-    longest = _padded_length(max(map(len, groups)))
-    keys = [(_numbered(run[rows, None]), _numbered(volume[rows, None])) for rows in groups]
-    shape = [_padded_length(1 + max(int(key[axis].max()) for key in keys)) for axis in (0, 1)]
+    longest = padded_length(max(1, *map(len, groups)))
+    keys = [(_numbered(run[rows]), _numbered(volume[rows])) for rows in groups]
+    shape = [padded_length(1 + max(int(key[axis].max(initial=0)) for key in keys)) for axis in (0, 1)]
     single = all(len(set(zip(*map(np.ndarray.tolist, key), strict=True))) == len(key[0]) for key in keys)
     grid = single and shape[0] * shape[1] <= _GRID_WASTE * longest
     if not grid:
@@ -182,7 +250,7 @@ def _places(groups: Sequence[np.ndarray], run: np.ndarray, volume: np.ndarray) -
     return row, grid
 
 
-def _padded_length(count: int) -> int:
+def padded_length(count: int) -> int:
     """The smallest of 1, ..., 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, ... that is not below `count`.
 
     A fit takes milliseconds and its compilation seconds: tables of nearly one shape share a compiled fit.

@@ -1,28 +1,10 @@
-"""How often, and with which weights, the same rows are fitted: once, in folds, or in a bootstrap over runs."""
+"""With which weights the same rows are fitted again: a bootstrap over runs."""
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from bimixjax._records import Leaf, record, static
-
-
-@record
-class Folds:
-    """Weights that are given.
-
-    Args:
-        weights: of each row of the table in each fold [F, N].
-    """
-
-    weights: Leaf
-
-    def __len__(self) -> int:
-        return self.weights.shape[0]
-
-    def factor(self, fold: Array, run: Array, row: Array) -> Array:
-        """What the weights [m, t, B] of lanes are multiplied by in folds [B]."""
-        return jnp.where(row >= 0, self.weights[fold, row], 0.0)
 
 
 @record
@@ -42,7 +24,7 @@ class Bootstrap:
     def __len__(self) -> int:
         return self.count
 
-    def factor(self, resample: Array, run: Array, row: Array) -> Array:
+    def factor(self, resample: Array, run: Array) -> Array:
         """What the weights [m, t, B] of lanes are multiplied by in resamples [B]; its mean over runs [m, 1, B] is 1."""
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.key, resample)
         drawn = jax.vmap(lambda key: jax.random.exponential(key, (self.runs,), jnp.float64))(keys)

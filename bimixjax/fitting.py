@@ -4,35 +4,34 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bimixjax import _checks, _devices
 from bimixjax._criterion import Criterion as Criterion
-from bimixjax._fit_report import at_bound, report
+from bimixjax._fit_report import report
 from bimixjax._fit_result import FitResult as FitResult
 from bimixjax._fit_result import target_loss
+from bimixjax._folds import Folded, fold_fits
+from bimixjax._folds import FoldFits as FoldFits
 from bimixjax._kernel import (
     Ends,
     Plan,
-    Predicted,
     Solver,
     View,
     Work,
     brief,
     describe,
     lanes_at_once,
-    predictions,
+    scaled,
     start_grid,
 )
-from bimixjax._lanes import Lanes, Layout, build, choose_targets
-from bimixjax._records import Leaf, record, static
+from bimixjax._lanes import Lanes, Layout, Table, choose_targets
 from bimixjax._resampled import Resampled as Resampled
-from bimixjax._resamples import Bootstrap, Folds
+from bimixjax._resamples import Bootstrap
 from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit
-from bimixjax.solve import Status, VarPro
+from bimixjax.solve import VarPro
 
 # A prior one standard deviation off costs as much as one observation that is 1 % off.
 _PRIOR_RESIDUAL = 0.01
@@ -161,28 +160,6 @@ def bootstrap(
     )
 
 
-@record
-class FoldFits:
-    """Losses that one law predicts for every row of a table, fitted in F folds on weighted rows.
-
-    Args:
-        targets: the columns of `predicted`.
-        predicted: losses [F, n, T] in the order of the table; NaN where nothing of a row's model size was fitted,
-            infinite where the law diverges.
-        values: packed coefficients, with volumes and sizes divided by their largest [F, S, T, k].
-        at_bound: whether any fitted coefficient stands at a bound [F, S, T].
-        status: how each lane ended [F, S, T].
-        rows: observations used [F, S, T].
-    """
-
-    targets: tuple[str, ...] = static()
-    predicted: Leaf
-    values: Leaf
-    at_bound: Leaf
-    status: Leaf
-    rows: Leaf
-
-
 def fit_folds(
     law: Law | str,
     observations: Observations,
@@ -223,40 +200,12 @@ def fit_folds(
         >>> round(float(folds.predicted[0, 2, 0]), 3)
         2.828
     """
-    task = _Task.of(law, observations, volume=volume, targets=targets)
-    folds = _checks.fold_weights(weights, len(observations))
+    chosen, table = _laid_out(law, observations, volume=volume, targets=targets)
+    folded = Folded.of(table, _checks.fold_weights(weights, len(observations)))
+    task = _Task(law=chosen, lanes=folded.lanes, layout=folded.layout)
     with jax.enable_x64(True):
-        ends = _devices.solve(
-            task.work(Folds(weights=jnp.asarray(folds)), priors=priors),
-            task.plan(predictions, criterion=criterion, solver=solver),
-        )
-    return _fold_fits(task, observations, ends, folds)
-
-
-def _fold_fits(task: "_Task", observations: Observations, ends: Predicted, folds: np.ndarray) -> FoldFits:
-    layout, lanes = task.layout, task.lanes
-    shape = (len(folds), max(1, lanes.row.shape[-1]), len(layout.targets))
-    values, used = ends.values.reshape(*shape, -1), ends.used.reshape(shape)
-    flat = ends.predicted.reshape(*shape, -1)
-    predicted = np.full((shape[0], len(observations), shape[2]), np.nan)
-    for size in range(shape[1]):
-        row = lanes.row[..., size].reshape(-1)
-        there = row >= 0
-        known = np.where(used[:, size, :, None] > 0, flat[:, size], np.nan)
-        predicted[:, row[there]] = known[..., there].swapaxes(1, 2)
-    if task.law.diverges_at_zero:
-        own = observations.proportions[:, list(layout.own)]
-        predicted = np.where((own == 0) & ~np.isnan(predicted), np.inf, predicted)
-    spread = [c for c in task.law.ordered() for _ in range(c.size(len(layout.domains)))]
-    held = np.array([task.law.held(len(layout.domains), own) for own in layout.own])
-    return FoldFits(
-        targets=layout.targets,
-        predicted=predicted,
-        values=values,
-        at_bound=(at_bound(spread, values) & np.isnan(held)).any(-1) & (used > 0),
-        status=np.where(used > 0, ends.status.reshape(shape), Status.NO_OBSERVATIONS),
-        rows=used,
-    )
+        ends = _devices.solve(task.work(None, priors=priors), task.plan(scaled, criterion=criterion, solver=solver))
+        return fold_fits(chosen, table, folded, ends)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -277,12 +226,11 @@ class _Task:
         targets: Sequence[str] | None,
         weights: np.ndarray | None = None,
     ) -> "_Task":
-        chosen = LAWS[_checks.choice("law", law, LAWS)] if isinstance(law, str) else law
-        names = choose_targets(chosen, observations, None if targets is None else tuple(targets))
-        lanes, layout = build(chosen, observations, observations.volume_unit(volume), names, weights)
+        chosen, table = _laid_out(law, observations, volume=volume, targets=targets)
+        lanes, layout = table.lanes(table.whole(weights))
         return cls(law=chosen, lanes=lanes, layout=layout)
 
-    def work(self, resamples: Folds | Bootstrap | None, *, priors: bool, starts: np.ndarray | None = None) -> Work:
+    def work(self, resamples: Bootstrap | None, *, priors: bool, starts: np.ndarray | None = None) -> Work:
         """The arrays of the compiled call."""
         grid = start_grid(self.law, len(self.layout.domains)) if starts is None else starts
         return Work(
@@ -303,6 +251,15 @@ class _Task:
             view=view,
             chunk=lanes_at_once(self.lanes.rows, unknowns),
         )
+
+
+def _laid_out(
+    law: Law | str, observations: Observations, *, volume: Unit | None, targets: Sequence[str] | None
+) -> tuple[Law, Table]:
+    """The law, and what it reads of a table."""
+    chosen = LAWS[_checks.choice("law", law, LAWS)] if isinstance(law, str) else law
+    names = choose_targets(chosen, observations, None if targets is None else tuple(targets))
+    return chosen, Table.of(chosen, observations, observations.volume_unit(volume), names)
 
 
 def _of_rows(observations: Observations, weights: Mapping[str, float] | None) -> np.ndarray | None:

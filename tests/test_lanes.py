@@ -91,7 +91,7 @@ def test_padding_is_finite_where_the_law_divides():
 
 def test_padding_changes_no_result(monkeypatch):
     padded = fit("bimix", observe(table(9)), priors=False)
-    monkeypatch.setattr(_lanes, "_padded_length", lambda rows: rows)
+    monkeypatch.setattr(_lanes, "padded_length", lambda rows: rows)
     assert lay_out(table(9)).loss.shape == (3, 9, 2)
     exact = fit("bimix", observe(table(9)), priors=False)
     assert exact.sentences == padded.sentences

@@ -25,6 +25,7 @@ LAYERS = (
             "_fit_result",
             "_resampled",
             "_fit_report",
+            "_folds",
             "fitting",
             *("_noise", "_cholesky", "_members", "_auto_kernel", "_auto_cells", "_auto_fit", "_auto_donor"),
             *("_auto_result", "_auto_build"),

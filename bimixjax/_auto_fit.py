@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
 from bimixjax._auto_cells import Cells
 from bimixjax._auto_kernel import Ends, Fitted, Points, Prior, fit_lanes, read_lanes
@@ -32,7 +33,7 @@ _FACTORED_NUMBERS = 1 << 22
 SPREAD, _SPREAD_RUNS = 0.58, 10.0
 
 # A member's error on one target counts as that of all targets where there are few runs beside these.
-_POOLED_RUNS = 16.0
+_POOLED_RUNS = 8.0
 
 # From the mean of absolute values of normal numbers to their standard deviation.
 _MEAN_TO_DEVIATION = (np.pi / 2) ** 0.5
@@ -117,10 +118,11 @@ def noise_of(member: Member) -> Noise:
     return Noise(white=WHITE, step=STEP, run=RUN, process=member.process, length=member.length)
 
 
-def prior_of(member: Member, domains: int) -> Prior:
-    """The priors of a member's coefficients."""
+def prior_of(member: Member, domains: int, level: np.ndarray | Array) -> Prior:
+    """The priors of a member's coefficients in lanes whose mean log losses are `level` [B]."""
     found = coordinates(member, domains)
-    return Prior(center=found.center, root=found.root, logarithmic=found.logarithmic)
+    center = found.center[:, None] - found.nats[:, None] * level
+    return Prior(center=center, root=found.root, logarithmic=found.logarithmic)
 
 
 def fit_members(members: Sequence[Member], cells: Cells, lanes: np.ndarray) -> tuple[MemberFit, ...]:
@@ -141,11 +143,11 @@ def fit_members(members: Sequence[Member], cells: Cells, lanes: np.ndarray) -> t
 def _fit_member(member: Member, cells: Cells, lanes: np.ndarray) -> MemberFit:
     """Fit a member to lanes [L, 3] of the cells, and from there to each with parts of its runs left out."""
     domains, (_, runs, volumes, _) = cells.mixture.shape[1], cells.mask.shape
-    prior = prior_of(member, domains)
-    whole = _fit(member, prior, cells, lanes, np.zeros((len(prior.center), len(lanes))))
+    unknowns = len(coordinates(member, domains).center)
+    whole = _fit(member, cells, lanes, np.zeros((unknowns, len(lanes))))
     fitted = _joined([end.fitted for end in whole])
     left = cells.left_out(lanes)
-    ends = _fit(member, prior, cells, left[:, 1:], fitted.z[:, left[:, 0]])
+    ends = _fit(member, cells, left[:, 1:], fitted.z[:, left[:, 0]])
     moments = _joined([(end.mean, end.variance) for end in ends])
     out, run = np.nonzero(cells.part[left[:, 1]] == left[:, 3, None])
     placed = np.zeros((2, len(lanes), runs, volumes))
@@ -154,15 +156,20 @@ def _fit_member(member: Member, cells: Cells, lanes: np.ndarray) -> MemberFit:
     return MemberFit(fitted=fitted, left_mean=placed[0], left_variance=placed[1])
 
 
-def _fit(member: Member, prior: Prior, cells: Cells, lanes: np.ndarray, starts: np.ndarray) -> list[Ends]:
+def _fit(member: Member, cells: Cells, lanes: np.ndarray, starts: np.ndarray) -> list[Ends]:
     """Fit lanes [L, 3] from `starts` [q, L], in chunks that all have one shape."""
     width, ends = _width(len(starts), cells), []
     for block in _blocks(lanes, cells, width):
         whitener, place = _whitener(noise_of(member), cells, lanes[block])
         for index in _chunks(len(block), width):
-            rows, noise = cells.rows(lanes[block[index]]), of_lanes(whitener, place[index])
+            chosen = lanes[block[index]]
+            rows, noise, prior = cells.rows(chosen), of_lanes(whitener, place[index]), _prior(member, cells, chosen)
             ends.append(_first(fit_lanes(member.law, rows, noise, prior, starts[:, block[index]]), len(set(index))))
     return ends
+
+
+def _prior(member: Member, cells: Cells, lanes: np.ndarray) -> Prior:
+    return prior_of(member, cells.mixture.shape[1], cells.center[lanes[:, 0], lanes[:, 1]])
 
 
 def _blocks(lanes: np.ndarray, cells: Cells, width: int) -> Iterator[np.ndarray]:
@@ -206,8 +213,8 @@ def _joined(parts: Sequence[Any]) -> Any:
 def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, lanes: np.ndarray) -> Average:
     """Weigh members by their errors on runs left out, and scale their spread by what these errors measured.
 
-    A member's weight is its prior weight times error^(-4 K / (K + 2)) for K runs. Its error is the mean absolute error
-    of log losses on runs left out, drawn towards its geometric mean over targets by the share 16 / (16 + K).
+    A member's weight is its prior weight times error^(-8 K / (K + 8)) for K runs. Its error is the mean absolute error
+    of log losses on runs left out, drawn towards its geometric mean over targets by the share 8 / (8 + K).
     """
     cell, target, _ = lanes.T
     loss, mask = cells.loss[cell, :, :, target], cells.mask[cell, :, :, target]
@@ -215,7 +222,7 @@ def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, 
     means = np.stack([fit.left_mean for fit in fits])
     error = (np.abs(means - loss) * mask).sum((2, 3)) / rows
     raw = np.log([_prior_weights(m, runs, cells.mixture.shape[1]) for m in members])
-    raw -= 4 * runs / (runs + 2) * _drawn_together(np.log(np.maximum(error, 1e-9)), cell, runs)
+    raw -= 8 * runs / (runs + 8) * _drawn_together(np.log(np.maximum(error, 1e-9)), cell, runs)
     weights = np.exp(raw - raw.max(0))
     weights /= weights.sum(0)
     mean, deviation = _mixed(weights, means, np.stack([fit.left_variance for fit in fits]))
@@ -251,11 +258,11 @@ def _read(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means and variances [L, Q] of one member."""
     cells, lanes, fitted = stack.cells, stack.lanes, fit.fitted
-    noise, prior = noise_of(member), prior_of(member, cells.mixture.shape[1])
-    parts = []
+    noise, parts = noise_of(member), []
     for index in _chunks(len(lanes), _width(len(fitted.z), cells)):
         some = jax.tree.map(lambda leaf, index=index: leaf[..., index], fitted)
         at = jax.tree.map(lambda leaf, place=column[index]: leaf[..., place], points)
+        prior = _prior(member, cells, lanes[index])
         found = read_lanes(member.law, some, cells.rows(lanes[index]), noise, prior, at)
         parts.append(_first(found, len(set(index))))
     mean, variance = _joined(parts)

@@ -29,7 +29,7 @@ _SAME_VOLUME = 1e-9
 
 @record
 class Prior:
-    """Coefficients c = exp(center + root z) or center + root z of standard normal z: [q], [q, q] and bool [q]."""
+    """Coefficients c = exp(center + root z) or center + root z of standard normal z: [q, B], [q, q] and bool [q]."""
 
     center: Leaf
     root: Leaf
@@ -37,7 +37,7 @@ class Prior:
 
     def coefficients(self, z: Array) -> Array:
         """Packed coefficients [q, B] at z [q, B]."""
-        moved = self.center[:, None] + jnp.matmul(self.root, z)
+        moved = self.center + jnp.matmul(self.root, z)
         logarithmic = self.logarithmic[:, None]
         return jnp.where(logarithmic, jnp.exp(jnp.where(logarithmic, moved, 0.0)), moved)
 

@@ -302,9 +302,9 @@ def _log_losses(own: Array, size: AutoSize, r: Array, s: Array) -> tuple[Array, 
     points = Points(
         mixture=_repeat(r[:, None], lanes), volume=_repeat((s / size.scale)[None], lanes), donor=donor[None]
     )
-    members = named_members(size.member_names)
+    members, level = named_members(size.member_names), jnp.nan_to_num(size.center)
     readings = [
-        (member.law, fitted, rows, noise_of(member), prior_of(member, len(r)), points)
+        (member.law, fitted, rows, noise_of(member), prior_of(member, len(r), level), points)
         for member, fitted in zip(members, size.fitted, strict=True)
     ]
     means = jnp.stack([read_mean(*reading)[0] for reading in readings])

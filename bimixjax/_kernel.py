@@ -51,14 +51,14 @@ class Work:
         resamples: weights of the runs in each resample, or None for one fit of the table as it is.
         starts: packed non-linear coefficients to start from [k, q], or for each lane its own [k, q, L].
         units: those of the lanes' volumes and sizes in the user's.
-        strength: what a prior one standard deviation off counts, in relative residuals; 0 for no priors.
+        strength: what a prior one standard deviation off counts, in relative residuals; None for no priors.
     """
 
     lanes: Lanes
     resamples: Bootstrap | None
     starts: Leaf
     units: tuple[Leaf, Leaf]
-    strength: Leaf
+    strength: Leaf | None
 
     def __len__(self) -> int:
         return self.lanes.group.shape[0] * (1 if self.resamples is None else len(self.resamples))
@@ -139,9 +139,14 @@ def solve_lanes(work: Work, index: Array, plan: Plan) -> Any:
 
 
 def lanes_at_once(rows: int, unknowns: int) -> int:
-    """How many lanes to solve side by side: on a CPU as many as keep a chunk in its cache, elsewhere very many."""
-    numbers = _CACHED_NUMBERS if jax.default_backend() == "cpu" else _ACCELERATED_NUMBERS
-    return max(8, 1 << max(numbers // (rows * unknowns), 1).bit_length() - 1)
+    """How many lanes to solve side by side: on a CPU as many as keep a chunk in its cache, elsewhere very many.
+
+    On a CPU not a power of two: rows that lie so far apart all share a few lines of the cache.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    numbers = _CACHED_NUMBERS if on_cpu else _ACCELERATED_NUMBERS
+    width = max(8, 1 << max(numbers // (rows * unknowns), 1).bit_length() - 1)
+    return width + 4 if on_cpu else width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,11 +202,6 @@ def describe(solved: Solved) -> Ends:
     factor = _flat(solved.factor)
     predicted, push = jax.linearize(solved.predict, values)
     jacobian = [change * factor for change in along(push, unit_directions(values))]
-    _, slope = nonlinear_prior(problem, solved.solution.nonlinear)
-    count = solved.solution.linear.shape[0]
-    penalty = jnp.sum(slope[:, :, None] * slope[:, None], axis=0)
-    penalty = jnp.pad(penalty, ((count, 0), (count, 0), (0, 0)))
-    held = jnp.diag(jnp.pad(problem.linear_prior.precision**2, (0, slope.shape[0])))
     moves = jax.vmap(partial(_push, solved.in_user_units, values))(unit_directions(values))
     return Ends(
         solution=solved.solution,
@@ -209,7 +209,7 @@ def describe(solved: Solved) -> Ends:
         user_values=solved.in_user_units(values),
         to_user=jnp.moveaxis(moves, 0, 1),
         information=products(jacobian, jacobian),
-        penalty=penalty + held[:, :, None],
+        penalty=_penalty(problem, solved.solution.nonlinear, values),
         predicted=predicted,
         factor=factor,
         cost=jnp.sum(
@@ -217,6 +217,19 @@ def describe(solved: Solved) -> Ends:
             axis=0,
         ),
     )
+
+
+def _penalty(problem: Problem, theta: Array, values: Array) -> Array:
+    """What the priors add to J'J of all coefficients [k, k, B]."""
+    penalty = jnp.zeros((len(values), *values.shape), values.dtype)
+    linear, nonlinear = problem.linear_prior, problem.nonlinear_prior
+    if linear is not None:
+        penalty += jnp.diag(jnp.pad(linear.precision**2, (0, len(theta))))[:, :, None]
+    if nonlinear is not None:
+        _, slope = nonlinear_prior(nonlinear, problem.logarithmic, theta)
+        count = len(values) - len(theta)
+        penalty += jnp.pad(jnp.sum(slope[:, :, None] * slope[:, None], axis=0), ((count, 0), (count, 0), (0, 0)))
+    return penalty
 
 
 @record
@@ -372,7 +385,7 @@ def _columns(law: Law, domains: int, theta: Array, data: tuple[Point, Array]) ->
     return [_flat(terms[c.name] * factor) for c in law.part(linear=True)]
 
 
-def _problem(law: Law, domains: int, strength: Array, target: Array) -> Problem:
+def _problem(law: Law, domains: int, strength: Array | None, target: Array) -> Problem:
     def each(parts: Sequence[Coefficient], read: Callable[[Coefficient], float]) -> Array:
         return jnp.array([read(c) for c in parts for _ in range(c.size(domains))], target.dtype)
 
@@ -381,11 +394,15 @@ def _problem(law: Law, domains: int, strength: Array, target: Array) -> Problem:
         target=target,
         lower=each(nonlinear, lambda c: c.lower),
         upper=each(nonlinear, lambda c: c.upper),
-        linear_prior=Quadratic(
+        linear_prior=strength
+        if strength is None
+        else Quadratic(
             mean=each(linear, lambda c: c.prior[0]),
             precision=strength * each(linear, lambda c: 1 / c.prior[1]),
         ),
-        nonlinear_prior=Quadratic(
+        nonlinear_prior=strength
+        if strength is None
+        else Quadratic(
             mean=each(nonlinear, lambda c: np.log(c.prior[0]) if c.logarithmic else c.prior[0]),
             precision=strength * jnp.asarray(_prior_root(nonlinear, domains), target.dtype),
         ),

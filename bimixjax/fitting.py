@@ -238,7 +238,7 @@ class _Task:
             resamples=resamples,
             starts=grid,
             units=(np.asarray(self.layout.volume_scale), np.asarray(self.layout.size_scale)),
-            strength=np.asarray(_PRIOR_RESIDUAL if priors else 0.0),
+            strength=np.asarray(_PRIOR_RESIDUAL) if priors else None,
         )
 
     def plan(self, view: View, *, criterion: Criterion, solver: Solver | None) -> Plan:

@@ -148,7 +148,7 @@ def fit(
     priors. `auto` fits several laws to the log of the losses, each with noise that checkpoints of a run and runs of
     near mixtures share; adds to each what kriging finds in its residuals; and averages them with weights
 
-        prior weight x (mean |log error| on runs left out)^(-4 K / (K + 2))
+        prior weight x (mean |log error| on runs left out)^(-8 K / (K + 8))
 
     for K runs. A model size that was measured on fewer mixtures than a smaller one reads the predictions of that one
     too, unless `Auto(donor=False)` forbids it. Its constants are stated where they are defined, in `_auto_fit` and

@@ -3,10 +3,10 @@
 Small sizes are unrolled, so that everything is elementwise work over lanes, on any device; larger ones go to LAPACK.
 """
 
+from collections.abc import Sequence
 from itertools import product
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 # A pivot that keeps less than this share of its diagonal is rounding, not rank.
@@ -30,30 +30,50 @@ def solve(matrix: Array, right: Array) -> tuple[Array, Array]:
 
 
 def _solve_unrolled(matrix: Array, right: Array) -> tuple[Array, Array]:
-    rows, full = _cholesky(matrix)
+    lower, inverse, full = _factored(matrix)
     size = matrix.shape[0]
     x: list[Array] = []
     for i in range(size):
-        x.append((right[i] - sum((rows[i][j] * x[j] for j in range(i)), start=jnp.zeros(()))) / rows[i][i])
+        x.append(right[i] - sum(lower[i][j] * x[j] for j in range(i)))
     for i in reversed(range(size)):
-        x[i] = (x[i] - sum((rows[j][i] * x[j] for j in range(i + 1, size)), start=jnp.zeros(()))) / rows[i][i]
+        x[i] = x[i] * inverse[i] - sum(lower[j][i] * x[j] for j in range(i + 1, size))
     return jnp.stack(x), full
 
 
-def _cholesky(matrix: Array) -> tuple[list[list[Array]], Array]:
-    """The lower factor as rows of lanes, and whether each matrix has full rank."""
-    rows: list[list[Array]] = []
+def _factored(matrix: Array) -> tuple[list[list[Array]], list[Array], Array]:
+    """L below the diagonal and 1 / D of the matrices L D L', as lanes, and whether each has full rank."""
+    lower: list[list[Array]] = []
+    inverse: list[Array] = []
     full = jnp.ones(matrix.shape[2:], bool)
     for i in range(matrix.shape[0]):
         row: list[Array] = []
+        scaled: list[Array] = []
         for j in range(i):
-            row.append((matrix[i, j] - sum((row[k] * rows[j][k] for k in range(j)), start=jnp.zeros(()))) / rows[j][j])
-        pivot = matrix[i, i] - sum((value * value for value in row), start=jnp.zeros(()))
+            row.append(matrix[i, j] - sum(row[k] * lower[j][k] for k in range(j)))
+            scaled.append(row[j] * inverse[j])
+        pivot = matrix[i, i] - sum(a * b for a, b in zip(row, scaled, strict=True))
         kept = pivot > _RANK * matrix[i, i]
         full &= kept
-        row.append(jnp.sqrt(jnp.where(kept, pivot, 1.0)))
-        rows.append(row)
-    return rows, full
+        inverse.append(1 / jnp.where(kept, pivot, 1.0))
+        lower.append(scaled)
+    return lower, inverse, full
+
+
+def contracted(left: Array, right: Array) -> Array:
+    """The sums over the first axis of all products of left [k, a, ...] and right [k, b, ...]: [a, b, ...]."""
+    if left.shape[1] * right.shape[1] > UNROLLED**2:
+        return jnp.sum(left[:, :, None] * right[:, None], axis=0)
+    return stacked(
+        [
+            [sum(x[i] * y[j] for x, y in zip(left, right, strict=True)) for j in range(right.shape[1])]
+            for i in range(left.shape[1])
+        ]
+    )
+
+
+def stacked(rows: Sequence[Sequence[Array]]) -> Array:
+    """Rows of lanes as one array, whose parts the compiler takes by themselves where they are read by fixed numbers."""
+    return jnp.stack([jnp.stack(list(row)) for row in rows])
 
 
 def diagonal(values: Array) -> Array:
@@ -76,19 +96,21 @@ def nonnegative_least_squares(gram: Array, moment: Array, signed: tuple[bool, ..
     Every support is tried, which is exact and, for the four or fewer linear coefficients of a law, cheaper than
     iterating. A support whose Gram matrix is singular is passed over: a smaller one explains as much.
     """
-    best, explained = jnp.zeros_like(moment), jnp.zeros_like(moment[0])
-    chosen = jnp.zeros(moment.shape, bool)
+    zero, explained = jnp.zeros_like(moment[0]), jnp.zeros_like(moment[0])
+    best, chosen = [zero for _ in signed], [jnp.zeros(zero.shape, bool) for _ in signed]
     for support in product((True, False), repeat=len(signed)):
         if not any(support) or any(free and not kept for kept, free in zip(support, signed, strict=True)):
             continue
-        index = np.flatnonzero(support)
-        part, full = solve(gram[index][:, index], moment[index][:, None])
-        feasible = full
-        for k, value in zip(index.tolist(), part[:, 0], strict=True):
+        index = [k for k, kept in enumerate(support) if kept]
+        part, feasible = solve(
+            stacked([[gram[i, j] for j in index] for i in index]), jnp.stack([moment[k] for k in index])[:, None]
+        )
+        values = {k: part[place, 0] for place, k in enumerate(index)}
+        for k, value in values.items():
             feasible = feasible & ((value >= 0) | signed[k])
-        gain = jnp.where(feasible, jnp.sum(part[:, 0] * moment[index], axis=0), -jnp.inf)
+        gain = jnp.where(feasible, sum(value * moment[k] for k, value in values.items()), -jnp.inf)
         better = gain > explained
-        best = jnp.where(better, jnp.zeros_like(moment).at[index].set(part[:, 0]), best)
-        chosen = jnp.where(better, jnp.zeros(moment.shape, bool).at[index].set(True), chosen)
+        best = [jnp.where(better, values.get(k, zero), old) for k, old in enumerate(best)]
+        chosen = [jnp.where(better, kept, old) for kept, old in zip(support, chosen, strict=True)]
         explained = jnp.where(better, gain, explained)
-    return best, chosen
+    return jnp.stack(best), jnp.stack(chosen)

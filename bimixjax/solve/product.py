@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from bimixjax.solve import _sums
@@ -23,10 +24,10 @@ from bimixjax.solve.varpro import (
     along,
     best_linear,
     eliminate,
-    linear_prior_gram,
     prior_cost,
     products,
     unit_directions,
+    with_linear_prior,
 )
 
 
@@ -84,7 +85,7 @@ class _Best:
 def _solve(data: _Data, problem: Problem, theta: Array, share: Array, curves: Sequence[Array]) -> _Best:
     square = _sums.over_first((share * share)[:, None] * data.square)
     moment = _sums.over_first(share[:, None] * data.moment)
-    gram = products(curves, [square * curve for curve in curves]) + linear_prior_gram(problem)
+    gram = with_linear_prior(products(curves, [square * curve for curve in curves]), problem)
     linear, support = best_linear(gram, products(curves, [moment])[:, 0], problem)
     curve = _combined(linear, curves)
     missed = data.factor * (share[:, None] * curve[None]) - data.target
@@ -111,17 +112,24 @@ def _linearize(product: Product, data: _Data, problem: Problem, theta: Array) ->
     directions = unit_directions(theta)
     of_curve = [k for k, moves in enumerate(product.on_curve) if moves]
     of_share = [k for k, moves in enumerate(product.on_curve) if not moves]
-    bends = along(lambda tangent: _combined(best.linear, push_curves(tangent)), directions[jnp.array(of_curve)])
-    turns = along(push_share, directions[jnp.array(of_share)])
-    order = jnp.argsort(jnp.array(of_share + of_curve))
+    bends = along(lambda tangent: _combined(best.linear, push_curves(tangent)), [directions[k] for k in of_curve])
+    turns = along(push_share, [directions[k] for k in of_share])
     inner = _inner(_Factors(share=share, curves=curves, turns=turns, bends=bends), data, best)
-    ordered = Inner(
-        gram=best.gram,
-        mixed=inner.mixed[:, order],
-        square=inner.square[order][:, order],
-        missed=inner.missed[order],
+    inner = _reordered(inner, np.argsort(of_share + of_curve).tolist())
+    return eliminate(inner, problem, theta, linear=best.linear, support=best.support, cost=best.cost)
+
+
+def _reordered(inner: Inner, order: list[int]) -> Inner:
+    """The inner products with the slopes in the given order."""
+    if order == sorted(order):
+        return inner
+    square = jnp.stack([inner.square[k] for k in order])
+    return Inner(
+        gram=inner.gram,
+        mixed=jnp.stack([inner.mixed[:, k] for k in order], axis=1),
+        square=jnp.stack([square[:, k] for k in order], axis=1),
+        missed=jnp.stack([inner.missed[k] for k in order]),
     )
-    return eliminate(ordered, problem, theta, linear=best.linear, support=best.support, cost=best.cost)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,9 @@ _UNROLLED = 4
 # A coefficient that keeps less than this share of its curvature beside the linear ones is not told from them.
 _ROUNDING = 1e-11
 
+# Levenberg-Marquardt damping at the start, as a share of the curvature; what a good step divides it by; its least value.
+_DAMPING, _RELIEF, _LEAST_DAMPING = 1e-2, 10, 1e-12
+
 # Costs nearer than this share of them are one cost.
 _SAME_COST = 1e-13
 
@@ -57,8 +60,8 @@ class Problem:
         target: right-hand sides [n, B]; a masked row is zero here and in the columns.
         lower: lower bounds on theta [q].
         upper: upper bounds on theta [q].
-        linear_prior: prior on c [p].
-        nonlinear_prior: prior on theta [q], or on log theta where `logarithmic`.
+        linear_prior: prior on c [p], or None.
+        nonlinear_prior: prior on theta [q], or on log theta where `logarithmic`; or None.
         signed: for each c, whether it may be negative.
         logarithmic: for each theta, whether its prior is on its logarithm.
     """
@@ -66,8 +69,8 @@ class Problem:
     target: Array
     lower: Array
     upper: Array
-    linear_prior: Quadratic
-    nonlinear_prior: Quadratic
+    linear_prior: Quadratic | None
+    nonlinear_prior: Quadratic | None
     signed: tuple[bool, ...] = static()
     logarithmic: tuple[bool, ...] = static()
 
@@ -156,12 +159,11 @@ class Separated:
 
 @record
 class _State:
-    """Where lanes stand, the point that each tries next, and what its step promised to gain."""
+    """Where lanes stand, and the point that each tries next."""
 
     theta: Array
     model: Model
     trial: Array
-    promised: Array
     damping: Array
     steps: Array
     done: Array
@@ -178,6 +180,9 @@ def best_starts(
     """The `count` starts of least cost for every lane, as theta [count, q, B], and their linear coefficients."""
     own = starts if starts.ndim == 3 else jnp.broadcast_to(starts[:, :, None], (*starts.shape, lanes))
     linear, costs = lax.map(projected, own)
+    if count == 1:
+        best = jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf), axis=0)[None, None]
+        return jnp.take_along_axis(own, best, axis=0), jnp.take_along_axis(linear, best, axis=0)
     order = jnp.argsort(jnp.where(jnp.isfinite(costs), costs, jnp.inf), axis=0)[:count]
     return jnp.take_along_axis(own, order[:, None], axis=0), jnp.take_along_axis(linear, order[:, None], axis=0)
 
@@ -199,8 +204,10 @@ def project(values: Rows, problem: Problem, theta: Array) -> tuple[Array, Array,
 
 def best_linear(gram: Array, moment: Array, problem: Problem) -> tuple[Array, Array]:
     """The best c [p, B] and its support, for a Gram matrix that holds the prior and a moment that does not."""
-    square = (problem.linear_prior.precision**2)[:, None]
-    return _tiny.nonnegative_least_squares(gram, moment + square * problem.linear_prior.mean[:, None], problem.signed)
+    prior = problem.linear_prior
+    if prior is not None:
+        moment = moment + (prior.precision**2 * prior.mean)[:, None]
+    return _tiny.nonnegative_least_squares(gram, moment, problem.signed)
 
 
 def criterion(missed: Array, linear: Array, problem: Problem, theta: Array) -> Array:
@@ -210,9 +217,13 @@ def criterion(missed: Array, linear: Array, problem: Problem, theta: Array) -> A
 
 def prior_cost(linear: Array, problem: Problem, theta: Array) -> Array:
     """What the priors add to the squared residuals [B]."""
-    prior = problem.linear_prior
-    linear_prior = prior.precision[:, None] * (linear - prior.mean[:, None])
-    return _squares(linear_prior) + _squares(nonlinear_prior(problem, theta)[0])
+    cost = jnp.zeros((), theta.dtype)
+    if problem.linear_prior is not None:
+        prior = problem.linear_prior
+        cost = cost + _squares(prior.precision[:, None] * (linear - prior.mean[:, None]))
+    if problem.nonlinear_prior is not None:
+        cost = cost + _squares(nonlinear_prior(problem.nonlinear_prior, problem.logarithmic, theta)[0])
+    return cost
 
 
 def residual(values: Rows, linear: Array, problem: Problem) -> Array:
@@ -225,12 +236,13 @@ def _combined(values: Rows, linear: Array) -> Array:
 
 
 def _gram(values: Rows, problem: Problem) -> Array:
-    return products(values, values) + linear_prior_gram(problem)
+    return with_linear_prior(products(values, values), problem)
 
 
-def linear_prior_gram(problem: Problem) -> Array:
-    """What the linear prior adds to the Gram matrix [p, p, 1]."""
-    return _tiny.diagonal((problem.linear_prior.precision**2)[:, None])
+def with_linear_prior(gram: Array, problem: Problem) -> Array:
+    """The Gram matrix [p, p, B] with the linear prior."""
+    prior = problem.linear_prior
+    return gram if prior is None else gram + _tiny.diagonal((prior.precision**2)[:, None])
 
 
 def _squares(values: Array) -> Array:
@@ -241,16 +253,16 @@ def products(left: Rows, right: Rows) -> Array:
     """All inner products over rows of a columns and b columns [n, B]: [a, b, B]."""
     if len(left) * len(right) > _UNROLLED**2:
         return jnp.sum(jnp.stack(left)[:, None] * jnp.stack(right)[None], axis=2)
-    return jnp.stack([jnp.stack([_sums.over_first(a * b) for b in right]) for a in left])
+    return _tiny.stacked([[_sums.over_first(a * b) for b in right] for a in left])
 
 
-def nonlinear_prior(problem: Problem, theta: Array) -> tuple[Array, Array]:
-    """The priors' residuals at theta [q, B], and their slopes [q, q, B] with the derivative by theta along axis 1."""
-    mean, precision = problem.nonlinear_prior.mean[:, None], problem.nonlinear_prior.precision
+def nonlinear_prior(prior: Quadratic, logarithmic: tuple[bool, ...], theta: Array) -> tuple[Array, Array]:
+    """The prior's residuals at theta [q, B], and their slopes [q, q, B] with the derivative by theta along axis 1."""
+    mean, precision = prior.mean[:, None], prior.precision
     root = jnp.diag(precision) if precision.ndim == 1 else precision
-    logarithmic = jnp.array(problem.logarithmic)[:, None] & jnp.any(root != 0, axis=0)[:, None]
-    positive = jnp.where(logarithmic, jnp.maximum(theta, jnp.finfo(theta.dtype).tiny), 1.0)
-    seen = jnp.where(logarithmic, jnp.log(positive), theta)
+    logs = jnp.array(logarithmic)[:, None] & jnp.any(root != 0, axis=0)[:, None]
+    positive = jnp.where(logs, jnp.maximum(theta, jnp.finfo(theta.dtype).tiny), 1.0)
+    seen = jnp.where(logs, jnp.log(positive), theta)
     return root @ (seen - mean), root[:, :, None] / positive
 
 
@@ -288,22 +300,25 @@ def eliminate(inner: Inner, problem: Problem, theta: Array, *, linear: Array, su
     """The model around theta once the linear unknowns that `support` frees are eliminated, priors included."""
     mixed = jnp.where(support[:, None], inner.mixed, 0.0)
     eliminated, _ = _tiny.solve(_tiny.masked(inner.gram, support), mixed)
-    prior, slope = nonlinear_prior(problem, theta)
-    whole = inner.square + jnp.sum(slope[:, :, None] * slope[:, None], axis=0)
-    curvature = whole - jnp.sum(mixed[:, :, None] * eliminated[:, None], axis=0)
+    whole, gradient = inner.square, inner.missed
+    if problem.nonlinear_prior is not None:
+        prior, slope = nonlinear_prior(problem.nonlinear_prior, problem.logarithmic, theta)
+        whole = whole + _tiny.contracted(slope, slope)
+        gradient = gradient + _tiny.contracted(slope, prior[:, None])[:, 0]
+    curvature = whole - _tiny.contracted(mixed, eliminated)
     return Model(
         cost=cost,
         linear=linear,
-        gradient=inner.missed + jnp.sum(slope * prior[:, None], axis=0),
+        gradient=gradient,
         curvature=curvature,
         seen=jnp.stack([curvature[k, k] > _ROUNDING * whole[k, k] for k in range(len(theta))]),
     )
 
 
-def along(push: Callable[[Array], Array], directions: Array) -> Rows:
+def along(push: Callable[[Array], Array], directions: Sequence[Array] | Array) -> Rows:
     """The change along each direction [q, q, B]: q columns [n, B]."""
     if len(directions) > _UNROLLED:
-        return list(jax.vmap(push)(directions))
+        return list(jax.vmap(push)(jnp.stack(list(directions))))
     return [push(direction) for direction in directions]
 
 
@@ -328,8 +343,7 @@ def _begin(problem: Problem, theta: Array) -> _State:
         theta=theta,
         model=nothing,
         trial=theta,
-        promised=endless,
-        damping=jnp.full(lanes, 1e-2, theta.dtype),
+        damping=jnp.full(lanes, _DAMPING, theta.dtype),
         steps=jnp.full(lanes, -1, jnp.int32),
         done=jnp.zeros(lanes, bool),
     )
@@ -344,16 +358,17 @@ def _advance(rows: Separated, problem: Problem, state: _State, tolerance: float)
         return jnp.where(better, new, old)
 
     theta, model = chosen(state.trial, state.theta), jax.tree.map(chosen, tried, state.model)
-    small = jnp.abs(state.promised) <= tolerance * model.cost + rows.rounding
-    stuck = ~better & (state.damping > 1e12)
-    damping = jnp.where(better, jnp.maximum(state.damping / 10, 1e-12), state.damping * 8)
+    damping = jnp.where(better, jnp.maximum(state.damping / _RELIEF, _LEAST_DAMPING), state.damping * 8)
     step = _bounded_step(problem, theta, model, damping)
-    bend = jnp.sum(step[:, None] * step[None] * model.curvature, axis=(0, 1))
+    bend = _tiny.contracted(step[:, None], _tiny.contracted(model.curvature, step[:, None]))[0, 0]
+    promised = -(2 * _tiny.contracted(step[:, None], model.gradient[:, None])[0, 0] + bend)
+    # The step that promises so little is still taken, by `_polished`.
+    small = jnp.abs(promised) <= tolerance * model.cost + rows.rounding
+    stuck = ~better & (state.damping > 1e12)
     return _State(
         theta=theta,
         model=model,
         trial=theta + step,
-        promised=-(2 * jnp.sum(model.gradient * step, axis=0) + bend),
         damping=damping,
         steps=state.steps + ~state.done,
         done=state.done | small | stuck | ~jnp.isfinite(model.cost),
@@ -382,7 +397,7 @@ def _bounded_step(problem: Problem, theta: Array, model: Model, damping: Array) 
     """The Levenberg-Marquardt step in the coordinates that are free to move, clipped to the bounds."""
     lower, upper = problem.lower[:, None], problem.upper[:, None]
     held = ((theta <= lower) & (model.gradient > 0)) | ((theta >= upper) & (model.gradient < 0))
-    curvature = jnp.diagonal(model.curvature).T
+    curvature = jnp.stack([model.curvature[k, k] for k in range(len(theta))])
     # A coefficient that the rows say nothing of must stay where it is, not wander on rounding.
     free = ~held & model.seen
     damped = model.curvature + _tiny.diagonal(damping * curvature)

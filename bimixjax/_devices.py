@@ -20,15 +20,60 @@ from bimixjax.solve import UNROLLED
 _LEAST_LANES = 64
 
 
+# Lanes of one compiled call on each core or device: whatever is kept of them, an answer of that many is no burden.
+_MOST_LANES = 16_384
+
+
 def solve(work: Work, plan: Plan) -> Any:
-    """Solve all lanes of a batch; every process gets all of the answer, as NumPy arrays with lanes first."""
+    """Solve all lanes of a batch; every process gets all of the answer, as NumPy arrays with lanes first.
+
+    Lanes are solved in blocks of one size, so that memory beyond the answer does not grow with their number.
+    """
+    devices, cores = _where(work, plan)
+    pieces = max(len(devices), cores)
+    blocks = -(-len(work) // (pieces * max(_MOST_LANES, plan.chunk)))
+    length = -(-len(work) // blocks)
+    numbers = _numbered(length, plan, pieces)
+    if len(devices) > 1:
+        work = jax.device_put(work, NamedSharding(_mesh(devices), P()))
+    elif blocks > 1:
+        work = jax.device_put(work)
+    answer = _Answer(len(work))
+    for first in range(0, blocks * length, length):
+        if len(devices) > 1:
+            answer.put(first, _over_devices(work, plan, devices, first + numbers))
+        else:
+            answer.put(first, _over_cores(work, plan, first + numbers))
+    return answer.whole
+
+
+def _where(work: Work, plan: Plan) -> tuple[Sequence[Any], int]:
+    """The devices that lanes are solved on, and, where that is one, on how many of its cores."""
     devices = jax.devices()
     useful = -(-len(work) // min(plan.chunk, _LEAST_LANES))
     if min(len(devices), useful) > 1:
-        parts = [_over_devices(work, plan, devices if jax.process_count() > 1 else devices[:useful])]
-    else:
-        parts = _over_cores(work, plan, min(useful, _cores()) if _threads_help(work, plan, devices[0].platform) else 1)
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(work)], *parts)
+        return (devices if jax.process_count() > 1 else devices[:useful]), 1
+    return devices[:1], min(useful, _cores()) if _threads_help(work, plan, devices[0].platform) else 1
+
+
+class _Answer:
+    """The answer for all lanes, filled from the first on."""
+
+    def __init__(self, lanes: int) -> None:
+        self._lanes = lanes
+        self.whole: Any = None
+
+    def put(self, first: int, parts: Sequence[Any]) -> None:
+        """Take the lanes from `first` on; those beyond the last are left out."""
+        if self.whole is None:
+            self.whole = jax.tree.map(lambda leaf: np.empty((self._lanes, *leaf.shape[1:]), leaf.dtype), parts[0])
+        for part in parts:
+            count = len(jax.tree.leaves(part)[0])
+            jax.tree.map(partial(self._copy, first), self.whole, part)
+            first += count
+
+    def _copy(self, first: int, whole: np.ndarray, part: np.ndarray) -> None:
+        whole[first : first + len(part)] = part[: max(self._lanes - first, 0)]
 
 
 def _threads_help(work: Work, plan: Plan, platform: str) -> bool:
@@ -46,17 +91,16 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _numbered(work: Work, plan: Plan, pieces: int) -> np.ndarray:
-    """The numbers of all lanes, and some beyond, as [pieces, chunks, chunk]."""
-    share = -(-len(work) // pieces)
+def _numbered(lanes: int, plan: Plan, pieces: int) -> np.ndarray:
+    """The numbers of so many lanes, and some beyond, as [pieces, chunks, chunk]."""
+    share = -(-lanes // pieces)
     chunk = min(share, plan.chunk)
     return np.arange(pieces * -(-share // chunk) * chunk).reshape(pieces, -1, chunk)
 
 
-def _over_cores(work: Work, plan: Plan, pieces: int) -> list[Any]:
-    """Threads, since one compiled call of small chunks keeps to one core."""
-    numbers = _numbered(work, plan, pieces)
-    if pieces == 1:
+def _over_cores(work: Work, plan: Plan, numbers: np.ndarray) -> list[Any]:
+    """The lanes in `numbers` [threads, chunks, chunk]: threads, since a call of small chunks keeps to one core."""
+    if len(numbers) == 1:
         return [jax.device_get(solve_lanes(work, numbers[0], plan))]
     work = jax.device_put(work)
     executable = _executable(*_signature((work, numbers[0])), plan)
@@ -67,7 +111,7 @@ def _over_cores(work: Work, plan: Plan, pieces: int) -> list[Any]:
         with jax.enable_x64(wide):
             return jax.device_get(executable(work, index))
 
-    with ThreadPoolExecutor(pieces) as pool:
+    with ThreadPoolExecutor(len(numbers)) as pool:
         return list(pool.map(run, numbers))
 
 
@@ -83,14 +127,15 @@ def _executable(tree: Any, shapes: tuple[Any, ...], plan: Plan) -> Any:
     return solve_lanes.lower(*arguments, plan).compile()
 
 
-def _over_devices(work: Work, plan: Plan, devices: Sequence[Any]) -> Any:
-    mesh = Mesh(np.array(devices), ("lanes",))
-    numbers = _numbered(work, plan, len(devices))
-    numbers = numbers.reshape(-1, numbers.shape[-1])
-    everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("lanes"))
-    work = jax.device_put(work, everywhere)
-    answer = _sharded(mesh, plan)(work, jax.device_put(numbers, split))
-    return multihost_utils.process_allgather(answer, tiled=True)
+def _over_devices(work: Work, plan: Plan, devices: Sequence[Any], numbers: np.ndarray) -> list[Any]:
+    """The lanes in `numbers` [devices, chunks, chunk], of `work` that is on all devices."""
+    mesh = _mesh(devices)
+    index = jax.device_put(numbers.reshape(-1, numbers.shape[-1]), NamedSharding(mesh, P("lanes")))
+    return [multihost_utils.process_allgather(_sharded(mesh, plan)(work, index), tiled=True)]
+
+
+def _mesh(devices: Sequence[Any]) -> Mesh:
+    return Mesh(np.array(devices), ("lanes",))
 
 
 @lru_cache(maxsize=64)

@@ -19,21 +19,64 @@ from bimixjax.solve import UNROLLED
 # Fewer lanes than this are not worth another core or device.
 _LEAST_LANES = 64
 
+# Lanes of one compiled call on each core or device: whatever is kept of them, an answer of that many is no burden.
+_MOST_LANES = 16_384
+
 
 def solve(work: Work, plan: Plan) -> Any:
-    """Solve all lanes of a batch; every process gets all of the answer, as NumPy arrays with lanes first."""
+    """Solve all lanes of a batch; every process gets all of the answer, as NumPy arrays with lanes first.
+
+    Lanes are solved in blocks of one size, so that memory beyond the answer does not grow with their number.
+    """
+    devices, cores = _where(work, plan)
+    pieces = max(len(devices), cores)
+    blocks = -(-len(work) // (pieces * max(_MOST_LANES, plan.chunk)))
+    length = -(-len(work) // blocks)
+    first, width = _firsts(length, plan.chunk, pieces)
+    if len(devices) > 1:
+        work = jax.device_put(work, NamedSharding(_mesh(devices), P()))
+    elif blocks > 1:
+        work = jax.device_put(work)
+    answer = _Answer(len(work))
+    for block in range(blocks):
+        begun = first + min(block * length, len(work) - length)
+        if len(devices) > 1:
+            answer.put(begun.reshape(1, -1), width, _over_devices(work, plan, devices, begun, width))
+        else:
+            answer.put(begun, width, _over_cores(work, plan, begun, width))
+    return answer.whole
+
+
+def _where(work: Work, plan: Plan) -> tuple[Sequence[Any], int]:
+    """The devices that lanes are solved on, and, where that is one, on how many of its cores."""
     devices = jax.devices()
     useful = -(-len(work) // min(plan.chunk, _LEAST_LANES))
     if min(len(devices), useful) > 1:
-        over = devices if jax.process_count() > 1 else devices[:useful]
-        pieces, parts = len(over), [_over_devices(work, plan, over)]
-    else:
-        pieces = min(useful, _cores()) if _threads_help(work, plan, devices[0].platform) else 1
-        parts = _over_cores(work, plan, pieces)
-    first, width = _firsts(len(work), plan.chunk, pieces)
-    number = (first[..., None] + np.arange(width)).ravel()
-    once = slice(None) if number.size == len(work) else np.unique(number, return_index=True)[1]
-    return jax.tree.map(lambda *leaves: (leaves[0] if len(leaves) == 1 else np.concatenate(leaves))[once], *parts)
+        return (devices if jax.process_count() > 1 else devices[:useful]), 1
+    return devices[:1], min(useful, _cores()) if _threads_help(work, plan, devices[0].platform) else 1
+
+
+class _Answer:
+    """The answer for all lanes, filled part by part; lanes that two parts hold are the same in both."""
+
+    def __init__(self, lanes: int) -> None:
+        self._lanes = lanes
+        self.whole: Any = None
+
+    def put(self, first: np.ndarray, width: int, parts: Sequence[Any]) -> None:
+        """Take chunks of `width` lanes, from `first` [parts, chunks] on."""
+        if self._lanes == first.size * width and len(parts) == 1:
+            self.whole = parts[0]
+            return
+        if self.whole is None:
+            self.whole = jax.tree.map(lambda leaf: np.empty((self._lanes, *leaf.shape[1:]), leaf.dtype), parts[0])
+        for begun, part in zip(first, parts, strict=True):
+            numbers = (begun[:, None] + np.arange(width)).ravel()
+            jax.tree.map(partial(_put, numbers), self.whole, part)
+
+
+def _put(numbers: np.ndarray, whole: np.ndarray, part: np.ndarray) -> None:
+    whole[numbers] = part
 
 
 def _threads_help(work: Work, plan: Plan, platform: str) -> bool:
@@ -59,10 +102,9 @@ def _firsts(lanes: int, chunk: int, pieces: int) -> tuple[np.ndarray, int]:
     return begun + np.minimum(np.arange(0, share, width), share - width), width
 
 
-def _over_cores(work: Work, plan: Plan, pieces: int) -> list[Any]:
-    """Threads, since one compiled call of small chunks keeps to one core."""
-    first, width = _firsts(len(work), plan.chunk, pieces)
-    if pieces == 1:
+def _over_cores(work: Work, plan: Plan, first: np.ndarray, width: int) -> list[Any]:
+    """The chunks from `first` [threads, chunks] on: threads, since a call of small chunks keeps to one core."""
+    if len(first) == 1:
         return [jax.device_get(solve_lanes(work, first[0], plan, width))]
     work = jax.device_put(work)
     executable = _executable(*_signature((work, first[0])), plan, width)
@@ -73,7 +115,7 @@ def _over_cores(work: Work, plan: Plan, pieces: int) -> list[Any]:
         with jax.enable_x64(wide):
             return jax.device_get(executable(work, index))
 
-    with ThreadPoolExecutor(pieces) as pool:
+    with ThreadPoolExecutor(len(first)) as pool:
         return list(pool.map(run, first))
 
 
@@ -89,13 +131,15 @@ def _executable(tree: Any, shapes: tuple[Any, ...], plan: Plan, width: int) -> A
     return solve_lanes.lower(*arguments, plan, width).compile()
 
 
-def _over_devices(work: Work, plan: Plan, devices: Sequence[Any]) -> Any:
-    mesh = Mesh(np.array(devices), ("lanes",))
-    first, width = _firsts(len(work), plan.chunk, len(devices))
-    everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("lanes"))
-    work = jax.device_put(work, everywhere)
-    answer = _sharded(mesh, plan, width)(work, jax.device_put(first.reshape(-1), split))
-    return multihost_utils.process_allgather(answer, tiled=True)
+def _over_devices(work: Work, plan: Plan, devices: Sequence[Any], first: np.ndarray, width: int) -> list[Any]:
+    """The chunks from `first` [devices, chunks] on, of `work` that is on all devices."""
+    mesh = _mesh(devices)
+    index = jax.device_put(first.reshape(-1), NamedSharding(mesh, P("lanes")))
+    return [multihost_utils.process_allgather(_sharded(mesh, plan, width)(work, index), tiled=True)]
+
+
+def _mesh(devices: Sequence[Any]) -> Mesh:
+    return Mesh(np.array(devices), ("lanes",))
 
 
 @lru_cache(maxsize=64)

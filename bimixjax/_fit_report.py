@@ -14,6 +14,9 @@ from bimixjax.solve import Status, infer
 # How near a bound a coefficient stands there; gradient solvers reach a bound only in the limit.
 _BOUND = 1e-9
 
+# A coefficient whose posterior is this wide beside its prior, in standard deviations, rests on the prior.
+_HARDLY_NARROWER = 0.9
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
@@ -34,7 +37,7 @@ class _Knowledge:
         covariance: of the coefficients [L, k, k].
         variance: of the relative residuals [L].
         condition: of the scaled Jacobian [L].
-        identified, at_bound: as in `FitResult` [L, k].
+        identified, at_bound, at_prior: as in `FitResult` [L, k].
         short: what takes more distinct proportions or volumes than there are [L, k].
         held: what is not fitted [L, k].
         prior: whether priors took part [L].
@@ -45,6 +48,7 @@ class _Knowledge:
     condition: np.ndarray
     identified: np.ndarray
     at_bound: np.ndarray
+    at_prior: np.ndarray
     short: np.ndarray
     held: np.ndarray
     prior: np.ndarray
@@ -73,6 +77,7 @@ def report(law: Law, layout: Layout, lanes: Lanes, ends: Ends, notes: tuple[str,
         covariance=known.covariance,
         identified=known.identified,
         at_bound=known.at_bound,
+        at_prior=known.at_prior,
         status=status,
         steps=ends.solution.steps,
         cost=np.where(rows.count > 0, ends.cost, np.nan),
@@ -148,10 +153,21 @@ def _knowledge(law: Law, layout: Layout, ends: Ends, rows: _Rows, squares: np.nd
         condition=from_rows.condition,
         identified=identified,
         at_bound=bounded,
+        at_prior=_at_prior(ends.information, ends.penalty, bounded | held),
         short=short,
         held=held,
         prior=prior,
     )
+
+
+def _at_prior(information: np.ndarray, penalty: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    """Whether rows leave a coefficient nearly as wide as its prior [L, k]; those that are set apart are not asked.
+
+    A ratio of standard deviations of one coefficient is the same on any scale, so also on that of its prior.
+    """
+    before, after = infer(penalty, 1.0, apart), infer(information + penalty, 1.0, apart)
+    with np.errstate(invalid="ignore"):
+        return after.standard_errors > _HARDLY_NARROWER * before.standard_errors
 
 
 def at_bound(spread: list[Coefficient], values: np.ndarray) -> np.ndarray:

@@ -37,6 +37,7 @@ class FitResult(Reach):
         model_sizes: sizes fitted apart, in parameters; empty where the table has no size.
         values [L, k], covariance [L, k, k]: coefficients in the order of `names`.
         identified [L, k], at_bound [L, k]: what the rows determine; what stands at a bound.
+        at_prior [L, k]: what the rows tell so little of that its standard deviation is above .9 of its prior's.
         status [L], steps [L], cost [L]: how the solver ended; cost is the sum of squared relative residuals.
         rows [L], missing [L], zero [L]: observations used, missing losses, rows masked for a proportion of zero.
         residual_scale [L]: standard deviation of the relative residuals.
@@ -69,6 +70,7 @@ class FitResult(Reach):
     covariance: Leaf
     identified: Leaf
     at_bound: Leaf
+    at_prior: Leaf
     status: Leaf
     steps: Leaf
     cost: Leaf
@@ -100,6 +102,13 @@ class FitResult(Reach):
         errors = np.sqrt(np.diagonal(self.covariance, axis1=-2, axis2=-1))
         gauge = {name: np.zeros(self._shape()) for name in self.law.gauge}
         return gauge | {name: errors[:, i].reshape(self._shape()) for i, name in enumerate(self.names)}
+
+    @property
+    def correlation(self) -> np.ndarray:
+        """Correlations of the coefficients of each lane [L, k, k]; NaN beside one that has no standard error."""
+        errors = np.sqrt(np.diagonal(self.covariance, axis1=-2, axis2=-1))
+        scale = errors[:, :, None] * errors[:, None]
+        return np.divide(self.covariance, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
 
     @property
     def converged(self) -> np.ndarray:
@@ -224,7 +233,7 @@ _STATIC = ("domains", "targets", "own", "volume_unit", "model_sizes", "sentences
 _ARRAYS: dict[str, type] = {
     **dict.fromkeys(("values", "covariance", "cost", "residual_scale", "condition", "error", "r2"), float),
     **dict.fromkeys(("proportion_range", "volume_range"), float),
-    **dict.fromkeys(("identified", "at_bound"), bool),
+    **dict.fromkeys(("identified", "at_bound", "at_prior"), bool),
     **dict.fromkeys(("status", "steps", "rows", "missing", "zero"), int),
 }
 

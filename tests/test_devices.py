@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bimixjax import FitResult, Observations, _devices, fit
+from bimixjax import FitResult, Observations, _devices, fit, fitting
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES, DOMAINS, RUNS = 64, 8, 6
@@ -67,7 +67,9 @@ def test_the_devices_of_this_process_share_the_lanes(observations, on_one_core, 
     used = []
     over = _devices._over_devices
     monkeypatch.setattr(
-        _devices, "_over_devices", lambda work, plan, devices: used.append(len(devices)) or over(work, plan, devices)
+        _devices,
+        "_over_devices",
+        lambda work, plan, devices, *chunks: used.append(len(devices)) or over(work, plan, devices, *chunks),
     )
     assert_same(solved(observations), on_one_core)
     assert used == [8]
@@ -79,10 +81,28 @@ def test_the_cores_of_one_device_share_the_lanes(observations, on_one_core, monk
     monkeypatch.setattr(_devices.jax, "devices", lambda: first)
     monkeypatch.setattr(_devices, "_cores", lambda: 3)
     monkeypatch.setattr(
-        _devices, "_over_cores", lambda work, plan, pieces: used.append(pieces) or over(work, plan, pieces)
+        _devices,
+        "_over_cores",
+        lambda work, plan, first, width: used.append(len(first)) or over(work, plan, first, width),
     )
     assert_same(solved(observations), on_one_core)
     assert used == [3]
+
+
+def test_lanes_are_solved_in_blocks_that_bound_memory(observations, on_one_core, monkeypatch):
+    blocks, first = [], jax.devices()[:1]
+    over = _devices._over_cores
+    monkeypatch.setattr(_devices.jax, "devices", lambda: first)
+    monkeypatch.setattr(_devices, "_cores", lambda: 3)
+    monkeypatch.setattr(_devices, "_MOST_LANES", 50)
+    monkeypatch.setattr(fitting, "lanes_at_once", lambda rows, unknowns: 40)
+    monkeypatch.setattr(
+        _devices,
+        "_over_cores",
+        lambda work, plan, first, width: blocks.append((*first.shape, width)) or over(work, plan, first, width),
+    )
+    assert_same(solved(observations), on_one_core)
+    assert blocks == [(3, 2, 40)] * 4
 
 
 CHILD = """
@@ -96,7 +116,7 @@ import numpy as np
 from bimixjax import Observations, _devices, fit
 
 used, over = [], _devices._over_devices
-_devices._over_devices = lambda work, plan, devices: used.append(devices) or over(work, plan, devices)
+_devices._over_devices = lambda work, plan, devices, *chunks: used.append(devices) or over(work, plan, devices, *chunks)
 result = fit("bimix", Observations.read(table), priors=False)
 assert len(jax.devices()) == devices, jax.devices()
 if devices > 1:

@@ -81,6 +81,25 @@ def test_priors_keep_a_small_design_well_posed():
     assert np.isfinite(result.values).all()
 
 
+def test_what_rests_on_its_prior_is_told_from_what_the_rows_say():
+    frame = table((0.2, 0.6), (1000, 3000, 9000))
+    one_share = fit("bimix", observe(frame[frame["run"] == "run0"]))
+    both = fit("bimix", observe(frame))
+    alpha = both.names.index("alpha")
+    assert one_share.at_prior[:, alpha].all()
+    assert not one_share.at_prior[:, one_share.names.index("beta")].any()
+    assert not both.at_prior.any()
+    assert not fitted((0.2,)).at_prior.any()
+
+
+def test_correlations_are_those_of_the_covariance():
+    result = fitted((0.2, 0.4, 0.6), (1000, 2000, 4000, 9000))
+    np.testing.assert_allclose(np.diagonal(result.correlation, axis1=1, axis2=2), 1.0)
+    errors = np.stack([result.standard_errors[name] for name in result.names], axis=1)
+    np.testing.assert_allclose(result.correlation * errors[:, :, None] * errors[:, None], result.covariance)
+    assert np.isnan(fitted((0.2,)).correlation[:, result.names.index("alpha")]).all()
+
+
 def test_an_absent_domain_is_masked_and_counted():
     frame = table((0.2, 0.6, 0.0))
     frame["loss/x"] = frame["loss/x"].replace(np.inf, 9.0)

@@ -191,9 +191,7 @@ def _refit(
 def _fit(
     member: Member, cells: Cells, lanes: np.ndarray, starts: np.ndarray, *, read: bool = False
 ) -> list[tuple[Ends, Any]]:
-    """Fit lanes [L, 3] from `starts` [q, L], in chunks that all have one shape; and read their grids, if that is asked.
-
-    """
+    """Fit lanes [L, 3] from `starts` [q, L], in chunks that all have one shape, and if asked, read their grids."""
     width, found = _width(len(starts), cells), []
     for block in _blocks(lanes, cells, width):
         whitener, place = _whitener(noise_of(member), cells, lanes[block])

@@ -11,14 +11,18 @@ import numpy as np
 from jax import Array
 
 from bimixjax._auto_cells import Cells
-from bimixjax._auto_kernel import Ends, Fitted, Points, Prior, fit_lanes, read_lanes
+from bimixjax._auto_kernel import Ends, Fitted, Points, Prior, fit_lanes, read_grid, read_lanes
+from bimixjax._auto_left import leave_out
 from bimixjax._members import Member, coordinates
-from bimixjax._noise import Noise, Whitener, factored, of_lanes
+from bimixjax._noise import Noise, Whitener, factored, of_lane, of_lanes
 
 # Noise of log losses that every member shares: of a row, of a step over all runs, of a run over all its steps.
 # Set on draws 0-4 of a table of 26 runs x 4 sizes (arXiv 2403.16952, `data/5Mix`); scores of other draws
 # choose anew from the same runs.
 WHITE, STEP, RUN = 0.006, 0.006, 0.003
+
+# With so many runs, parts are left out in closed form: a sixteenth of the runs hardly bends the law.
+_MANY_RUNS = 32
 
 # Lanes that are solved side by side. Numbers of one chunk then stay in the cache of a core, and folds, targets and
 # parts of any count share one compiled program.
@@ -144,28 +148,59 @@ def _fit_member(member: Member, cells: Cells, lanes: np.ndarray) -> MemberFit:
     """Fit a member to lanes [L, 3] of the cells, and from there to each with parts of its runs left out."""
     domains, (_, runs, volumes, _) = cells.mixture.shape[1], cells.mask.shape
     unknowns = len(coordinates(member, domains).center)
-    whole = _fit(member, cells, lanes, np.zeros((unknowns, len(lanes))))
-    fitted = _joined([end.fitted for end in whole])
-    left = cells.left_out(lanes)
-    ends = _fit(member, cells, left[:, 1:], fitted.z[:, left[:, 0]])
-    moments = _joined([(end.mean, end.variance) for end in ends])
-    out, run = np.nonzero(cells.part[left[:, 1]] == left[:, 3, None])
+    whole = _joined([ends for ends, _ in _fit(member, cells, lanes, np.zeros((unknowns, len(lanes))))])
     placed = np.zeros((2, len(lanes), runs, volumes))
+    many = cells.runs[lanes[:, 0]] >= _MANY_RUNS
+    for place, ends, whitener in _by_places(member, cells, lanes, whole, np.flatnonzero(many)):
+        cell, target, _ = lanes[place].T
+        placed[:, place] = leave_out(whitener, cells.part[cell[0]], cells.loss[cell, :, :, target], ends)
+    _refit(member, cells, lanes, whole.fitted.z, np.flatnonzero(~many), placed)
+    return MemberFit(fitted=whole.fitted, left_mean=placed[0], left_variance=placed[1])
+
+
+def _by_places(
+    member: Member, cells: Cells, lanes: np.ndarray, ends: Ends, index: np.ndarray
+) -> Iterator[tuple[np.ndarray, Ends, Whitener]]:
+    """Some of the lanes, by where their rows are: which lanes, their ends and their one factored noise."""
+    if not len(index):
+        return
+    whitener, place = _whitener(noise_of(member), cells, lanes[index])
+    for number in range(place.max() + 1):
+        chosen = index[place == number]
+        yield (
+            chosen,
+            jax.tree.map(lambda leaf, chosen=chosen: leaf[..., chosen], ends),
+            of_lane(whitener, number),
+        )
+
+
+def _refit(
+    member: Member, cells: Cells, lanes: np.ndarray, z: np.ndarray, index: np.ndarray, placed: np.ndarray
+) -> None:
+    """Fit some of the lanes without each part of their runs, and place what is read there [2, L, m, t]."""
+    left = cells.left_out(lanes[index])
+    if not len(left):
+        return
+    lane = index[left[:, 0]]
+    moments = _joined([moments for _, moments in _fit(member, cells, left[:, 1:], z[:, lane], read=True)])
+    out, run = np.nonzero(cells.part[left[:, 1]] == left[:, 3, None])
     for values, moment in zip(placed, moments, strict=True):
-        values[left[out, 0], run] = moment[run, :, out]
-    return MemberFit(fitted=fitted, left_mean=placed[0], left_variance=placed[1])
+        values[lane[out], run] = moment[run, :, out]
 
 
-def _fit(member: Member, cells: Cells, lanes: np.ndarray, starts: np.ndarray) -> list[Ends]:
-    """Fit lanes [L, 3] from `starts` [q, L], in chunks that all have one shape."""
-    width, ends = _width(len(starts), cells), []
+def _fit(
+    member: Member, cells: Cells, lanes: np.ndarray, starts: np.ndarray, *, read: bool = False
+) -> list[tuple[Ends, Any]]:
+    """Fit lanes [L, 3] from `starts` [q, L], in chunks that all have one shape, and if asked, read their grids."""
+    width, found = _width(len(starts), cells), []
     for block in _blocks(lanes, cells, width):
         whitener, place = _whitener(noise_of(member), cells, lanes[block])
         for index in _chunks(len(block), width):
-            chosen = lanes[block[index]]
+            chosen, count = lanes[block[index]], len(set(index))
             rows, noise, prior = cells.rows(chosen), of_lanes(whitener, place[index]), _prior(member, cells, chosen)
-            ends.append(_first(fit_lanes(member.law, rows, noise, prior, starts[:, block[index]]), len(set(index))))
-    return ends
+            ends = fit_lanes(member.law, rows, noise, prior, starts[:, block[index]])
+            found.append((_first(ends, count), _first(read_grid(ends, noise), count) if read else None))
+    return found
 
 
 def _prior(member: Member, cells: Cells, lanes: np.ndarray) -> Prior:

@@ -105,14 +105,15 @@ class Ends:
         fitted: what is read of them.
         cost: the criterion [B].
         steps: iterations [B].
-        mean, variance: of log losses at the runs and volumes of the grid, those masked included [m, t, B].
+        value: log law at the rows, masked ones included [m, t, B].
+        slopes: its change with z [q, m, t, B].
     """
 
     fitted: Fitted
     cost: Leaf
     steps: Leaf
-    mean: Leaf
-    variance: Leaf
+    value: Leaf
+    slopes: Leaf
 
 
 def log_law(law: Law, coefficients: Array, mixture: Array, volume: Array, own: Array, donor: Array) -> Array:
@@ -137,10 +138,8 @@ def fit_lanes(law: Law, rows: Rows, whitener: Whitener, prior: Prior, starts: Ar
         return log_law(law, prior.coefficients(z), mixture, volume, rows.own, rows.donor)
 
     last = _minimize(grid, rows, whitener, starts)
-    value, push = jax.linearize(grid, last.z)
-    slopes = jax.vmap(push)(_directions(last.z))
-    pull, step = _effects(whitener, rows.loss - value)
-    pull_slope, step_slope = _effects(whitener, -slopes)
+    pull, step = _effects(whitener, rows.loss - last.value)
+    pull_slope, step_slope = _effects(whitener, -last.slopes)
     fitted = Fitted(
         z=last.z,
         spread=_cholesky.inverse_root(last.curvature),
@@ -151,15 +150,16 @@ def fit_lanes(law: Law, rows: Rows, whitener: Whitener, prior: Prior, starts: Ar
         step_variance=whitener.step_variance(),
         known=whitener.known,
     )
-    cross = whitener.process
-    moved = slopes + _pulled(cross, pull_slope)[:, :, None] + step_slope[:, None]
-    return Ends(
-        fitted=fitted,
-        cost=last.cost,
-        steps=last.steps,
-        mean=value + _pulled(cross, pull)[:, None] + step,
-        variance=_along(fitted, moved) + _unexplained(whitener.noise, fitted, cross)[:, None] + fitted.step_variance,
-    )
+    return Ends(fitted=fitted, cost=last.cost, steps=last.steps, value=last.value, slopes=last.slopes)
+
+
+@jax.jit
+def read_grid(ends: Ends, whitener: Whitener) -> tuple[Array, Array]:
+    """Mean and variance of log losses at the runs and volumes of the grid [m, t, B], those masked included."""
+    fitted, cross = ends.fitted, whitener.process
+    moved = ends.slopes + _pulled(cross, fitted.pull_slope)[:, :, None] + fitted.step_slope[:, None]
+    variance = _along(fitted, moved) + _unexplained(whitener.noise, fitted, cross)[:, None] + fitted.step_variance
+    return ends.value + _pulled(cross, fitted.pull)[:, None] + fitted.step, variance
 
 
 def read_mean(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: Prior, points: Points) -> Array:
@@ -226,10 +226,12 @@ def _unexplained(noise: Noise, fitted: Fitted, cross: Array) -> Array:
 
 @record
 class _State:
-    """Where lanes stand, the point that each tries next, and what its step promised to gain."""
+    """Where lanes stand, the log law and its slopes there, the point that each tries next, and what that promised."""
 
     z: Array
     cost: Array
+    value: Array
+    slopes: Array
     gradient: Array
     curvature: Array
     trial: Array
@@ -241,10 +243,12 @@ class _State:
 
 def _minimize(grid: Callable[[Array], Array], rows: Rows, whitener: Whitener, starts: Array) -> _State:
     """Minimize |whitened(grid(z) - loss)|^2 + |z|^2 from `starts` [q, B]."""
-    lanes = starts.shape[1]
+    unknowns, lanes = starts.shape
     begin = _State(
         z=starts,
         cost=jnp.full(lanes, jnp.inf),
+        value=jnp.zeros_like(rows.loss),
+        slopes=jnp.zeros((unknowns, *rows.loss.shape)),
         gradient=jnp.zeros_like(starts),
         curvature=_directions(starts),
         trial=starts,
@@ -264,8 +268,9 @@ def _advance(grid: Callable[[Array], Array], rows: Rows, whitener: Whitener, sta
     """Move to the trial if it lowers the cost, and choose the next; damping falls after a good step, else grows."""
     found, push = jax.linearize(grid, state.trial)
     eye = _directions(state.trial)
+    pushed = jax.vmap(push)(eye)
     value = whitener.whiten((found - rows.loss) * rows.mask)
-    slopes = whitener.whiten(jax.vmap(push)(eye) * rows.mask)
+    slopes = whitener.whiten(pushed * rows.mask)
     cost = jnp.sum(value**2, axis=0) + jnp.sum(state.trial**2, axis=0)
     better = (cost < state.cost) & ~state.done
 
@@ -283,6 +288,8 @@ def _advance(grid: Callable[[Array], Array], rows: Rows, whitener: Whitener, sta
     return _State(
         z=z,
         cost=cost,
+        value=chosen(found, state.value),
+        slopes=chosen(pushed, state.slopes),
         gradient=gradient,
         curvature=curvature,
         trial=z + step,

@@ -148,6 +148,12 @@ def of_lanes(whitener: Whitener, index: np.ndarray) -> Whitener:
     )
 
 
+def of_lane(whitener: Whitener, lane: int) -> Whitener:
+    """The factored noise of one lane, without an axis for lanes."""
+    arrays = {name: getattr(whitener, name)[lane] for name in ("mask", "process", "factor", "gain", "pulling", "known")}
+    return Whitener(noise=whitener.noise, **arrays)
+
+
 def places(mixture: Array) -> Array:
     """Where mixtures [d, ...] lie for the process: square roots, so little shifted that slopes at zero are finite."""
     return jnp.sqrt(mixture + _SHIFT)

@@ -122,7 +122,8 @@ def _apart(table: Observations, count: int, draws: int) -> ChosenRuns:
 def sizes(folder: Path, draws: int) -> Iterator[Case]:
     """305M and 410M from 70M and 160M."""
     table, schemes = read(folder, config.GROUPS), (LargerSizes(largest=160e6),)
-    yield Case(part="sizes", name="pile_5groups", table=table, schemes=schemes, laws=laws(*config.SIZED))
+    rivals = {**laws(*config.SIZED), AUTO: Auto(beyond=config.BEYOND)}
+    yield Case(part="sizes", name="pile_5groups", table=table, schemes=schemes, laws=rivals)
 
 
 def simulation(folder: Path, draws: int) -> Iterator[Case]:

@@ -54,6 +54,8 @@ OF_MIXTURE = tuple(name.removesuffix("_volume") for name in SINGLE)
 # Without `joint`: one fit of 16 runs over 17 domains in 10 draws took it more than 12 minutes.
 OF_DOMAINS = tuple(name for name in OF_MIXTURE if name != "joint")
 SIZED = ("chinchilla", "bimix_sized", "bimix_transfer_sized", "additive_sized", "joint_sized", "dcpt_sized")
+# What carries `auto` to model sizes that were not fitted.
+BEYOND = "additive_sized"
 # Beside `auto` with a donor; `additive_sized` took four minutes for each number of runs, and `joint_sized` takes more.
 DONOR_RIVALS = ("chinchilla", "bimix_transfer_sized")
 # Laws that data are drawn from; BiMix itself would have no loss where a domain is absent.
@@ -86,8 +88,8 @@ THREE_LONG = Table(name="pile_3domains", sizes=(70e6, 160e6), first=6_500, last=
 TWO = Table(name="pile_2domains", sizes=(70e6, 160e6), first=10_000, last=30_000)
 
 RUNS = (2, 3, 4, 6, 8, 16)
-# Of 512; 256 and 512 themselves are not run, since `auto` takes too long on so many runs: see the README.
-DOMAIN_RUNS = (16, 32, 64, 128)
+# Of 512.
+DOMAIN_RUNS = (16, 32, 64, 128, 256, 512)
 DONOR_RUNS = (2, 6, 16)
 DONOR_ALL, DONOR_APART = "70M on all mixtures", "70M on 16 other mixtures"
 DONOR_MIXTURES = 16

@@ -1,13 +1,16 @@
 """What every benchmark leaves: a table on the screen, and a JSON file that says where and with what it ran."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 
+from bimixjax import _devices
+from bimixjax._kernel import Plan, Work
 from bimixjax._records import write_json
 
 PACKAGES = ("bimixjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy")
@@ -42,6 +45,21 @@ def write(path: str | Path, results: dict[str, Any]) -> None:
     """Write `results` with the environment as JSON."""
     write_json(path, {"environment": environment(), **results})
     print(f"written: {path}")
+
+
+def solver_call(fit: Callable[[], Any]) -> tuple[Work, Plan]:
+    """What a fit hands to the compiled solver, in its one call of it."""
+    calls: list[tuple[Work, Plan]] = []
+    solve = _devices.solve
+
+    def record(work: Work, plan: Plan) -> Any:
+        calls.append((work, plan))
+        return solve(work, plan)
+
+    with mock.patch.object(_devices, "solve", record):
+        fit()
+    (call,) = calls
+    return call
 
 
 def _version(name: str) -> str | None:

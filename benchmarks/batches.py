@@ -16,6 +16,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -78,23 +79,8 @@ def cost(problem: Problem, found: Floats) -> Floats:
     return np.sum((r**-alpha * (B * s**-beta + C) / loss - 1) ** 2, axis=1)
 
 
-def recorded(observations: Observations) -> tuple[Work, Plan]:
-    """What `fit` hands to the compiled solver."""
-    calls: list[tuple[Work, Plan]] = []
-    solve = _devices.solve
-
-    def record(work: Work, plan: Plan) -> Any:
-        calls.append((work, plan))
-        return solve(work, plan)
-
-    with mock.patch.object(_devices, "solve", record):
-        bimixjax.fit("bimix", observations, volume="steps", priors=False)
-    (call,) = calls
-    return call
-
-
 def ours(call: tuple[Work, Plan], cores: int) -> Floats:
-    with jax.enable_x64(True), mock.patch.object(_devices, "_cores", return_value=cores):
+    with jax.enable_x64(True), mock.patch.object(_devices, "_cores", partial(int, cores)):
         return _devices.solve(*call).values
 
 
@@ -145,7 +131,7 @@ def peer(solver: Callable[..., Any], problem: Problem, start: Floats) -> Floats:
 
 
 def callables(observations: Observations, problem: Problem, slow: int) -> dict[str, Callable[[], Floats]]:
-    full = recorded(observations)
+    full = _report.solver_call(lambda: bimixjax.fit("bimix", observations, volume="steps", priors=False))
     short = (full[0], Plan(**{**vars(full[1]), "view": brief}))
     # The exponents of the best of our solver's starts; the linear coefficients, which ours solves for, stay plain.
     near = plain_start(problem, LANES)

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import _report
 import jax
@@ -153,17 +152,8 @@ COMPILED = "bimixjax compiled call"
 
 def compiled_call(problem: Problem) -> Callable[[], object]:
     """The call that `fit` makes of the compiled solver on a problem."""
-    calls: list[tuple[Any, Any]] = []
-    solve = _devices.solve
-
-    def record(work: Any, plan: Any) -> Any:
-        calls.append((work, plan))
-        return solve(work, plan)
-
-    with mock.patch.object(_devices, "solve", record):
-        public_fit(problem)
-    (call,) = calls
-    return lambda: solve(*call)
+    call = _report.solver_call(lambda: public_fit(problem))
+    return lambda: _devices.solve(*call)
 
 
 class Compilations:
@@ -260,9 +250,10 @@ def main(turns: int, out: Path) -> None:
     print(f"tracing and compiling, once: {', '.join(f'{name} {took:.1f} s' for name, took in compile_seconds.items())}")
     ours = {"times_fit": "bimixjax fit", "times_compiled_call": COMPILED}
     ratios = {f"{name} / {us}": row[key] for key, us in ours.items() for name, row in found.items() if name != us}
+    shares = {f"{name}, ok": row["ok"] for name, row in found.items()}
     extra = {"turns": turns, "first_call_seconds": first, "compile_seconds": compile_seconds}
     _report.write(out, {"solvers": found, **extra, "recompilations": taken.recompilations})
-    print(json.dumps(ratios))
+    print(json.dumps(ratios | shares))
     if taken.recompilations:
         raise SystemExit("a fit of the same shape was compiled again")
 

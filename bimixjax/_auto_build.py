@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from bimixjax._auto_beyond import Beyond
 from bimixjax._auto_donor import Donated
 from bimixjax._auto_fit import Stack
 from bimixjax._auto_kernel import Fitted
@@ -16,7 +17,11 @@ _LEAST_WEIGHT = 0.005
 
 
 def build(
-    observations: Observations, unit: Unit | None, targets: tuple[str, ...], stacks: Sequence[Donated]
+    observations: Observations,
+    unit: Unit | None,
+    targets: tuple[str, ...],
+    stacks: Sequence[Donated],
+    beyond: Beyond | None,
 ) -> AutoFit:
     """Put the lanes of all stacks, whose cells are one per model size, into an `AutoFit`."""
     cells = stacks[0].stack.cells
@@ -30,6 +35,7 @@ def build(
         sentences=tuple(s for size in sizes for s in _sentences(size)),
         notes=observations.notes,
         sizes=sizes,
+        beyond=beyond,
     )
 
 

@@ -17,6 +17,8 @@ class Auto:
     Args:
         members: names of the laws to average; by default all of them.
         donor: whether a smaller model size that was measured on more mixtures lends its losses to larger ones.
+        beyond: name of a law with model size, such as "additive_sized", that is fitted to all sizes at once and carries
+            predictions to a size that was not fitted; None for none, since that fit can take long.
 
     Raises:
         InputError: when it is used, for an unknown member.
@@ -29,6 +31,7 @@ class Auto:
 
     members: tuple[str, ...] = tuple(member.name for member in MEMBERS)
     donor: bool = True
+    beyond: str | None = None
 
     def chosen(self) -> tuple[Member, ...]:
         """The members; an `InputError` for an unknown name."""

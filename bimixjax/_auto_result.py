@@ -14,6 +14,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from bimixjax import _checks
+from bimixjax._auto_beyond import Beyond, Carried
 from bimixjax._auto_fit import SPREAD, noise_of, prior_of
 from bimixjax._auto_kernel import Fitted, Points, Rows, read_mean, read_variance
 from bimixjax._float64 import in_float64
@@ -24,7 +25,7 @@ from bimixjax._records import Leaf, read_json, record, static, write_json
 from bimixjax.observations import Unit
 
 # What a file must have been written by.
-_VERSION = 1
+_VERSION = 2
 
 
 @record
@@ -46,6 +47,7 @@ class AutoSize:
         rows: observations used [T].
         proportion_range [T, d, 2], volume_range [T, 2]: what was fitted; outside it, a prediction extrapolates.
         lent: what a smaller model size lends, if any does.
+        carried: where predictions are for a model size that was not fitted, what carries them there.
     """
 
     member_names: tuple[str, ...] = static()
@@ -63,6 +65,7 @@ class AutoSize:
     proportion_range: Leaf
     volume_range: Leaf
     lent: "Lent | None"
+    carried: Carried | None = None
 
 
 @record
@@ -90,6 +93,7 @@ class AutoFit(Reach):
         sentences: per size and target, what the average is made of and how it did on runs left out.
         notes: what else a reader should know.
         sizes: what was fitted at each size.
+        beyond: a law that carries predictions to other sizes, if one was asked for.
 
     Example:
         >>> import pandas as pd
@@ -111,6 +115,7 @@ class AutoFit(Reach):
     sentences: tuple[str, ...] = static()
     notes: tuple[str, ...] = static()
     sizes: tuple[AutoSize, ...]
+    beyond: Beyond | None = None
 
     @property
     def members(self) -> dict[str, Any]:
@@ -148,17 +153,34 @@ class AutoFit(Reach):
         return values if len(values) > 1 else values[0]
 
     def at(self, model_size: float) -> "AutoFit":
-        """The fit of one model size.
+        """The fit of one model size; that of the nearest one, carried to it, where it was not fitted.
 
         Raises:
-            InputError: if that size was not fitted.
+            InputError: if that size was not fitted, and there is no law to carry predictions there.
         """
+        if self.beyond is not None and model_size not in self.model_sizes:
+            return self._carried(self.beyond, model_size)
         place, count = self._place(model_size), len(self.targets)
         return dataclasses.replace(
             self,
             model_sizes=(model_size,),
             sentences=self.sentences[place * count : (place + 1) * count],
             sizes=(self.sizes[place],),
+        )
+
+    def _carried(self, beyond: Beyond, model_size: float) -> "AutoFit":
+        """The fit of the nearest size, carried to one that was not fitted."""
+        near = min(self.model_sizes, key=lambda size: abs(np.log(size / model_size)))
+        one, to = self.at(near), Carried(beyond=beyond, fitted=np.asarray(near), wanted=np.asarray(float(model_size)))
+        size = dataclasses.replace(one.sizes[0], carried=to)
+        return dataclasses.replace(one, model_sizes=(model_size,), sizes=(size,), beyond=None)
+
+    def extrapolates(
+        self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
+    ) -> np.ndarray:
+        """As for a single law; true everywhere at a model size that was not fitted."""
+        return super().extrapolates(mixtures, volume, model_size) | (
+            self.at_size(model_size).sizes[0].carried is not None
         )
 
     def predict(self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None) -> Array:
@@ -219,6 +241,7 @@ class AutoFit(Reach):
         """Write one strict JSON file; a number that is not finite becomes null."""
         fields = {f: getattr(self, f) for f in _FIELDS}
         fields["sizes"] = [_saved_size(size) for size in self.sizes]
+        fields["beyond"] = self.beyond.saved() if self.beyond else None
         write_json(path, {"law": "auto", "law_version": _VERSION, **fields})
 
     @classmethod
@@ -234,7 +257,8 @@ class AutoFit(Reach):
                 f"{path} holds law {found['law']!r} version {found['law_version']}, not 'auto' version {_VERSION}"
             )
         fields = {f: tuple(found[f]) if isinstance(found[f], list) else found[f] for f in _FIELDS}
-        return cls(**{**fields, "sizes": tuple(_loaded_size(size) for size in found["sizes"])})
+        sizes, beyond = tuple(_loaded_size(size) for size in found["sizes"]), Beyond.loaded(found["beyond"])
+        return cls(**{**fields, "sizes": sizes, "beyond": beyond})
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(AutoFit))
@@ -249,6 +273,8 @@ def _saved_size(size: AutoSize) -> dict[str, Any]:
     """All but what `known` holds: that is most of the numbers, and follows from the mixtures."""
     fields = {f.name: getattr(size, f.name) for f in dataclasses.fields(size)}
     fields["fitted"] = [{f: getattr(one, f) for f in _KEPT} for one in size.fitted]
+    if size.carried:
+        raise _checks.InputError("this is a fit carried to a size that was not fitted; save the fit that it is of")
     if size.lent:
         fields["lent"] = {"size": _saved_size(size.lent.size), "center": size.lent.center}
     return fields
@@ -261,8 +287,8 @@ def _loaded_size(found: dict[str, Any]) -> AutoSize:
     for member, one in zip(named_members(names), found["fitted"], strict=True):
         known = factored(noise_of(member), mixture, np.moveaxis(mask, -1, 0)).known
         fitted.append(Fitted(known=np.moveaxis(known, 0, -1), **{k: np.array(one[k], float) for k in _KEPT}))
-    kept = [f.name for f in dataclasses.fields(AutoSize) if f.name not in ("member_names", "fitted", "lent")]
-    arrays = {name: np.array(found[name], float) for name in kept}
+    kept = [f.name for f in dataclasses.fields(AutoSize) if f.name not in _APART]
+    arrays: dict[str, Any] = {name: np.array(found[name], float) for name in kept}
     return AutoSize(member_names=names, fitted=tuple(fitted), lent=_loaded_lent(found["lent"]), **arrays)
 
 
@@ -272,6 +298,7 @@ def _loaded_lent(found: dict[str, Any] | None) -> Lent | None:
     return Lent(size=_loaded_size(found["size"]), center=np.array(found["center"], float))
 
 
+_APART = ("member_names", "fitted", "lent", "carried")
 _KEPT = tuple(field.name for field in dataclasses.fields(Fitted) if field.name != "known")
 
 
@@ -312,7 +339,8 @@ def _log_losses(own: Array, size: AutoSize, r: Array, s: Array) -> tuple[Array, 
     variances = jnp.stack([read_variance(*reading)[0] for reading in readings])
     borrowed = sum((w for m, w in zip(members, size.weights, strict=True) if m.law.sized), start=jnp.zeros(lanes))
     variance = jnp.sum(size.weights * (variances + (means - mean) ** 2), axis=0) + borrowed * lent_variance
-    return size.center + mean, size.spread**2 * variance
+    ratio, unsure = (0.0, 0.0) if size.carried is None else size.carried.log_ratio(own, r, s)
+    return size.center + mean + ratio, size.spread**2 * variance + unsure
 
 
 def _lent(own: Array, lent: Lent, r: Array, s: Array) -> tuple[Array, Array]:

@@ -25,10 +25,15 @@ def solve(work: Work, plan: Plan) -> Any:
     devices = jax.devices()
     useful = -(-len(work) // min(plan.chunk, _LEAST_LANES))
     if min(len(devices), useful) > 1:
-        parts = [_over_devices(work, plan, devices if jax.process_count() > 1 else devices[:useful])]
+        over = devices if jax.process_count() > 1 else devices[:useful]
+        pieces, parts = len(over), [_over_devices(work, plan, over)]
     else:
-        parts = _over_cores(work, plan, min(useful, _cores()) if _threads_help(work, plan, devices[0].platform) else 1)
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[: len(work)], *parts)
+        pieces = min(useful, _cores()) if _threads_help(work, plan, devices[0].platform) else 1
+        parts = _over_cores(work, plan, pieces)
+    first, width = _firsts(len(work), plan.chunk, pieces)
+    number = (first[..., None] + np.arange(width)).ravel()
+    once = slice(None) if number.size == len(work) else np.unique(number, return_index=True)[1]
+    return jax.tree.map(lambda *leaves: (leaves[0] if len(leaves) == 1 else np.concatenate(leaves))[once], *parts)
 
 
 def _threads_help(work: Work, plan: Plan, platform: str) -> bool:
@@ -46,20 +51,21 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _numbered(work: Work, plan: Plan, pieces: int) -> np.ndarray:
-    """The numbers of all lanes, and some beyond, as [pieces, chunks, chunk]."""
-    share = -(-len(work) // pieces)
-    chunk = min(share, plan.chunk)
-    return np.arange(pieces * -(-share // chunk) * chunk).reshape(pieces, -1, chunk)
+def _firsts(lanes: int, chunk: int, pieces: int) -> tuple[np.ndarray, int]:
+    """The first lane of each chunk [pieces, chunks], and their width; the last chunks overlap others, to be as wide."""
+    share = -(-lanes // pieces)
+    width = min(share, chunk)
+    begun = np.minimum(share * np.arange(pieces), lanes - share)[:, None]
+    return begun + np.minimum(np.arange(0, share, width), share - width), width
 
 
 def _over_cores(work: Work, plan: Plan, pieces: int) -> list[Any]:
     """Threads, since one compiled call of small chunks keeps to one core."""
-    numbers = _numbered(work, plan, pieces)
+    first, width = _firsts(len(work), plan.chunk, pieces)
     if pieces == 1:
-        return [jax.device_get(solve_lanes(work, numbers[0], plan))]
+        return [jax.device_get(solve_lanes(work, first[0], plan, width))]
     work = jax.device_put(work)
-    executable = _executable(*_signature((work, numbers[0])), plan)
+    executable = _executable(*_signature((work, first[0])), plan, width)
     # A context of JAX is its thread's own.
     wide = jnp.result_type(float) == jnp.float64
 
@@ -68,7 +74,7 @@ def _over_cores(work: Work, plan: Plan, pieces: int) -> list[Any]:
             return jax.device_get(executable(work, index))
 
     with ThreadPoolExecutor(pieces) as pool:
-        return list(pool.map(run, numbers))
+        return list(pool.map(run, first))
 
 
 def _signature(arguments: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -78,27 +84,26 @@ def _signature(arguments: Any) -> tuple[Any, tuple[Any, ...]]:
 
 # Compiled ahead of time, for otherwise each thread would compile for itself.
 @lru_cache(maxsize=256)
-def _executable(tree: Any, shapes: tuple[Any, ...], plan: Plan) -> Any:
+def _executable(tree: Any, shapes: tuple[Any, ...], plan: Plan, width: int) -> Any:
     arguments = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
-    return solve_lanes.lower(*arguments, plan).compile()
+    return solve_lanes.lower(*arguments, plan, width).compile()
 
 
 def _over_devices(work: Work, plan: Plan, devices: Sequence[Any]) -> Any:
     mesh = Mesh(np.array(devices), ("lanes",))
-    numbers = _numbered(work, plan, len(devices))
-    numbers = numbers.reshape(-1, numbers.shape[-1])
+    first, width = _firsts(len(work), plan.chunk, len(devices))
     everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P("lanes"))
     work = jax.device_put(work, everywhere)
-    answer = _sharded(mesh, plan)(work, jax.device_put(numbers, split))
+    answer = _sharded(mesh, plan, width)(work, jax.device_put(first.reshape(-1), split))
     return multihost_utils.process_allgather(answer, tiled=True)
 
 
 @lru_cache(maxsize=64)
-def _sharded(mesh: Mesh, plan: Plan) -> Any:
-    solver = partial(_solve_shard, plan)
+def _sharded(mesh: Mesh, plan: Plan, width: int) -> Any:
+    solver = partial(_solve_shard, plan, width)
     sharded = jax.shard_map(solver, mesh=mesh, in_specs=(P(), P("lanes")), out_specs=P("lanes"), check_vma=False)
     return jax.jit(sharded)
 
 
-def _solve_shard(plan: Plan, work: Work, index: jax.Array) -> Any:
-    return solve_lanes(work, index, plan)
+def _solve_shard(plan: Plan, width: int, work: Work, first: jax.Array) -> Any:
+    return solve_lanes(work, first, plan, width)

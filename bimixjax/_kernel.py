@@ -123,18 +123,18 @@ def _drawn_starts(law: Law, domains: int) -> np.ndarray:
     return np.concatenate([draw(c) for c in law.part(linear=False)], axis=1)
 
 
-@partial(jax.jit, static_argnames="plan")
-def solve_lanes(work: Work, index: Array, plan: Plan) -> Any:
-    """Solve the lanes numbered in `index` [c, chunk], a chunk at a time; a number beyond the last does nothing.
+@partial(jax.jit, static_argnames=("plan", "width"))
+def solve_lanes(work: Work, first: Array, plan: Plan, width: int) -> Any:
+    """Solve `width` lanes from each of the numbers `first` [c] on, one such chunk after another.
 
     Lanes are numbered as resamples x sizes x targets, resamples slowest.
     """
 
-    def some(lane: Array) -> Any:
-        kept = plan.view(_solved(work, jnp.minimum(lane, len(work) - 1), lane < len(work), plan))
+    def some(number: Array) -> Any:
+        kept = plan.view(_solved(work, number, width, plan))
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), kept)
 
-    ends = lax.map(some, index) if len(index) > 1 else jax.tree.map(lambda leaf: leaf[None], some(index[0]))
+    ends = lax.map(some, first) if len(first) > 1 else jax.tree.map(lambda leaf: leaf[None], some(first[0]))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ends)
 
 
@@ -264,7 +264,7 @@ def scaled(solved: Solved) -> Scaled:
 @partial(jax.jit, static_argnames="law")
 def losses(law: Law, lanes: Lanes, values: Array) -> Array:
     """What a law says of all rows of each lane, for C times all lanes' coefficients [C, L, k]: [C, L, n]."""
-    points, shape = _points(_take(lanes, jnp.arange(lanes.group.shape[0]))), lanes.loss.shape
+    points, shape = _points(_take(lanes, lambda values: values)), lanes.loss.shape
 
     def one(vectors: Array) -> Array:
         named = law.unpack(vectors.T[:, None, None], law.ordered(), points.mixture.shape[0])
@@ -273,15 +273,19 @@ def losses(law: Law, lanes: Lanes, values: Array) -> Array:
     return lax.map(one, values)
 
 
-def _solved(work: Work, lane: Array, real: Array, plan: Plan) -> Solved:
-    """Solve the lanes of the given numbers [B]."""
-    count = work.lanes.group.shape[0]
-    part, starts = _take(work.lanes, lane % count), work.starts
+def _solved(work: Work, first: Array, width: int, plan: Plan) -> Solved:
+    """Solve the lanes from number `first` on."""
+    starts, count = work.starts, work.lanes.group.shape[0]
+    lane = first + jnp.arange(width)
+    # Neighbours are sliced, which is far cheaper than to gather them; with resamples, lanes start over and over again.
+    if work.resamples is None:
+        part = _take(work.lanes, partial(lax.dynamic_slice_in_dim, start_index=first, slice_size=width, axis=-1))
+        weight = part.weight
+    else:
+        part = _take(work.lanes, lambda values: values[..., lane % count])
+        weight = part.weight * work.resamples.factor(lane // count, part.run)
     if starts.ndim == 3:
         starts = starts[..., lane % count]
-    weight = part.weight * real
-    if work.resamples is not None:
-        weight = weight * work.resamples.factor(lane // count, part.run)
     scale = plan.criterion.scale(part.loss, weight)
     points = _points(part)
 
@@ -358,12 +362,20 @@ def _flat(rows: Array) -> Array:
     return rows.reshape(-1, rows.shape[-1])
 
 
-def _take(lanes: Lanes, lane: Array) -> Lanes:
+def _take(lanes: Lanes, taken: Callable[[Array], Array]) -> Lanes:
     """Some lanes, each with the mixtures, volumes and sizes of its group."""
-    group = lanes.group[lane]
-    by_group = {name: getattr(lanes, name)[..., group] for name in ("mixture", "volume", "model_size", "run", "row")}
-    by_lane = {name: getattr(lanes, name)[..., lane] for name in ("domain", "unit", "own", "loss", "weight")}
+    group = taken(lanes.group)
+    named = {name: getattr(lanes, name) for name in ("mixture", "volume", "model_size", "run", "row")}
+    by_group = {name: _of_group(values, group) for name, values in named.items()}
+    by_lane = {name: taken(getattr(lanes, name)) for name in ("domain", "unit", "own", "loss", "weight")}
     return Lanes(group=group, **by_group, **by_lane)
+
+
+def _of_group(values: Array, group: Array) -> Array:
+    """The values [..., S] of each lane's group; those of the only one are not gathered."""
+    if values.shape[-1] == 1:
+        return jnp.broadcast_to(values, (*values.shape[:-1], len(group)))
+    return values[..., group]
 
 
 def _points(part: Lanes) -> Point:

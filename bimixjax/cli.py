@@ -64,10 +64,11 @@ class Fit(TableCommand):
 
             figures.save_fit(lanes.FittedLosses.of(result, table), curves=self.figure, residual=self.residuals)
         if isinstance(result, bimixjax.AutoFit):
-            first, document, usable = tables.members(result), documents.average(result), result.rows > 0
+            said, document, usable = [tables.members(result)], documents.average(result), result.rows > 0
         else:
-            first, document, usable = tables.coefficients(result), documents.fit(result), result.converged
-        screen = [first, tables.statuses(result), *tables.notes(result.notes)]
+            said = [tables.coefficients(result), tables.statuses(result)]
+            document, usable = documents.fit(result), result.converged
+        screen = [*said, *tables.notes(result.notes)]
         return Answer(document=document, screen=screen, failed=not usable.any())
 
 

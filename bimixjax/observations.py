@@ -201,7 +201,7 @@ class Observations:
             keep &= self._between(*volume, unit)
         if not keep.any():
             raise InputError(f"{self.source}: no row meets all of the conditions together")
-        return self._take(np.flatnonzero(keep), targets)
+        return self.take(np.flatnonzero(keep), targets)
 
     def split(self, held_out: Iterable[str]) -> tuple[Self, Self]:
         """Return (train, test): every row of the runs held out is in test, all others in train."""
@@ -211,7 +211,27 @@ class Observations:
                 f"held_out names {'every run' if out.all() else 'no run'} of {self.source}; "
                 f"allowed: at least one of its {len(self.runs)} runs, and not all"
             )
-        return self._take(np.flatnonzero(~out)), self._take(np.flatnonzero(out))
+        return self.take(np.flatnonzero(~out)), self.take(np.flatnonzero(out))
+
+    def take(self, rows: NDArray[np.intp], targets: Iterable[str] | None = None) -> Self:
+        """Return the rows of the given numbers, with the targets named.
+
+        Raises:
+            InputError: for a target that is not there.
+        """
+        names = self.targets if targets is None else _names(targets)
+        known("target", names, self.targets, self.source)
+        columns = [self.targets.index(name) for name in names]
+        optional = {name: values[rows] for name in RUN_COLUMNS if (values := getattr(self, name)) is not None}
+        return dataclasses.replace(
+            self,
+            run=self.run[rows],
+            targets=names,
+            proportions=self.proportions[rows],
+            losses=self.losses[rows][:, columns],
+            metadata=self.metadata.iloc[rows].reset_index(drop=True),
+            **optional,
+        )
 
     def _of_size(self, model_size: float) -> NDArray[np.bool_]:
         if self.model_size is None or model_size not in self.model_size:
@@ -233,21 +253,6 @@ class Observations:
                 f"volumes there: {volumes.min():g} to {volumes.max():g}"
             )
         return within
-
-    def _take(self, rows: NDArray[np.intp], targets: Iterable[str] | None = None) -> Self:
-        names = self.targets if targets is None else _names(targets)
-        known("target", names, self.targets, self.source)
-        columns = [self.targets.index(name) for name in names]
-        optional = {name: values[rows] for name in RUN_COLUMNS if (values := getattr(self, name)) is not None}
-        return dataclasses.replace(
-            self,
-            run=self.run[rows],
-            targets=names,
-            proportions=self.proportions[rows],
-            losses=self.losses[rows][:, columns],
-            metadata=self.metadata.iloc[rows].reset_index(drop=True),
-            **optional,
-        )
 
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from bimixjax import _checks, fitting
+from bimixjax._auto_beyond import Beyond
 from bimixjax._auto_build import build
 from bimixjax._auto_cells import build_cells, sizes_of
 from bimixjax._auto_donor import Auto as Auto
@@ -81,7 +82,26 @@ def auto_folds(
             found.predicted[place] = np.exp(mean)
             found.lower[place] = np.exp(mean - width * deviation)
             found.upper[place] = np.exp(mean + width * deviation)
+    if settings and settings.beyond:
+        _carry(found, observations, weights, unit, settings, level)
     return found
+
+
+def _carry(
+    found: AutoFolds, observations: Observations, weights: np.ndarray, unit: Unit | None, settings: Auto, level: float
+) -> None:
+    """Fill in the model sizes that each fold does not fit."""
+    size = sizes_of(observations)
+    for fold, weight in enumerate(weights):
+        kept, absent = observations.take(np.flatnonzero(weight)), np.setdiff1d(size, size[weight > 0])
+        if not len(absent):
+            continue
+        one = fit(settings, kept, volume=unit, targets=found.targets)
+        for each in absent:
+            row = np.flatnonzero(size == each)
+            where = (observations.proportions[row], observations.volumes(unit)[row], float(each))
+            found.predicted[fold, row] = one.predict(*where)
+            found.lower[fold, row], found.upper[fold, row] = one.interval(*where, level=level)
 
 
 def _targets(observations: Observations, targets: Sequence[str] | None) -> tuple[str, ...]:
@@ -195,7 +215,19 @@ def fit(
         stacks = fit_stacks(build_cells(observations, np.ones((1, len(observations))), unit, names), settings)
     if not stacks:
         raise _checks.InputError(f"{observations.source} has no loss of {', '.join(names)}; nothing can be fitted")
-    return build(observations, unit, names, stacks)
+    return build(observations, unit, names, stacks, _beyond(settings, observations, unit, names))
+
+
+def _beyond(settings: Auto, observations: Observations, unit: Unit | None, names: tuple[str, ...]) -> Beyond | None:
+    """The law that carries predictions to other model sizes, fitted to all sizes at once."""
+    if settings.beyond is None:
+        return None
+    if len(observations.model_sizes) < 2:
+        raise _checks.InputError(
+            f"{settings.beyond} beyond the fitted model sizes needs two of them; "
+            f"{observations.source} has {len(observations.model_sizes)}"
+        )
+    return Beyond.of(fitting.fit(settings.beyond, observations, volume=unit, targets=names))
 
 
 def load(path: str | Path) -> FitResult | AutoFit:

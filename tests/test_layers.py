@@ -28,7 +28,7 @@ LAYERS = (
             "_folds",
             "fitting",
             *("_noise", "_cholesky", "_members", "_auto_kernel", "_auto_left", "_auto_cells"),
-            *("_auto_fit", "_auto_donor", "_auto_result", "_auto_build"),
+            *("_auto_fit", "_auto_donor", "_auto_beyond", "_auto_result", "_auto_build"),
             "stacking",
             "_objective",
             "optimization",

@@ -49,10 +49,10 @@ def test_the_fit_lowers(observations, law, solver, view):
         strength=jnp.ones(()),
     )
 
-    def run(work: Work, index: jax.Array) -> list[jax.Array]:
-        return jax.tree.leaves(solve_lanes(work, index, plan))
+    def run(work: Work, first: jax.Array) -> list[jax.Array]:
+        return jax.tree.leaves(solve_lanes(work, first, plan, plan.chunk))
 
-    arguments = jax.tree.map(jnp.asarray, (work, np.arange(6).reshape(3, 2)))
+    arguments = jax.tree.map(jnp.asarray, (work, np.arange(0, 6, 2)))
     lowered = export.export(jax.jit(run), platforms=PLATFORMS)(*arguments)
     assert tuple(lowered.platforms) == tuple(PLATFORMS)
 

@@ -70,12 +70,12 @@ def test_noiseless_losses_are_recovered(fitted: AutoFit) -> None:
 
 
 def test_weights_fall_with_the_error_on_runs_left_out(observations: Observations, fitted: AutoFit) -> None:
-    """The ratio of two weights is that of their priors (equal) times that of their pooled errors^(-4 K / (K + 2))."""
+    """The ratio of two weights is that of their priors (equal) times that of their pooled errors^(-8 K / (K + 8))."""
     np.testing.assert_allclose(sum(fitted.members.values()), 1.0)
     single = [bimixjax.fit(Auto(members=(name,)), observations).left_out_error for name in TWO.members]
     errors, runs = np.log(single), len(SHARES)
-    pooled = errors + 16 / (16 + runs) * (errors.mean(1, keepdims=True) - errors)
-    ratio = np.exp(-4 * runs / (runs + 2) * (pooled[0] - pooled[1]))
+    pooled = errors + 8 / (8 + runs) * (errors.mean(1, keepdims=True) - errors)
+    ratio = np.exp(-8 * runs / (runs + 8) * (pooled[0] - pooled[1]))
     np.testing.assert_allclose(fitted.members["offset"] / fitted.members["transfer"], ratio, rtol=1e-6)
 
 
@@ -164,6 +164,50 @@ def test_several_sizes_need_one_named(helped: AutoFit) -> None:
         helped.at(5e6)
 
 
+@pytest.fixture(scope="module")
+def far() -> AutoFit:
+    return bimixjax.fit(dataclasses.replace(ONE, beyond="chinchilla"), sized())
+
+
+def test_a_law_with_size_carries_predictions_beyond_those_fitted(far: AutoFit, helped: AutoFit) -> None:
+    """By the ratio of its losses at the size wanted and at the nearest one fitted, with limits that are wider."""
+    law, where = bimixjax.fit("chinchilla", sized()), (MIDDLE, 6000.0)
+    ratio = np.asarray(law.predict(*where, model_size=3e7)) / np.asarray(law.predict(*where, model_size=1e7))
+    found = np.asarray(far.predict(*where, model_size=3e7))
+    np.testing.assert_allclose(found, np.asarray(helped.predict(*where, model_size=1e7)) * ratio, rtol=1e-9)
+    (lower, upper), (low, high) = far.interval(*where, model_size=3e7), far.interval(*where, model_size=1e7)
+    assert (np.asarray(upper / lower) > np.asarray(high / low)).all()
+    assert far.extrapolates(*where, model_size=3e7).all()
+    assert not far.extrapolates(*where, model_size=1e7).any()
+
+
+def test_a_file_carries_predictions_too(far: AutoFit, tmp_path: Path) -> None:
+    far.save(tmp_path / "fit.json")
+    again = AutoFit.load(tmp_path / "fit.json")
+    found, wanted = (np.asarray(one.predict(MIDDLE, 6000.0, 3e7)) for one in (again, far))
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    with pytest.raises(InputError, match="save the fit that it is of"):
+        far.at(3e7).save(tmp_path / "part.json")
+
+
+def test_folds_speak_of_sizes_that_they_do_not_fit(far: AutoFit) -> None:
+    observations = sized()
+    larger = Observations.from_frame(table(SHARES[:2]).assign(model_size=3e7, run=[f"z{i}" for i in range(8)]))
+    both = Observations.concat(observations, larger)
+    weights = (np.asarray(both.model_size) < 3e7).astype(float)[None]
+    folds = auto_folds(both, weights, settings=dataclasses.replace(ONE, beyond="chinchilla"))
+    wanted = far.predict(larger.proportions, larger.volumes(), 3e7)
+    np.testing.assert_allclose(folds.predicted[0, -8:], np.asarray(wanted), rtol=1e-9)
+    assert np.isnan(auto_folds(both, weights, settings=ONE).predicted[0, -8:]).all()
+
+
+def test_a_law_beyond_the_sizes_needs_two_of_them(observations: Observations) -> None:
+    with pytest.raises(InputError, match=r"needs two of them; .* has 0"):
+        bimixjax.fit(dataclasses.replace(ONE, beyond="chinchilla"), observations)
+    with pytest.raises(InputError, match="does not read the model size"):
+        bimixjax.fit(dataclasses.replace(ONE, beyond="additive"), sized())
+
+
 def test_missing_losses_are_left_out(alone: AutoFit) -> None:
     """A row without a loss counts for the other target only; a target without any has no prediction, and says so."""
     frame = table()
@@ -242,12 +286,11 @@ def test_the_command_line_takes_auto(alone: AutoFit, tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.slow
-def test_the_command_line_fits_auto(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
+def test_the_command_line_fits_auto(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, path = tmp_path / "runs.csv", tmp_path / "fit.json"
     table().to_csv(source, index=False)
     assert run(["fit", str(source), "--law", "auto", "--out", str(path)]) == 0
-    assert "share_additive" in capsys.readouterr().out
-    assert isinstance(stacking.load(path), AutoFit)
+    shown, saved = capsys.readouterr().out, stacking.load(path)
+    assert isinstance(saved, AutoFit)
+    for weights in zip(*saved.members.values(), strict=True):
+        assert f"{max(zip(weights, saved.members, strict=True))[1]} {max(weights):.0%}".replace("%", " %") in shown

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-LEFT = {"note", "status"}
+LEFT = {"note", "status", "weights"}
 
 
 def table(columns: Sequence[str]) -> Table:

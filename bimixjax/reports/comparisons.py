@@ -16,12 +16,14 @@ from bimixjax.reports._layout import framed, table
 from bimixjax.reports.figures import MARKERS, PALE, PALETTE
 from bimixjax.reports.lanes import short
 
-_GLOSS = (
-    "error: mean relative error, ± standard error; worst: of the worst target; rank: Spearman of the mean loss; "
-    "regret: nats per token; inside: share of losses in the interval; width: of the interval, relative; "
-    "behind: error minus that of the best law, on the cells of which all speak, paired"
-)
-_COLUMNS = ("error", "worst", "bias", "R2", "rank", "regret", "inside", "width", "behind")
+_GLOSS = {
+    "error %": "mean relative error, ± standard error",
+    "behind %": "error minus the best law's, paired, on the cells of which all speak",
+    "rank": "Spearman of the mean loss",
+    "regret": "of the mixture that the law would choose, nats per token",
+    "inside %": "share of losses in the interval",
+}
+_MORE = "Worst target, bias, R2 and width of the intervals: --json, --out"
 _PANEL_COLUMNS = 4
 _TICKS = (0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.3, 0.5, 1.0)
 # More dots than these in a panel hide their intervals.
@@ -32,25 +34,26 @@ def summary(found: Comparison) -> Group:
     """One row per law and group of folds, the best of each group first."""
     frame = found.to_frame()
     grouped = _lines(frame)
-    shown = table(["law", *([found.grouped_by] if grouped else []), *_COLUMNS])
+    columns = [name for name in _GLOSS if name != "inside %" or found.level is not None]
+    shown = table(["law", *([found.grouped_by] if grouped else []), *columns])
     for number, (_, group) in enumerate(frame.groupby("group", sort=False)):
         if number:
             shown.add_section()
         for row in group.to_dict("records"):
-            shown.add_row(row["law"], *([_group(found, row["group"])] if grouped else []), *_cells(row))
-    return framed(_title(found, frame), shown, _GLOSS)
+            cells = _cells(row)[: len(columns)]
+            shown.add_row(row["law"], *([_group(found, row["group"])] if grouped else []), *cells)
+    gloss = [f"{name}: {_GLOSS[name]}" for name in columns]
+    return framed(_title(found, frame), shown, "\n".join([*gloss, _MORE]))
 
 
 def trust(found: Comparison) -> list[Text]:
     """Each reason not to believe a row, once, with the laws and groups that it is of."""
     frame = found.to_frame()
-    grouped = _lines(frame)
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[str, list[tuple[float, str]]] = {}
     for law, group, words in zip(frame["law"], frame["group"], frame["trust"], strict=True):
-        name = f"{law} ({_group(found, group)})" if grouped else str(law)
         for reason in filter(None, words.split("; ")):
-            reasons.setdefault(reason, []).append(name)
-    return [Text(f"Caution, {_who(names, len(frame))}: {reason}.") for reason, names in reasons.items()]
+            reasons.setdefault(reason, []).append((group, str(law)))
+    return [Text(f"Caution, {_who(found, frame, rows)}: {reason}.") for reason, rows in reasons.items()]
 
 
 def document(found: Comparison) -> dict[str, Any]:
@@ -241,33 +244,35 @@ def _group(found: Comparison, group: float) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
+    """In the order of `_GLOSS`; the last one is that of the intervals, which are not always there."""
     return [
-        _with_error(row["error"], row["error_se"]),
-        _percent(row["worst"]),
-        _percent(row["bias"], "+"),
-        _number(row["r2"], 3),
+        _percents_with_error(row["error"], row["error_se"]),
+        "best" if row["difference"] == 0 else _percents_with_error(row["difference"], row["difference_se"]),
         _number(row["spearman"], 3),
         _number(row["regret"], 4),
-        _percent(row["coverage"], digits=0),
-        _percent(row["width"], digits=1),
-        "best" if row["difference"] == 0 else _with_error(row["difference"], row["difference_se"]),
+        _number(100 * row["coverage"], 0),
     ]
 
 
-def _with_error(value: float, error: float) -> str:
-    """Both in percent."""
+def _percents_with_error(value: float, error: float) -> str:
     if not np.isfinite(value):
         return "-"
-    return f"{100 * value:.2f} ± {100 * error:.2f} %" if np.isfinite(error) else f"{100 * value:.2f} %"
-
-
-def _percent(value: float, sign: str = "", digits: int = 2) -> str:
-    return f"{100 * value:{sign}.{digits}f} %" if np.isfinite(value) else "-"
+    return f"{100 * value:.2f} ± {100 * error:.2f}" if np.isfinite(error) else f"{100 * value:.2f}"
 
 
 def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if np.isfinite(value) else "-"
 
 
-def _who(names: list[str], count: int) -> str:
-    return "all" if len(names) == count else ", ".join(names)
+def _who(found: Comparison, frame: pd.DataFrame, rows: list[tuple[float, str]]) -> str:
+    """Rows of the table by law and group, or `all` of a group or of the table."""
+    if len(rows) == len(frame):
+        return "all"
+    if not _lines(frame):
+        return ", ".join(law for _, law in rows)
+    said = []
+    for group in dict.fromkeys(group for group, _ in rows):
+        laws = [law for other, law in rows if other == group]
+        whole = len(laws) == len(found.laws)
+        said += [f"{law} ({_group(found, group)})" for law in (["all"] if whole else laws)]
+    return ", ".join(said)

@@ -1,6 +1,6 @@
 """Tables of results for a terminal, by rich."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Group
@@ -14,6 +14,8 @@ from bimixjax.reports.lanes import short
 from bimixjax.reports.predictions import Predictions
 from bimixjax.stacking import AutoFit
 
+# How many members of an average are named, and from which share on they count: a half percent is shown as 1.
+_NAMED, _LEAST_SHARE = 2, 0.005
 _STARS = "* extrapolated: outside the fitted proportions or volumes"
 
 
@@ -33,19 +35,29 @@ def coefficients(fit: FitResult) -> Group:
 
 
 def members(fit: AutoFit) -> Group:
-    """One row per lane of a fit of `auto`: rows used, the error on runs left out, and the weight of each law."""
-    weights = fit.members
+    """One row per lane of a fit of `auto`: rows used, the error on runs left out, and the laws of most weight."""
     sized = ["size"] if len(fit.model_sizes) > 1 else []
-    shown = table(["", *sized, "rows", "left out", *weights])
+    shown = table(["", *sized, "rows", "left out", "weights"])
     for lane, name in enumerate(_lane_names(fit)):
         error, rows = np.ravel(fit.left_out_error)[lane], np.ravel(fit.rows)[lane]
-        shares = [f"{100 * np.ravel(weight)[lane]:.0f} %" for weight in weights.values()]
-        shown.add_row(*name, f"{rows:.0f}", f"{100 * error:.2f} %", *shares)
-    gloss = f"volume in {fit.volume_unit or 'one point'}; left out: mean relative error on runs left out; then weights"
+        weights = {member: float(np.ravel(weight)[lane]) for member, weight in fit.members.items()}
+        left_out = f"{100 * error:.2f} %" if np.isfinite(error) else "-"
+        shown.add_row(*name, f"{rows:.0f}", left_out, _largest(weights) if rows else "no usable observation")
+    gloss = f"volume in {fit.volume_unit or 'one point'}; left out: mean relative error on runs left out of the fit"
+    gloss += "".join(f"; {short(large)} learns from {short(small)}" for large, small in fit.donors.items())
     return framed("auto, an average of laws", shown, gloss)
 
 
-def statuses(fit: FitResult | AutoFit) -> Text:
+def _largest(weights: Mapping[str, float]) -> str:
+    """The laws of most weight in words: `joint 62 %, additive 31 %, 3 others 7 %`."""
+    ordered = sorted((-weight, name) for name, weight in weights.items() if weight >= _LEAST_SHARE)
+    said = [f"{name} {-100 * weight:.0f} %" for weight, name in ordered[:_NAMED]]
+    if rest := ordered[_NAMED:]:
+        said.append(f"{len(rest)} other{'s' if len(rest) > 1 else ''} {-100 * sum(w for w, _ in rest):.0f} %")
+    return ", ".join(said)
+
+
+def statuses(fit: FitResult) -> Text:
     """Each status in words with the targets that ended so."""
     groups: dict[str, list[str]] = {}
     for sentence, name in zip(fit.sentences, _lane_names(fit), strict=True):

@@ -11,19 +11,23 @@ _UNROLLED = 8
 
 def over_first(values: Array) -> Array:
     """The sum over axis 0."""
-    count = values.shape[0]
-    if count <= _UNROLLED:
-        return _added([values[k] for k in range(count)])
-    width = next((width for width in range(_UNROLLED, 1, -1) if count % width == 0), None)
-    if width is None:
-        return values[0] + over_first(values[1:])
-    blocks = values.reshape(count // width, width, *values.shape[1:])
-    return over_first(_added([blocks[:, k] for k in range(width)]))
+    return _over(values, 0)
 
 
 def over_second(values: Array) -> Array:
     """The sum over axis 1."""
-    return over_first(values.swapaxes(0, 1))
+    return _over(values, 1)
+
+
+def _over(values: Array, axis: int) -> Array:
+    count, lead, rest = values.shape[axis], (slice(None),) * axis, values.shape[axis + 1 :]
+    if count <= _UNROLLED:
+        return _added([values[*lead, k] for k in range(count)])
+    width = next((width for width in range(_UNROLLED, 1, -1) if count % width == 0), None)
+    if width is None:
+        return values[*lead, 0] + _over(values[*lead, 1:], axis)
+    blocks = values.reshape(*values.shape[:axis], count // width, width, *rest)
+    return _over(_added([blocks[*lead, :, k] for k in range(width)]), axis)
 
 
 def _added(parts: list[Array]) -> Array:

@@ -78,7 +78,7 @@ class LBFGS:
         at_data = with_data(columns, data)
         count = min(self.starts, len(starts))
         thetas, linears = best_starts(
-            lambda theta: project(at_data(theta), problem, theta)[:2], problem.target.shape[-1], starts, count
+            lambda theta: project(at_data(theta), problem, theta), problem.target.shape[-1], starts, count
         )
 
         def one(theta: Array, linear: Array, target: Array, own_data: Any) -> Solution:

@@ -74,7 +74,6 @@ class _Best:
     """The best c at some theta, the curve that it makes [t, B], and the residuals times `factor` [m, t, B]."""
 
     linear: Array
-    support: Array
     cost: Array
     gram: Array
     square: Array
@@ -86,12 +85,11 @@ def _solve(data: _Data, problem: Problem, theta: Array, share: Array, curves: Se
     square = _sums.over_first((share * share)[:, None] * data.square)
     moment = _sums.over_first(share[:, None] * data.moment)
     gram = with_linear_prior(products(curves, [square * curve for curve in curves]), problem)
-    linear, support = best_linear(gram, products(curves, [moment])[:, 0], problem)
+    linear = best_linear(gram, products(curves, [moment])[:, 0], problem)
     curve = _combined(linear, curves)
     missed = data.factor * (share[:, None] * curve[None]) - data.target
     return _Best(
         linear=linear,
-        support=support,
         cost=_sums.over_first(_sums.over_first(missed**2)) + prior_cost(linear, problem, theta),
         gram=gram,
         square=square,
@@ -116,7 +114,7 @@ def _linearize(product: Product, data: _Data, problem: Problem, theta: Array) ->
     turns = along(push_share, [directions[k] for k in of_share])
     inner = _inner(_Factors(share=share, curves=curves, turns=turns, bends=bends), data, best)
     inner = _reordered(inner, np.argsort(of_share + of_curve).tolist())
-    return eliminate(inner, problem, theta, linear=best.linear, support=best.support, cost=best.cost)
+    return eliminate(inner, problem, theta, linear=best.linear, cost=best.cost)
 
 
 def _reordered(inner: Inner, order: list[int]) -> Inner:

@@ -34,7 +34,7 @@ _UNROLLED = 4
 # A coefficient that keeps less than this share of its curvature beside the linear ones is not told from them.
 _ROUNDING = 1e-11
 
-# Levenberg-Marquardt damping at the start, as a share of the curvature; what a good step divides it by; its least value.
+# Damping, as a share of the curvature: at the start; what a good step divides it by; the least.
 _DAMPING, _RELIEF, _LEAST_DAMPING = 1e-2, 10, 1e-12
 
 # Costs nearer than this share of them are one cost.
@@ -93,7 +93,7 @@ class VarPro:
         """Solve B problems, each from the best of `starts` [k, q], or of starts of its own [k, q, B]."""
         at_data = with_data(columns, data)
         rows = Separated(
-            project=lambda theta: project(at_data(theta), problem, theta)[:2],
+            project=lambda theta: project(at_data(theta), problem, theta),
             linearize=lambda theta: _linearize(at_data, problem, theta),
             rounding=jnp.finfo(problem.target.dtype).eps ** 2 * _squares(problem.target),
         )
@@ -101,7 +101,9 @@ class VarPro:
 
     def solve_separated(self, rows: "Separated", problem: Problem, starts: Array) -> Solution:
         """Solve B problems whose linear unknowns `rows` eliminates."""
-        thetas, _ = best_starts(rows.project, rows.rounding.shape[0], starts, min(self.starts, len(starts)))
+        lanes, count = rows.rounding.shape[0], min(self.starts, len(starts))
+        # An only start needs no evaluation to be chosen.
+        thetas = _of_lanes(starts, lanes) if len(starts) == 1 else best_starts(rows.project, lanes, starts, count)[0]
         if len(thetas) == 1:
             return self._iterate(rows, problem, thetas[0])
         return best_end(lax.map(lambda theta: self._iterate(rows, problem, theta), thetas))
@@ -178,13 +180,17 @@ def best_starts(
     projected: Callable[[Array], tuple[Array, Array]], lanes: int, starts: Array, count: int
 ) -> tuple[Array, Array]:
     """The `count` starts of least cost for every lane, as theta [count, q, B], and their linear coefficients."""
-    own = starts if starts.ndim == 3 else jnp.broadcast_to(starts[:, :, None], (*starts.shape, lanes))
+    own = _of_lanes(starts, lanes)
     linear, costs = lax.map(projected, own)
     if count == 1:
         best = jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf), axis=0)[None, None]
         return jnp.take_along_axis(own, best, axis=0), jnp.take_along_axis(linear, best, axis=0)
     order = jnp.argsort(jnp.where(jnp.isfinite(costs), costs, jnp.inf), axis=0)[:count]
     return jnp.take_along_axis(own, order[:, None], axis=0), jnp.take_along_axis(linear, order[:, None], axis=0)
+
+
+def _of_lanes(starts: Array, lanes: int) -> Array:
+    return starts if starts.ndim == 3 else jnp.broadcast_to(starts[:, :, None], (*starts.shape, lanes))
 
 
 def best_end(ends: Solution) -> Solution:
@@ -195,15 +201,15 @@ def best_end(ends: Solution) -> Solution:
     )
 
 
-def project(values: Rows, problem: Problem, theta: Array) -> tuple[Array, Array, Array]:
-    """The best c [p, B] for p columns [n, B], the cost there, and the support of c."""
+def project(values: Rows, problem: Problem, theta: Array) -> tuple[Array, Array]:
+    """The best c [p, B] for p columns [n, B], and the cost there."""
     moment = products(values, [problem.target])[:, 0]
-    linear, support = best_linear(_gram(values, problem), moment, problem)
-    return linear, criterion(residual(values, linear, problem), linear, problem, theta), support
+    linear = best_linear(_gram(values, problem), moment, problem)
+    return linear, criterion(residual(values, linear, problem), linear, problem, theta)
 
 
-def best_linear(gram: Array, moment: Array, problem: Problem) -> tuple[Array, Array]:
-    """The best c [p, B] and its support, for a Gram matrix that holds the prior and a moment that does not."""
+def best_linear(gram: Array, moment: Array, problem: Problem) -> Array:
+    """The best c [p, B], for a Gram matrix that holds the prior and a moment that does not."""
     prior = problem.linear_prior
     if prior is not None:
         moment = moment + (prior.precision**2 * prior.mean)[:, None]
@@ -268,7 +274,7 @@ def nonlinear_prior(prior: Quadratic, logarithmic: tuple[bool, ...], theta: Arra
 
 def _linearize(columns: AtData, problem: Problem, theta: Array) -> Model:
     values, push = jax.linearize(columns, theta)
-    linear, cost, support = project(values, problem, theta)
+    linear, cost = project(values, problem, theta)
     slopes = along(lambda tangent: _combined(push(tangent), linear), unit_directions(theta))
     inner = Inner(
         gram=_gram(values, problem),
@@ -276,7 +282,7 @@ def _linearize(columns: AtData, problem: Problem, theta: Array) -> Model:
         square=products(slopes, slopes),
         missed=products(slopes, [residual(values, linear, problem)])[:, 0],
     )
-    return eliminate(inner, problem, theta, linear=linear, support=support, cost=cost)
+    return eliminate(inner, problem, theta, linear=linear, cost=cost)
 
 
 @record
@@ -296,8 +302,9 @@ class Inner:
     missed: Array
 
 
-def eliminate(inner: Inner, problem: Problem, theta: Array, *, linear: Array, support: Array, cost: Array) -> Model:
-    """The model around theta once the linear unknowns that `support` frees are eliminated, priors included."""
+def eliminate(inner: Inner, problem: Problem, theta: Array, *, linear: Array, cost: Array) -> Model:
+    """The model around theta once the linear unknowns that are not held at 0 are eliminated, priors included."""
+    support = linear != 0
     mixed = jnp.where(support[:, None], inner.mixed, 0.0)
     eliminated, _ = _tiny.solve(_tiny.masked(inner.gram, support), mixed)
     whole, gradient = inner.square, inner.missed

@@ -219,7 +219,7 @@ words = {name: random.integers(0, 16, 3).repeat(2000) + random.integers(0, 4, 60
 tokens = SimpleNamespace(domains=("a", "b"), vocab_size=32, train=words.get, validation=words.get)
 design = Design.make(["even", "mostly-a", "only-b"], "ab", [[0.5, 0.5], [0.9, 0.1], [0, 1]], [0, 0, 1])
 train = TrainConfig(model=ModelConfig(vocab=32, layers=1, width=16, context=16), batch=16)
-config = SwarmConfig(train=train, steps=6000, eval_steps=range(300, 6001, 300), eval_windows=8, checkpoint_every=250)
+config = SwarmConfig(train=train, steps=2000, eval_steps=range(100, 2001, 100), eval_windows=8, checkpoint_every=80)
 train_swarm(design, tokens, config, sys.argv[1])
 """
 
@@ -245,7 +245,7 @@ def test_killing_at_any_moment_changes_no_number(tmp_path: Path) -> None:
         # Until it has begun to write anew; some kills fall on a write, some between.
         while process.poll() is None and not (table.exists() and table.stat().st_size > before + 1000):
             time.sleep(0.001)
-        time.sleep(random.uniform(0, 0.5))
+        time.sleep(random.uniform(0, 0.15))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         seen.append(table.stat().st_size)

@@ -1,5 +1,6 @@
 """A comparison's table says every law and reason, and its figures show every law, group and cell."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -45,8 +46,8 @@ def made(groups=(2.0, 4.0)) -> Comparison:
     )
 
 
-def text(*parts: RenderableType) -> str:
-    console = Console(width=120, file=io.StringIO(), highlight=False)
+def text(*parts: RenderableType, width: int = 120) -> str:
+    console = Console(width=width, file=io.StringIO(), highlight=False)
     with console.capture() as captured:
         console.print(*parts)
     return captured.get()
@@ -61,8 +62,22 @@ def test_the_table_has_the_best_law_of_each_group_first() -> None:
     rows = [line.split() for line in shown.splitlines() if line.strip().startswith(LAWS)]
     assert [(row[0], row[1]) for row in rows] == [(law, k) for k in ("2", "4") for law in LAWS]
     assert rows[0][2:5] == ["1.00", "±", "0.00"]
-    assert rows[0][-1] == "best"
+    assert rows[0][5:] == ["best", "1.000", "0.0000", "100"]
+    assert rows[1][5:8] == ["1.00", "±", "0.00"]
     assert "runs" in shown
+
+
+def test_a_table_of_the_longest_names_fits_80_columns() -> None:
+    found = dataclasses.replace(made(), laws=("auto", "bimix_transfer_linear", "exponential_m1_volume"))
+    lines = text(comparisons.summary(found), width=80).splitlines()
+    rows = [line.split() for line in lines if line.strip().startswith(found.laws)]
+    assert [len(row) for row in rows] == [9, 11, 11] * 2
+    assert all(f"\n{word}: " in "\n".join(lines) for word in ("error %", "behind %", "rank", "regret", "inside %"))
+
+
+def test_no_intervals_need_no_column() -> None:
+    assert "inside" in text(comparisons.summary(made()))
+    assert "inside" not in text(comparisons.summary(dataclasses.replace(made(), level=None)))
 
 
 def test_one_group_needs_no_column() -> None:
@@ -76,6 +91,15 @@ def test_each_reason_is_said_once_with_whom_it_is_of() -> None:
     assert "Caution, bimix (2): says nothing of 4% of cells." in said
     assert "Caution, joint (2), joint (4): 90% intervals cover 0%." in said
     assert len(said) == len(set(said))
+
+
+def test_a_reason_of_all_laws_of_a_group_names_the_group_only() -> None:
+    found = made()
+    outside = np.repeat([True, False], 2 * RUNS)
+    said = [part.plain for part in comparisons.trust(dataclasses.replace(found, outside=outside))]
+    assert "Caution, all (2): 100% of rows outside the fitted proportions." in said
+    said = [part.plain for part in comparisons.trust(dataclasses.replace(found, outside=~found.outside))]
+    assert "Caution, all: 100% of rows outside the fitted proportions." in said
 
 
 def test_a_document_has_an_object_for_each_law_and_group() -> None:

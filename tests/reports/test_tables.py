@@ -8,14 +8,15 @@ import pytest
 from rich.console import Console, RenderableType
 
 import bimixjax
-from bimixjax import Budget, FitResult, Limits, OptimalMixture
+from bimixjax import AutoFit, Budget, FitResult, Limits, OptimalMixture
+from bimixjax._auto_result import AutoSize, Lent
 from bimixjax.mixtures import uniform
 from bimixjax.reports import tables
 from bimixjax.reports.predictions import Predictions
 
 
-def text(*parts: RenderableType) -> str:
-    console = Console(width=120, file=io.StringIO(), highlight=False)
+def text(*parts: RenderableType, width: int = 120) -> str:
+    console = Console(width=width, file=io.StringIO(), highlight=False)
     with console.capture() as captured:
         console.print(*parts)
     return captured.get()
@@ -39,6 +40,59 @@ def test_coefficients_name_each_lane_with_counts_and_errors(three_domain_fit: Fi
     code = next(line for line in shown.splitlines() if line.startswith(" code"))
     assert code.split()[-6:-3] == ["36", "6", "0"]
     assert f"{three_domain_fit.coefficients['alpha'][2]:.5f} ± " in code
+
+
+def average(*weights: float, lent: float | None = None) -> AutoFit:
+    """A fit of `auto` to a target and to another without losses, as much of it as a table reads."""
+    blank = dict.fromkeys(("mixture", "volume", "scale", "mask", "center", "spread"))
+    blank |= dict.fromkeys(("proportion_range", "volume_range"))
+
+    def size(parameters: float, lent: Lent | None = None) -> AutoSize:
+        return AutoSize(
+            member_names=("offset", "transfer_loose", "share_additive", "joint")[: len(weights)],
+            model_size=parameters,
+            fitted=(),
+            weights=np.column_stack([weights, np.zeros(len(weights))]),
+            left_out_error=np.array([0.0123, np.nan]),
+            rows=np.array([40.0, 0.0]),
+            lent=lent,
+            **blank,
+        )
+
+    sizes = (size(1.0),) if lent is None else (size(lent), size(10 * lent, Lent(size=size(lent), center=None)))
+    return AutoFit(
+        domains=("x", "y"),
+        targets=("x", "y"),
+        own=(0, 1),
+        volume_unit="steps",
+        model_sizes=() if lent is None else (lent, 10 * lent),
+        sentences=(),
+        notes=(),
+        sizes=sizes,
+    )
+
+
+def test_an_average_names_its_two_largest_laws_within_80_columns() -> None:
+    shown = text(tables.members(average(0.2, 0.65, 0.1, 0.05)), width=80)
+    rows = [line.split(maxsplit=4) for line in shown.splitlines() if line.startswith((" x", " y"))]
+    assert rows[0][1:4] == ["40", "1.23", "%"]
+    assert rows[0][4].rstrip() == "transfer_loose 65 %, offset 20 %, 2 others 15 %"
+    assert " ".join(rows[1][1:]).split() == ["0", "-", "no", "usable", "observation"]
+    assert "volume in steps" in shown
+
+
+def test_an_average_leaves_out_what_rounds_to_nothing() -> None:
+    shown = text(tables.members(average(0.998, 0.002)))
+    assert "offset 100 %" in shown
+    assert "transfer" not in shown
+    assert "2 others" not in text(tables.members(average(0.5, 0.3, 0.2)))
+    assert "1 other 20 %" in text(tables.members(average(0.5, 0.3, 0.2)))
+
+
+def test_an_average_says_which_size_learns_from_which() -> None:
+    shown = text(tables.members(average(0.5, 0.5, lent=70e6)), width=80)
+    assert "700M learns from 70M" in " ".join(shown.split())
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith(" x")] == ["70M", "700M"]
 
 
 def test_statuses_are_said_once_for_all_that_share_them(three_domain_fit: FitResult) -> None:

@@ -1,0 +1,71 @@
+"""How `auto` speaks of a model size that was not fitted: by the ratio of a law that reads the size.
+
+    L(r, s, N) = L_auto(r, s, N_0) law(r, s, N) / law(r, s, N_0)
+
+N_0 is the fitted size nearest in log N. What the law misses at N_0 cancels, so that it only has to know what a larger
+model gains; what it cannot know, from two sizes, is how fast that gain fades.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bimixjax._checks import InputError
+from bimixjax._fit_result import FitResult, target_loss
+from bimixjax._records import Leaf, record, static
+from bimixjax.laws import LAWS, Law
+
+# The standard deviation of the log ratio as a share of it. Two sizes leave the exponent of N to its prior: exponents of
+# .3 to .5, all of which published laws have, move the gain from the last size to one 2.5 times as large by a quarter.
+_UNSURE = 0.25
+
+
+@record
+class Beyond:
+    """A fitted law that reads the model size: packed coefficients [T, k] in the user's units."""
+
+    law: Law = static()
+    values: Leaf
+
+    @classmethod
+    def of(cls, fit: FitResult) -> "Beyond":
+        """What is kept of a fit for all sizes.
+
+        Raises:
+            InputError: for a law that does not read the size.
+        """
+        if not fit.law.sized:
+            sized = ", ".join(name for name, law in LAWS.items() if law.sized)
+            raise InputError(f"law {fit.law.name!r} does not read the model size; allowed beyond it: {sized}")
+        return cls(law=fit.law, values=np.asarray(fit.values))
+
+    def saved(self) -> dict[str, Any]:
+        """As it is written."""
+        return {"law": self.law.name, "values": self.values}
+
+    @classmethod
+    def loaded(cls, found: dict[str, Any] | None) -> "Beyond | None":
+        """As it was written."""
+        return None if found is None else cls(law=LAWS[found["law"]], values=np.array(found["values"], float))
+
+
+@record
+class Carried:
+    """From a fitted model size to another one, both in parameters."""
+
+    beyond: Beyond
+    fitted: Leaf
+    wanted: Leaf
+
+    def log_ratio(self, own: Array, mixture: Array, volume: Array) -> tuple[Array, Array]:
+        """Log of the ratio of losses [T] at a mixture [d] and volume, and its variance."""
+        one = target_loss(self.beyond.law)
+
+        def log_loss(vector: Array, domain: Array, size: Array) -> Array:
+            return jnp.log(one(vector, domain, mixture, volume, size))
+
+        lanes = list(zip(self.beyond.values, own, strict=True))
+        found = jnp.stack([log_loss(*lane, self.wanted) - log_loss(*lane, self.fitted) for lane in lanes])
+        return found, (_UNSURE * found) ** 2

@@ -5,7 +5,8 @@ losses have mean f(z) - J z and covariance S = S0 + J J'. What the rows outside 
 
     loss_b - [(S^-1)_bb]^-1 (S^-1 (loss - f + J z))_b,  with the covariance [(S^-1)_bb]^-1
 
-so that one factored S serves all parts, and no coefficient is fitted again.
+so that one factored S serves all parts, and no coefficient is fitted again. The variance that is given is in the
+measure of `read_variance`, since it is there to scale that one: see `counted_twice`.
 
 Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), Eq. 5.12, with blocks in place of rows.
 """
@@ -34,7 +35,23 @@ def leave_out(noise: Whitener, part: np.ndarray, loss: np.ndarray, ends: Ends) -
     for b in range(part.max() + 1):
         runs = np.flatnonzero(part == b)
         found[:, :, runs] = _part(noise, runs, loss[:, runs], explained[:, runs], known[:, :, runs])
+    found[1] += counted_twice(noise) * (part >= 0)[:, None]
     return found
+
+
+def counted_twice(noise: Whitener) -> np.ndarray:
+    """By how much `read_variance` exceeds the variance of process plus step effect [m, t], the law being known.
+
+    It adds the variance of the process to that of the step effects for known run effects, as if both were uncertain
+    apart; at few volumes, though, rows tell their sum better than either. The whole fit's noise stands for that of all
+    fits without a part.
+    """
+    step = noise.noise.step**2
+    volumes = noise.mask.shape[1]
+    explained = precise(noise, step * np.eye(volumes)[:, None] * noise.mask)
+    of_step = step * (1 - np.einsum("vmv,mv->v", explained, noise.mask))
+    both = -noise.process @ explained.sum(-1).T
+    return noise.noise.white**2 * _share(noise) - of_step - 2 * both
 
 
 def precise(noise: Whitener, x: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bimixjax._auto_kernel import Ends, Fitted
-from bimixjax._auto_left import leave_out, precise
+from bimixjax._auto_left import counted_twice, leave_out, precise
 from bimixjax._noise import Noise, Whitener, factored, of_lane
 
 NOISE = Noise(white=0.006, step=0.005, run=0.003, process=0.02, length=0.7)
@@ -45,6 +45,7 @@ def ends() -> Ends:
 def test_parts_left_out_are_conditional_means_and_variances() -> None:
     """Of a Gaussian process with the noise's covariance and the slopes', about the law made linear."""
     mean, variance = leave_out(whitener(), PART, np.moveaxis(LOSS, -1, 0), ends())
+    variance = variance - counted_twice(whitener()) * (PART >= 0)[:, None]
     part, there = np.repeat(PART, VOLUMES), MASK.ravel() > 0
     for lane in range(LANES):
         slopes = SLOPES[..., lane].reshape(UNKNOWNS, -1)
@@ -57,6 +58,21 @@ def test_parts_left_out_are_conditional_means_and_variances() -> None:
             left = np.diag(whole[np.ix_(out, out)] - gain @ whole[np.ix_(kept, out)])
             np.testing.assert_allclose(mean[lane].ravel()[out], expected[out] + gain @ missed[kept], rtol=1e-6)
             np.testing.assert_allclose(variance[lane].ravel()[out], left, rtol=1e-6)
+
+
+def test_what_is_counted_twice_is_what_read_variance_adds() -> None:
+    """var(process) + var(step for known run effects) - var(process + step), each conditioned row by row."""
+    rows, there = MASK.size, MASK.ravel() > 0
+    same_step = 0.005**2 * np.tile(np.eye(VOLUMES), (RUNS, RUNS))
+    process = covariance() - same_step - 0.006**2 * np.eye(rows) - np.kron(0.003**2 * np.eye(RUNS), np.ones((3, 3)))
+
+    def left(one: np.ndarray) -> np.ndarray:
+        cross = one[:, there]
+        return np.diag(one - cross @ np.linalg.solve(covariance()[np.ix_(there, there)], cross.T))
+
+    alone = np.tile(0.006**2 * 0.005**2 / (0.006**2 + MASK.sum(0) * 0.005**2), RUNS)
+    wanted = left(process) + alone - left(process + same_step)
+    np.testing.assert_allclose(counted_twice(whitener()).ravel(), wanted, rtol=1e-6)
 
 
 def test_the_inverse_covariance_is_that_of_the_rows_that_are_there() -> None:

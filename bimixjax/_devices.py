@@ -105,7 +105,7 @@ def _firsts(lanes: int, chunk: int, pieces: int) -> tuple[np.ndarray, int]:
 def _over_cores(work: Work, plan: Plan, first: np.ndarray, width: int) -> list[Any]:
     """The chunks from `first` [threads, chunks] on: threads, since a call of small chunks keeps to one core."""
     if len(first) == 1:
-        return [jax.device_get(solve_lanes(work, first[0], plan, width))]
+        return [jax.tree.map(np.asarray, solve_lanes(work, first[0], plan, width))]
     work = jax.device_put(work)
     executable = _executable(*_signature((work, first[0])), plan, width)
     # A context of JAX is its thread's own.
@@ -113,7 +113,7 @@ def _over_cores(work: Work, plan: Plan, first: np.ndarray, width: int) -> list[A
 
     def run(index: np.ndarray) -> Any:
         with jax.enable_x64(wide):
-            return jax.device_get(executable(work, index))
+            return jax.tree.map(np.asarray, executable(work, index))
 
     with ThreadPoolExecutor(len(first)) as pool:
         return list(pool.map(run, first))

@@ -63,7 +63,7 @@ def _over_cores(work: Work, plan: Plan, pieces: int) -> list[Any]:
     """Threads, since one compiled call of small chunks keeps to one core."""
     first, width = _firsts(len(work), plan.chunk, pieces)
     if pieces == 1:
-        return [jax.device_get(solve_lanes(work, first[0], plan, width))]
+        return [jax.tree.map(np.asarray, solve_lanes(work, first[0], plan, width))]
     work = jax.device_put(work)
     executable = _executable(*_signature((work, first[0])), plan, width)
     # A context of JAX is its thread's own.
@@ -71,7 +71,7 @@ def _over_cores(work: Work, plan: Plan, pieces: int) -> list[Any]:
 
     def run(index: np.ndarray) -> Any:
         with jax.enable_x64(wide):
-            return jax.device_get(executable(work, index))
+            return jax.tree.map(np.asarray, executable(work, index))
 
     with ThreadPoolExecutor(pieces) as pool:
         return list(pool.map(run, first))

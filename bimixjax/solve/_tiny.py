@@ -65,7 +65,7 @@ def contracted(left: Array, right: Array) -> Array:
         return jnp.sum(left[:, :, None] * right[:, None], axis=0)
     return stacked(
         [
-            [sum(x[i] * y[j] for x, y in zip(left, right, strict=True)) for j in range(right.shape[1])]
+            [jnp.asarray(sum(x[i] * y[j] for x, y in zip(left, right, strict=True))) for j in range(right.shape[1])]
             for i in range(left.shape[1])
         ]
     )
@@ -94,31 +94,22 @@ def nonnegative_least_squares(gram: Array, moment: Array, signed: tuple[bool, ..
     """Minimize c' G c - 2 h' c, with c_k >= 0 except where `signed`; returns c [p, ...].
 
     Every support is tried, which is exact and, for the four or fewer linear coefficients of a law, cheaper than
-    iterating. A support whose Gram matrix is singular is passed over: a smaller one explains as much. Columns are
-    scaled to length 1; and since c is a quotient at last, XLA computes it once, not again wherever it is read.
+    iterating. A support whose Gram matrix is singular is passed over: a smaller one explains as much.
     """
-    length = _lengths(gram)
-    scaled = stacked([[gram[i, j] / (length[i] * length[j]) for j in range(len(length))] for i in range(len(length))])
-    h = [moment[k] / length[k] for k in range(len(length))]
-    best, explained = [jnp.zeros_like(h[0]) for _ in signed], jnp.zeros_like(h[0])
+    best, explained = [jnp.zeros_like(moment[0]) for _ in signed], jnp.zeros_like(moment[0])
     for support in product((True, False), repeat=len(signed)):
         if not any(support) or any(free and not kept for kept, free in zip(support, signed, strict=True)):
             continue
         index = [k for k, kept in enumerate(support) if kept]
         part, feasible = solve(
-            stacked([[scaled[i, j] for j in index] for i in index]), jnp.stack([h[k] for k in index])[:, None]
+            stacked([[gram[i, j] for j in index] for i in index]), jnp.stack([moment[k] for k in index])[:, None]
         )
         values = {k: part[place, 0] for place, k in enumerate(index)}
         for k, value in values.items():
             feasible = feasible & ((value >= 0) | signed[k])
-        gain = jnp.where(feasible, sum(value * h[k] for k, value in values.items()), -jnp.inf)
+        gain = jnp.where(feasible, sum(value * moment[k] for k, value in values.items()), -jnp.inf)
         better = gain > explained
         best = [jnp.where(better, values.get(k, 0.0), old) for k, old in enumerate(best)]
         explained = jnp.where(better, gain, explained)
-    return jnp.stack(best) / jnp.stack(length)
-
-
-def _lengths(gram: Array) -> list[Array]:
-    """The lengths of columns, whose products are the Gram matrix; 1 for a column of zeros."""
-    squares = [gram[k, k] for k in range(len(gram))]
-    return [jnp.sqrt(jnp.where(square > 0, square, 1.0)) for square in squares]
+    # XLA computes a quotient once, but would repeat all of the above wherever c is read.
+    return jnp.stack(best) / jnp.where(explained >= 0, 1.0, jnp.nan)

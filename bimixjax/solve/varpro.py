@@ -161,11 +161,12 @@ class Separated:
 
 @record
 class _State:
-    """Where lanes stand, and the point that each tries next."""
+    """Where lanes stand, the point that each tries next, and what its step promises to gain."""
 
     theta: Array
     model: Model
     trial: Array
+    promised: Array
     damping: Array
     steps: Array
     done: Array
@@ -350,6 +351,7 @@ def _begin(problem: Problem, theta: Array) -> _State:
         theta=theta,
         model=nothing,
         trial=theta,
+        promised=endless,
         damping=jnp.full(lanes, _DAMPING, theta.dtype),
         steps=jnp.full(lanes, -1, jnp.int32),
         done=jnp.zeros(lanes, bool),
@@ -369,13 +371,15 @@ def _advance(rows: Separated, problem: Problem, state: _State, tolerance: float)
     step = _bounded_step(problem, theta, model, damping)
     bend = _tiny.contracted(step[:, None], _tiny.contracted(model.curvature, step[:, None]))[0, 0]
     promised = -(2 * _tiny.contracted(step[:, None], model.gradient[:, None])[0, 0] + bend)
-    # The step that promises so little is still taken, by `_polished`.
-    small = jnp.abs(promised) <= tolerance * model.cost + rows.rounding
+    # A step that damping does not shorten, and that promises so little, is still taken, by `_polished`.
+    least = jnp.where(better & (damping <= _DAMPING), jnp.minimum(jnp.abs(promised), state.promised), state.promised)
+    small = least <= tolerance * model.cost + rows.rounding
     stuck = ~better & (state.damping > 1e12)
     return _State(
         theta=theta,
         model=model,
         trial=theta + step,
+        promised=jnp.abs(promised),
         damping=damping,
         steps=state.steps + ~state.done,
         done=state.done | small | stuck | ~jnp.isfinite(model.cost),

@@ -42,10 +42,10 @@ class Fit(TableCommand):
 
     formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON, "figure": FIGURES, "residuals": FIGURES}
 
-    law: Annotated[str, arg(metavar="NAME")] = "bimix"
-    """The law to fit."""
+    law: Annotated[str, arg(metavar="NAME")] = "auto"
+    """The law to fit, or auto: an average of several."""
     priors: Flag = True
-    """Plain least squares, without the weak priors."""
+    """Plain least squares, without the weak priors; for a single law."""
     figure: File = None
     """Draw measured and fitted losses (.png, .pdf, .svg)."""
     residuals: File = None

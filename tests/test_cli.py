@@ -36,7 +36,7 @@ def names(folder: Path) -> set[str]:
 def test_fit_prints_a_table_and_writes_what_it_was_asked_for(
     folder: Path, three_domain_fit: FitResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert bimix("fit my.csv --out new/a.json --figure new/a.png --residuals b.svg") == DONE
+    assert bimix("fit my.csv --law bimix --out new/a.json --figure new/a.png --residuals b.svg") == DONE
     assert names(folder) == {"my.csv", "fit.json", "new/a.json", "new/a.config.yaml", "new/a.png", "b.svg"}
     assert FitResult.load("new/a.json").values == pytest.approx(three_domain_fit.values, rel=1e-9)
     shown = capsys.readouterr().out
@@ -46,7 +46,7 @@ def test_fit_prints_a_table_and_writes_what_it_was_asked_for(
 
 
 def test_fit_takes_rows_and_targets_as_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert bimix("fit my.csv --json --targets web,code --min-volume 2000 --max-volume 16000 --no-priors") == DONE
+    assert bimix("fit my.csv --law bimix --json --targets web,code --min-volume 2000 --max-volume 16000 --no-priors") == DONE
     document = json.loads(capsys.readouterr().out)
     assert [(lane["target"], lane["rows"]) for lane in document["lanes"]] == [("web", 28), ("code", 24)]
 
@@ -136,7 +136,7 @@ def test_the_resolved_config_repeats_the_run(folder: Path) -> None:
 
 def test_a_sparse_config_gives_way_to_options(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("sparse.yaml").write_text("priors: false\ntargets: [web, code]\nmin-volume: 2000\n")
-    assert bimix("fit my.csv --config sparse.yaml --min-volume 4000 --json") == DONE
+    assert bimix("fit my.csv --law bimix --config sparse.yaml --min-volume 4000 --json") == DONE
     document = json.loads(capsys.readouterr().out)
     assert [(lane["target"], lane["rows"]) for lane in document["lanes"]] == [("web", 28), ("code", 24)]
 
@@ -152,7 +152,7 @@ def test_a_config_may_map_names_to_numbers(folder: Path, capsys: pytest.CaptureF
     [
         ("fit nothing.csv", "nothing.csv: no such file"),
         ("fit my.csv --law bimx", "law is 'bimx'"),
-        ("fit my.csv --targets law", "'law' is not a training domain"),
+        ("fit my.csv --law bimix --targets law", "'law' is not a training domain"),
         ("fit my.csv --unit tokens", "no column 'tokens'"),
         ("fit my.csv --out fit.txt", "suffix is '.txt'"),
         ("fit my.csv --out .", "suffix is ''"),
@@ -216,7 +216,7 @@ def test_a_file_that_cannot_be_written_is_a_failure(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(FitResult, "save", full)
-    assert bimix("fit my.csv --out new.json") == FAILED
+    assert bimix("fit my.csv --law bimix --out new.json") == FAILED
     assert capsys.readouterr().err == "bimix: [Errno 28] No space left on device\n"
     assert not Path("new.json").exists()
 

@@ -83,7 +83,7 @@ def test_priors_keep_a_small_design_well_posed():
 
 def test_what_rests_on_its_prior_is_told_from_what_the_rows_say():
     frame = table((0.2, 0.6), (1000, 3000, 9000))
-    one_share = fit("bimix", observe(frame[frame["run"] == "run0"]))
+    one_share = fit("bimix", observe(frame.loc[frame["run"] == "run0"]))
     both = fit("bimix", observe(frame))
     alpha = both.names.index("alpha")
     assert one_share.at_prior[:, alpha].all()

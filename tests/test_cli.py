@@ -55,7 +55,7 @@ def test_a_fit_without_any_usable_row_is_a_failure(folder: Path) -> None:
     table = pd.read_csv("my.csv")
     table.loc[:, [column for column in table if column.startswith("loss/")]] = np.nan
     table.to_csv("empty.csv", index=False)
-    assert run(["fit", "empty.csv", "--json"]) == FAILED
+    assert run(["fit", "empty.csv", "--law", "bimix", "--json"]) == FAILED
 
 
 def test_compare_shows_writes_and_draws_laws_on_held_out_runs(

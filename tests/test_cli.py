@@ -46,7 +46,8 @@ def test_fit_prints_a_table_and_writes_what_it_was_asked_for(
 
 
 def test_fit_takes_rows_and_targets_as_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert bimix("fit my.csv --law bimix --json --targets web,code --min-volume 2000 --max-volume 16000 --no-priors") == DONE
+    rows = "--min-volume 2000 --max-volume 16000"
+    assert bimix(f"fit my.csv --law bimix --json --targets web,code {rows} --no-priors") == DONE
     document = json.loads(capsys.readouterr().out)
     assert [(lane["target"], lane["rows"]) for lane in document["lanes"]] == [("web", 28), ("code", 24)]
 

@@ -17,8 +17,8 @@ from bimixjax._fit_result import FitResult, target_loss
 from bimixjax._records import Leaf, record, static
 from bimixjax.laws import LAWS, Law
 
-# The standard deviation of the log ratio as a share of it. Two sizes leave the exponent of N to its prior: after 70M and
-# 160M parameters, exponents of .3 and .6 differ by 30 % in what 410M gains. Not calibrated on held-out sizes.
+# The standard deviation of the log ratio as a share of it. Two sizes leave the exponent of N to its prior: after 70M
+# and 160M parameters, exponents of .3 and .6 differ by 30 % in what 410M gains. Not calibrated on held-out sizes.
 _UNSURE = 0.25
 
 

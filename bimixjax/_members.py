@@ -188,9 +188,9 @@ MEMBERS = (
 
 
 # A larger model's losses follow a smaller one's but for an offset, a slope a little above 1, since larger models gain
-# more from their own data, and a process. From 70M to 160M parameters slopes were .90 to 1.15, median 1.08, for the five
-# targets of `data/2Mix` and `data/3Mix`. Those of `data/5Mix`, over all of its mixtures, had been looked at before (1.04
-# to 1.26), so scores on it are not wholly held out. The process and the drift were set on its draws 0-4.
+# more from their own data, and a process. From 70M to 160M parameters slopes were .90 to 1.15, median 1.08, for the
+# five targets of `data/2Mix` and `data/3Mix`. Those of `data/5Mix`, over all of its mixtures, had been looked at before
+# (1.04 to 1.26), so scores on it are not wholly held out. The process and the drift were set on its draws 0-4.
 _DONATED = {"C": Belief(1.0, 0.5), "slope": Belief(1.08, 0.06), "drift": Belief(0.0, 0.02)}
 
 # What is added to the members at a size that has a donor.

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from bimixjax.optimization import OptimalMixture as OptimalMixture
     from bimixjax.optimization import objective as objective
     from bimixjax.optimization import optimize as optimize
+    from bimixjax.optimization import optimize_resamples as optimize_resamples
     from bimixjax.stacking import Auto as Auto
     from bimixjax.stacking import AutoFit as AutoFit
+    from bimixjax.stacking import bootstrap as bootstrap
     from bimixjax.stacking import fit as fit
 
 _HOME = {
@@ -34,6 +36,7 @@ _HOME = {
     "LAWS": "laws",
     "BiMix": "laws",
     "fit": "stacking",
+    "bootstrap": "stacking",
     "Auto": "stacking",
     "AutoFit": "stacking",
     "FitResult": "fitting",
@@ -41,6 +44,7 @@ _HOME = {
     "Comparison": "comparison",
     "objective": "optimization",
     "optimize": "optimization",
+    "optimize_resamples": "optimization",
     "OptimalMixture": "optimization",
     "Limits": "optimization",
 }

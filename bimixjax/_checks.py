@@ -79,6 +79,13 @@ def share(name: str, value: float) -> None:
         raise InputError(f"{name} is {value!r}; allowed: above 0 and below 1")
 
 
+def resamples(count: int) -> int:
+    """Return `count` if it is a number of resamples from which a spread can be told."""
+    if count < 2:
+        raise InputError(f"count is {count}; allowed: at least 2 resamples")
+    return count
+
+
 def fold_weights(got: object, rows: int) -> NDArray[np.float64]:
     """Return weights [F, n] of the rows of a table in each fold."""
     weights = np.asarray(got, float)

@@ -15,6 +15,8 @@ from bimixjax._checks import InputError
 from bimixjax._fit_result import FitResult, target_loss
 from bimixjax._float64 import in_float64
 from bimixjax._records import Leaf, record, static
+from bimixjax._resampled import Resampled
+from bimixjax._stack_resampled import AutoResampled
 from bimixjax.laws import Law, Point, power
 from bimixjax.observations import Budget
 from bimixjax.solve import power_dual
@@ -166,6 +168,16 @@ def objective(
         volume=volume,
         model_size=np.asarray(budget.model_size or 1.0, float),
     )
+
+
+def of_resample(
+    goal: Objective | AutoObjective, found: Resampled | AutoResampled, index: int | Array, model_size: float | None
+) -> Objective | AutoObjective:
+    """The objective of a fit, with the coefficients of one of its resamples."""
+    fit = found.resample(index).at_size(model_size)
+    if isinstance(fit, AutoFit):
+        return dataclasses.replace(goal, fit=fit)
+    return dataclasses.replace(goal, values=fit.values[np.array(goal.chosen)])
 
 
 def _normalized(fit: FitResult | AutoFit, weights: Weights | None) -> np.ndarray:

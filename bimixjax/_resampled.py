@@ -1,8 +1,12 @@
 """What a bootstrap over runs gives: a fit, and the same with other weights of the runs, many times."""
 
+import dataclasses
+from abc import ABC, abstractmethod
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from numpy.typing import ArrayLike
 
 from bimixjax import _checks
@@ -10,8 +14,47 @@ from bimixjax._fit_result import FitResult
 from bimixjax._records import Leaf, record
 
 
+class Resamples(ABC):
+    """The base of what a bootstrap gives: intervals, from the predictions of all resamples."""
+
+    @abstractmethod
+    def predict(
+        self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
+    ) -> np.ndarray:
+        """What every resample predicts."""
+
+    def interval(
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None = None,
+        model_size: float | None = None,
+        *,
+        level: float = 0.9,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The limits that hold the share `level` of the resamples' predictions, in the middle.
+
+        They tell what the choice of runs leaves open about a prediction, not what the law itself misses.
+
+        Args:
+            mixtures: as in `predict` of the fit.
+            volume: as in `predict` of the fit.
+            model_size: as in `predict` of the fit.
+            level: above 0 and below 1.
+
+        Returns:
+            Lower and upper losses in nats per token, each shaped as `fit.predict` gives them.
+
+        Raises:
+            InputError: as `predict` of the fit; and for another level.
+        """
+        _checks.share("level", level)
+        losses = self.predict(mixtures, volume, model_size)
+        lower, upper = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return lower, upper
+
+
 @record
-class Resampled:
+class Resampled(Resamples):
     """A fit, and its coefficients in R resamples of its runs.
 
     Args:
@@ -23,6 +66,9 @@ class Resampled:
     fit: FitResult
     values: Leaf
     status: Leaf
+
+    def __len__(self) -> int:
+        return len(self.values)
 
     @property
     def standard_errors(self) -> dict[str, np.ndarray]:
@@ -39,36 +85,17 @@ class Resampled:
         product = scale[:, :, None] * scale[:, None]
         return np.divide(covariance, product, out=np.full(product.shape, np.nan), where=product > 0)
 
-    def interval(
-        self,
-        mixtures: ArrayLike,
-        volume: ArrayLike | None = None,
-        model_size: float | None = None,
-        *,
-        level: float = 0.9,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The limits that hold the share `level` of the resamples' predictions, in the middle.
+    def resample(self, index: int | Array) -> FitResult:
+        """The fit with the coefficients of one resample, and all else as it is; inside a transform, any index."""
+        return dataclasses.replace(self.fit, values=self.values[index])
 
-        They tell what the choice of runs leaves open about the law's prediction, not what the law itself misses.
-
-        Args:
-            mixtures: as in `FitResult.predict`.
-            volume: as in `FitResult.predict`.
-            model_size: as in `FitResult.predict`.
-            level: above 0 and below 1.
-
-        Returns:
-            Lower and upper losses in nats per token, each shaped as `fit.predict` gives them.
-
-        Raises:
-            InputError: as `FitResult.predict`; and for another level.
-        """
-        _checks.share("level", level)
+    def predict(
+        self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
+    ) -> np.ndarray:
+        """What every resample predicts, in nats per token [R, ...]; arguments and errors as in `FitResult.predict`."""
         _checks.mixtures(np.asarray(mixtures, float), self.fit.domains)
         one = self.fit.at_size(model_size)
         start = 0 if one is self.fit else self.fit.model_sizes.index(model_size or 0.0) * len(self.fit.targets)
         values = np.asarray(self.values)[:, start : start + len(self.fit.targets)]
         with jax.enable_x64(True):
-            losses = np.asarray(one.losses_of(jnp.asarray(values), jnp.asarray(mixtures, float), volume, model_size))
-        lower, upper = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        return lower, upper
+            return np.asarray(one.losses_of(jnp.asarray(values), jnp.asarray(mixtures, float), volume, model_size))

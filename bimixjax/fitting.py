@@ -144,8 +144,7 @@ def bootstrap(
 
     Source: Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
     """
-    if count < 2:
-        raise _checks.InputError(f"count is {count}; allowed: at least 2 resamples")
+    count = _checks.resamples(count)
     task = _Task.of(law, observations, volume=volume, targets=targets, weights=_of_rows(observations, weights))
     settings = {"criterion": criterion, "solver": solver}
     with jax.enable_x64(True):

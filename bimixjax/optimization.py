@@ -9,7 +9,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from bimixjax import _checks
 from bimixjax._auto_result import AutoFit
@@ -17,13 +17,22 @@ from bimixjax._checks import InputError
 from bimixjax._fit_result import FitResult
 from bimixjax._objective import AutoObjective as AutoObjective
 from bimixjax._objective import Objective as Objective
-from bimixjax._objective import Weights
+from bimixjax._objective import Weights, of_resample
 from bimixjax._objective import objective as objective
 from bimixjax._records import read_json, record, write_json
+from bimixjax._resampled import Resampled
+from bimixjax._stack_resampled import AutoResampled
+from bimixjax.mixtures import box_inverse, softmax_inverse
 from bimixjax.observations import Budget
 from bimixjax.solve import LBFGS, Certificate, certify, softmax_search
 
 Method = Literal["auto", "dual", "softmax"]
+
+# A search in a resample has a good start, and no certificate to meet.
+_QUICK = LBFGS(max_steps=200, tolerance=1e-10, patience=3)
+
+# Resamples that are searched side by side.
+_TOGETHER = 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,6 +186,108 @@ def optimize(
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimalResamples:
+    """The mixture chosen, and the one that each resample of the runs would have chosen.
+
+    Args:
+        best: the mixture chosen, by the fit of the runs as they are.
+        proportions: the best mixture of each resample [R, d].
+        regret: by how much the objective of each resample is higher at `best` than at its own mixture [R], in nats per
+            token.
+        converged: whether the search in each resample ended by itself [R].
+
+    Example:
+        >>> import bimixjax, jax
+        >>> import pandas as pd
+        >>> table = {"run": list("abcd"), "mixture/x": [0.2, 0.4, 0.6, 0.8], "mixture/y": [0.8, 0.6, 0.4, 0.2]}
+        >>> table |= {"loss/x": [3.31, 2.77, 2.56, 2.37], "loss/y": [2.37, 2.54, 2.79, 3.30]}
+        >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table))
+        >>> found = bimixjax.optimize_resamples(bimixjax.bootstrap("bimix", observations, key=jax.random.key(0), count=50))
+        >>> lower, upper = found.interval(level=0.9)
+        >>> bool((lower < found.best.proportions).all() and (found.best.proportions < upper).all())
+        True
+    """
+
+    best: OptimalMixture
+    proportions: np.ndarray
+    regret: np.ndarray
+    converged: np.ndarray
+
+    @property
+    def expected_regret(self) -> float:
+        """Mean over resamples of what `best` loses against their own mixtures, in nats per token."""
+        return float(np.mean(self.regret))
+
+    def interval(self, *, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """The limits that hold the share `level` of the resamples' proportions of each domain, in the middle.
+
+        Returns:
+            Lower and upper proportions [d], in the order of `best.domains`. They need not sum to 1.
+
+        Raises:
+            InputError: for a level that is not above 0 and below 1.
+        """
+        _checks.share("level", level)
+        lower, upper = np.quantile(self.proportions, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return lower, upper
+
+
+def optimize_resamples(
+    found: Resampled | AutoResampled,
+    *,
+    budget: Budget | None = None,
+    weights: Weights | None = None,
+    limits: Limits | None = None,
+    method: Method = "auto",
+    solver: LBFGS = _QUICK,
+    starts: int = 3,
+) -> OptimalResamples:
+    """Find the best mixture of a fit and of every resample of its runs: how sure is the mixture, and what it may cost.
+
+    For each resample b with objective J_b, minimize J_b(r) under the same budget, weights and limits. The regret of the
+    chosen mixture r* in it is J_b(r*) - min J_b. Proportions may be wide open where the regret is small: the objective
+    is then flat there. Neither counts what the law itself misses.
+
+    Args:
+        found: what `bootstrap` gave.
+        budget: as in `optimize`.
+        weights: as in `optimize`.
+        limits: as in `optimize`.
+        method: as in `optimize`.
+        solver: settings of the L-BFGS in the resamples; the fit's own search is that of `optimize`.
+        starts: how many points it starts from in each: the mixture chosen, the middle of the limits, random ones.
+
+    Returns:
+        The mixtures of the fit and of the resamples.
+
+    Raises:
+        InputError: as `optimize`.
+
+    Example:
+        >>> import bimixjax, jax
+        >>> import pandas as pd
+        >>> table = {"run": list("abcd"), "mixture/x": [0.2, 0.4, 0.6, 0.8], "mixture/y": [0.8, 0.6, 0.4, 0.2]}
+        >>> table |= {"loss/x": [3.31, 2.77, 2.56, 2.37], "loss/y": [2.37, 2.54, 2.79, 3.30]}
+        >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table))
+        >>> found = bimixjax.optimize_resamples(bimixjax.bootstrap("bimix", observations, key=jax.random.key(0), count=50))
+        >>> found.proportions.shape, bool(0 <= found.expected_regret < 0.01)
+        ((50, 2), True)
+    """
+    budget = budget or Budget()
+    best = optimize(found.fit, budget=budget, weights=weights, limits=limits, method=method)
+    goal = objective(found.fit, budget=budget, weights=weights)
+    lower, upper = (limits or Limits()).arrays(found.fit.domains)
+    with jax.enable_x64(True):
+        if best.method == "dual":
+            ends = _dual_resamples(goal, found, lower, upper, best.proportions, model_size=budget.model_size)
+        else:
+            searched = _pinned(lower, upper, np.isin(best.domains, best.idle))
+            where = (lower, upper, searched, best.proportions)
+            ends = _softmax_resamples(goal, found, *where, model_size=budget.model_size, solver=solver, starts=starts)
+    return OptimalResamples(best=best, **{name: np.asarray(values) for name, values in ends.items()})
+
+
 def _law_name(fit: FitResult | AutoFit) -> str:
     return "auto" if isinstance(fit, AutoFit) else fit.law.name
 
@@ -213,6 +324,61 @@ def _softmax(
     best = jnp.argmin(jnp.where(jnp.isfinite(minima.value), minima.value, jnp.inf))
     r = ends[best]
     return _Found(r=r, certificate=certify(jax.grad(goal)(r), r, lower, upper), converged=minima.converged[best])
+
+
+@partial(jax.jit, static_argnames=("model_size",))
+def _dual_resamples(
+    goal: Objective | AutoObjective,
+    found: Resampled | AutoResampled,
+    lower: Array,
+    upper: Array,
+    chosen: Array,
+    *,
+    model_size: float | None,
+) -> dict[str, Array]:
+    def one(index: Array) -> dict[str, Array]:
+        own = of_resample(goal, found, index, model_size)
+        r = own.optimal_proportions(lower, upper)
+        return {"proportions": r, "regret": jnp.maximum(own(chosen) - own(r), 0.0), "converged": jnp.asarray(True)}
+
+    return lax.map(one, jnp.arange(len(found)), batch_size=_TOGETHER)
+
+
+@partial(jax.jit, static_argnames=("model_size", "solver", "starts"))
+def _softmax_resamples(
+    goal: Objective | AutoObjective,
+    found: Resampled | AutoResampled,
+    lower: Array,
+    upper: Array,
+    searched: Array | None,
+    chosen: Array,
+    *,
+    model_size: float | None,
+    solver: LBFGS,
+    starts: int,
+) -> dict[str, Array]:
+    """As `_softmax` in every resample; its first start is the mixture chosen, a little inside of the limits."""
+    z = jax.random.normal(jax.random.key(0), (starts, lower.shape[0]), lower.dtype)
+    z = z.at[1:2].set(0.0).at[0].set(_inside(chosen, lower, searched))
+
+    def one(index: Array) -> dict[str, Array]:
+        own = of_resample(goal, found, index, model_size)
+        ends, minima = softmax_search(own, lower, searched, z, solver)
+        best = jnp.argmin(jnp.where(jnp.isfinite(minima.value), minima.value, jnp.inf))
+        regret = own(chosen) - minima.value[best]
+        # The search ends a little inside of a limit where the mixture chosen may stand.
+        r = jnp.where(regret > 0, ends[best], chosen)
+        return {"proportions": r, "regret": jnp.maximum(regret, 0.0), "converged": minima.converged[best]}
+
+    return lax.map(one, jnp.arange(len(found)), batch_size=_TOGETHER)
+
+
+def _inside(r: Array, lower: Array, upper: Array | None) -> Array:
+    """Where the search finds a mixture near r that keeps off the limits."""
+    if upper is None:
+        room = 1 - jnp.sum(lower)
+        return softmax_inverse(lower + 0.99 * (r - lower) + 0.01 * room / len(r), lower)
+    return box_inverse(lower + 0.01 * (upper - lower) + 0.98 * (r - lower), lower, upper)
 
 
 @jax.jit

@@ -14,11 +14,15 @@ from bimixjax._auto_beyond import Beyond
 from bimixjax._auto_build import build
 from bimixjax._auto_cells import build_cells, sizes_of
 from bimixjax._auto_donor import Auto as Auto
-from bimixjax._auto_donor import fit_stacks
+from bimixjax._auto_donor import Donated, fit_stacks
 from bimixjax._auto_result import AutoFit as AutoFit
 from bimixjax._fit_result import FitResult
 from bimixjax._kernel import Solver
 from bimixjax._records import read_json
+from bimixjax._resampled import Resampled as Resampled
+from bimixjax._resamples import Bootstrap
+from bimixjax._stack_resampled import AutoResampled as AutoResampled
+from bimixjax._stack_resampled import resample
 from bimixjax.laws import Law
 from bimixjax.observations import Observations, Unit
 
@@ -209,13 +213,111 @@ def fit(
             law, observations, volume=volume, targets=targets, priors=priors, weights=weights, solver=solver, **single
         )
     _check_settings(priors=priors, weights=weights, criterion=criterion, solver=solver)
-    settings = law if isinstance(law, Auto) else Auto()
+    return _fit_auto(law if isinstance(law, Auto) else Auto(), observations, volume, targets)[0]
+
+
+def _fit_auto(
+    settings: Auto, observations: Observations, volume: Unit | None, targets: Sequence[str] | None
+) -> tuple[AutoFit, list[Donated]]:
+    """The fit of `auto`, and the stacks that it was built of."""
     names, unit = _targets(observations, targets), observations.volume_unit(volume)
     with jax.enable_x64(True):
         stacks = fit_stacks(build_cells(observations, np.ones((1, len(observations))), unit, names), settings)
     if not stacks:
         raise _checks.InputError(f"{observations.source} has no loss of {', '.join(names)}; nothing can be fitted")
-    return build(observations, unit, names, stacks, _beyond(settings, observations, unit, names))
+    return build(observations, unit, names, stacks, _beyond(settings, observations, unit, names)), stacks
+
+
+@overload
+def bootstrap(  # pyright: ignore[reportOverlappingOverload]
+    law: Literal["auto"] | Auto,
+    observations: Observations,
+    *,
+    key: jax.Array,
+    count: int = 1000,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+) -> AutoResampled: ...
+
+
+@overload
+def bootstrap(
+    law: Law | str,
+    observations: Observations,
+    *,
+    key: jax.Array,
+    count: int = 1000,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    priors: bool = True,
+    weights: Mapping[str, float] | None = None,
+    criterion: fitting.Criterion | None = None,
+    solver: Solver | None = None,
+) -> Resampled: ...
+
+
+def bootstrap(
+    law: Law | str | Auto,
+    observations: Observations,
+    *,
+    key: jax.Array,
+    count: int = 1000,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    priors: bool = True,
+    weights: Mapping[str, float] | None = None,
+    criterion: fitting.Criterion | None = None,
+    solver: Solver | None = None,
+) -> Resampled | AutoResampled:
+    """Fit a law to a table, and again with random weights of its runs: the Bayesian bootstrap over runs.
+
+    In every resample each run counts by a weight w_k from the standard exponential distribution, divided by the mean of
+    those of its model size. A single law is fitted again with w_k times each run's squared residuals, see
+    `bimixjax.fitting.bootstrap`. `auto` divides the white noise of each run's rows by sqrt w_k, moves its members by
+    Gauss-Newton steps from the fit, and weighs them by their errors on runs left out, each run's times w_k; what a
+    smaller model size lends is held as it was fitted. The same key gives the same weights for every law.
+
+    Args:
+        law: as in `fit`.
+        observations: measured losses.
+        key: of the random weights.
+        count: how many resamples, at least 2.
+        volume: as in `fit`.
+        targets: as in `fit`.
+        priors: as in `fit`.
+        weights: as in `fit`; those of the bootstrap multiply them.
+        criterion: as in `fit`.
+        solver: as in `fit`.
+
+    Returns:
+        The fit and its resamples: a `Resampled`, or an `AutoResampled` for `auto`. `interval` gives the limits of
+        predictions, `standard_errors` those of coefficients, and `bimixjax.optimize_resamples` those of a mixture.
+
+    Raises:
+        InputError: as `fit`; and for fewer than 2 resamples.
+
+    Example:
+        >>> import bimixjax, jax
+        >>> import pandas as pd
+        >>> table = {"run": list("abcd"), "mixture/x": [0.25, 0.4, 0.6, 0.8], "mixture/y": [0.75, 0.6, 0.4, 0.2]}
+        >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table | {"loss/x": [4.0, 3.3, 2.5, 2.3]}))
+        >>> auto = bimixjax.Auto(members=("offset",))
+        >>> found = bimixjax.bootstrap(auto, observations, key=jax.random.key(0), count=20)
+        >>> lower, upper = found.interval([0.5, 0.5])
+        >>> bool(lower[0] < float(found.fit.predict([0.5, 0.5])[0]) < upper[0])
+        True
+
+    Source: Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
+    """
+    if law != "auto" and not isinstance(law, Auto):
+        single = {} if criterion is None else {"criterion": criterion}
+        common = {"volume": volume, "targets": targets, "priors": priors, "weights": weights, "solver": solver}
+        return fitting.bootstrap(law, observations, key=key, count=count, **common, **single)
+    _check_settings(priors=priors, weights=weights, criterion=criterion, solver=solver)
+    resamples = Bootstrap(key=key, count=_checks.resamples(count), runs=len(observations.runs))
+    found, stacks = _fit_auto(law if isinstance(law, Auto) else Auto(), observations, volume, targets)
+    with jax.enable_x64(True):
+        return resample(found, stacks, observations, resamples)
 
 
 def _beyond(settings: Auto, observations: Observations, unit: Unit | None, names: tuple[str, ...]) -> Beyond | None:

@@ -1,0 +1,188 @@
+"""What a bootstrap over runs gives for `auto`: the fit, and where its members go under other weights of the runs."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from numpy.typing import ArrayLike
+
+from bimixjax import _checks
+from bimixjax._auto_cells import Cells
+from bimixjax._auto_donor import Donated
+from bimixjax._auto_fit import Stack, prior_of
+from bimixjax._auto_result import AutoFit, AutoSize
+from bimixjax._members import Member, named_members
+from bimixjax._records import record
+from bimixjax._resampled import Resamples
+from bimixjax._resamples import Bootstrap
+from bimixjax._reweighted import Reweighted, reweigh
+from bimixjax.observations import Observations
+
+# Numbers of a resample's predictions that are at hand together: runs x members x targets x points.
+_AT_ONCE = 1 << 22
+
+
+@record
+class AutoResampled(Resamples):
+    """A fit of `auto`, and what it is in R resamples of its runs.
+
+    Each member goes where its criterion leads with the white noise of a run's rows divided by the root of the run's
+    weight, by three Gauss-Newton steps with the slopes at the fit; the members' weights in the average follow from
+    their errors on runs left out, each run counting by its weight. Held as fitted: what a smaller model size lends to a
+    larger one, and the law beyond the fitted sizes.
+
+    Args:
+        fit: of the runs as they are.
+        sizes: per model size, coefficients, effects and weights of the members in each resample.
+    """
+
+    fit: AutoFit
+    sizes: tuple[Reweighted, ...]
+
+    def __len__(self) -> int:
+        return len(self.sizes[0].weights)
+
+    @property
+    def coefficients(self) -> dict[str, dict[str, np.ndarray]]:
+        """Coefficients by member and name, in each resample and lane [R, L]; lanes are sizes x targets.
+
+        Volumes are over the largest fitted one of their size, and a donor's losses over their geometric mean, so that a
+        linear coefficient is what its term adds there in nats per token. NaN where a lane has no observation or a size
+        does not have the member.
+        """
+        names = dict.fromkeys(name for size in self.fit.sizes for name in size.member_names)
+        return {member.name: self._coefficients(member) for member in named_members(tuple(names))}
+
+    @property
+    def standard_errors(self) -> dict[str, dict[str, np.ndarray]]:
+        """Standard deviation over resamples of each coefficient, by member and name, in lanes [L]."""
+        return {
+            member: {name: np.std(values, axis=0, ddof=1) for name, values in named.items()}
+            for member, named in self.coefficients.items()
+        }
+
+    @property
+    def members(self) -> dict[str, np.ndarray]:
+        """The weight of each member by name, in each resample and lane [R, L]; 0 where a size does not have it."""
+        names = dict.fromkeys(name for size in self.fit.sizes for name in size.member_names)
+        return {name: np.concatenate([_weight(*each, name) for each in self._sizes()], axis=1) for name in names}
+
+    def _sizes(self) -> list[tuple[AutoSize, Reweighted]]:
+        return list(zip(self.fit.sizes, self.sizes, strict=True))
+
+    def _coefficients(self, member: Member) -> dict[str, np.ndarray]:
+        packed = np.concatenate([_packed(member, *each) for each in self._sizes()], axis=-1)
+        return dict(zip(member.law.names(self.fit.domains), np.moveaxis(packed, 1, 0), strict=True))
+
+    def resample(self, index: int | Array) -> AutoFit:
+        """The fit of one resample, with spread, errors and sentences as they are; inside a transform, any index."""
+        sizes = tuple(_resample(size, jax.tree.map(lambda leaf: leaf[index], moved)) for size, moved in self._sizes())
+        return dataclasses.replace(self.fit, sizes=sizes)
+
+    def predict(
+        self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
+    ) -> np.ndarray:
+        """What every resample predicts, in nats per token [R, ...]; arguments and errors as in `AutoFit.predict`."""
+        r = np.asarray(mixtures, float)
+        _checks.mixtures(r, self.fit.domains)
+        s = np.asarray(self.fit.at_size(model_size).volume_or_only(volume), float)
+        shape = np.broadcast_shapes(r.shape[:-1], s.shape)
+        points = np.broadcast_to(r, (*shape, r.shape[-1])).reshape(-1, r.shape[-1])
+        numbers = max(size.mixture.shape[1] * np.size(size.weights) for size in self.fit.sizes) * max(len(points), 1)
+        with jax.enable_x64(True):
+            losses = _predict(
+                self,
+                points,
+                np.broadcast_to(s, shape).reshape(-1),
+                model_size=model_size,
+                together=max(1, _AT_ONCE // numbers),
+            )
+        return np.asarray(losses).reshape(len(self), *shape, len(self.fit.targets))
+
+
+@partial(jax.jit, static_argnames=("model_size", "together"))
+def _predict(found: AutoResampled, r: Array, s: Array, *, model_size: float | None, together: int) -> Array:
+    """Losses [R, n, T] at mixtures [n, d] and volumes [n], so many resamples at a time."""
+
+    def one(index: Array) -> Array:
+        return jax.vmap(found.resample(index).at_size(model_size).losses_at)(r, s)
+
+    return lax.map(one, jnp.arange(len(found)), batch_size=together)
+
+
+def _resample(size: AutoSize, moved: Reweighted) -> AutoSize:
+    """A size with the coefficients, effects and weights of one resample."""
+    ends = zip(size.fitted, moved.z, moved.pull, moved.step, strict=True)
+    fitted = tuple(dataclasses.replace(one, z=z, pull=pull, step=step) for one, z, pull, step in ends)
+    return dataclasses.replace(size, fitted=fitted, weights=moved.weights)
+
+
+def _weight(size: AutoSize, moved: Reweighted, name: str) -> np.ndarray:
+    names = size.member_names
+    shape = (len(moved.weights), np.shape(moved.weights)[2])
+    return np.asarray(moved.weights)[:, names.index(name)] if name in names else np.zeros(shape)
+
+
+def _packed(member: Member, size: AutoSize, moved: Reweighted) -> np.ndarray:
+    """Coefficients of a member at one size [R, q, T]."""
+    domains, level = len(size.mixture), np.asarray(size.center)
+    prior = prior_of(member, domains, level)
+    shape = (len(moved.weights), len(prior.center), len(level))
+    if member.name not in size.member_names:
+        return np.full(shape, np.nan)
+    z = np.asarray(moved.z[size.member_names.index(member.name)])
+    with jax.enable_x64(True):
+        packed = np.asarray(jax.vmap(prior.coefficients)(jnp.asarray(z)))
+    linear = sum(c.size(domains) for c in member.law.part(linear=True))
+    # The law was fitted to losses over their geometric mean. Where there is none, there are no coefficients.
+    scale = np.where(np.arange(len(prior.center))[:, None] < linear, np.exp(level), level / level)
+    return packed * scale
+
+
+def resample(
+    fit: AutoFit, stacks: Sequence[Donated], observations: Observations, bootstrap: Bootstrap
+) -> AutoResampled:
+    """Weigh the runs of a fit anew in every resample, from the stacks that it was built of."""
+    cells = stacks[0].stack.cells
+    run = np.unique(observations.run.astype(str), return_inverse=True)[1].reshape(-1)
+    sizes = tuple(
+        _size(_of_cell(stacks, cell), fit.sizes[cell], _run_weights(bootstrap, cells, cell, run))
+        for cell in range(len(cells.size))
+    )
+    return AutoResampled(fit=fit, sizes=sizes)
+
+
+def _of_cell(stacks: Sequence[Donated], cell: int) -> Stack:
+    """The lanes of one cell."""
+    found = [(donated.stack, np.flatnonzero(donated.stack.lanes[:, 0] == cell)) for donated in stacks]
+    return next(stack.take(index) for stack, index in found if len(index))
+
+
+def _run_weights(bootstrap: Bootstrap, cells: Cells, cell: int, run: np.ndarray) -> np.ndarray:
+    """The weight of each run of a cell [R, m], from the run of each row of the table; their mean is 1."""
+    row = cells.row[cell].max(1)
+    index = np.where(row >= 0, run[row], -1)
+    count = len(bootstrap)
+    places = jnp.broadcast_to(index[:, None, None], (len(index), 1, count))
+    return np.asarray(jax.jit(bootstrap.factor)(jnp.arange(count), places))[:, 0].T
+
+
+def _size(stack: Stack, size: AutoSize, run_weights: np.ndarray) -> Reweighted:
+    """The resamples of one size, with runs, volumes and targets as there."""
+    moved, (runs, volumes, targets) = reweigh(stack, run_weights), np.shape(size.mask)
+
+    def placed(values: np.ndarray, rows: int | None = None) -> np.ndarray:
+        found = np.zeros((*values[:, :rows].shape[:2], targets))
+        found[..., stack.lanes[:, 1]] = values[:, :rows]
+        return found
+
+    return Reweighted(
+        z=tuple(placed(z) for z in moved.z),
+        pull=tuple(placed(pull, runs) for pull in moved.pull),
+        step=tuple(placed(step, volumes) for step in moved.step),
+        weights=placed(moved.weights),
+    )

@@ -225,16 +225,17 @@ def _step(
     unknowns, slopes = len(z), columns[..., :-1]
     products = noise.products(columns, at.squares[lane], run_weight)
     covariance = np.linalg.inv(products[:, :unknowns, :unknowns] + np.eye(unknowns))
-    place = z + _clipped((covariance @ products[:, :unknowns, unknowns:])[..., 0] - z)
     rows = stack.cells.rows(stack.lanes[lane : lane + 1])
     prior = _prior(member, stack.take(np.array([lane])))
+
+    def missed(place: np.ndarray) -> np.ndarray:
+        return np.moveaxis((rows.loss - np.asarray(_log_laws(member.law, rows, prior, place.T))) * rows.mask, -1, 0)
+
+    place = z + _clipped((covariance @ products[:, :unknowns, unknowns:])[..., 0] - z)
     for _ in range(_CORRECTIONS):
-        value = np.moveaxis(np.asarray(_log_laws(member.law, rows, prior, place.T)), -1, 0)
-        missed = (rows.loss[..., 0] - value) * rows.mask[..., 0]
-        gradient = (noise.precise(missed).transpose(2, 0, 1) @ slopes).sum(0) - place
-        step = _clipped((covariance @ gradient[..., None])[..., 0])
-        place, missed = place + step, missed - (step @ np.swapaxes(slopes, 1, 2)).transpose(1, 2, 0)
-    return place, *noise.effects(missed)
+        gradient = (noise.precise(missed(place)).transpose(2, 0, 1) @ slopes).sum(0) - place
+        place = place + _clipped((covariance @ gradient[..., None])[..., 0])
+    return place, *noise.effects(missed(place))
 
 
 def _clipped(step: np.ndarray) -> np.ndarray:

@@ -203,7 +203,8 @@ class OptimalResamples:
         >>> table = {"run": list("abcd"), "mixture/x": [0.2, 0.4, 0.6, 0.8], "mixture/y": [0.8, 0.6, 0.4, 0.2]}
         >>> table |= {"loss/x": [3.31, 2.77, 2.56, 2.37], "loss/y": [2.37, 2.54, 2.79, 3.30]}
         >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table))
-        >>> found = bimixjax.optimize_resamples(bimixjax.bootstrap("bimix", observations, key=jax.random.key(0), count=50))
+        >>> resamples = bimixjax.bootstrap("bimix", observations, key=jax.random.key(0), count=50)
+        >>> found = bimixjax.optimize_resamples(resamples)
         >>> lower, upper = found.interval(level=0.9)
         >>> bool((lower < found.best.proportions).all() and (found.best.proportions < upper).all())
         True
@@ -270,7 +271,8 @@ def optimize_resamples(
         >>> table = {"run": list("abcd"), "mixture/x": [0.2, 0.4, 0.6, 0.8], "mixture/y": [0.8, 0.6, 0.4, 0.2]}
         >>> table |= {"loss/x": [3.31, 2.77, 2.56, 2.37], "loss/y": [2.37, 2.54, 2.79, 3.30]}
         >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table))
-        >>> found = bimixjax.optimize_resamples(bimixjax.bootstrap("bimix", observations, key=jax.random.key(0), count=50))
+        >>> resamples = bimixjax.bootstrap("bimix", observations, key=jax.random.key(0), count=50)
+        >>> found = bimixjax.optimize_resamples(resamples)
         >>> found.proportions.shape, bool(0 <= found.expected_regret < 0.01)
         ((50, 2), True)
     """

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import jax
 import numpy as np
@@ -310,9 +310,9 @@ def bootstrap(
     Source: Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
     """
     if law != "auto" and not isinstance(law, Auto):
-        single = {} if criterion is None else {"criterion": criterion}
-        common = {"volume": volume, "targets": targets, "priors": priors, "weights": weights, "solver": solver}
-        return fitting.bootstrap(law, observations, key=key, count=count, **common, **single)
+        options: dict[str, Any] = {"volume": volume, "targets": targets, "priors": priors, "weights": weights}
+        options |= {"solver": solver} if criterion is None else {"solver": solver, "criterion": criterion}
+        return fitting.bootstrap(law, observations, key=key, count=count, **options)
     _check_settings(priors=priors, weights=weights, criterion=criterion, solver=solver)
     resamples = Bootstrap(key=key, count=_checks.resamples(count), runs=len(observations.runs))
     found, stacks = _fit_auto(law if isinstance(law, Auto) else Auto(), observations, volume, targets)

@@ -1,0 +1,132 @@
+"""Seconds and peak memory of a thousand resamples of `auto` on 26 runs, and of the best mixture of each.
+
+The table is that of the 26 runs at 160M parameters over the five groups of arXiv 2403.16952 (`data/5Mix`), where it
+lies beside the project, else a made-up one of its shape: with the losses of the five groups, and with all 27 losses of
+the table. Each has a process of its own, without a cache of compiled programs: the first call compiles, the second does
+not. A bootstrap contains a fit, whose seconds stand beside it. Memory is the most that the process ever held
+(`ru_maxrss`), after the fit and after the bootstraps.
+
+Run: `python benchmarks/auto.py`, or with `--quick` a hundred resamples with the losses of the groups only.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import _report
+import jax
+import numpy as np
+import pandas as pd
+
+import bimixjax
+from bimixjax import Budget, Observations
+
+HERE = Path(__file__).resolve().parent
+PUBLIC = HERE.parents[1] / "shared" / "observations" / "pile_5groups.csv"
+RUNS, GROUPS = 26, 5
+
+
+def observations(losses: int) -> Observations:
+    """The first so many losses of the table."""
+    if not PUBLIC.exists():
+        return made_up(losses)
+    table = Observations.read(PUBLIC).select(model_size=160e6).to_frame()
+    spare = [name for name in table if name.startswith("loss/")][losses:]
+    return Observations.from_frame(table.drop(columns=spare))
+
+
+def made_up(losses: int) -> Observations:
+    """Twenty-six runs at thirteen volumes, whose losses are a power of a share with transfer."""
+    random = np.random.default_rng(0)
+    share, step = random.dirichlet(np.ones(GROUPS), RUNS), np.geomspace(1e3, 1e5, 13)
+    transfer = np.where(np.arange(losses)[:, None] == np.arange(GROUPS), 1.0, random.uniform(0.02, 0.2, GROUPS))
+    level = (share @ transfer.T)[:, None] ** -0.12 * (1.5 + (step / 1e5) ** -0.4)[:, None]
+    loss = level * np.exp(0.005 * random.standard_normal(level.shape))
+    columns = {"run": np.repeat(np.arange(RUNS), len(step)).astype(str), "step": np.tile(step, RUNS)}
+    columns |= {f"mixture/{k}": np.repeat(share[:, k], len(step)) for k in range(GROUPS)}
+    columns |= {f"loss/{k}": loss[:, :, k].ravel() for k in range(losses)}
+    return Observations.from_frame(pd.DataFrame(columns))
+
+
+def peak() -> float:
+    """The most memory that this process ever held, in megabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
+    """How long a call takes, and what it gives."""
+    begun = time.perf_counter()
+    found = call()
+    return time.perf_counter() - begun, found
+
+
+def measure(losses: int, count: int) -> dict[str, float]:
+    """One table: seconds of the fit, of the bootstrap that contains it, and of the search."""
+    table, key = observations(losses), jax.random.key(0)
+    (first_fit, _), (fit, _) = (seconds(lambda: bimixjax.fit("auto", table)) for _ in range(2))
+    before = peak()
+    calls = [seconds(lambda: bimixjax.bootstrap("auto", table, key=key, count=count)) for _ in range(2)]
+    after, resamples = peak(), calls[0][1]
+    numbers = sum(leaf.nbytes for leaf in jax.tree.leaves(resamples.sizes))
+    budget = Budget(volume=float(table.volumes().max()))
+    searches = [seconds(lambda: bimixjax.optimize_resamples(resamples, budget=budget)) for _ in range(2)]
+    return {
+        "losses": losses,
+        "runs": len(table.runs),
+        "rows": len(table),
+        "resamples": count,
+        "first_fit": first_fit,
+        "fit": fit,
+        "first_bootstrap": calls[0][0],
+        "bootstrap": calls[1][0],
+        "first_search": searches[0][0],
+        "search": searches[1][0],
+        "answer_mb": numbers / 2**20,
+        "peak_fit_mb": before,
+        "peak_bootstrap_mb": after,
+        "peak_search_mb": peak(),
+    }
+
+
+def apart(losses: int, count: int) -> dict[str, float]:
+    """The same in a process of its own."""
+    command = [sys.executable, __file__, "--losses", str(losses), "--count", str(count)]
+    settings = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=settings)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(losses: tuple[int, ...], count: int, out: Path) -> None:
+    found = [apart(each, count) for each in losses]
+    columns = ("losses", "first_fit", "fit", "first_bootstrap", "bootstrap", "first_search", "search")
+    memory = ("losses", "answer_mb", "peak_fit_mb", "peak_bootstrap_mb", "peak_search_mb")
+    print(_report.table(columns, [[f"{row[name]:.1f}" for name in columns] for row in found]))
+    print(_report.table(memory, [[f"{row[name]:.0f}" for name in memory] for row in found]))
+    _report.write(
+        out, {"table": PUBLIC.name if PUBLIC.exists() else "made up", "load": os.getloadavg()[0], "auto": found}
+    )
+    print(
+        json.dumps({f"{row['losses']} losses, {name}": row[name] for row in found for name in columns[1:] + memory[1:]})
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a hundred resamples, the losses of the groups only")
+    parser.add_argument("--losses", type=int, help="measure with so many losses in this process, and print JSON")
+    parser.add_argument("--count", type=int, default=1000, help="how many resamples")
+    parser.add_argument("--out", type=Path, help="JSON file (default: results/auto.json, or auto_quick.json)")
+    options = parser.parse_args()
+    if options.losses:
+        print(json.dumps(measure(options.losses, options.count)))
+    else:
+        name = "auto_quick.json" if options.quick else "auto.json"
+        counts = (GROUPS,) if options.quick else (GROUPS, 27)
+        main(counts, 100 if options.quick else options.count, options.out or HERE / "results" / name)

@@ -13,12 +13,14 @@ members with at most ten coefficients, and .75 to 1.1 for `additive` and `joint`
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -118,18 +120,46 @@ class Weighed:
 
 @dataclass(frozen=True, kw_only=True)
 class _Linear:
-    """One member about its fit, on L lanes of one cell.
+    """One member about its fit in one lane.
 
     Args:
-        z: [L, q].
+        member: which.
+        rows, prior: of the lane.
+        z: the fit [q].
         columns: slopes of the log law with z, 0 outside the mask, and beside them log loss - log law + slopes z
-            [L, t, m, q + 1].
-        squares: products of these columns, summed over volumes [L, q + 1, m, q + 1].
+            [t, m, q + 1].
+        squares: products of these columns, summed over volumes [q + 1, m, q + 1].
     """
 
+    member: Member
+    rows: Rows
+    prior: Prior
     z: np.ndarray
     columns: np.ndarray
     squares: np.ndarray
+
+    def moved(self, noise: Weighed, run_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Coefficients z [B, q], pull [B, m] and step effects [B, t] under weights of the runs [B, m]."""
+        unknowns, slopes = len(self.z), self.columns[..., :-1]
+        products = noise.products(self.columns, self.squares, run_weight)
+        covariance = np.linalg.inv(products[:, :unknowns, :unknowns] + np.eye(unknowns))
+        z = self.z + _clipped((covariance @ products[:, :unknowns, unknowns:])[..., 0] - self.z)
+        for _ in range(_CORRECTIONS):
+            gradient = (noise.precise(self._missed(z)).transpose(2, 0, 1) @ slopes).sum(0) - z
+            z = z + _clipped((covariance @ gradient[..., None])[..., 0])
+        return z, *noise.effects(self._missed(z))
+
+    def _missed(self, z: np.ndarray) -> np.ndarray:
+        return np.asarray(_residuals(self.member.law, self.rows, self.prior, z))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Lanes that have their rows at the same places: their numbers, the mask [m, t] and the runs' mixtures [d, m]."""
+
+    lanes: np.ndarray
+    mask: np.ndarray
+    mixture: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,11 +177,12 @@ def reweigh(stack: Stack, run_weights: np.ndarray) -> Reweighted:
     Members that read a donor read it as it was fitted.
     """
     linear = [_linear(member, fit, stack) for member, fit in zip(stack.members, stack.fits, strict=True)]
+    places = _places(stack)
 
     def one(block: np.ndarray) -> list[_Moved]:
         # The switch to float64 holds for the thread that makes it only.
         with jax.enable_x64(True):
-            return _moved(stack, linear, run_weights[block])
+            return _moved(places, linear, run_weights[block])
 
     count = len(run_weights)
     blocks = [np.minimum(np.arange(i, i + _RESAMPLES), count - 1) for i in range(0, count, _RESAMPLES)]
@@ -170,34 +201,40 @@ def _together(parts: Sequence[np.ndarray], count: int) -> np.ndarray:
     return np.concatenate(parts)[:count]
 
 
-def _linear(member: Member, fit: MemberFit, stack: Stack) -> _Linear:
-    """A member's log law and its slopes at the rows."""
-    rows, prior = stack.cells.rows(stack.lanes), _prior(member, stack)
+def _linear(member: Member, fit: MemberFit, stack: Stack) -> list[_Linear]:
+    """A member's log law and its slopes at the rows of each lane."""
+    cells, (cell, target, _) = stack.cells, stack.lanes.T
+    rows = cells.rows(stack.lanes)
+    prior = prior_of(member, cells.mixture.shape[1], cells.center[cell, target])
     value, slopes = (np.asarray(found) for found in _at_rows(member.law, rows, prior, fit.fitted.z))
     z, missed = np.asarray(fit.fitted.z), (rows.loss - value) * rows.mask
     slopes = slopes * rows.mask
     columns = np.concatenate([slopes, missed[None] + np.einsum("qmtL,qL->mtL", slopes, z)[None]])
-    squares = np.einsum("imtL,jmtL->Limj", columns, columns)
-    return _Linear(z=z.T, columns=np.ascontiguousarray(columns.transpose(3, 2, 1, 0)), squares=squares)
-
-
-def _moved(stack: Stack, linear: Sequence[_Linear], run_weight: np.ndarray) -> list[_Moved]:
-    """All members in B resamples."""
-    lanes, (_, runs, volumes, _) = len(stack.lanes), stack.cells.mask.shape
-    blank = [
-        _Moved(**{k: np.zeros((len(run_weight), n, lanes)) for k, n in zip(("z", "pull", "step"), sizes, strict=True)})
-        for sizes in ((at.z.shape[1], runs, volumes) for at in linear)
+    return [
+        _Linear(
+            member=member,
+            rows=cells.rows(stack.lanes[lane : lane + 1]),
+            prior=replace(prior, center=prior.center[:, lane : lane + 1]),
+            z=z[:, lane],
+            columns=np.ascontiguousarray(columns[..., lane].T),
+            squares=np.einsum("imt,jmt->imj", columns[..., lane], columns[..., lane]),
+        )
+        for lane in range(len(stack.lanes))
     ]
-    for index, mask in _by_places(stack):
-        weight = run_weight[:, :, None] * mask
-        weighed = {_key(member): noise_of(member) for member in stack.members}
-        weighed = {key: Weighed.of(noise, _mixture(stack), weight) for key, noise in weighed.items()}
-        for member, at, into in zip(stack.members, linear, blank, strict=True):
-            for lane in index:
-                into.z[..., lane], into.pull[..., lane], into.step[..., lane] = _step(
-                    member, at, stack, lane, weighed[_key(member)], run_weight
-                )
-    return blank
+
+
+def _moved(places: Sequence[_Place], linear: Sequence[Sequence[_Linear]], run_weight: np.ndarray) -> list[_Moved]:
+    """All members in B resamples."""
+    noises = {_key(lanes[0].member): noise_of(lanes[0].member) for lanes in linear}
+    found: list[list[Any]] = [[None] * len(lanes) for lanes in linear]
+    for place in places:
+        weight = run_weight[:, :, None] * place.mask
+        weighed = {key: Weighed.of(noise, place.mixture, weight) for key, noise in noises.items()}
+        for lanes, into in zip(linear, found, strict=True):
+            for lane in place.lanes:
+                into[lane] = lanes[lane].moved(weighed[_key(lanes[lane].member)], run_weight)
+    stacked = [[np.stack(values, axis=-1) for values in zip(*lanes, strict=True)] for lanes in found]
+    return [_Moved(z=z, pull=pull, step=step) for z, pull, step in stacked]
 
 
 def _key(member: Member) -> tuple[float, float]:
@@ -205,57 +242,34 @@ def _key(member: Member) -> tuple[float, float]:
     return member.process, member.length
 
 
-def _mixture(stack: Stack) -> np.ndarray:
-    return stack.cells.mixture[stack.lanes[0, 0]]
-
-
-def _by_places(stack: Stack) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Lanes that have their rows at the same places, and that mask [m, t]."""
-    masks = stack.cells.masks(stack.lanes)
+def _places(stack: Stack) -> list[_Place]:
+    """The lanes, by where their rows are."""
+    masks, mixture = stack.cells.masks(stack.lanes), stack.cells.mixture[0]
     _, first, place = np.unique(masks.reshape(len(masks), -1), axis=0, return_index=True, return_inverse=True)
-    for number, lane in enumerate(first):
-        yield np.flatnonzero(place.reshape(-1) == number), masks[lane]
-
-
-def _step(
-    member: Member, at: _Linear, stack: Stack, lane: int, noise: Weighed, run_weight: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Z [B, q], pull [B, m] and step effects [B, t] of a member in one lane."""
-    z, columns = at.z[lane], at.columns[lane]
-    unknowns, slopes = len(z), columns[..., :-1]
-    products = noise.products(columns, at.squares[lane], run_weight)
-    covariance = np.linalg.inv(products[:, :unknowns, :unknowns] + np.eye(unknowns))
-    rows = stack.cells.rows(stack.lanes[lane : lane + 1])
-    prior = _prior(member, stack.take(np.array([lane])))
-
-    def missed(place: np.ndarray) -> np.ndarray:
-        return np.moveaxis((rows.loss - np.asarray(_log_laws(member.law, rows, prior, place.T))) * rows.mask, -1, 0)
-
-    place = z + _clipped((covariance @ products[:, :unknowns, unknowns:])[..., 0] - z)
-    for _ in range(_CORRECTIONS):
-        gradient = (noise.precise(missed(place)).transpose(2, 0, 1) @ slopes).sum(0) - place
-        place = place + _clipped((covariance @ gradient[..., None])[..., 0])
-    return place, *noise.effects(missed(place))
+    return [
+        _Place(lanes=np.flatnonzero(place.reshape(-1) == number), mask=masks[lane], mixture=mixture)
+        for number, lane in enumerate(first)
+    ]
 
 
 def _clipped(step: np.ndarray) -> np.ndarray:
     return step / np.maximum(1.0, np.abs(step).max(1, keepdims=True) / _LONGEST)
 
 
-def _prior(member: Member, stack: Stack) -> Prior:
-    cells, (cell, target, _) = stack.cells, stack.lanes.T
-    return prior_of(member, cells.mixture.shape[1], cells.center[cell, target])
-
-
 @partial(jax.jit, static_argnames=("law",))
 def _at_rows(law: Law, rows: Rows, prior: Prior, z: Array) -> tuple[Array, Array]:
     """Log law [m, t, L] at the rows of lanes with z [q, L], and its slopes [q, m, t, L]."""
     value, push = jax.linearize(lambda at: _log_laws(law, rows, prior, at), z)
-    directions = jax.numpy.broadcast_to(jax.numpy.eye(len(z))[..., None], (len(z), *z.shape))
+    directions = jnp.broadcast_to(jnp.eye(len(z))[..., None], (len(z), *z.shape))
     return value, jax.vmap(push)(directions)
 
 
 @partial(jax.jit, static_argnames=("law",))
+def _residuals(law: Law, rows: Rows, prior: Prior, z: Array) -> Array:
+    """Log loss - log law [B, m, t] on the rows of one lane at z [B, q], 0 outside the mask."""
+    return jnp.moveaxis((rows.loss - _log_laws(law, rows, prior, z.T)) * rows.mask, -1, 0)
+
+
 def _log_laws(law: Law, rows: Rows, prior: Prior, z: Array) -> Array:
     """Log law [m, t, B] at z [q, B], on the rows of as many lanes or of one."""
     mixture, volume = rows.mixture[:, :, None], rows.volume[None]

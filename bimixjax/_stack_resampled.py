@@ -147,42 +147,57 @@ def resample(
     fit: AutoFit, stacks: Sequence[Donated], observations: Observations, bootstrap: Bootstrap
 ) -> AutoResampled:
     """Weigh the runs of a fit anew in every resample, from the stacks that it was built of."""
-    cells = stacks[0].stack.cells
     run = np.unique(observations.run.astype(str), return_inverse=True)[1].reshape(-1)
-    sizes = tuple(
-        _size(_of_cell(stacks, cell), fit.sizes[cell], _run_weights(bootstrap, cells, cell, run))
-        for cell in range(len(cells.size))
-    )
-    return AutoResampled(fit=fit, sizes=sizes)
+    sizes = []
+    for cell, size in enumerate(fit.sizes):
+        stack = _of_cell(stacks, cell, np.shape(size.mask))
+        moved = reweigh(stack, _run_weights(bootstrap, run[stack.cells.row[0].max(1)]))
+        sizes.append(_placed(moved, stack.lanes[:, 1], len(fit.targets)))
+    return AutoResampled(fit=fit, sizes=tuple(sizes))
 
 
-def _of_cell(stacks: Sequence[Donated], cell: int) -> Stack:
-    """The lanes of one cell."""
+def _of_cell(stacks: Sequence[Donated], cell: int, shape: tuple[int, ...]) -> Stack:
+    """The lanes of one cell as a stack without other cells, and without the padding of its runs and volumes [m, t]."""
     found = [(donated.stack, np.flatnonzero(donated.stack.lanes[:, 0] == cell)) for donated in stacks]
-    return next(stack.take(index) for stack, index in found if len(index))
+    stack = next(stack.take(index) for stack, index in found if len(index))
+    runs, volumes = (slice(count) for count in shape[:2])
+    cells, one = stack.cells, slice(cell, cell + 1)
+    trimmed = Cells(
+        fold=cells.fold[one],
+        size=cells.size[one],
+        row=cells.row[one, runs, volumes],
+        mixture=cells.mixture[one, :, runs],
+        volume=cells.volume[one, volumes],
+        scale=cells.scale[one],
+        loss=cells.loss[one, runs, volumes],
+        center=cells.center[one],
+        mask=cells.mask[one, runs, volumes],
+        part=cells.part[one, runs],
+        own=cells.own,
+        donor=cells.donor[one, runs, volumes],
+    )
+    fits = tuple(
+        dataclasses.replace(
+            fit, left_mean=fit.left_mean[:, runs, volumes], left_variance=fit.left_variance[:, runs, volumes]
+        )
+        for fit in stack.fits
+    )
+    return dataclasses.replace(stack, cells=trimmed, lanes=stack.lanes * [0, 1, 1], fits=fits)
 
 
-def _run_weights(bootstrap: Bootstrap, cells: Cells, cell: int, run: np.ndarray) -> np.ndarray:
-    """The weight of each run of a cell [R, m], from the run of each row of the table; their mean is 1."""
-    row = cells.row[cell].max(1)
-    index = np.where(row >= 0, run[row], -1)
+def _run_weights(bootstrap: Bootstrap, run: np.ndarray) -> np.ndarray:
+    """The weights of runs [R, m], by their numbers in the table [m]; their mean is 1."""
     count = len(bootstrap)
-    places = jnp.broadcast_to(index[:, None, None], (len(index), 1, count))
+    places = jnp.broadcast_to(run[:, None, None], (len(run), 1, count))
     return np.asarray(jax.jit(bootstrap.factor)(jnp.arange(count), places))[:, 0].T
 
 
-def _size(stack: Stack, size: AutoSize, run_weights: np.ndarray) -> Reweighted:
-    """The resamples of one size, with runs, volumes and targets as there."""
-    moved, (runs, volumes, targets) = reweigh(stack, run_weights), np.shape(size.mask)
+def _placed(moved: Reweighted, target: np.ndarray, targets: int) -> Reweighted:
+    """The same with a lane for every target, zeros for one without rows."""
 
-    def placed(values: np.ndarray, rows: int | None = None) -> np.ndarray:
-        found = np.zeros((*values[:, :rows].shape[:2], targets))
-        found[..., stack.lanes[:, 1]] = values[:, :rows]
+    def placed(values: np.ndarray) -> np.ndarray:
+        found = np.zeros((*values.shape[:2], targets))
+        found[..., target] = values
         return found
 
-    return Reweighted(
-        z=tuple(placed(z) for z in moved.z),
-        pull=tuple(placed(pull, runs) for pull in moved.pull),
-        step=tuple(placed(step, volumes) for step in moved.step),
-        weights=placed(moved.weights),
-    )
+    return jax.tree.map(placed, moved)

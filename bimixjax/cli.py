@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
@@ -50,13 +50,23 @@ class Fit(TableCommand):
     """Draw measured and fitted losses (.png, .pdf, .svg)."""
     residuals: File = None
     """Draw the residuals (.png, .pdf, .svg)."""
+    resamples: Annotated[int, arg(metavar="NUMBER")] = 0
+    """Resamples of the runs, for the spread of predictions and coefficients; 0 for none."""
+    seed: Annotated[int, arg(metavar="NUMBER")] = 0
+    """Seed of the resamples."""
 
     def work(self) -> Answer:
         """Fit, save, draw."""
         from bimixjax.reports import documents, tables
 
-        table, targets = self.observations(), names(self.targets) or None
-        result = bimixjax.fit(self.law, table, volume=self.unit, targets=targets, priors=self.priors)
+        table, spread = self.observations(), None
+        if self.resamples:
+            from bimixjax.reports.spread import Spread
+
+            found = bimixjax.bootstrap(self.law, table, key=self.seed, count=self.resamples, **self.options())
+            result, spread = found.fit, Spread.of(found, table)
+        else:
+            result = bimixjax.fit(self.law, table, **self.options())
         if self.out:
             result.save(self.out)
         if self.figure or self.residuals:
@@ -68,8 +78,15 @@ class Fit(TableCommand):
         else:
             said = [tables.coefficients(result), tables.statuses(result)]
             document, usable = documents.fit(result), result.converged
+        if spread:
+            said.append(tables.spread(spread))
+            document["resampled"] = documents.spread(spread)
         screen = [*said, *tables.notes(result.notes)]
         return Answer(document=document, screen=screen, failed=not usable.any())
+
+    def options(self) -> dict[str, Any]:
+        """How the law is fitted."""
+        return {"volume": self.unit, "targets": names(self.targets) or None, "priors": self.priors}
 
 
 @dataclass(frozen=True, kw_only=True)

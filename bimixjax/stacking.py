@@ -233,7 +233,7 @@ def bootstrap(  # pyright: ignore[reportOverlappingOverload]
     law: Literal["auto"] | Auto,
     observations: Observations,
     *,
-    key: jax.Array,
+    key: jax.Array | int,
     count: int = 1000,
     volume: Unit | None = None,
     targets: Sequence[str] | None = None,
@@ -245,7 +245,7 @@ def bootstrap(
     law: Law | str,
     observations: Observations,
     *,
-    key: jax.Array,
+    key: jax.Array | int,
     count: int = 1000,
     volume: Unit | None = None,
     targets: Sequence[str] | None = None,
@@ -260,7 +260,7 @@ def bootstrap(
     law: Law | str | Auto,
     observations: Observations,
     *,
-    key: jax.Array,
+    key: jax.Array | int,
     count: int = 1000,
     volume: Unit | None = None,
     targets: Sequence[str] | None = None,
@@ -280,7 +280,7 @@ def bootstrap(
     Args:
         law: as in `fit`.
         observations: measured losses.
-        key: of the random weights.
+        key: of the random weights, or a seed for one.
         count: how many resamples, at least 2.
         volume: as in `fit`.
         targets: as in `fit`.
@@ -309,6 +309,7 @@ def bootstrap(
 
     Source: Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
     """
+    key = jax.random.key(key) if isinstance(key, int) else key
     if law != "auto" and not isinstance(law, Auto):
         options: dict[str, Any] = {"volume": volume, "targets": targets, "priors": priors, "weights": weights}
         options |= {"solver": solver} if criterion is None else {"solver": solver, "criterion": criterion}

@@ -1,6 +1,7 @@
 """The bootstrap of `auto`: its algebra against covariances written out, its resamples against full fits, its spread."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from scipy.optimize import least_squares
 
 import bimixjax
-from bimixjax import Auto, InputError, Observations, fitting
+from bimixjax import Auto, InputError, Observations, fitting, stacking
 from bimixjax._auto_cells import build_cells
 from bimixjax._auto_donor import Donated, fit_stacks
 from bimixjax._auto_fit import Stack, average, noise_of, prior_of
@@ -19,6 +20,7 @@ from bimixjax._noise import Noise
 from bimixjax._resamples import Bootstrap
 from bimixjax._reweighted import Weighed, reweigh
 from bimixjax._stack_resampled import resample
+from bimixjax.cli import run
 from bimixjax.stacking import AutoResampled
 
 KEY, COUNT, RUNS = jax.random.key(5), 60, 8
@@ -164,7 +166,7 @@ def _refit(whole: Stack, weight, residual, slopes, start: np.ndarray) -> np.ndar
     def change(z: np.ndarray) -> np.ndarray:
         return np.concatenate([root @ np.asarray(slopes(z)).reshape(-1, len(z))[there], np.eye(len(z))])
 
-    return least_squares(whitened, start, jac=change, xtol=1e-12, ftol=1e-12).x
+    return least_squares(whitened, start, jac=change, xtol=1e-12, ftol=1e-12).x  # pyright: ignore[reportArgumentType]
 
 
 def test_members_are_averaged_by_errors_with_the_weights() -> None:
@@ -197,6 +199,15 @@ def test_intervals_and_errors_are_those_of_the_resamples(found: AutoResampled) -
     assert set(errors) == {"B", "C", "beta", "alpha", "eps"}
     np.testing.assert_allclose(errors["alpha"], found.coefficients["offset"]["alpha"].std(0, ddof=1))
     np.testing.assert_allclose(sum(found.members.values()), 1.0)
+
+
+def test_the_command_shows_the_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setattr(stacking, "fit_stacks", lambda cells, _: fit_stacks(cells, ONE))
+    observations(0).write(tmp_path / "my.csv")
+    assert run(["fit", str(tmp_path / "my.csv"), "--resamples", "6"]) == 0
+    shown = capsys.readouterr().out
+    assert "Spread over 6 resamples" in shown
+    assert max(map(len, shown.splitlines())) <= 120
 
 
 def test_coefficients_are_those_of_the_law_at_the_largest_volume(found: AutoResampled) -> None:

@@ -45,6 +45,18 @@ def test_fit_prints_a_table_and_writes_what_it_was_asked_for(
     assert "law." in shown
 
 
+def test_fit_shows_what_resamples_leave_open(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bimix("fit my.csv --law bimix --targets web,code --resamples 8 --seed 3") == DONE
+    shown = capsys.readouterr().out
+    assert "Spread over 8 resamples of the runs" in shown
+    assert bimix("fit my.csv --law bimix --targets web,code --resamples 8 --seed 3 --json") == DONE
+    found = json.loads(capsys.readouterr().out)["resampled"]
+    assert [row["target"] for row in found["predictions"]] == ["web", "code"]
+    assert all(0 < row["relative_standard_deviation"] < 0.05 for row in found["predictions"])
+    assert np.shape(found["standard_errors"]["alpha"]) == (2,)
+    assert bimix("fit my.csv --law bimix --resamples 1") == BAD_INPUT
+
+
 def test_fit_takes_rows_and_targets_as_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = "--min-volume 2000 --max-volume 16000"
     assert bimix(f"fit my.csv --law bimix --json --targets web,code {rows} --no-priors") == DONE

@@ -8,6 +8,7 @@ from bimixjax._records import to_plain
 from bimixjax.fitting import FitResult
 from bimixjax.optimization import OptimalMixture
 from bimixjax.reports.predictions import Predictions
+from bimixjax.reports.spread import Spread
 from bimixjax.stacking import AutoFit
 
 
@@ -49,6 +50,20 @@ def average(result: AutoFit) -> dict[str, Any]:
         "domains": result.domains,
         "lanes": lanes,
         "notes": result.notes,
+    }
+
+
+def spread(shown: Spread) -> dict[str, Any]:
+    """How many resamples there are, and their standard deviations of predictions and of coefficients."""
+    found = shown.found
+    return {
+        "count": len(found),
+        "predictions": [
+            {"target": target, "model_size": size, "relative_standard_deviation": shown.predictions[i, t]}
+            for i, size in enumerate(shown.model_sizes)
+            for t, target in enumerate(found.fit.targets)
+        ],
+        "standard_errors": found.standard_errors,
     }
 
 

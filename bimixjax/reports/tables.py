@@ -12,7 +12,8 @@ from bimixjax.optimization import OptimalMixture
 from bimixjax.reports._layout import framed, table
 from bimixjax.reports.lanes import short
 from bimixjax.reports.predictions import Predictions
-from bimixjax.stacking import AutoFit
+from bimixjax.reports.spread import Spread
+from bimixjax.stacking import AutoFit, Resampled
 
 # How many members of an average are named, and from which share on they count: a half percent is shown as 1.
 _NAMED, _LEAST_SHARE = 2, 0.005
@@ -41,11 +42,28 @@ def members(fit: AutoFit) -> Group:
     for lane, name in enumerate(_lane_names(fit)):
         error, rows = np.ravel(fit.left_out_error)[lane], np.ravel(fit.rows)[lane]
         weights = {member: float(np.ravel(weight)[lane]) for member, weight in fit.members.items()}
-        left_out = f"{100 * error:.2f} %" if np.isfinite(error) else "-"
-        shown.add_row(*name, f"{rows:.0f}", left_out, _largest(weights) if rows else "no usable observation")
+        shown.add_row(*name, f"{rows:.0f}", _percent(error), _largest(weights) if rows else "no usable observation")
     gloss = f"volume in {fit.volume_unit or 'one point'}; left out: mean relative error on runs left out of the fit"
     gloss += "".join(f"; {short(large)} learns from {short(small)}" for large, small in fit.donors.items())
     return framed("auto, an average of laws", shown, gloss)
+
+
+def spread(shown: Spread) -> Group:
+    """One row per target and model size: what resamples of the runs leave open, of predictions and coefficients."""
+    found, sized = shown.found, ["size"] if len(shown.model_sizes) > 1 else []
+    errors = found.standard_errors if isinstance(found, Resampled) else {}
+    errors = {name: np.resize(error, shown.predictions.shape) for name, error in errors.items()}
+    rows = table(["", *sized, "prediction", *errors])
+    for i, size in enumerate(shown.model_sizes):
+        for t, target in enumerate(found.fit.targets):
+            cells = [f"{error[i, t]:.2g}" for error in errors.values()]
+            rows.add_row(target, *([short(size)] if size and sized else []), _percent(shown.predictions[i, t]), *cells)
+    gloss = "prediction: standard deviation at the last volume of the runs fitted, in the mean over them"
+    return framed(f"Spread over {len(found)} resamples of the runs", rows, gloss)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %" if np.isfinite(share) else "-"
 
 
 def _largest(weights: Mapping[str, float]) -> str:

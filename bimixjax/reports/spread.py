@@ -1,0 +1,48 @@
+"""What a bootstrap over runs leaves open: of coefficients, and of predictions where the runs ended."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bimixjax.observations import Observations
+from bimixjax.stacking import AutoResampled, Resampled
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Standard deviations over the resamples of a table's runs.
+
+    Args:
+        found: the fit and its resamples.
+        model_sizes: of the table; one None where it has none.
+        predictions: of each target's predicted loss, as a share of it, in the mean over the runs of a model size, each
+            at its last volume [sizes, T]; NaN where nothing is predicted.
+    """
+
+    found: Resampled | AutoResampled
+    model_sizes: tuple[float | None, ...]
+    predictions: Floats
+
+    @classmethod
+    def of(cls, found: Resampled | AutoResampled, observations: Observations) -> Self:
+        """Predict where the runs of the table ended, in every resample."""
+        sizes = observations.model_sizes or (None,)
+        return cls(
+            found=found,
+            model_sizes=sizes,
+            predictions=np.stack([_of_size(found, observations.select(model_size=size), size) for size in sizes]),
+        )
+
+
+def _of_size(found: Resampled | AutoResampled, observations: Observations, size: float | None) -> Floats:
+    volume = observations.volumes(found.fit.volume_unit)
+    last = [max(np.flatnonzero(observations.run == run), key=volume.__getitem__) for run in observations.runs]
+    losses = found.predict(observations.proportions[last], volume[last], size)
+    known = np.isfinite(losses).all(0)
+    usable = np.where(known, losses, 1.0)
+    share, count = np.std(usable, axis=0, ddof=1) / np.mean(usable, axis=0), known.sum(0)
+    return np.divide(share.sum(0), count, out=np.full(count.shape, np.nan), where=count > 0)

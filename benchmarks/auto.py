@@ -3,8 +3,8 @@
 The table is that of the 26 runs at 160M parameters over the five groups of arXiv 2403.16952 (`data/5Mix`), where it
 lies beside the project, else a made-up one of its shape: with the losses of the five groups, and with all 27 losses of
 the table. Each has a process of its own, without a cache of compiled programs: the first call compiles, the second does
-not. A bootstrap contains a fit, whose seconds stand beside it. Memory is the most that the process ever held
-(`ru_maxrss`), after the fit and after the bootstraps.
+not. A bootstrap contains a fit, whose seconds stand beside it. `cpu` counts the seconds of all processors together,
+which other work on the machine disturbs less. Memory is the most that the process ever held (`ru_maxrss`).
 
 Run: `python benchmarks/auto.py`, or with `--quick` a hundred resamples with the losses of the groups only.
 """
@@ -60,39 +60,32 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
-    """How long a call takes, and what it gives."""
-    begun = time.perf_counter()
-    found = call()
-    return time.perf_counter() - begun, found
+def timed(name: str, call: Callable[[], Any]) -> tuple[dict[str, float], Any]:
+    """Seconds of a first and a second call, those that all processors together took, and what the call gives."""
+    found, times = None, {}
+    for which in ("first", "again"):
+        begun, worked = time.perf_counter(), time.process_time()
+        found = call()
+        times[f"{name}_{which}"] = time.perf_counter() - begun
+        times[f"{name}_{which}_cpu"] = time.process_time() - worked
+    return times, found
 
 
 def measure(losses: int, count: int) -> dict[str, float]:
-    """One table: seconds of the fit, of the bootstrap that contains it, and of the search."""
+    """One table: seconds of the fit, of the bootstrap that contains it, and with few losses of the search."""
     table, key = observations(losses), jax.random.key(0)
-    (first_fit, _), (fit, _) = (seconds(lambda: bimixjax.fit("auto", table)) for _ in range(2))
-    before = peak()
-    calls = [seconds(lambda: bimixjax.bootstrap("auto", table, key=key, count=count)) for _ in range(2)]
-    after, resamples = peak(), calls[0][1]
-    numbers = sum(leaf.nbytes for leaf in jax.tree.leaves(resamples.sizes))
-    budget = Budget(volume=float(table.volumes().max()))
-    searches = [seconds(lambda: bimixjax.optimize_resamples(resamples, budget=budget)) for _ in range(2)]
-    return {
-        "losses": losses,
-        "runs": len(table.runs),
-        "rows": len(table),
-        "resamples": count,
-        "first_fit": first_fit,
-        "fit": fit,
-        "first_bootstrap": calls[0][0],
-        "bootstrap": calls[1][0],
-        "first_search": searches[0][0],
-        "search": searches[1][0],
-        "answer_mb": numbers / 2**20,
-        "peak_fit_mb": before,
-        "peak_bootstrap_mb": after,
-        "peak_search_mb": peak(),
-    }
+    fit, _ = timed("fit", lambda: bimixjax.fit("auto", table))
+    memory = {"peak_fit_mb": peak()}
+    bootstrap, resamples = timed("bootstrap", lambda: bimixjax.bootstrap("auto", table, key=key, count=count))
+    memory["peak_bootstrap_mb"] = peak()
+    memory["answer_mb"] = sum(leaf.nbytes for leaf in jax.tree.leaves(resamples.sizes)) / 2**20
+    searched: dict[str, float] = {}
+    if losses == GROUPS:
+        budget = Budget(volume=float(table.volumes().max()))
+        searched, _ = timed("search", lambda: bimixjax.optimize_resamples(resamples, budget=budget))
+        memory["peak_search_mb"] = peak()
+    counts = {"losses": losses, "runs": len(table.runs), "rows": len(table), "resamples": count}
+    return {**counts, **fit, **bootstrap, **searched, **memory}
 
 
 def apart(losses: int, count: int) -> dict[str, float]:
@@ -105,16 +98,12 @@ def apart(losses: int, count: int) -> dict[str, float]:
 
 def main(losses: tuple[int, ...], count: int, out: Path) -> None:
     found = [apart(each, count) for each in losses]
-    columns = ("losses", "first_fit", "fit", "first_bootstrap", "bootstrap", "first_search", "search")
-    memory = ("losses", "answer_mb", "peak_fit_mb", "peak_bootstrap_mb", "peak_search_mb")
-    print(_report.table(columns, [[f"{row[name]:.1f}" for name in columns] for row in found]))
-    print(_report.table(memory, [[f"{row[name]:.0f}" for name in memory] for row in found]))
-    _report.write(
-        out, {"table": PUBLIC.name if PUBLIC.exists() else "made up", "load": os.getloadavg()[0], "auto": found}
-    )
-    print(
-        json.dumps({f"{row['losses']} losses, {name}": row[name] for row in found for name in columns[1:] + memory[1:]})
-    )
+    names = dict.fromkeys(name for row in found for name in row)
+    shown = [[name, *(f"{row[name]:.1f}" if name in row else "" for row in found)] for name in names]
+    print(_report.table(["", *(f"{each} losses" for each in losses)], shown))
+    table = PUBLIC.name if PUBLIC.exists() else "made up"
+    _report.write(out, {"table": table, "load": os.getloadavg()[0], "auto": found})
+    print(json.dumps({f"{row['losses']} losses, {name}": value for row in found for name, value in row.items()}))
 
 
 if __name__ == "__main__":

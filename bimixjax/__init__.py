@@ -15,17 +15,20 @@ if TYPE_CHECKING:
     from bimixjax.comparison import Comparison as Comparison
     from bimixjax.comparison import compare as compare
     from bimixjax.fitting import FitResult as FitResult
+    from bimixjax.fitting import Resampled as Resampled
     from bimixjax.laws import LAWS as LAWS
     from bimixjax.laws import BiMix as BiMix
     from bimixjax.observations import Budget as Budget
     from bimixjax.observations import Observations as Observations
     from bimixjax.optimization import Limits as Limits
     from bimixjax.optimization import OptimalMixture as OptimalMixture
+    from bimixjax.optimization import OptimalResamples as OptimalResamples
     from bimixjax.optimization import objective as objective
     from bimixjax.optimization import optimize as optimize
     from bimixjax.optimization import optimize_resamples as optimize_resamples
     from bimixjax.stacking import Auto as Auto
     from bimixjax.stacking import AutoFit as AutoFit
+    from bimixjax.stacking import AutoResampled as AutoResampled
     from bimixjax.stacking import bootstrap as bootstrap
     from bimixjax.stacking import fit as fit
 
@@ -39,13 +42,16 @@ _HOME = {
     "bootstrap": "stacking",
     "Auto": "stacking",
     "AutoFit": "stacking",
+    "AutoResampled": "stacking",
     "FitResult": "fitting",
+    "Resampled": "fitting",
     "compare": "comparison",
     "Comparison": "comparison",
     "objective": "optimization",
     "optimize": "optimization",
     "optimize_resamples": "optimization",
     "OptimalMixture": "optimization",
+    "OptimalResamples": "optimization",
     "Limits": "optimization",
 }
 _MODULES = ("metrics", "mixtures")

@@ -38,6 +38,15 @@ class AutoResampled(Resamples):
     Args:
         fit: of the runs as they are.
         sizes: per model size, coefficients, effects and weights of the members in each resample.
+
+    Example:
+        >>> import bimixjax
+        >>> import pandas as pd
+        >>> table = {"run": list("abcd"), "mixture/x": [0.2, 0.4, 0.6, 0.8], "mixture/y": [0.8, 0.6, 0.4, 0.2]}
+        >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table | {"loss/x": [4.4, 3.3, 2.5, 2.3]}))
+        >>> found = bimixjax.bootstrap(bimixjax.Auto(members=("offset",)), observations, key=0, count=20)
+        >>> found.predict([0.5, 0.5]).shape, list(found.standard_errors["offset"])
+        ((20, 1), ['B', 'C', 'beta', 'alpha', 'eps'])
     """
 
     fit: AutoFit

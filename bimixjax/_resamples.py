@@ -1,4 +1,4 @@
-"""With which weights the same rows are fitted again: a bootstrap over runs."""
+"""With which weights the same rows are fitted again: two bootstraps over runs."""
 
 import jax
 import jax.numpy as jnp
@@ -31,3 +31,29 @@ class Bootstrap:
         there = run >= 0
         weight = jnp.where(there, drawn[jnp.arange(len(resample)), run], 0.0)
         return weight * jnp.sum(there, axis=0) / jnp.sum(weight, axis=0)
+
+
+@record
+class Redraw:
+    """The bootstrap over runs: each resample draws as many runs as there are, with replacement.
+
+    For `auto`, whose priors keep small designs well-posed, and whose noise is for the most part shared by a run's rows
+    or by near mixtures: a run that counts half or twice then tells much the same, only one that is absent does not. On
+    13 of 26 runs of the five groups of arXiv 2403.16952 at 160M parameters, the standard deviation of predictions over
+    resamples was .4 to 1.0 of that between fits to separate halves of the runs; with weights as in `Bootstrap`, .2 to
+    .5.
+
+    Source: Efron, Bootstrap methods, Annals of Statistics 7 (1979).
+    """
+
+    key: Leaf
+    count: int = static()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def counts(self, size: int, runs: int) -> Array:
+        """How often each of the runs of a model size, by its number, is drawn in each resample [R, m]."""
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.key, jnp.arange(self.count))
+        drawn = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, size), (runs,), 0, runs))(keys)
+        return jax.vmap(lambda each: jnp.bincount(each, length=runs))(drawn)

@@ -1,4 +1,4 @@
-"""What a bootstrap over runs gives for `auto`: the fit, and where its members go under other weights of the runs."""
+"""What a bootstrap over runs gives for `auto`: the fit, and where its members go with other draws of the runs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,22 +18,24 @@ from bimixjax._auto_result import AutoFit, AutoSize
 from bimixjax._members import Member, named_members
 from bimixjax._records import record
 from bimixjax._resampled import Resamples
-from bimixjax._resamples import Bootstrap
+from bimixjax._resamples import Redraw
 from bimixjax._reweighted import Reweighted, reweigh
-from bimixjax.observations import Observations
 
 # Numbers of a resample's predictions that are at hand together: runs x members x targets x points.
 _AT_ONCE = 1 << 22
+_ABSENT = 1e-9
 
 
 @record
 class AutoResampled(Resamples):
     """A fit of `auto`, and what it is in R resamples of its runs.
 
-    Each member goes where its criterion leads with the white noise of a run's rows divided by the root of the run's
-    weight, by three Gauss-Newton steps with the slopes at the fit; the members' weights in the average follow from
-    their errors on runs left out, each run counting by its weight. Held as fitted: what a smaller model size lends to a
-    larger one, and the law beyond the fitted sizes.
+    Each resample draws as many runs of each model size as there are, with replacement. Each member goes where its
+    criterion leads with the white noise of a run's rows divided by the root of how often it was drawn, by three
+    Gauss-Newton steps with the slopes at the fit; the members' weights in the average follow from their errors on runs
+    left out, each run counting as often. Held as fitted: what a smaller model size lends to a larger one, the law
+    beyond the fitted sizes, and the constants of the noise. What priors hold does not vary either: the spread is
+    some half of that between fits to other runs, see `_resamples.Redraw`.
 
     Args:
         fit: of the runs as they are.
@@ -152,15 +154,14 @@ def _packed(member: Member, size: AutoSize, moved: Reweighted) -> np.ndarray:
     return packed * scale
 
 
-def resample(
-    fit: AutoFit, stacks: Sequence[Donated], observations: Observations, bootstrap: Bootstrap
-) -> AutoResampled:
-    """Weigh the runs of a fit anew in every resample, from the stacks that it was built of."""
-    run = np.unique(observations.run.astype(str), return_inverse=True)[1].reshape(-1)
+def resample(fit: AutoFit, stacks: Sequence[Donated], redraw: Redraw) -> AutoResampled:
+    """Draw the runs of a fit anew in every resample, from the stacks that it was built of."""
     sizes = []
     for cell, size in enumerate(fit.sizes):
         stack = _of_cell(stacks, cell, np.shape(size.mask))
-        moved = reweigh(stack, _run_weights(bootstrap, run[stack.cells.row[0].max(1)]))
+        counts = np.asarray(redraw.counts(cell, len(size.mask)), float)
+        # A run that is not drawn counts next to nothing, so that no error is that of no run.
+        moved = reweigh(stack, np.maximum(counts, _ABSENT))
         sizes.append(_placed(moved, stack.lanes[:, 1], len(fit.targets)))
     return AutoResampled(fit=fit, sizes=tuple(sizes))
 
@@ -192,13 +193,6 @@ def _of_cell(stacks: Sequence[Donated], cell: int, shape: tuple[int, ...]) -> St
         for fit in stack.fits
     )
     return dataclasses.replace(stack, cells=trimmed, lanes=stack.lanes * [0, 1, 1], fits=fits)
-
-
-def _run_weights(bootstrap: Bootstrap, run: np.ndarray) -> np.ndarray:
-    """The weights of runs [R, m], by their numbers in the table [m]; their mean is 1."""
-    count = len(bootstrap)
-    places = jnp.broadcast_to(run[:, None, None], (len(run), 1, count))
-    return np.asarray(jax.jit(bootstrap.factor)(jnp.arange(count), places))[:, 0].T
 
 
 def _placed(moved: Reweighted, target: np.ndarray, targets: int) -> Reweighted:

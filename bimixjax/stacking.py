@@ -20,7 +20,7 @@ from bimixjax._fit_result import FitResult
 from bimixjax._kernel import Solver
 from bimixjax._records import read_json
 from bimixjax._resampled import Resampled as Resampled
-from bimixjax._resamples import Bootstrap
+from bimixjax._resamples import Redraw
 from bimixjax._stack_resampled import AutoResampled as AutoResampled
 from bimixjax._stack_resampled import resample
 from bimixjax.laws import Law
@@ -269,13 +269,13 @@ def bootstrap(
     criterion: fitting.Criterion | None = None,
     solver: Solver | None = None,
 ) -> Resampled | AutoResampled:
-    """Fit a law to a table, and again with random weights of its runs: the Bayesian bootstrap over runs.
+    """Fit a law to a table, and again with random weights of its runs: a bootstrap over runs.
 
-    In every resample each run counts by a weight w_k from the standard exponential distribution, divided by the mean of
-    those of its model size. A single law is fitted again with w_k times each run's squared residuals, see
-    `bimixjax.fitting.bootstrap`. `auto` divides the white noise of each run's rows by sqrt w_k, moves its members by
-    Gauss-Newton steps from the fit, and weighs them by their errors on runs left out, each run's times w_k; what a
-    smaller model size lends is held as it was fitted. The same key gives the same weights for every law.
+    A single law is fitted again with each run's squared residuals times a weight from the standard exponential
+    distribution, over their mean, see `bimixjax.fitting.bootstrap`. `auto` draws as many runs of each model size as
+    there are, with replacement; divides the white noise of a run's rows by the root of how often it was drawn; moves
+    its members by Gauss-Newton steps from the fit; and weighs them by their errors on runs left out, each run counting
+    as often. What a smaller model size lends is held as it was fitted.
 
     Args:
         law: as in `fit`.
@@ -307,7 +307,7 @@ def bootstrap(
         >>> bool(lower[0] < float(found.fit.predict([0.5, 0.5])[0]) < upper[0])
         True
 
-    Source: Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
+    Source: Efron, Annals of Statistics 7 (1979), for `auto`; Rubin, The Bayesian bootstrap, same 9 (1981).
     """
     key = jax.random.key(key) if isinstance(key, int) else key
     if law != "auto" and not isinstance(law, Auto):
@@ -315,10 +315,10 @@ def bootstrap(
         options |= {"solver": solver} if criterion is None else {"solver": solver, "criterion": criterion}
         return fitting.bootstrap(law, observations, key=key, count=count, **options)
     _check_settings(priors=priors, weights=weights, criterion=criterion, solver=solver)
-    resamples = Bootstrap(key=key, count=_checks.resamples(count), runs=len(observations.runs))
+    redraw = Redraw(key=key, count=_checks.resamples(count))
     found, stacks = _fit_auto(law if isinstance(law, Auto) else Auto(), observations, volume, targets)
     with jax.enable_x64(True):
-        return resample(found, stacks, observations, resamples)
+        return resample(found, stacks, redraw)
 
 
 def _beyond(settings: Auto, observations: Observations, unit: Unit | None, names: tuple[str, ...]) -> Beyond | None:

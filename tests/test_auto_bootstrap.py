@@ -17,7 +17,7 @@ from bimixjax._auto_donor import Donated, fit_stacks
 from bimixjax._auto_fit import Stack, average, noise_of, prior_of
 from bimixjax._auto_kernel import log_law
 from bimixjax._noise import Noise
-from bimixjax._resamples import Bootstrap
+from bimixjax._resamples import Redraw
 from bimixjax._reweighted import Weighed, reweigh
 from bimixjax._stack_resampled import resample
 from bimixjax.cli import run
@@ -58,11 +58,11 @@ def stack(settings: Auto = ONE) -> Stack:
     return fitted(settings)[0].stack
 
 
-class Even(Bootstrap):
+class Even(Redraw):
     """Every run counts as it does in the fit."""
 
-    def factor(self, resample: jax.Array, run: jax.Array) -> jax.Array:
-        return (run >= 0).astype(float)
+    def counts(self, size: int, runs: int) -> jax.Array:
+        return jnp.ones((self.count, runs))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ class TestWeighed:
 def test_weights_of_one_give_the_fit(found: AutoResampled) -> None:
     """As far as the fit had converged: it stops where a step promises a thousandth of a squared deviation."""
     with jax.enable_x64(True):
-        same = resample(found.fit, fitted(TWO), observations(0), Even(key=KEY, count=2, runs=RUNS))
+        same = resample(found.fit, fitted(TWO), Even(key=KEY, count=2))
     np.testing.assert_allclose(same.sizes[0].weights[0], found.fit.sizes[0].weights, rtol=1e-9)
     np.testing.assert_allclose(same.predict(POINTS, 9000.0)[0], found.fit.predict(POINTS, 9000.0), rtol=1e-5)
 
@@ -271,14 +271,23 @@ def test_a_single_law_is_handed_on() -> None:
     assert len(found) == 3
 
 
-def test_runs_have_the_weights_that_a_single_law_gives_them() -> None:
-    """One key, one weight per run and resample, in whichever order the table has its runs."""
-    rows = observations(0)
-    order = np.random.default_rng(4).permutation(len(rows))
-    shuffled = bimixjax.bootstrap(ONE, rows.take(order), key=KEY, count=2)
-    found = bimixjax.bootstrap(ONE, rows, key=KEY, count=2)
-    np.testing.assert_allclose(found.sizes[0].z[0], shuffled.sizes[0].z[0], rtol=1e-6, atol=1e-6)
-    with jax.enable_x64(True):
-        drawn = np.asarray(jax.random.exponential(jax.random.fold_in(KEY, 1), (RUNS,), jnp.float64))
-    moved = reweigh(stack(), (drawn / drawn.mean())[None])
-    np.testing.assert_allclose(moved.z[0][0], found.sizes[0].z[0][1], rtol=1e-6, atol=1e-6)
+def test_runs_are_drawn_with_replacement() -> None:
+    """As many as there are, other ones in each resample and size, each as often as any other."""
+    counts = np.asarray(Redraw(key=KEY, count=2000).counts(0, RUNS))
+    assert (counts.sum(1) == RUNS).all()
+    np.testing.assert_allclose(counts.mean(0), 1.0, atol=0.1)
+    np.testing.assert_allclose(counts.var(0), 1 - 1 / RUNS, atol=0.15)
+    np.testing.assert_array_equal(Redraw(key=KEY, count=3).counts(0, RUNS), counts[:3])
+    assert (np.asarray(Redraw(key=KEY, count=3).counts(1, RUNS)) != counts[:3]).any()
+
+
+def test_a_run_that_is_not_drawn_has_no_say(found: AutoResampled) -> None:
+    """Its losses may be anything: resamples without it move as if it were not there, from the same slopes."""
+    whole, weight = stack(), np.ones((1, RUNS))
+    weight[0, 2] = 1e-9
+    loss = whole.cells.loss.copy()
+    loss[0, 2] += 0.5
+    moved = [
+        reweigh(replace(whole, cells=replace(whole.cells, loss=each)), weight) for each in (whole.cells.loss, loss)
+    ]
+    np.testing.assert_allclose(moved[0].z[0], moved[1].z[0], atol=1e-4)

@@ -48,7 +48,7 @@ class AutoResampled(Resamples):
         >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table | {"loss/x": [4.4, 3.3, 2.5, 2.3]}))
         >>> found = bimixjax.bootstrap(bimixjax.Auto(members=("offset",)), observations, key=0, count=20)
         >>> found.predict([0.5, 0.5]).shape, list(found.standard_errors["offset"])
-        ((20, 1), ['B', 'C', 'beta', 'alpha', 'eps'])
+        ((20, 1), ['B', 'C', 'alpha', 'beta', 'eps'])
     """
 
     fit: AutoFit

@@ -165,6 +165,8 @@ def _at_prior(information: np.ndarray, penalty: np.ndarray, apart: np.ndarray) -
 
     A ratio of standard deviations of one coefficient is the same on any scale, so also on that of its prior.
     """
+    if not penalty.any():
+        return np.zeros(apart.shape, bool)
     before, after = infer(penalty, 1.0, apart), infer(information + penalty, 1.0, apart)
     with np.errstate(invalid="ignore"):
         return after.standard_errors > _HARDLY_NARROWER * before.standard_errors
@@ -184,13 +186,18 @@ def _transformed(covariance: np.ndarray, slope: np.ndarray, known: np.ndarray) -
 
 
 def _sentences(law: Law, layout: Layout, status: np.ndarray, rows: _Rows, known: _Knowledge) -> tuple[str, ...]:
-    names = np.array(law.names(layout.domains))
+    names, of_status = np.array(law.names(layout.domains)), {int(one): one.sentence for one in Status}
+    remarked = _remarkable(rows, known).tolist()
     return tuple(
-        "; ".join([Status(status[lane]).sentence, *_remarks(law, names, lane, rows, known)])
-        if rows.count[lane]
-        else Status.NO_OBSERVATIONS.sentence
-        for lane in range(len(status))
+        "; ".join([of_status[how], *_remarks(law, names, lane, rows, known)]) if remarked[lane] else of_status[how]
+        for lane, how in enumerate(status.tolist())
     )
+
+
+def _remarkable(rows: _Rows, known: _Knowledge) -> np.ndarray:
+    """The lanes with observations of which there is anything to remark [L]."""
+    few = rows.count < (~known.held).sum(-1)
+    return (rows.count > 0) & (few | (known.short | ~known.identified | known.at_bound).any(-1))
 
 
 def _remarks(law: Law, names: np.ndarray, lane: int, rows: _Rows, known: _Knowledge) -> Iterator[str]:

@@ -22,6 +22,7 @@ from bimixjax.solve import (
     Product,
     Quadratic,
     Solution,
+    Starts,
     VarPro,
     along,
     nonlinear_prior,
@@ -49,14 +50,15 @@ class Work:
     Args:
         lanes: the table; every resample fits all of its lanes.
         resamples: weights of the runs in each resample, or None for one fit of the table as it is.
-        starts: packed non-linear coefficients to start from [k, q], or for each lane its own [k, q, L].
+        starts: packed non-linear coefficients to start from [k, q], or for each lane its own [k, q, L]; None for those
+            of the law.
         units: those of the lanes' volumes and sizes in the user's.
         strength: what a prior one standard deviation off counts, in relative residuals; None for no priors.
     """
 
     lanes: Lanes
     resamples: Bootstrap | None
-    starts: Leaf
+    starts: Leaf | None
     units: tuple[Leaf, Leaf]
     strength: Leaf | None
 
@@ -275,7 +277,9 @@ def losses(law: Law, lanes: Lanes, values: Array) -> Array:
 
 def _solved(work: Work, first: Array, width: int, plan: Plan) -> Solved:
     """Solve the lanes from number `first` on."""
-    starts, count = work.starts, work.lanes.group.shape[0]
+    count, domains = work.lanes.group.shape[0], work.lanes.mixture.shape[0]
+    # Those of the law are constants of the program, so that it can tell what they have in common.
+    starts = start_grid(plan.law, domains) if work.starts is None else work.starts
     lane = first + jnp.arange(width)
     # Neighbours are sliced, which is far cheaper than to gather them; with resamples, lanes start over and over again.
     if work.resamples is None:
@@ -289,9 +293,9 @@ def _solved(work: Work, first: Array, width: int, plan: Plan) -> Solved:
     scale = plan.criterion.scale(part.loss, weight)
     points = _points(part)
 
-    def fit(emphasis: Array, starts: Array) -> Solved:
+    def fit(emphasis: Array, starts: Starts) -> Solved:
         factor = jnp.sqrt(weight * emphasis) / scale
-        problem = _problem(plan.law, points.mixture.shape[0], work.strength, _flat(factor * part.loss))
+        problem = _problem(plan.law, domains, work.strength, _flat(factor * part.loss))
         return Solved(
             plan=plan,
             points=points,
@@ -308,7 +312,7 @@ def _solved(work: Work, first: Array, width: int, plan: Plan) -> Solved:
     return squares if plan.criterion.huber is None else _reweighted(fit, squares)
 
 
-def _reweighted(fit: Callable[[Array, Array], Solved], squares: Solved) -> Solved:
+def _reweighted(fit: Callable[[Array, Starts], Solved], squares: Solved) -> Solved:
     """Least squares with weights that make them Huber's criterion at their own end."""
 
     def emphasis(values: Array) -> Array:
@@ -327,7 +331,7 @@ def _reweighted(fit: Callable[[Array, Array], Solved], squares: Solved) -> Solve
     return fit(last, theta[None])
 
 
-def _solve(plan: Plan, points: Point, factor: Array, problem: Problem, starts: Array) -> Solution:
+def _solve(plan: Plan, points: Point, factor: Array, problem: Problem, starts: Starts) -> Solution:
     """The solution by the law's structure: a product where rows are a grid, else any columns."""
     law, domains = plan.law, points.mixture.shape[0]
     if isinstance(law, ProductLaw) and isinstance(plan.solver, VarPro) and points.volume.shape[0] == 1:

@@ -19,16 +19,16 @@ _GRID_WASTE = 1.6
 class Lanes:
     """One lane per model size and target, sizes slowest; rows of weight zero are padding or masked.
 
-    Rows have two axes, m x t. Where the runs of a size were measured at the same volumes they are runs x volumes, so
-    that a power of a proportion is taken once per run and one of the volume once per volume; else all are along m,
-    and t is 1.
+    Rows have two axes, m x t, so that a power of a proportion is taken once per run: runs x volumes where the runs of a
+    size were measured at the same volumes, each power of which is then taken once too; else runs x their rows; and
+    where these differ much in number, all rows along m, with t = 1.
 
     Args:
         group: which size each lane is of [L].
         domain: which domain each lane's target is, or -1 [L].
         unit: how many of the user's units of volume `volume` is in [1, 1, L].
         mixture: r [d, m, 1, S].
-        volume: s, divided by its largest value [1, t, S] or [m, 1, S].
+        volume: s, divided by its largest value [1, t, S] or [m, t, S].
         model_size: N, divided by its largest value [m, 1, S].
         own: the target's own r_i, 0 where the target is no domain [m, 1, L].
         loss: measured losses [m, t, L].
@@ -236,18 +236,49 @@ def _numbered(keys: np.ndarray) -> np.ndarray:
 
 
 def _places(groups: Sequence[np.ndarray], run: np.ndarray, volume: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Row numbers [m, t, S], -1 where there is none, and whether they are a grid of runs x volumes."""
+    """Row numbers [m, t, S], -1 where there is none, and whether they are a grid of runs x volumes.
+
+    Else they are runs x rows of a run, or, where too much of that would be empty, all along the first axis.
+    """
     longest = padded_length(max(1, *map(len, groups)))
-    keys = [(_numbered(run[rows]), _numbered(volume[rows])) for rows in groups]
-    shape = [padded_length(1 + max(int(key[axis].max(initial=0)) for key in keys)) for axis in (0, 1)]
-    single = all(len(set(zip(*map(np.ndarray.tolist, key), strict=True))) == len(key[0]) for key in keys)
-    grid = single and shape[0] * shape[1] <= _GRID_WASTE * longest
-    if not grid:
-        keys, shape = [(np.arange(len(rows)), np.zeros(len(rows), int)) for rows in groups], [longest, 1]
-    row = np.full((*shape, len(groups)), -1)
-    for number, (rows, key) in enumerate(zip(groups, keys, strict=True)):
-        row[*key, number] = rows
-    return row, grid
+    runs = [_numbered(run[rows]) for rows in groups]
+    volumes = [_numbered(volume[rows]) for rows in groups]
+    single = all(
+        len(set(zip(r.tolist(), v.tolist(), strict=True))) == len(r) for r, v in zip(runs, volumes, strict=True)
+    )
+    if single and _cells(runs, volumes) <= _GRID_WASTE * longest:
+        return _placed(groups, runs, volumes), True
+    places = [_positions(r) for r in runs]
+    if _cells(runs, places) <= _GRID_WASTE * longest:
+        return _placed(groups, runs, places), False
+    return _placed(
+        groups, [np.arange(len(rows)) for rows in groups], [np.zeros(len(rows), int) for rows in groups]
+    ), False
+
+
+def _axis(numbers: Sequence[np.ndarray]) -> int:
+    return padded_length(1 + max(int(each.max(initial=0)) for each in numbers))
+
+
+def _cells(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> int:
+    return _axis(first) * _axis(second)
+
+
+def _placed(groups: Sequence[np.ndarray], first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> np.ndarray:
+    """The rows of each group, where two axes say."""
+    row = np.full((_axis(first), _axis(second), len(groups)), -1)
+    for number, (rows, i, k) in enumerate(zip(groups, first, second, strict=True)):
+        row[i, k, number] = rows
+    return row
+
+
+def _positions(numbers: np.ndarray) -> np.ndarray:
+    """How many before each have its number."""
+    order = np.argsort(numbers, kind="stable")
+    ordered = numbers[order]
+    found = np.empty(len(numbers), int)
+    found[order] = np.arange(len(numbers)) - np.searchsorted(ordered, ordered)
+    return found
 
 
 def padded_length(count: int) -> int:

@@ -24,7 +24,6 @@ from bimixjax._kernel import (
     describe,
     lanes_at_once,
     scaled,
-    start_grid,
 )
 from bimixjax._lanes import Lanes, Layout, Table, choose_targets
 from bimixjax._resampled import Resampled as Resampled
@@ -231,11 +230,10 @@ class _Task:
 
     def work(self, resamples: Bootstrap | None, *, priors: bool, starts: np.ndarray | None = None) -> Work:
         """The arrays of the compiled call."""
-        grid = start_grid(self.law, len(self.layout.domains)) if starts is None else starts
         return Work(
             lanes=self.lanes,
             resamples=resamples,
-            starts=grid,
+            starts=starts,
             units=(np.asarray(self.layout.volume_scale), np.asarray(self.layout.size_scale)),
             strength=np.asarray(_PRIOR_RESIDUAL) if priors else None,
         )

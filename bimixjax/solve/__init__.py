@@ -13,6 +13,7 @@ from bimixjax.solve.solution import Solution as Solution
 from bimixjax.solve.solution import Status as Status
 from bimixjax.solve.varpro import Problem as Problem
 from bimixjax.solve.varpro import Quadratic as Quadratic
+from bimixjax.solve.varpro import Starts as Starts
 from bimixjax.solve.varpro import VarPro as VarPro
 from bimixjax.solve.varpro import along as along
 from bimixjax.solve.varpro import nonlinear_prior as nonlinear_prior

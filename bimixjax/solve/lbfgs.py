@@ -16,9 +16,11 @@ from bimixjax.solve.varpro import (
     AtData,
     Columns,
     Problem,
+    Starts,
     best_end,
-    best_starts,
     criterion,
+    lowest,
+    of_lanes,
     project,
     residual,
     with_data,
@@ -73,13 +75,12 @@ class LBFGS:
         point, _, _, calm, steps = lax.while_loop(unfinished, advance, first)
         return Minimum(point=point, value=function(point), steps=steps, converged=calm >= self.patience)
 
-    def solve(self, columns: Columns, data: Any, problem: Problem, starts: Array) -> Solution:
+    def solve(self, columns: Columns, data: Any, problem: Problem, starts: Starts) -> Solution:
         """Solve B separable problems over all their unknowns at once; arguments as in `VarPro.solve`."""
         at_data = with_data(columns, data)
-        count = min(self.starts, len(starts))
-        thetas, linears = best_starts(
-            lambda theta: project(at_data(theta), problem, theta), problem.target.shape[-1], starts, count
-        )
+        own, count = of_lanes(starts, problem.target.shape[-1]), min(self.starts, len(starts))
+        linears, costs = lax.map(lambda theta: project(at_data(theta), problem, theta), own)
+        thetas, linears = (lowest(costs, values, count) for values in (own, linears))
 
         def one(theta: Array, linear: Array, target: Array, own_data: Any) -> Solution:
             alone = dataclasses.replace(problem, target=target[:, None])

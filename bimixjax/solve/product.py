@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from bimixjax.solve import _sums
 from bimixjax.solve.varpro import (
@@ -21,9 +21,11 @@ from bimixjax.solve.varpro import (
     Model,
     Problem,
     Separated,
+    Starts,
     along,
     best_linear,
     eliminate,
+    of_lanes,
     prior_cost,
     products,
     unit_directions,
@@ -53,6 +55,7 @@ class Product:
         """The problems with their linear unknowns eliminated."""
         data = _Data(factor=self.factor, target=self.target, square=self.factor**2, moment=self.factor * self.target)
         return Separated(
+            scan=lambda starts: _scan(self, data, problem, starts),
             project=lambda theta: _project(self, data, problem, theta),
             linearize=lambda theta: _linearize(self, data, problem, theta),
             rounding=jnp.finfo(self.target.dtype).eps ** 2 * jnp.sum(self.target**2, axis=(0, 1)),
@@ -81,9 +84,46 @@ class _Best:
     missed: Array
 
 
+def _scan(product: Product, data: _Data, problem: Problem, starts: Starts) -> Array:
+    """Costs [k, B] less the squared targets, as differences: near enough to choose by.
+
+    Starts with one share take its sums over the rows once.
+    """
+    own = of_lanes(starts, data.target.shape[-1])
+    first, which = _alike(starts, product.on_curve)
+    square, moment = lax.map(lambda theta: _moments(data, product.share(theta)), own[first])
+
+    def cost(start: tuple[Array, Array]) -> Array:
+        theta, number = start
+        curves = product.curves(theta)
+        gram = products(curves, [square[number] * curve for curve in curves])
+        explained = products(curves, [moment[number]])[:, 0]
+        linear = best_linear(with_linear_prior(gram, problem), explained, problem)
+        bend = jnp.sum(linear[:, None] * linear[None] * gram, axis=(0, 1))
+        return bend - 2 * jnp.sum(linear * explained, axis=0) + prior_cost(linear, problem, theta)
+
+    return lax.map(cost, (own, which))
+
+
+def _alike(starts: Starts, on_curve: tuple[bool, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The first start of each share, and whose share each has; of starts not known at compilation, each its own."""
+    if not isinstance(starts, np.ndarray):
+        return np.arange(len(starts)), np.arange(len(starts))
+    shares = starts[:, ~np.array(on_curve)]
+    _, first, which = np.unique(shares, axis=0, return_index=True, return_inverse=True)
+    return first, which.reshape(-1)
+
+
+def _moments(data: _Data, share: Array) -> tuple[Array, Array]:
+    """What the curves' inner products with themselves and with the targets are sums over [t, B]."""
+    return (
+        _sums.over_first((share * share)[:, None] * data.square),
+        _sums.over_first(share[:, None] * data.moment),
+    )
+
+
 def _solve(data: _Data, problem: Problem, theta: Array, share: Array, curves: Sequence[Array]) -> _Best:
-    square = _sums.over_first((share * share)[:, None] * data.square)
-    moment = _sums.over_first(share[:, None] * data.moment)
+    square, moment = _moments(data, share)
     gram = with_linear_prior(products(curves, [square * curve for curve in curves]), problem)
     linear = best_linear(gram, products(curves, [moment])[:, 0], problem)
     curve = _combined(linear, curves)

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from bimixjax._records import record, static
@@ -25,6 +26,7 @@ from bimixjax.solve.solution import Solution, Status
 # From theta [q, B] and the data of B lanes, lanes last in every leaf, to p columns [n, B]. A list of columns is never
 # stacked: XLA would write the stack to memory before it sums over rows.
 Rows = Sequence[Array]
+Starts = Array | np.ndarray
 Columns = Callable[[Array, Any], Rows]
 AtData = Callable[[Array], Rows]
 
@@ -92,21 +94,26 @@ class VarPro:
     max_steps: int = 200
     tolerance: float = 1e-12
 
-    def solve(self, columns: Columns, data: Any, problem: Problem, starts: Array) -> Solution:
+    def solve(self, columns: Columns, data: Any, problem: Problem, starts: Starts) -> Solution:
         """Solve B problems, each from the best of `starts` [k, q], or of starts of its own [k, q, B]."""
         at_data = with_data(columns, data)
         rows = Separated(
+            scan=lambda starts: lax.map(
+                lambda theta: project(at_data(theta), problem, theta)[1], of_lanes(starts, problem.target.shape[-1])
+            ),
             project=lambda theta: project(at_data(theta), problem, theta),
             linearize=lambda theta: _linearize(at_data, problem, theta),
             rounding=jnp.finfo(problem.target.dtype).eps ** 2 * _squares(problem.target),
         )
         return self.solve_separated(rows, problem, starts)
 
-    def solve_separated(self, rows: "Separated", problem: Problem, starts: Array) -> Solution:
+    def solve_separated(self, rows: "Separated", problem: Problem, starts: Starts) -> Solution:
         """Solve B problems whose linear unknowns `rows` eliminates."""
         lanes, count = rows.rounding.shape[0], min(self.starts, len(starts))
+        thetas = of_lanes(starts, lanes)
         # An only start needs no evaluation to be chosen.
-        thetas = _of_lanes(starts, lanes) if len(starts) == 1 else best_starts(rows.project, lanes, starts, count)[0]
+        if len(starts) > 1:
+            thetas = lowest(rows.scan(starts), thetas, count)
         if len(thetas) == 1:
             return self._iterate(rows, problem, thetas[0])
         return best_end(lax.map(lambda theta: self._iterate(rows, problem, theta), thetas))
@@ -152,11 +159,13 @@ class Separated:
     """Problems with their linear unknowns eliminated.
 
     Args:
+        scan: from starts [k, q] or [k, q, B] to their costs [k, B], less what is the same for all of a lane.
         project: from theta [q, B] to the best c [p, B] and the cost there [B].
         linearize: the model around theta.
         rounding: cost that is rounding error [B].
     """
 
+    scan: Callable[[Starts], Array]
     project: Callable[[Array], tuple[Array, Array]]
     linearize: Callable[[Array], Model]
     rounding: Array
@@ -180,21 +189,17 @@ def with_data(columns: Columns, data: Any) -> AtData:
     return lambda theta: columns(theta, data)
 
 
-def best_starts(
-    projected: Callable[[Array], tuple[Array, Array]], lanes: int, starts: Array, count: int
-) -> tuple[Array, Array]:
-    """The `count` starts of least cost for every lane, as theta [count, q, B], and their linear coefficients."""
-    own = _of_lanes(starts, lanes)
-    linear, costs = lax.map(projected, own)
-    if count == 1:
-        best = jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf), axis=0)[None, None]
-        return jnp.take_along_axis(own, best, axis=0), jnp.take_along_axis(linear, best, axis=0)
-    order = jnp.argsort(jnp.where(jnp.isfinite(costs), costs, jnp.inf), axis=0)[:count]
-    return jnp.take_along_axis(own, order[:, None], axis=0), jnp.take_along_axis(linear, order[:, None], axis=0)
+def lowest(costs: Array, values: Array, count: int) -> Array:
+    """The `count` of k values [k, a, B] that have the least costs [k, B] in each lane: [count, a, B]."""
+    finite = jnp.where(jnp.isfinite(costs), costs, jnp.inf)
+    order = jnp.argmin(finite, axis=0)[None] if count == 1 else jnp.argsort(finite, axis=0)[:count]
+    return jnp.take_along_axis(values, order[:, None], axis=0)
 
 
-def _of_lanes(starts: Array, lanes: int) -> Array:
-    return starts if starts.ndim == 3 else jnp.broadcast_to(starts[:, :, None], (*starts.shape, lanes))
+def of_lanes(starts: Starts, lanes: int) -> Array:
+    """Starts [k, q], or of each lane [k, q, B], in every lane [k, q, B]."""
+    known = jnp.asarray(starts)
+    return known if known.ndim == 3 else jnp.broadcast_to(known[:, :, None], (*known.shape, lanes))
 
 
 def best_end(ends: Solution) -> Solution:

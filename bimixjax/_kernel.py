@@ -20,6 +20,7 @@ from bimixjax.solve import (
     LBFGS,
     Problem,
     Product,
+    Projection,
     Quadratic,
     Solution,
     VarPro,
@@ -49,7 +50,8 @@ class Work:
     Args:
         lanes: the table; every resample fits all of its lanes.
         resamples: weights of the runs in each resample, or None for one fit of the table as it is.
-        starts: packed non-linear coefficients to start from [k, q], or for each lane its own [k, q, L].
+        starts: packed non-linear coefficients to start from [k, q], or for each lane, or each lane of each resample,
+            its own [k, q, L].
         units: those of the lanes' volumes and sizes in the user's.
         strength: what a prior one standard deviation off counts, in relative residuals; None for no priors.
     """
@@ -69,7 +71,7 @@ class Plan:
     """How a batch of fits is computed, and what is kept of each: `view` makes it of the solved problems."""
 
     law: Law
-    solver: Solver
+    solver: Solver | Projection
     criterion: Criterion
     view: "View"
     chunk: int
@@ -138,12 +140,12 @@ def solve_lanes(work: Work, first: Array, plan: Plan, width: int) -> Any:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ends)
 
 
-def lanes_at_once(rows: int, unknowns: int) -> int:
+def lanes_at_once(rows: int, unknowns: int, platform: str | None = None) -> int:
     """How many lanes to solve side by side: on a CPU as many as keep a chunk in its cache, elsewhere very many.
 
     On a CPU not a power of two: rows that lie so far apart all share a few lines of the cache.
     """
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu = (platform or jax.default_backend()) == "cpu"
     numbers = _CACHED_NUMBERS if on_cpu else _ACCELERATED_NUMBERS
     width = max(8, 1 << max(numbers // (rows * unknowns), 1).bit_length() - 1)
     return width + 4 if on_cpu else width
@@ -253,12 +255,14 @@ class Scaled:
     """What cross-validation keeps of lanes: packed coefficients in the units of the lanes [L, k], and the end."""
 
     values: Leaf
+    steps: Leaf
     status: Leaf
 
 
 def scaled(solved: Solved) -> Scaled:
     """What cross-validation keeps of a lane."""
-    return Scaled(values=solved.values, status=solved.solution.status)
+    end = solved.solution
+    return Scaled(values=solved.values, steps=end.steps, status=end.status)
 
 
 @partial(jax.jit, static_argnames="law")
@@ -285,7 +289,7 @@ def _solved(work: Work, first: Array, width: int, plan: Plan) -> Solved:
         part = _take(work.lanes, lambda values: values[..., lane % count])
         weight = part.weight * work.resamples.factor(lane // count, part.run)
     if starts.ndim == 3:
-        starts = starts[..., lane % count]
+        starts = starts[..., lane % starts.shape[-1]]
     scale = plan.criterion.scale(part.loss, weight)
     points = _points(part)
 

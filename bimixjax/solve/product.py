@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bimixjax.solve import _sums
+from bimixjax.solve import _precision, _sums
 from bimixjax.solve.varpro import (
     Inner,
     Model,
@@ -127,6 +127,7 @@ def _reordered(inner: Inner, order: list[int]) -> Inner:
         mixed=jnp.stack([inner.mixed[:, k] for k in order], axis=1),
         square=jnp.stack([square[:, k] for k in order], axis=1),
         missed=jnp.stack([inner.missed[k] for k in order]),
+        strayed=inner.strayed,
     )
 
 
@@ -164,6 +165,9 @@ def _inner(factors: _Factors, data: _Data, best: _Best) -> Inner:
                 products(factors.bends, [_sums.over_first(best.missed * share[:, None])])[:, 0],
             ]
         ),
+        strayed=products(factors.curves, [_sums.over_first(best.missed * share[:, None])])[:, 0]
+        if _precision.single(share.dtype)
+        else None,
     )
 
 

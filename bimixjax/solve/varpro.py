@@ -10,6 +10,7 @@ run over lanes at full width, which measured twice as fast as one problem under 
 Source: Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973); Kaufman, BIT 15 (1975).
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,7 @@ _MOST_DAMPING = 1e12
 
 # Costs nearer than this share of them are one cost; in float32, those nearer than so many roundings.
 _SAME_COST = 1e-13
-_COST_ROUNDINGS = 100
+_COST_ROUNDINGS = 50
 
 
 @record
@@ -410,13 +411,16 @@ def _begin(problem: Problem, theta: Array) -> _State:
 def _advance(rows: Separated, problem: Problem, state: _State, tolerance: float) -> _State:
     """Move to the trial if it lowers the cost, and choose the next; damping falls after a good step, else grows."""
     tried = rows.linearize(state.trial)
+    lower = tried.cost < state.model.cost
     better = (tried.cost < state.model.cost * (1 + _cost_slack(state.theta))) & ~state.done
+    # Points whose costs count as one must not climb, one within the slack of the other.
+    tried = dataclasses.replace(tried, cost=jnp.minimum(tried.cost, state.model.cost))
 
     def chosen(new: Array, old: Array) -> Array:
         return jnp.where(better, new, old)
 
     theta, model = chosen(state.trial, state.theta), jax.tree.map(chosen, tried, state.model)
-    damping = jnp.where(better, jnp.maximum(state.damping / _RELIEF, _LEAST_DAMPING), state.damping * 8)
+    damping = jnp.where(better & lower, jnp.maximum(state.damping / _RELIEF, _LEAST_DAMPING), state.damping * 8)
     step = _bounded_step(problem, theta, model, damping)
     bend = _tiny.contracted(step[:, None], _tiny.contracted(model.curvature, step[:, None]))[0, 0]
     promised = -(2 * _tiny.contracted(step[:, None], model.gradient[:, None])[0, 0] + bend)

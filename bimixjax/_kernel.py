@@ -337,9 +337,7 @@ def _solve(plan: Plan, points: Point, factor: Array, problem: Problem, starts: A
     if isinstance(law, ProductLaw) and isinstance(plan.solver, VarPro) and points.volume.shape[0] == 1:
         shape = factor.shape
         rows = Product(
-            share=lambda theta: jnp.broadcast_to(
-                law.share(_named(law, theta, domains), points)[:, 0], (shape[0], shape[2])
-            ),
+            share=lambda theta: _share(law, theta, points, (shape[0], shape[2])),
             curves=lambda theta: _curves(law, _named(law, theta, domains), points, shape[1:]),
             on_curve=tuple(
                 c.name in law.curve_coefficients for c in law.part(linear=False) for _ in range(c.size(domains))
@@ -353,6 +351,13 @@ def _solve(plan: Plan, points: Point, factor: Array, problem: Problem, starts: A
 
 def _named(law: Law, theta: Array, domains: int) -> dict[str, Array]:
     return law.unpack(theta[:, None, None], law.part(linear=False), domains)
+
+
+def _share(law: ProductLaw, theta: Array, points: Point, shape: tuple[int, ...]) -> Array:
+    """The factor of the mixture [m, B], at theta [q, B] or, for each mixture its own, [q, m, B]."""
+    rows = theta[:, None] if theta.ndim == 2 else theta
+    named = law.unpack(rows[:, :, None], law.part(linear=False), points.mixture.shape[0])
+    return jnp.broadcast_to(law.share(named, points)[:, 0], shape)
 
 
 def _curves(law: ProductLaw, named: dict[str, Array], points: Point, shape: tuple[int, ...]) -> list[Array]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from bimixjax import _single
 from bimixjax._kernel import Plan, Work, solve_lanes
 from bimixjax.solve import UNROLLED
 
@@ -26,9 +28,26 @@ _MOST_LANES = 16_384
 def solve(work: Work, plan: Plan) -> Any:
     """Solve all lanes of a batch; every process gets all of the answer, as NumPy arrays with lanes first.
 
-    Lanes are solved in blocks of one size, so that memory beyond the answer does not grow with their number.
+    Iterations in float32 are followed by a call in float64, for a cost is known, and a rank told, in its digits only.
     """
-    devices, cores = _where(work, plan)
+    if _single.precision_of(plan) == "float64":
+        return _in_float64(work, plan)
+    with jax.enable_x64(False):
+        ends = _solve(*_single.narrowed(work, plan), jax.devices())
+    kept = _in_float64(*_single.following(work, plan, ends))
+    return kept if _single.precision_of(plan) == "refined" else _single.with_course(kept, ends)
+
+
+def _in_float64(work: Work, plan: Plan) -> Any:
+    devices = _single.float64_devices()
+    elsewhere = nullcontext() if devices == jax.devices() else jax.default_device(devices[0])
+    with jax.enable_x64(True), elsewhere:
+        return _solve(work, plan, devices)
+
+
+def _solve(work: Work, plan: Plan, devices: Sequence[Any]) -> Any:
+    """Solve lanes in blocks of one size, so that memory beyond the answer does not grow with their number."""
+    devices, cores = _where(work, plan, devices)
     pieces = max(len(devices), cores)
     blocks = -(-len(work) // (pieces * max(_MOST_LANES, plan.chunk)))
     length = -(-len(work) // blocks)
@@ -47,9 +66,8 @@ def solve(work: Work, plan: Plan) -> Any:
     return answer.whole
 
 
-def _where(work: Work, plan: Plan) -> tuple[Sequence[Any], int]:
-    """The devices that lanes are solved on, and, where that is one, on how many of its cores."""
-    devices = jax.devices()
+def _where(work: Work, plan: Plan, devices: Sequence[Any]) -> tuple[Sequence[Any], int]:
+    """Those of the devices that lanes are solved on, and, where that is one, on how many of its cores."""
     useful = -(-len(work) // min(plan.chunk, _LEAST_LANES))
     if min(len(devices), useful) > 1:
         return (devices if jax.process_count() > 1 else devices[:useful]), 1

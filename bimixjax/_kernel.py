@@ -20,6 +20,7 @@ from bimixjax.solve import (
     LBFGS,
     Problem,
     Product,
+    Projection,
     Quadratic,
     Solution,
     Starts,
@@ -50,8 +51,8 @@ class Work:
     Args:
         lanes: the table; every resample fits all of its lanes.
         resamples: weights of the runs in each resample, or None for one fit of the table as it is.
-        starts: packed non-linear coefficients to start from [k, q], or for each lane its own [k, q, L]; None for those
-            of the law.
+        starts: packed non-linear coefficients to start from [k, q], or for each lane, or each lane of each resample,
+            its own [k, q, L]; None for those of the law.
         units: those of the lanes' volumes and sizes in the user's.
         strength: what a prior one standard deviation off counts, in relative residuals; None for no priors.
     """
@@ -71,7 +72,7 @@ class Plan:
     """How a batch of fits is computed, and what is kept of each: `view` makes it of the solved problems."""
 
     law: Law
-    solver: Solver
+    solver: Solver | Projection
     criterion: Criterion
     view: "View"
     chunk: int
@@ -140,12 +141,12 @@ def solve_lanes(work: Work, first: Array, plan: Plan, width: int) -> Any:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ends)
 
 
-def lanes_at_once(rows: int, unknowns: int) -> int:
+def lanes_at_once(rows: int, unknowns: int, platform: str | None = None) -> int:
     """How many lanes to solve side by side: on a CPU as many as keep a chunk in its cache, elsewhere very many.
 
     On a CPU not a power of two: rows that lie so far apart all share a few lines of the cache.
     """
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu = (platform or jax.default_backend()) == "cpu"
     numbers = _CACHED_NUMBERS if on_cpu else _ACCELERATED_NUMBERS
     width = max(8, 1 << max(numbers // (rows * unknowns), 1).bit_length() - 1)
     return width + 4 if on_cpu else width
@@ -255,12 +256,14 @@ class Scaled:
     """What cross-validation keeps of lanes: packed coefficients in the units of the lanes [L, k], and the end."""
 
     values: Leaf
+    steps: Leaf
     status: Leaf
 
 
 def scaled(solved: Solved) -> Scaled:
     """What cross-validation keeps of a lane."""
-    return Scaled(values=solved.values, status=solved.solution.status)
+    end = solved.solution
+    return Scaled(values=solved.values, steps=end.steps, status=end.status)
 
 
 @partial(jax.jit, static_argnames="law")
@@ -289,7 +292,7 @@ def _solved(work: Work, first: Array, width: int, plan: Plan) -> Solved:
         part = _take(work.lanes, lambda values: values[..., lane % count])
         weight = part.weight * work.resamples.factor(lane // count, part.run)
     if starts.ndim == 3:
-        starts = starts[..., lane % count]
+        starts = starts[..., lane % starts.shape[-1]]
     scale = plan.criterion.scale(part.loss, weight)
     points = _points(part)
 
@@ -337,9 +340,7 @@ def _solve(plan: Plan, points: Point, factor: Array, problem: Problem, starts: S
     if isinstance(law, ProductLaw) and isinstance(plan.solver, VarPro) and points.volume.shape[0] == 1:
         shape = factor.shape
         rows = Product(
-            share=lambda theta: jnp.broadcast_to(
-                law.share(_named(law, theta, domains), points)[:, 0], (shape[0], shape[2])
-            ),
+            share=lambda theta: _share(law, theta, points, (shape[0], shape[2])),
             curves=lambda theta: _curves(law, _named(law, theta, domains), points, shape[1:]),
             on_curve=tuple(
                 c.name in law.curve_coefficients for c in law.part(linear=False) for _ in range(c.size(domains))
@@ -353,6 +354,13 @@ def _solve(plan: Plan, points: Point, factor: Array, problem: Problem, starts: S
 
 def _named(law: Law, theta: Array, domains: int) -> dict[str, Array]:
     return law.unpack(theta[:, None, None], law.part(linear=False), domains)
+
+
+def _share(law: ProductLaw, theta: Array, points: Point, shape: tuple[int, ...]) -> Array:
+    """The factor of the mixture [m, B], at theta [q, B] or, for each mixture its own, [q, m, B]."""
+    rows = theta[:, None] if theta.ndim == 2 else theta
+    named = law.unpack(rows[:, :, None], law.part(linear=False), points.mixture.shape[0])
+    return jnp.broadcast_to(law.share(named, points)[:, 0], shape)
 
 
 def _curves(law: ProductLaw, named: dict[str, Array], points: Point, shape: tuple[int, ...]) -> list[Array]:

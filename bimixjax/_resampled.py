@@ -63,11 +63,11 @@ class Resampled(Resamples):
         status: how each of these fits ended [R, L].
 
     Example:
-        >>> import bimixjax
+        >>> import bimixjax, jax
         >>> import pandas as pd
         >>> table = {"run": list("abcd"), "mixture/x": [0.2, 0.4, 0.6, 0.8], "mixture/y": [0.8, 0.6, 0.4, 0.2]}
         >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table | {"loss/x": [4.4, 3.3, 2.5, 2.3]}))
-        >>> found = bimixjax.bootstrap("bimix", observations, key=0, count=20)
+        >>> found = bimixjax.bootstrap("bimix", observations, key=jax.random.key(0), count=20)
         >>> found.predict([0.5, 0.5]).shape, bool(0 < found.standard_errors["alpha"][0] < 0.2)
         ((20, 1), True)
     """

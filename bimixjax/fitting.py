@@ -49,7 +49,7 @@ def fit(
     criterion: Criterion = _SQUARES,
     solver: Solver | None = None,
 ) -> FitResult:
-    """Fit a law to every target of a table, in float64 and in one compiled call.
+    """Fit a law to every target of a table, in one compiled call.
 
     Minimizes, for each target (and each model size, where the law has none), the sum over its observations of
     ((predicted - measured) / measured)^2, plus the weak priors of the law's coefficients.
@@ -62,7 +62,8 @@ def fit(
         priors: whether the weak priors take part; without them this is plain least squares.
         weights: by run, what its squared residuals count; 1 for a run not named.
         criterion: relative or absolute residuals, squared or Huber's.
-        solver: `VarPro` (the default, from as many starts as the law has valleys) or `LBFGS`, with their settings.
+        solver: `VarPro` (the default, from as many starts as the law has valleys) or `LBFGS`, with their settings, of
+            which `precision` says in which numbers they iterate.
 
     Returns:
         The fit, with a status in words for each target.
@@ -243,11 +244,16 @@ class _Task:
         unknowns = sum(c.size(len(self.layout.domains)) for c in self.law.coefficients)
         return Plan(
             law=self.law,
-            solver=solver or VarPro(starts=self.law.valleys),
+            solver=_with_starts(solver or VarPro(), self.law),
             criterion=criterion,
             view=view,
             chunk=lanes_at_once(self.lanes.rows, unknowns),
         )
+
+
+def _with_starts(solver: Solver, law: Law) -> Solver:
+    """The solver with a number of starts, that of the law's valleys where it has none."""
+    return dataclasses.replace(solver, starts=law.valleys) if solver.starts is None else solver
 
 
 def _laid_out(

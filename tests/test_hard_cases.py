@@ -9,10 +9,13 @@ import pytest
 from scipy.optimize import least_squares
 
 from bimixjax import FitResult, Observations, _lanes, fit
+from bimixjax.solve import VarPro
 
 PROBLEMS = 50
 # Solvers agree where costs are this near, relatively.
 SAME_COST = 1e-6
+# And float32 with float64, in this share of the lanes.
+SAME_IN_FLOAT32, SHARE = 1e-5, 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,3 +131,19 @@ def test_rows_of_no_grid_are_solved_as_well(name, monkeypatch):
     monkeypatch.setattr(_lanes, "_GRID_WASTE", 0.0)
     problems = make(CASES[name])
     check(fit("bimix", problems.observations(), priors=False), problems)
+
+
+@pytest.mark.parametrize("grid", [True, False], ids=["grid", "rows"])
+def test_float32_ends_at_the_costs_of_float64(grid, monkeypatch):
+    if not grid:
+        monkeypatch.setattr(_lanes, "_GRID_WASTE", 0.0)
+    excess = []
+    for case in CASES.values():
+        observations = make(case).observations()
+        double = fit("bimix", observations, priors=False)
+        single = fit("bimix", observations, priors=False, solver=VarPro(precision="float32"))
+        assert set(single.status) == {0}
+        assert {np.asarray(getattr(single, name)).dtype for name in ("values", "cost")} == {np.dtype(float)}
+        np.testing.assert_array_equal(single.identified, double.identified)
+        excess.append(np.asarray(single.cost) / np.asarray(double.cost) - 1)
+    assert np.mean(np.concatenate(excess) < SAME_IN_FLOAT32) >= SHARE

@@ -20,6 +20,7 @@ LAYERS = (
             "_lanes",
             "_resamples",
             "_kernel",
+            "_single",
             "_devices",
             "_reach",
             "_fit_result",

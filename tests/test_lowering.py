@@ -1,5 +1,9 @@
 """The compiled fit and searches lower for CPU, CUDA and TPU; no such device is needed to see it."""
 
+from contextlib import suppress
+from dataclasses import replace
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +11,7 @@ import pandas as pd
 import pytest
 from jax import export
 
-from bimixjax import LAWS, Budget, Observations, fit, objective
+from bimixjax import LAWS, Budget, Observations, _devices, _lanes, _single, fit, objective
 from bimixjax._criterion import Criterion
 from bimixjax._kernel import Plan, Work, brief, describe, solve_lanes, start_grid
 from bimixjax._lanes import build
@@ -55,6 +59,55 @@ def test_the_fit_lowers(observations, law, solver, view):
     arguments = jax.tree.map(jnp.asarray, (work, np.arange(0, 6, 2)))
     lowered = export.export(jax.jit(run), platforms=PLATFORMS)(*arguments)
     assert tuple(lowered.platforms) == tuple(PLATFORMS)
+
+
+FAMILIES = ["bimix", "bimix_offset", "bimix_sized", "bimix_transfer", "bimix_transfer_sized", "additive", "joint_sized"]
+FAMILIES += ["exponential", "log_linear", "power_linear", "exponential_volume", "chinchilla", "kaplan", "dcpt"]
+FAMILIES += ["capacity"]
+
+
+@pytest.mark.parametrize("waste", [1.6, 0.0], ids=["grid", "rows"])
+@pytest.mark.parametrize("law", FAMILIES)
+def test_the_fit_in_float32_lowers_without_float64(law, waste, observations, monkeypatch):
+    monkeypatch.setattr(_lanes, "_GRID_WASTE", waste)
+    frame = observations.to_frame().assign(model_size=1e6)
+    work, plan = _single.narrowed(*_call(law, Observations.from_frame(frame)))
+    assert work.lanes.volume.shape[0] == (1 if waste else 6)
+    with jax.enable_x64(False):
+        assert_no_float64(work, plan)
+
+
+def test_resamples_and_gradients_in_float32_lower_without_float64(observations):
+    work, plan = _call("bimix", observations)
+    resamples = Bootstrap(key=jax.random.key(0), count=2, runs=2)
+    plan = replace(plan, solver=LBFGS(), criterion=Criterion(huber=0.01))
+    with jax.enable_x64(False):
+        assert_no_float64(*_single.narrowed(replace(work, resamples=resamples), plan))
+
+
+def _call(law: str, observations: Observations) -> tuple[Work, Plan]:
+    """What a fit hands to the compiled solver."""
+    calls: list[tuple[Work, Plan]] = []
+
+    def recorded(work: Work, plan: Plan):
+        calls.append((work, plan))
+        raise InterruptedError
+
+    with mock.patch.object(_devices, "solve", recorded), suppress(InterruptedError):
+        fit(law, observations)
+    return calls[0]
+
+
+def assert_no_float64(work: Work, plan: Plan) -> None:
+    """The call lowers for all platforms, and holds no number in float64."""
+
+    def run(work: Work) -> list[jax.Array]:
+        return jax.tree.leaves(solve_lanes(work, jnp.zeros(1, int), plan, len(work)))
+
+    exported = export.export(jax.jit(run), platforms=PLATFORMS)(jax.tree.map(jnp.asarray, work))
+    assert tuple(exported.platforms) == tuple(PLATFORMS)
+    assert "f32" in exported.mlir_module()
+    assert "f64" not in exported.mlir_module()
 
 
 def test_the_searches_lower(observations):

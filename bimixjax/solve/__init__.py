@@ -1,10 +1,12 @@
 """Solvers: they see functions and arrays, never laws."""
 
+from bimixjax.solve._precision import Precision as Precision
 from bimixjax.solve._tiny import UNROLLED as UNROLLED
 from bimixjax.solve.inference import Inference as Inference
 from bimixjax.solve.inference import infer as infer
 from bimixjax.solve.lbfgs import LBFGS as LBFGS
 from bimixjax.solve.product import Product as Product
+from bimixjax.solve.projection import Projection as Projection
 from bimixjax.solve.simplex import Certificate as Certificate
 from bimixjax.solve.simplex import certify as certify
 from bimixjax.solve.simplex import power_dual as power_dual

@@ -9,6 +9,8 @@ from itertools import product
 import jax.numpy as jnp
 from jax import Array, lax
 
+from bimixjax.solve import _precision
+
 # A pivot that keeps less than this share of its diagonal is rounding, not rank.
 _RANK = 1e-13
 
@@ -52,7 +54,7 @@ def _factored(matrix: Array) -> tuple[list[list[Array]], list[Array], Array]:
             row.append(matrix[i, j] - sum(row[k] * lower[j][k] for k in range(j)))
             scaled.append(row[j] * inverse[j])
         pivot = matrix[i, i] - sum(a * b for a, b in zip(row, scaled, strict=True))
-        kept = pivot > _RANK * matrix[i, i]
+        kept = pivot > _precision.share(_RANK, matrix.dtype) * matrix[i, i]
         full &= kept
         inverse.append(1 / jnp.where(kept, pivot, 1.0))
         lower.append(scaled)
@@ -108,7 +110,8 @@ def nonnegative_least_squares(gram: Array, moment: Array, signed: tuple[bool, ..
         for k, value in values.items():
             feasible = feasible & ((value >= 0) | signed[k])
         gain = jnp.where(feasible, sum(value * moment[k] for k, value in values.items()), -jnp.inf)
-        better = gain > explained
+        # Larger supports come first: one of them is not given up for a smaller one that only rounding puts above it.
+        better = gain > explained * (1 + _precision.slack(8, gram.dtype))
         best = [jnp.where(better, values.get(k, 0.0), old) for k, old in enumerate(best)]
         explained = jnp.where(better, gain, explained)
     # XLA computes a quotient once, but would repeat all of the above wherever c is read.

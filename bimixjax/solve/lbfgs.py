@@ -11,6 +11,8 @@ import optax
 from jax import Array, lax
 
 from bimixjax._records import record
+from bimixjax.solve import _precision
+from bimixjax.solve._precision import Precision
 from bimixjax.solve.solution import Solution, Status
 from bimixjax.solve.varpro import (
     AtData,
@@ -46,6 +48,10 @@ class LBFGS:
         max_steps: iterations per start.
         memory: how many past steps approximate the curvature.
         tolerance: stop after `patience` steps in a row that each lower the value by less than this share of it.
+        precision: of a fit, as in `VarPro`.
+
+    Raises:
+        InputError: for another precision.
     """
 
     starts: int = 3
@@ -53,6 +59,10 @@ class LBFGS:
     memory: int = 20
     tolerance: float = 1e-14
     patience: int = 5
+    precision: Precision | None = None
+
+    def __post_init__(self) -> None:
+        _precision.check(self.precision)
 
     def minimize(self, function: Callable[[Array], Array], start: Array) -> Minimum:
         """Minimize a smooth function of one vector from one start."""
@@ -63,7 +73,7 @@ class LBFGS:
             point, state, last, calm, steps = carry
             value, grad = value_and_grad(point, state=state)
             updates, state = optimizer.update(grad, state, point, value=value, grad=grad, value_fn=function)
-            small = jnp.abs(last - value) <= self.tolerance * jnp.abs(value)
+            small = jnp.abs(last - value) <= _precision.share(self.tolerance, start.dtype) * jnp.abs(value)
             moved = jnp.asarray(optax.apply_updates(point, updates))
             return moved, state, jnp.asarray(value), jnp.where(small, calm + 1, 0), steps + 1
 

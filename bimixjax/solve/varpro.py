@@ -10,6 +10,7 @@ run over lanes at full width, which measured twice as fast as one problem under 
 Source: Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973); Kaufman, BIT 15 (1975).
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,8 @@ import numpy as np
 from jax import Array, lax
 
 from bimixjax._records import record, static
-from bimixjax.solve import _sums, _tiny
+from bimixjax.solve import _precision, _sums, _tiny
+from bimixjax.solve._precision import Precision
 from bimixjax.solve.solution import Solution, Status
 
 # From theta [q, B] and the data of B lanes, lanes last in every leaf, to p columns [n, B]. A list of columns is never
@@ -42,8 +44,12 @@ _ROUNDING = 1e-11
 # Damping, as a share of the curvature: at the start; what a good step divides it by; the least.
 _DAMPING, _RELIEF, _LEAST_DAMPING = 1e-2, 10, 1e-12
 
-# Costs nearer than this share of them are one cost.
+# A lane that finds no better point under this damping is done.
+_MOST_DAMPING = 1e12
+
+# Costs nearer than this share of them are one cost; in float32, those nearer than so many roundings.
 _SAME_COST = 1e-13
+_COST_ROUNDINGS = 50
 
 
 @record
@@ -85,14 +91,24 @@ class VarPro:
     """Settings of the variable-projection solver.
 
     Args:
-        starts: how many of the given starts, the best by cost, are iterated.
+        starts: how many of the given starts, the best by cost, are iterated; None: 1, and in a fit as many as the law
+            has valleys.
         max_steps: iterations per start.
         tolerance: stop when a step promises to lower the cost by less than this share of it.
+        precision: "float64"; "float32", for iterations only: the end is then described in float64; "refined", float64
+            iterations from there. None: float64, but float32 where a device has no float64 of its own, as TPUs.
+
+    Raises:
+        InputError: for another precision.
     """
 
-    starts: int = 1
+    starts: int | None = None
     max_steps: int = 200
     tolerance: float = 1e-12
+    precision: Precision | None = None
+
+    def __post_init__(self) -> None:
+        _precision.check(self.precision)
 
     def solve(self, columns: Columns, data: Any, problem: Problem, starts: Starts) -> Solution:
         """Solve B problems, each from the best of `starts` [k, q], or of starts of its own [k, q, B]."""
@@ -109,7 +125,7 @@ class VarPro:
 
     def solve_separated(self, rows: "Separated", problem: Problem, starts: Starts) -> Solution:
         """Solve B problems whose linear unknowns `rows` eliminates."""
-        lanes, count = rows.rounding.shape[0], min(self.starts, len(starts))
+        lanes, count = rows.rounding.shape[0], min(self.starts or 1, len(starts))
         thetas = of_lanes(starts, lanes)
         # An only start needs no evaluation to be chosen.
         if len(starts) > 1:
@@ -288,8 +304,9 @@ def nonlinear_prior(prior: Quadratic, logarithmic: tuple[bool, ...], theta: Arra
     mean, precision = prior.mean[:, None], prior.precision
     root = jnp.diag(precision) if precision.ndim == 1 else precision
     logs = jnp.array(logarithmic)[:, None] & jnp.any(root != 0, axis=0)[:, None]
-    positive = jnp.where(logs, jnp.maximum(theta, jnp.finfo(theta.dtype).tiny), 1.0)
-    seen = jnp.where(logs, jnp.log(positive), theta)
+    least = _precision.least(theta.dtype)
+    positive = jnp.where(logs, jnp.maximum(theta, least), 1.0)
+    seen = jnp.where(logs, jnp.where(theta > least, jnp.log(positive), _precision.LOG_OF_NOTHING), theta)
     return root @ (seen - mean), root[:, :, None] / positive
 
 
@@ -297,11 +314,13 @@ def _linearize(columns: AtData, problem: Problem, theta: Array) -> Model:
     values, push = jax.linearize(columns, theta)
     linear, cost = project(values, problem, theta)
     slopes = along(lambda tangent: _combined(push(tangent), linear), unit_directions(theta))
+    missed = residual(values, linear, problem)
     inner = Inner(
         gram=_gram(values, problem),
         mixed=products(values, slopes),
         square=_slope_products(slopes),
-        missed=products(slopes, [residual(values, linear, problem)])[:, 0],
+        missed=products(slopes, [missed])[:, 0],
+        strayed=products(values, [missed])[:, 0] if _precision.single(theta.dtype) else None,
     )
     return eliminate(inner, problem, theta, linear=linear, cost=cost)
 
@@ -315,12 +334,14 @@ class Inner:
         mixed: columns with slopes [p, q, B].
         square: slopes with slopes [q, q, B].
         missed: slopes with the residual [q, B].
+        strayed: columns with the residual [p, B], which is how far c is from the best in float32; None in float64.
     """
 
     gram: Array
     mixed: Array
     square: Array
     missed: Array
+    strayed: Array | None
 
 
 def eliminate(inner: Inner, problem: Problem, theta: Array, *, linear: Array, cost: Array) -> Model:
@@ -329,18 +350,28 @@ def eliminate(inner: Inner, problem: Problem, theta: Array, *, linear: Array, co
     mixed = jnp.where(support[:, None], inner.mixed, 0.0)
     eliminated, _ = _tiny.solve(_tiny.masked(inner.gram, support), mixed)
     whole, gradient = inner.square, inner.missed
+    if inner.strayed is not None:
+        strayed = jnp.where(support, _with_prior_slope(inner.strayed, linear, problem), 0.0)
+        gradient = gradient - _tiny.contracted(eliminated, strayed[:, None])[:, 0]
     if problem.nonlinear_prior is not None:
         prior, slope = nonlinear_prior(problem.nonlinear_prior, problem.logarithmic, theta)
         whole = whole + _tiny.contracted(slope, slope)
         gradient = gradient + _tiny.contracted(slope, prior[:, None])[:, 0]
     curvature = whole - _tiny.contracted(mixed, eliminated)
+    told = _precision.share(_ROUNDING, theta.dtype)
     return Model(
         cost=cost,
         linear=linear,
         gradient=gradient,
         curvature=curvature,
-        seen=jnp.stack([curvature[k, k] > _ROUNDING * whole[k, k] for k in range(len(theta))]),
+        seen=jnp.stack([curvature[k, k] > told * whole[k, k] for k in range(len(theta))]),
     )
+
+
+def _with_prior_slope(slope: Array, linear: Array, problem: Problem) -> Array:
+    """Half the derivative of the rows' cost by c [p, B], with that of the prior."""
+    prior = problem.linear_prior
+    return slope if prior is None else slope + (prior.precision**2)[:, None] * (linear - prior.mean[:, None])
 
 
 def along(push: Callable[[Array], Array], directions: Sequence[Array] | Array) -> Rows:
@@ -354,6 +385,10 @@ def unit_directions(theta: Array) -> Array:
     """A unit tangent along each coordinate of theta [q, B], in every lane: [q, q, B]."""
     size = theta.shape[0]
     return jnp.broadcast_to(jnp.eye(size, dtype=theta.dtype)[:, :, None], (size, *theta.shape))
+
+
+def _cost_slack(theta: Array) -> float:
+    return _precision.slack(_COST_ROUNDINGS, theta.dtype)
 
 
 def _begin(problem: Problem, theta: Array) -> _State:
@@ -381,20 +416,23 @@ def _begin(problem: Problem, theta: Array) -> _State:
 def _advance(rows: Separated, problem: Problem, state: _State, tolerance: float) -> _State:
     """Move to the trial if it lowers the cost, and choose the next; damping falls after a good step, else grows."""
     tried = rows.linearize(state.trial)
-    better = (tried.cost < state.model.cost) & ~state.done
+    lower = tried.cost < state.model.cost
+    better = (tried.cost < state.model.cost * (1 + _cost_slack(state.theta))) & ~state.done
+    # Points whose costs count as one must not climb, one within the slack of the other.
+    tried = dataclasses.replace(tried, cost=jnp.minimum(tried.cost, state.model.cost))
 
     def chosen(new: Array, old: Array) -> Array:
         return jnp.where(better, new, old)
 
     theta, model = chosen(state.trial, state.theta), jax.tree.map(chosen, tried, state.model)
-    damping = jnp.where(better, jnp.maximum(state.damping / _RELIEF, _LEAST_DAMPING), state.damping * 8)
+    damping = jnp.where(better & lower, jnp.maximum(state.damping / _RELIEF, _LEAST_DAMPING), state.damping * 8)
     step = _bounded_step(problem, theta, model, damping)
     bend = _tiny.contracted(step[:, None], _tiny.contracted(model.curvature, step[:, None]))[0, 0]
     promised = -(2 * _tiny.contracted(step[:, None], model.gradient[:, None])[0, 0] + bend)
     # A step that damping does not shorten, and that promises so little, is still taken, by `_polished`.
     least = jnp.where(better & (damping <= _DAMPING), jnp.minimum(jnp.abs(promised), state.promised), state.promised)
-    small = least <= tolerance * model.cost + rows.rounding
-    stuck = ~better & (state.damping > 1e12)
+    small = least <= _precision.share(tolerance, theta.dtype) * model.cost + rows.rounding
+    stuck = ~better & (state.damping > _MOST_DAMPING)
     return _State(
         theta=theta,
         model=model,
@@ -416,7 +454,7 @@ def _polished(rows: Separated, problem: Problem, last: _State) -> tuple[Array, A
     model = last.model
     theta = last.theta + _bounded_step(problem, last.theta, model, jnp.zeros_like(last.damping))
     linear, cost = rows.project(theta)
-    taken = last.done & (cost <= model.cost * (1 + _SAME_COST) + rows.rounding)
+    taken = last.done & (cost <= model.cost * (1 + _SAME_COST + _cost_slack(theta)) + rows.rounding)
     return (
         jnp.where(taken, theta, last.theta),
         jnp.where(taken, linear, model.linear),

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bimixjax._checks import InputError
+from bimixjax._checks import InputError, choice
 from bimixjax._fit_result import FitResult, target_loss
 from bimixjax._records import Leaf, record, static
 from bimixjax.laws import LAWS, Law
@@ -20,6 +20,13 @@ from bimixjax.laws import LAWS, Law
 # The standard deviation of the log ratio as a share of it. Two sizes leave the exponent of N to its prior: after 70M
 # and 160M parameters, exponents of .3 and .6 differ by 30 % in what 410M gains. Not calibrated on held-out sizes.
 _UNSURE = 0.25
+
+
+def check_beyond(name: str) -> None:
+    """Raise an `InputError` unless it is the name of a law that reads the model size."""
+    if not LAWS[choice("law", name, LAWS)].sized:
+        sized = ", ".join(name for name, law in LAWS.items() if law.sized)
+        raise InputError(f"law {name!r} does not read the model size; allowed beyond it: {sized}")
 
 
 @record
@@ -31,14 +38,7 @@ class Beyond:
 
     @classmethod
     def of(cls, fit: FitResult) -> "Beyond":
-        """What is kept of a fit for all sizes.
-
-        Raises:
-            InputError: for a law that does not read the size.
-        """
-        if not fit.law.sized:
-            sized = ", ".join(name for name, law in LAWS.items() if law.sized)
-            raise InputError(f"law {fit.law.name!r} does not read the model size; allowed beyond it: {sized}")
+        """What is kept of a fit for all sizes."""
         return cls(law=fit.law, values=np.asarray(fit.values))
 
     def saved(self) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from bimixjax._auto_beyond import Beyond
 from bimixjax._auto_donor import Donated
 from bimixjax._auto_fit import Stack
 from bimixjax._auto_kernel import Fitted
-from bimixjax._auto_result import AutoFit, AutoSize, Lent
+from bimixjax._auto_result import AutoFit
+from bimixjax._auto_size import AutoSize, Lent
 from bimixjax.observations import Observations, Unit
 
 # Weights below this are not spoken of.

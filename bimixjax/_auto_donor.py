@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bimixjax._auto_beyond import check_beyond
 from bimixjax._auto_cells import Cells
 from bimixjax._auto_fit import SPREAD, Stack, average, fit_members
 from bimixjax._auto_kernel import Points
@@ -21,7 +22,7 @@ class Auto:
             predictions to a size that was not fitted; None for none, since that fit can take long.
 
     Raises:
-        InputError: when it is used, for an unknown member.
+        InputError: for an unknown member, or a law beyond that is unknown or does not read the model size.
 
     Example:
         >>> import bimixjax
@@ -33,8 +34,13 @@ class Auto:
     donor: bool = True
     beyond: str | None = None
 
+    def __post_init__(self) -> None:
+        named_members(self.members)
+        if self.beyond is not None:
+            check_beyond(self.beyond)
+
     def chosen(self) -> tuple[Member, ...]:
-        """The members; an `InputError` for an unknown name."""
+        """The members."""
         return named_members(self.members)
 
 

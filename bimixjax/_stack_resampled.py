@@ -14,7 +14,8 @@ from bimixjax import _checks
 from bimixjax._auto_cells import Cells
 from bimixjax._auto_donor import Donated
 from bimixjax._auto_fit import Stack, prior_of
-from bimixjax._auto_result import AutoFit, AutoSize
+from bimixjax._auto_result import AutoFit
+from bimixjax._auto_size import AutoSize
 from bimixjax._members import Member, named_members
 from bimixjax._records import record
 from bimixjax._resampled import Resamples

@@ -173,7 +173,7 @@ def optimize(
         raise InputError(f"the dual needs a law that is a power of the own proportion; {_law_name(fit)} is not one")
     exact = goal.separable and method != "softmax"
     with jax.enable_x64(True):
-        idle = np.asarray(_idle(goal, jnp.asarray(lower)))
+        idle = _idle_domains(goal, jnp.asarray(lower))
         if exact:
             found = _dual(goal, jnp.asarray(lower), jnp.asarray(upper))
         else:
@@ -383,8 +383,13 @@ def _inside(r: Array, lower: Array, upper: Array | None) -> Array:
     return box_inverse(lower + 0.01 * (upper - lower) + 0.98 * (r - lower), lower, upper)
 
 
+def _idle_domains(goal: Objective | AutoObjective, like: Array) -> np.ndarray:
+    """Whether each domain has no say in the objective [d]; all have in `auto`, whose process lies over mixtures."""
+    return np.zeros(len(like), bool) if isinstance(goal, AutoObjective) else np.asarray(_idle(goal, like))
+
+
 @jax.jit
-def _idle(goal: Objective | AutoObjective, like: Array) -> Array:
+def _idle(goal: Objective, like: Array) -> Array:
     """Domains in which the objective has no slope, read at three random mixtures."""
     z = jax.random.normal(jax.random.key(1), (3, like.shape[0]), like.dtype)
     slopes = jax.vmap(lambda free: jax.grad(goal)(jax.nn.softmax(free)))(z)

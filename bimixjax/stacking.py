@@ -221,6 +221,7 @@ def _fit_auto(
 ) -> tuple[AutoFit, list[Donated]]:
     """The fit of `auto`, and the stacks that it was built of."""
     names, unit = _targets(observations, targets), observations.volume_unit(volume)
+    _check_sizes(settings, observations)
     with jax.enable_x64(True):
         stacks = fit_stacks(build_cells(observations, np.ones((1, len(observations))), unit, names), settings)
     if not stacks:
@@ -321,15 +322,19 @@ def bootstrap(
         return resample(found, stacks, redraw)
 
 
-def _beyond(settings: Auto, observations: Observations, unit: Unit | None, names: tuple[str, ...]) -> Beyond | None:
-    """The law that carries predictions to other model sizes, fitted to all sizes at once."""
-    if settings.beyond is None:
-        return None
-    if len(observations.model_sizes) < 2:
+def _check_sizes(settings: Auto, observations: Observations) -> None:
+    """Raise where a law is to go beyond the model sizes of a table that has not two of them."""
+    if settings.beyond and len(observations.model_sizes) < 2:
         raise _checks.InputError(
             f"{settings.beyond} beyond the fitted model sizes needs two of them; "
             f"{observations.source} has {len(observations.model_sizes)}"
         )
+
+
+def _beyond(settings: Auto, observations: Observations, unit: Unit | None, names: tuple[str, ...]) -> Beyond | None:
+    """The law that carries predictions to other model sizes, fitted to all sizes at once."""
+    if settings.beyond is None:
+        return None
     return Beyond.of(fitting.fit(settings.beyond, observations, volume=unit, targets=names))
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -204,8 +205,19 @@ def test_folds_speak_of_sizes_that_they_do_not_fit(far: AutoFit) -> None:
 def test_a_law_beyond_the_sizes_needs_two_of_them(observations: Observations) -> None:
     with pytest.raises(InputError, match=r"needs two of them; .* has 0"):
         bimixjax.fit(dataclasses.replace(ONE, beyond="chinchilla"), observations)
-    with pytest.raises(InputError, match="does not read the model size"):
-        bimixjax.fit(dataclasses.replace(ONE, beyond="additive"), sized())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"beyond": "additive"}, "'additive' does not read the model size; allowed beyond it: .*chinchilla"),
+        ({"beyond": "chinchila"}, "Did you mean 'chinchilla'"),
+        ({"members": ("ofset",)}, "ofset"),
+    ],
+)
+def test_settings_are_refused_before_anything_is_fitted(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Auto(**settings)
 
 
 def test_missing_losses_are_left_out(alone: AutoFit) -> None:

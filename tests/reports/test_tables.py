@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 
 import bimixjax
 from bimixjax import AutoFit, Budget, FitResult, Limits, OptimalMixture
-from bimixjax._auto_result import AutoSize, Lent
+from bimixjax._auto_size import AutoSize, Lent
 from bimixjax.mixtures import uniform
 from bimixjax.reports import tables
 from bimixjax.reports.predictions import Predictions

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bimixjax.stacking import AutoResampled as AutoResampled
     from bimixjax.stacking import bootstrap as bootstrap
     from bimixjax.stacking import fit as fit
+    from bimixjax.stacking import sample as sample
 
 _HOME = {
     "InputError": "_checks",
@@ -40,6 +41,7 @@ _HOME = {
     "BiMix": "laws",
     "fit": "stacking",
     "bootstrap": "stacking",
+    "sample": "stacking",
     "Auto": "stacking",
     "AutoFit": "stacking",
     "AutoResampled": "stacking",

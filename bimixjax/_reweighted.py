@@ -26,6 +26,7 @@ from jax import Array
 
 from bimixjax._auto_fit import MemberFit, Stack, average, noise_of, prior_of
 from bimixjax._auto_kernel import Prior, Rows, log_law
+from bimixjax._auto_size import Path
 from bimixjax._members import Member
 from bimixjax._noise import Noise, factored
 from bimixjax._records import Leaf, record
@@ -49,12 +50,14 @@ class Reweighted:
     Args:
         z, pull, step: of each member as in `Fitted`, resamples first and targets last [R, q, T], [R, m, T], [R, t, T].
         weights: of the members in the average [R, M, T].
+        path: what the process adds in each, where they are draws of what a fit leaves open.
     """
 
     z: tuple[Leaf, ...]
     pull: tuple[Leaf, ...]
     step: tuple[Leaf, ...]
     weights: Leaf
+    path: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from bimixjax._auto_cells import Cells
 from bimixjax._auto_donor import Donated
 from bimixjax._auto_fit import Stack, prior_of
 from bimixjax._auto_result import AutoFit
-from bimixjax._auto_size import AutoSize
+from bimixjax._auto_size import AutoSize, Drawn
 from bimixjax._members import Member, named_members
 from bimixjax._records import record
 from bimixjax._resampled import Resamples
@@ -29,9 +29,9 @@ _ABSENT = 1e-9
 
 @record
 class AutoResampled(Resamples):
-    """A fit of `auto`, and what it is in R resamples of its runs.
+    """A fit of `auto`, and what it is in R resamples of its runs, or in R draws of what it leaves open (`sample`).
 
-    Each resample draws as many runs of each model size as there are, with replacement. Each member goes where its
+    A resample draws as many runs of each model size as there are, with replacement. Each member goes where its
     criterion leads with the white noise of a run's rows divided by the root of how often it was drawn, by three
     Gauss-Newton steps with the slopes at the fit; the members' weights in the average follow from their errors on runs
     left out, each run counting as often. Held as fitted: what a smaller model size lends to a larger one, the law
@@ -127,10 +127,13 @@ def _predict(found: AutoResampled, r: Array, s: Array, *, model_size: float | No
 
 
 def _resample(size: AutoSize, moved: Reweighted) -> AutoSize:
-    """A size with the coefficients, effects and weights of one resample."""
-    ends = zip(size.fitted, moved.z, moved.pull, moved.step, strict=True)
-    fitted = tuple(dataclasses.replace(one, z=z, pull=pull, step=step) for one, z, pull, step in ends)
-    return dataclasses.replace(size, fitted=fitted, weights=moved.weights)
+    """A size with the coefficients, effects and weights of one resample or draw."""
+    ends = list(zip(size.fitted, zip(moved.z, moved.pull, moved.step, strict=True), strict=True))
+    if moved.path is None:
+        fitted = tuple(dataclasses.replace(one, z=z, pull=pull, step=step) for one, (z, pull, step) in ends)
+        return dataclasses.replace(size, fitted=fitted, weights=moved.weights)
+    off = tuple((z - one.z, pull - one.pull, step - one.step) for one, (z, pull, step) in ends)
+    return dataclasses.replace(size, drawn=Drawn(chosen=moved.weights, off=off, path=moved.path))
 
 
 def _weight(size: AutoSize, moved: Reweighted, name: str) -> np.ndarray:

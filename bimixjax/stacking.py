@@ -15,6 +15,7 @@ from bimixjax._auto_build import build
 from bimixjax._auto_cells import build_cells, sizes_of
 from bimixjax._auto_donor import Auto as Auto
 from bimixjax._auto_donor import Donated, fit_stacks
+from bimixjax._auto_draws import draw
 from bimixjax._auto_result import AutoFit as AutoFit
 from bimixjax._fit_result import FitResult
 from bimixjax._kernel import Solver
@@ -320,6 +321,47 @@ def bootstrap(
     found, stacks = _fit_auto(law if isinstance(law, Auto) else Auto(), observations, volume, targets)
     with jax.enable_x64(True):
         return resample(found, stacks, redraw)
+
+
+def sample(fit: AutoFit, *, key: jax.Array | int, count: int = 1000) -> AutoResampled:
+    """Draw from what a fit of `auto` leaves open: as many fits as are wanted, each of which could be the true one.
+
+    A draw takes for each target one member, with the chance of its weight, coefficients z + spread' e for standard
+    normal e, and a path of the member's process over mixtures given the runs that were fitted; deviations from the mean
+    are multiplied by the spread that runs left out have measured. So the draws agree with `AutoFit.interval`, but for
+    the noise of a measured loss, and tell besides what mixtures have in common: which is what makes them fit to judge a
+    choice of mixture by. It takes the fit only, which may come from a file.
+
+    Args:
+        fit: what was fitted; where a size learns from a smaller one, what that lends is held as it was fitted.
+        key: of the random numbers, or a seed for one.
+        count: how many draws, at least 2.
+
+    Returns:
+        The draws. `interval` gives the limits of expected losses, `bimixjax.optimize_resamples` those of a mixture.
+
+    Raises:
+        InputError: for fewer than 2 draws, or the fit of a single law, which `bootstrap` is for.
+
+    Example:
+        >>> import bimixjax
+        >>> import pandas as pd
+        >>> table = {"run": list("abcd"), "mixture/x": [0.25, 0.4, 0.6, 0.8], "mixture/y": [0.75, 0.6, 0.4, 0.2]}
+        >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table | {"loss/x": [4.0, 3.3, 2.5, 2.3]}))
+        >>> fit = bimixjax.fit(bimixjax.Auto(members=("offset",)), observations)
+        >>> lower, upper = bimixjax.sample(fit, key=0, count=100).interval([0.5, 0.5])
+        >>> bool(lower[0] < float(fit.predict([0.5, 0.5])[0]) < upper[0])
+        True
+
+    Source: see `_auto_draws`.
+    """
+    if not isinstance(fit, AutoFit):
+        raise _checks.InputError("only a fit of auto can be drawn from; for a single law there is bootstrap")
+    count, key = _checks.resamples(count), jax.random.key(key) if isinstance(key, int) else key
+    with jax.enable_x64(True):
+        keys = jax.random.split(key, len(fit.sizes))
+        sizes = tuple(draw(size, one, count) for size, one in zip(fit.sizes, keys, strict=True))
+        return AutoResampled(fit=fit, sizes=sizes)
 
 
 def _check_sizes(settings: Auto, observations: Observations) -> None:

@@ -30,7 +30,7 @@ LAYERS = (
             "fitting",
             *("_noise", "_cholesky", "_members", "_auto_kernel", "_auto_left", "_auto_cells"),
             *("_auto_fit", "_auto_beyond", "_auto_donor", "_auto_size", "_auto_files", "_auto_result", "_auto_build"),
-            *("_reweighted", "_stack_resampled"),
+            *("_reweighted", "_auto_draws", "_stack_resampled"),
             "stacking",
             "_objective",
             "optimization",

@@ -1,0 +1,201 @@
+"""What `auto` fitted at one model size, and the log losses that follow from it at any mixture and volume."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from bimixjax._auto_beyond import Carried
+from bimixjax._auto_fit import SPREAD, noise_of, prior_of
+from bimixjax._auto_kernel import Fitted, Points, Prior, Rows, read_mean, read_variance
+from bimixjax._float64 import in_float64
+from bimixjax._members import named_members
+from bimixjax._noise import Noise, places
+from bimixjax._records import Leaf, record, static
+from bimixjax.laws import Law
+
+
+@record
+class Path:
+    """A path of the process over mixtures, as a sum of its kernel, of unit variance, to some of them.
+
+    Args:
+        mixture: these [d, u].
+        length: of the process [T].
+        height: of the kernel to each [u, T].
+    """
+
+    mixture: Leaf
+    length: Leaf
+    height: Leaf
+
+    def __call__(self, r: Array) -> Array:
+        """Log losses [T] at a mixture r [d]."""
+        apart = jnp.sum((places(r)[:, None] - places(self.mixture)) ** 2, axis=0)
+        return jnp.sum(self.height * jnp.exp(-apart[:, None] / (2 * self.length**2)), axis=0)
+
+
+@record
+class AutoSize:
+    """The members of `auto` at one model size, m runs and t volumes, for T targets.
+
+    Args:
+        member_names: the laws that are averaged.
+        model_size: parameters; 1 where the table has no size.
+        mixture: r of the runs [d, m].
+        volume: fitted volumes, over the largest [t].
+        scale: the largest volume.
+        mask: which losses were fitted [m, t, T].
+        center: mean log loss of the fitted rows [T]; NaN where there is none.
+        fitted: each member, targets last.
+        weights: of each member [M, T].
+        spread: by what the members' standard deviations are multiplied [T].
+        left_out_error: mean absolute error of log losses on runs left out [T].
+        rows: observations used [T].
+        proportion_range [T, d, 2], volume_range [T, 2]: what was fitted; outside it, a prediction extrapolates.
+        lent: what a smaller model size lends, if any does.
+        carried: where predictions are for a model size that was not fitted, what carries them there.
+        drawn: in a draw of what the fit leaves open, where it differs from the fit.
+    """
+
+    member_names: tuple[str, ...] = static()
+    model_size: Leaf
+    mixture: Leaf
+    volume: Leaf
+    scale: Leaf
+    mask: Leaf
+    center: Leaf
+    fitted: tuple[Fitted, ...]
+    weights: Leaf
+    spread: Leaf
+    left_out_error: Leaf
+    rows: Leaf
+    proportion_range: Leaf
+    volume_range: Leaf
+    lent: "Lent | None"
+    carried: Carried | None = None
+    drawn: "Drawn | None" = None
+
+
+@record
+class Drawn:
+    """Where a draw differs from the fit.
+
+    Args:
+        chosen: 1 for the one member that each target takes, 0 for others [M, T].
+        off: how far each member's z, pull and step are from those of the fit. Along z its law is taken for linear: a
+            bent one leaves the valley of coefficients that the rows tell by their sum only.
+        path: what the process adds.
+    """
+
+    chosen: Leaf
+    off: tuple[tuple[Leaf, Leaf, Leaf], ...]
+    path: Path
+
+
+@record
+class Lent:
+    """The losses of a smaller model size, as a larger one reads them.
+
+    Args:
+        size: what was fitted at the smaller size.
+        center: mean over the larger size's fitted rows of the log loss that it lends [T].
+    """
+
+    size: AutoSize
+    center: Leaf
+
+
+def losses(own: tuple[int, ...], size: AutoSize, mixture: Array, volume: Array, shift: Array | None) -> Array:
+    """Losses [T] at one mixture [d] and volume, `shift` standard deviations above what is expected."""
+    leaves, tree = jax.tree.flatten((size, shift))
+
+    def found(r: Array, s: Array, *leaves: Array) -> Array:
+        size, shift = jax.tree.unflatten(tree, leaves)
+        mean, variance = _log_losses(jnp.array(own), size, r, s)
+        return jnp.exp(mean if shift is None else mean + shift * jnp.sqrt(variance))
+
+    return in_float64(found)(mixture, volume, *leaves)
+
+
+class _Reading(NamedTuple):
+    """What a member is read by at one point."""
+
+    law: Law
+    fitted: Fitted
+    rows: Rows
+    noise: Noise
+    prior: Prior
+    points: Points
+
+    def moved(self, off: tuple[Array, Array, Array]) -> Array:
+        """By how much its log losses [T] change along `off` from its z, pull and step."""
+
+        def mean(z: Array, pull: Array, step: Array) -> Array:
+            fitted = dataclasses.replace(self.fitted, z=z, pull=pull, step=step)
+            return read_mean(self.law, fitted, self.rows, self.noise, self.prior, self.points)[0]
+
+        return jax.jvp(mean, (self.fitted.z, self.fitted.pull, self.fitted.step), off)[1]
+
+
+def _log_losses(own: Array, size: AutoSize, r: Array, s: Array) -> tuple[Array, Array]:
+    """Mean and variance of log losses [T] at one mixture [d] and volume."""
+    lanes = len(own)
+    donor, lent_variance = (jnp.zeros(lanes), jnp.zeros(lanes)) if size.lent is None else _lent(own, size.lent, r, s)
+    rows = Rows(
+        mixture=_repeat(size.mixture, lanes),
+        volume=_repeat(size.volume, lanes),
+        own=own,
+        loss=size.mask,
+        mask=size.mask,
+        donor=size.mask,
+    )
+    points = Points(
+        mixture=_repeat(r[:, None], lanes), volume=_repeat((s / size.scale)[None], lanes), donor=donor[None]
+    )
+    members, level = named_members(size.member_names), jnp.nan_to_num(size.center)
+    readings = [
+        _Reading(member.law, fitted, rows, noise_of(member), prior_of(member, len(r), level), points)
+        for member, fitted in zip(members, size.fitted, strict=True)
+    ]
+    means = jnp.stack([read_mean(*reading)[0] for reading in readings])
+    mean = jnp.sum(size.weights * means, axis=0)
+    drawn = 0.0 if size.drawn is None else _drawn(size.drawn, readings, means - mean, size.spread) + size.drawn.path(r)
+    variances = jnp.stack([read_variance(*reading)[0] for reading in readings])
+    borrowed = sum((w for m, w in zip(members, size.weights, strict=True) if m.law.sized), start=jnp.zeros(lanes))
+    variance = jnp.sum(size.weights * (variances + (means - mean) ** 2), axis=0) + borrowed * lent_variance
+    ratio, unsure = (0.0, 0.0) if size.carried is None else size.carried.log_ratio(own, r, s)
+    return size.center + mean + drawn + ratio, size.spread**2 * variance + unsure
+
+
+def _drawn(drawn: Drawn, readings: Sequence[_Reading], apart: Array, spread: Array) -> Array:
+    """By how much a draw's members, `apart` from the average [M, T], are above it at one point [T]."""
+    moved = jnp.stack([reading.moved(off) for reading, off in zip(readings, drawn.off, strict=True)])
+    return jnp.sum(drawn.chosen * (spread * apart + moved), axis=0)
+
+
+def _lent(own: Array, lent: Lent, r: Array, s: Array) -> tuple[Array, Array]:
+    """The log losses that a smaller size lends at one mixture and volume, less their mean, and their variance [T]."""
+    mean, variance = _log_losses(own, lent.size, r, s)
+    return mean - lent.center, variance / SPREAD**2
+
+
+def _repeat(values: Array, lanes: int) -> Array:
+    return jnp.broadcast_to(values[..., None], (*values.shape, lanes))
+
+
+@partial(jax.jit, static_argnames=("own",))
+def at_points(own: tuple[int, ...], size: AutoSize, r: Array, s: Array, shift: Array | None) -> Array:
+    """As `losses`, at mixtures [n, d] or [d] and volumes [n] or one: [n, T] or [T]."""
+
+    def one(r: Array, s: Array) -> Array:
+        return losses(own, size, r, s, shift)
+
+    if r.ndim == 1 and s.ndim == 0:
+        return one(r, s)
+    count = r.shape[0] if r.ndim == 2 else s.shape[0]
+    return jax.vmap(one)(jnp.broadcast_to(r, (count, r.shape[-1])), jnp.broadcast_to(s, (count,)))

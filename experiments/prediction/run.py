@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import jax
 import pandas as pd
 import tyro
 
@@ -61,6 +62,8 @@ def _group(case: Case, scheme: Scheme, laws: Mapping[str, str | Auto], options: 
     if case.part == "domains" and trees.available():
         job = _Job(case=case, scheme=scheme, name=config.TREES, law="")
         done.append(_kept(job, options.cache, partial(job.grow, done[0].found)))
+    # No other group has these shapes, and Linux gives a process 65,530 maps of memory, of which each program takes some.
+    jax.clear_caches()
     return done
 
 

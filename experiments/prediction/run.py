@@ -62,7 +62,7 @@ def _group(case: Case, scheme: Scheme, laws: Mapping[str, str | Auto], options: 
     if case.part == "domains" and trees.available():
         job = _Job(case=case, scheme=scheme, name=config.TREES, law="")
         done.append(_kept(job, options.cache, partial(job.grow, done[0].found)))
-    # No other group has these shapes, and Linux gives a process 65,530 maps of memory, of which each program takes some.
+    # No other group has these shapes, and each program takes some of the 65,530 memory maps that Linux gives a process.
     jax.clear_caches()
     return done
 

@@ -41,10 +41,8 @@ class Redraw:
     """The bootstrap over runs: each resample draws as many runs as there are, with replacement.
 
     For `auto`, whose priors keep small designs well-posed, and whose noise is for the most part shared by a run's rows
-    or by near mixtures: a run that counts half or twice then tells much the same, only one that is absent does not. On
-    13 of 26 runs of the five groups of arXiv 2403.16952 at 160M parameters, the standard deviation of predictions over
-    resamples was .4 to 1.0 of that between fits to separate halves of the runs; with weights as in `Bootstrap`, .2 to
-    .5.
+    or by near mixtures: a run that counts half or twice then tells much the same, only one that is absent does not.
+    What priors hold does not vary all the same: the spread is narrower than that between fits to other runs.
 
     Source: Efron, Bootstrap methods, Annals of Statistics 7 (1979).
     """

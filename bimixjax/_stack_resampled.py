@@ -36,7 +36,7 @@ class AutoResampled(Resamples):
     Gauss-Newton steps with the slopes at the fit; the members' weights in the average follow from their errors on runs
     left out, each run counting as often. Held as fitted: what a smaller model size lends to a larger one, the law
     beyond the fitted sizes, and the constants of the noise. What priors hold does not vary either: the spread is
-    some half of that between fits to other runs, see `_resamples.Redraw`.
+    narrower than that between fits to other runs, see `_resamples.Redraw`.
 
     Args:
         fit: of the runs as they are.

@@ -161,7 +161,7 @@ def _turns(product: Product, theta: Array, of_share: list[int]) -> list[Array]:
     """The changes of the share by some of theta, each [m, B].
 
     A pass forwards takes all terms of the share for each of them; where they are many, one pass backwards, with theta
-    of each row's own, takes them once: twice as many fits per second at 20 of them.
+    of each row's own, takes them once.
     """
     if len(of_share) <= _tiny.UNROLLED:
         directions = unit_directions(theta)

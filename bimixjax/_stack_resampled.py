@@ -59,6 +59,11 @@ class AutoResampled(Resamples):
         return len(self.sizes[0].weights)
 
     @property
+    def drawn(self) -> bool:
+        """Whether these are draws of what the fit leaves open, not resamples of its runs."""
+        return self.sizes[0].path is not None
+
+    @property
     def coefficients(self) -> dict[str, dict[str, np.ndarray]]:
         """Coefficients by member and name, in each resample and lane [R, L]; lanes are sizes x targets.
 

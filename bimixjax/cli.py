@@ -35,6 +35,8 @@ from bimixjax._console import (
 if TYPE_CHECKING:
     import numpy as np
 
+    from bimixjax.reports.spread import Spread
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fit(TableCommand):
@@ -50,23 +52,17 @@ class Fit(TableCommand):
     """Draw measured and fitted losses (.png, .pdf, .svg)."""
     residuals: File = None
     """Draw the residuals (.png, .pdf, .svg)."""
-    resamples: Annotated[int, arg(metavar="NUMBER")] = 0
-    """Resamples of the runs, for the spread of predictions and coefficients; 0 for none."""
+    draws: Annotated[int, arg(metavar="NUMBER")] = 0
+    """For the spread of predictions: draws of what auto leaves open, or resamples of the runs for a single law."""
     seed: Annotated[int, arg(metavar="NUMBER")] = 0
-    """Seed of the resamples."""
+    """Seed of the draws."""
 
     def work(self) -> Answer:
         """Fit, save, draw."""
         from bimixjax.reports import documents, tables
 
-        table, spread = self.observations(), None
-        if self.resamples:
-            from bimixjax.reports.spread import Spread
-
-            found = bimixjax.bootstrap(self.law, table, key=self.seed, count=self.resamples, **self.options())
-            result, spread = found.fit, Spread.of(found, table)
-        else:
-            result = bimixjax.fit(self.law, table, **self.options())
+        table = self.observations()
+        result, spread = self.fitted(table)
         if self.out:
             result.save(self.out)
         if self.figure or self.residuals:
@@ -80,9 +76,22 @@ class Fit(TableCommand):
             document, usable = documents.fit(result), result.converged
         if spread:
             said.append(tables.spread(spread))
-            document["resampled"] = documents.spread(spread)
+            document["spread"] = documents.spread(spread)
         screen = [*said, *tables.notes(result.notes)]
         return Answer(document=document, screen=screen, failed=not usable.any())
+
+    def fitted(self, table: "bimixjax.Observations") -> "tuple[bimixjax.FitResult | bimixjax.AutoFit, Spread | None]":
+        """The fit, and what it leaves open where draws are asked for."""
+        if not self.draws:
+            return bimixjax.fit(self.law, table, **self.options()), None
+        from bimixjax.reports.spread import Spread
+
+        of_draws = {"key": self.seed, "count": _checks.resamples(self.draws)}
+        if self.law == "auto":
+            found = bimixjax.sample(bimixjax.fit("auto", table, **self.options()), **of_draws)
+        else:
+            found = bimixjax.bootstrap(self.law, table, **of_draws, **self.options())
+        return found.fit, Spread.of(found, table)
 
     def options(self) -> dict[str, Any]:
         """How the law is fitted."""

@@ -1,7 +1,6 @@
 """The bootstrap of `auto`: its algebra against covariances written out, its resamples against full fits, its spread."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import pytest
 from scipy.optimize import least_squares
 
 import bimixjax
-from bimixjax import Auto, InputError, Observations, fitting, stacking
+from bimixjax import Auto, InputError, Observations, fitting
 from bimixjax._auto_cells import build_cells
 from bimixjax._auto_donor import Donated, fit_stacks
 from bimixjax._auto_fit import Stack, average, noise_of, prior_of
@@ -20,7 +19,6 @@ from bimixjax._noise import Noise
 from bimixjax._resamples import Redraw
 from bimixjax._reweighted import Weighed, reweigh
 from bimixjax._stack_resampled import resample
-from bimixjax.cli import run
 from bimixjax.stacking import AutoResampled
 
 KEY, COUNT, RUNS = jax.random.key(5), 60, 8
@@ -199,15 +197,6 @@ def test_intervals_and_errors_are_those_of_the_resamples(found: AutoResampled) -
     assert set(errors) == {"B", "C", "beta", "alpha", "eps"}
     np.testing.assert_allclose(errors["alpha"], found.coefficients["offset"]["alpha"].std(0, ddof=1))
     np.testing.assert_allclose(sum(found.members.values()), 1.0)
-
-
-def test_the_command_shows_the_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-    monkeypatch.setattr(stacking, "fit_stacks", lambda cells, _: fit_stacks(cells, ONE))
-    observations(0).write(tmp_path / "my.csv")
-    assert run(["fit", str(tmp_path / "my.csv"), "--resamples", "6"]) == 0
-    shown = capsys.readouterr().out
-    assert "Spread over 6 resamples" in shown
-    assert max(map(len, shown.splitlines())) <= 120
 
 
 def test_coefficients_are_those_of_the_law_at_the_largest_volume(found: AutoResampled) -> None:

@@ -45,16 +45,16 @@ def test_fit_prints_a_table_and_writes_what_it_was_asked_for(
     assert "law." in shown
 
 
-def test_fit_shows_what_resamples_leave_open(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert bimix("fit my.csv --law bimix --targets web,code --resamples 8 --seed 3") == DONE
+def test_fit_of_a_single_law_shows_what_resamples_leave_open(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bimix("fit my.csv --law bimix --targets web,code --draws 8 --seed 3") == DONE
     shown = capsys.readouterr().out
     assert "Spread over 8 resamples of the runs" in shown
-    assert bimix("fit my.csv --law bimix --targets web,code --resamples 8 --seed 3 --json") == DONE
-    found = json.loads(capsys.readouterr().out)["resampled"]
+    assert bimix("fit my.csv --law bimix --targets web,code --draws 8 --seed 3 --json") == DONE
+    found = json.loads(capsys.readouterr().out)["spread"]
+    assert (found["of"], found["count"]) == ("resamples of the runs", 8)
     assert [row["target"] for row in found["predictions"]] == ["web", "code"]
     assert all(0 < row["relative_standard_deviation"] < 0.05 for row in found["predictions"])
     assert np.shape(found["standard_errors"]["alpha"]) == (2,)
-    assert bimix("fit my.csv --law bimix --resamples 1") == BAD_INPUT
 
 
 def test_fit_takes_rows_and_targets_as_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,6 +171,7 @@ def test_a_config_may_map_names_to_numbers(folder: Path, capsys: pytest.CaptureF
         ("fit my.csv --out .", "suffix is ''"),
         ("fit my.csv --out my.csv/fit.json", "cannot be written"),
         ("fit my.csv --figure my.csv/fit.png", "cannot be written"),
+        ("fit my.csv --draws 1", "count is 1; allowed: at least 2"),
         ("fit my.csv --config none.yaml", "none.yaml: no such file"),
         ("fit my.csv --config bad.yaml", "not YAML"),
         ("fit my.csv --config list.yaml", "a mapping of options"),

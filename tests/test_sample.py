@@ -1,5 +1,6 @@
 """Draws of what `auto` leaves open: their moments are those that its intervals state, and each is a whole function."""
 
+import json
 from pathlib import Path
 from statistics import NormalDist
 
@@ -8,8 +9,11 @@ import pandas as pd
 import pytest
 
 import bimixjax
-from bimixjax import Auto, AutoFit, Budget, InputError, Observations
+from bimixjax import Auto, AutoFit, Budget, InputError, Observations, stacking
+from bimixjax._auto_donor import fit_stacks
 from bimixjax._auto_fit import RUN, WHITE
+from bimixjax.cli import run
+from bimixjax.reports.spread import Spread
 from bimixjax.stacking import AutoResampled, load
 
 COUNT, RUNS = 4000, 6
@@ -110,3 +114,21 @@ def test_bad_input_is_refused(fit: AutoFit) -> None:
     single = bimixjax.fit("bimix_offset", Observations.from_frame(table()), volume="steps")
     with pytest.raises(InputError, match="only a fit of auto"):
         bimixjax.sample(single, key=0)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_command_that_fits_auto_draws_from_it(
+    fit: AutoFit, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stacking, "fit_stacks", lambda cells, _: fit_stacks(cells, SETTINGS[2]))
+    observations, line = Observations.from_frame(table()), ["fit", str(tmp_path / "my.csv"), "--draws", "50"]
+    observations.write(tmp_path / "my.csv")
+    assert run([*line, "--seed", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["spread"]
+    wanted = Spread.of(bimixjax.sample(fit, key=1, count=50), observations)
+    (told,) = found["predictions"]
+    assert (found["of"], found["count"]) == ("draws of what the fit leaves open", 50)
+    assert told["relative_standard_deviation"] == pytest.approx(wanted.predictions[0, 0], rel=1e-6)
+    assert run(line) == 0
+    shown = capsys.readouterr().out
+    assert "Spread over 50 draws of what the fit leaves open" in shown
+    assert max(map(len, shown.splitlines())) <= 120

@@ -54,9 +54,10 @@ def average(result: AutoFit) -> dict[str, Any]:
 
 
 def spread(shown: Spread) -> dict[str, Any]:
-    """How many resamples there are, and their standard deviations of predictions and of coefficients."""
+    """How many resamples or draws there are, and their standard deviations of predictions and of coefficients."""
     found = shown.found
     return {
+        "of": shown.source,
         "count": len(found),
         "predictions": [
             {"target": target, "model_size": size, "relative_standard_deviation": shown.predictions[i, t]}

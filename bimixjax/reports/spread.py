@@ -1,4 +1,4 @@
-"""What a bootstrap over runs leaves open: of coefficients, and of predictions where the runs ended."""
+"""What resamples of the runs, or draws from a fit of `auto`, leave open of coefficients and predictions."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -14,10 +14,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Standard deviations over the resamples of a table's runs.
+    """Standard deviations over resamples of a table's runs, or over draws of what a fit of `auto` leaves open.
 
     Args:
-        found: the fit and its resamples.
+        found: the fit and its resamples or draws.
         model_sizes: of the table; one None where it has none.
         predictions: of each target's predicted loss, as a share of it, in the mean over the runs of a model size, each
             at its last volume [sizes, T]; NaN where nothing is predicted.
@@ -29,13 +29,23 @@ class Spread:
 
     @classmethod
     def of(cls, found: Resampled | AutoResampled, observations: Observations) -> Self:
-        """Predict where the runs of the table ended, in every resample."""
+        """Predict where the runs of the table ended, in every resample or draw."""
         sizes = observations.model_sizes or (None,)
         return cls(
             found=found,
             model_sizes=sizes,
             predictions=np.stack([_of_size(found, observations.select(model_size=size), size) for size in sizes]),
         )
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it is of draws, which `AutoFit.interval` agrees with but for the noise of a measured loss."""
+        return isinstance(self.found, AutoResampled) and self.found.drawn
+
+    @property
+    def source(self) -> str:
+        """What there are many of, in words."""
+        return "draws of what the fit leaves open" if self.drawn else "resamples of the runs"
 
 
 def _of_size(found: Resampled | AutoResampled, observations: Observations, size: float | None) -> Floats:

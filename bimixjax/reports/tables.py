@@ -49,7 +49,7 @@ def members(fit: AutoFit) -> Group:
 
 
 def spread(shown: Spread) -> Group:
-    """One row per target and model size: what resamples of the runs leave open, of predictions and coefficients."""
+    """One row per target and model size: what resamples or draws leave open, of predictions and coefficients."""
     found, sized = shown.found, ["size"] if len(shown.model_sizes) > 1 else []
     errors = found.standard_errors if isinstance(found, Resampled) else {}
     errors = {name: np.resize(error, shown.predictions.shape) for name, error in errors.items()}
@@ -59,7 +59,8 @@ def spread(shown: Spread) -> Group:
             cells = [f"{error[i, t]:.2g}" for error in errors.values()]
             rows.add_row(target, *([short(size)] if size and sized else []), _percent(shown.predictions[i, t]), *cells)
     gloss = "prediction: standard deviation at the last volume of the runs fitted, in the mean over them"
-    return framed(f"Spread over {len(found)} resamples of the runs", rows, gloss)
+    gloss += "; without the noise of a measured loss" if shown.drawn else ""
+    return framed(f"Spread over {len(found)} {shown.source}", rows, gloss)
 
 
 def _percent(share: float) -> str:

@@ -153,28 +153,50 @@ class Optimize(FileCommand):
     """The exact dual, L-BFGS on a softmax, or the dual where the law allows."""
     figure: File = None
     """Draw the proportions beside the baselines (.png, .pdf, .svg)."""
+    draws: Annotated[int, arg(metavar="NUMBER")] = 0
+    """How sure the mixture is: draws of what a fit of auto leaves open, each with its own best mixture."""
+    seed: Annotated[int, arg(metavar="NUMBER")] = 0
+    """Seed of the draws."""
 
     def work(self) -> Answer:
-        """Search, and put the baselines beside what was found."""
+        """Search, and put the baselines and what is left open beside what was found."""
         from bimixjax import stacking
         from bimixjax.reports import documents, tables
         from bimixjax.reports.predictions import Predictions
 
         fit = stacking.load(self.fit)
-        limits = bimixjax.Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper))
         budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size)
-        weights = numbers("weight", self.weight) or None
-        best = bimixjax.optimize(fit, budget=budget, weights=weights, limits=limits, method=self.method)
         baselines = Predictions.of(fit, _baselines(self, fit.domains), budget)
+        best, draws = self.searched(fit, budget)
         if self.out:
             best.save(self.out)
         if self.figure:
             from bimixjax.reports import figures
 
-            shown = {"optimized": best.proportions, **baselines.mixtures}
-            figures.save(figures.proportions(best.domains, shown), self.figure)
-        screen = [tables.proportions(best, baselines), tables.losses(best, baselines), tables.certificate(best)]
-        return Answer(document=documents.optimum(best, baselines), screen=screen, failed=not best.converged)
+            figures.save(figures.optimum(best, baselines, draws), self.figure)
+        screen = [tables.proportions(best, baselines, draws), tables.losses(best, baselines), tables.certificate(best)]
+        screen += [tables.regret(draws)] if draws else []
+        return Answer(document=documents.optimum(best, baselines, draws), screen=screen, failed=not best.converged)
+
+    def searched(
+        self, fit: "bimixjax.FitResult | bimixjax.AutoFit", budget: "bimixjax.Budget"
+    ) -> "tuple[bimixjax.OptimalMixture, bimixjax.OptimalResamples | None]":
+        """The best mixture, and those of draws where they are asked for."""
+        options: dict[str, Any] = {
+            "budget": budget,
+            "weights": numbers("weight", self.weight) or None,
+            "limits": bimixjax.Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper)),
+            "method": self.method,
+        }
+        if not self.draws:
+            return bimixjax.optimize(fit, **options), None
+        if not isinstance(fit, bimixjax.AutoFit):
+            raise InputError(
+                f"--draws takes a fit of auto; {self.fit} has the law {fit.law.name}, and not the runs to resample: "
+                "use bimixjax.bootstrap and bimixjax.optimize_resamples in Python"
+            )
+        found = bimixjax.optimize_resamples(bimixjax.sample(fit, key=self.seed, count=self.draws), **options)
+        return found.best, found
 
 
 COMMANDS: dict[str, type[Command]] = {

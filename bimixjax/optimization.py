@@ -188,11 +188,11 @@ def optimize(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimalResamples:
-    """The mixture chosen, and the one that each resample of the runs would have chosen.
+    """The mixture chosen, and the one that each resample of the runs, or draw of what a fit leaves open, would choose.
 
     Args:
         best: the mixture chosen, by the fit of the runs as they are.
-        proportions: the best mixture of each resample [R, d].
+        proportions: the best mixture of each resample or draw [R, d].
         regret: by how much the objective of each resample is higher at `best` than at its own mixture [R], in nats per
             token.
         converged: whether the search in each resample ended by itself [R].
@@ -219,6 +219,15 @@ class OptimalResamples:
     def expected_regret(self) -> float:
         """Mean over resamples of what `best` loses against their own mixtures, in nats per token."""
         return float(np.mean(self.regret))
+
+    def regret_limit(self, *, level: float = 0.9) -> float:
+        """What the regret stays below in the share `level` of the resamples, in nats per token.
+
+        Raises:
+            InputError: for a level that is not above 0 and below 1.
+        """
+        _checks.share("level", level)
+        return float(np.quantile(self.regret, level))
 
     def interval(self, *, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
         """The limits that hold the share `level` of the resamples' proportions of each domain, in the middle.
@@ -251,7 +260,7 @@ def optimize_resamples(
     is then flat there. Neither counts what the law itself misses.
 
     Args:
-        found: what `bootstrap` gave.
+        found: what `bootstrap` or `sample` gave.
         budget: as in `optimize`.
         weights: as in `optimize`.
         limits: as in `optimize`.

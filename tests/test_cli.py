@@ -195,6 +195,7 @@ def test_a_config_may_map_names_to_numbers(folder: Path, capsys: pytest.CaptureF
         ("optimize fit.json --volume 16000 --lower web=.7,code=.7", "no mixture keeps to the limits"),
         ("optimize fit.json --volume 16000 --weight law=1", "unknown target 'law'"),
         ("optimize fit.json --volume 16000 --tokens web=1", "books"),
+        ("optimize fit.json --volume 16000 --draws 9", "use bimixjax.bootstrap and bimixjax.optimize_resamples"),
     ],
 )
 def test_wrong_input_is_one_clean_line(line: str, words: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,12 @@ def test_the_interval_holds_the_share_asked_for(chosen: OptimalResamples) -> Non
         chosen.interval(level=1)
 
 
+def test_the_regret_is_below_its_limit_in_the_share_asked_for(chosen: OptimalResamples) -> None:
+    assert np.mean(chosen.regret <= chosen.regret_limit(level=0.75)) == pytest.approx(0.75, abs=0.05)
+    with pytest.raises(InputError, match="level is 0"):
+        chosen.regret_limit(level=0)
+
+
 def test_bad_input_is_refused_as_by_a_search(auto: AutoResampled) -> None:
     with pytest.raises(InputError, match="unknown domain 'z'"):
         bimixjax.optimize_resamples(auto, budget=LAST, limits=Limits(upper={"z": 0.5}))

@@ -13,10 +13,11 @@ from bimixjax import Auto, AutoFit, Budget, InputError, Observations, stacking
 from bimixjax._auto_donor import fit_stacks
 from bimixjax._auto_fit import RUN, WHITE
 from bimixjax.cli import run
+from bimixjax.optimization import OptimalResamples
 from bimixjax.reports.spread import Spread
 from bimixjax.stacking import AutoResampled, load
 
-COUNT, RUNS = 4000, 6
+COUNT, FEW, RUNS = 4000, 20, 6
 STEPS = np.array([1000.0, 3000.0, 9000.0])
 SHARES = np.linspace(0.1, 0.9, RUNS)
 SETTINGS = [Auto(members=("offset",)), Auto(members=("transfer",)), Auto(members=("offset", "power_linear", "joint"))]
@@ -44,6 +45,12 @@ def fit() -> AutoFit:
 @pytest.fixture(scope="module")
 def draws(fit: AutoFit) -> AutoResampled:
     return bimixjax.sample(fit, key=0, count=COUNT)
+
+
+@pytest.fixture(scope="module")
+def chosen(fit: AutoFit) -> OptimalResamples:
+    few = bimixjax.sample(fit, key=1, count=FEW)
+    return bimixjax.optimize_resamples(few, budget=Budget(volume=9000.0, unit="steps"))
 
 
 def stated(fit: AutoFit, r: np.ndarray, volume: float) -> tuple[np.ndarray, np.ndarray]:
@@ -75,14 +82,12 @@ def test_a_draw_is_a_function_and_not_noise(draws: AutoResampled) -> None:
     np.testing.assert_allclose(np.asarray(one.predict(r, 9000.0))[:, 0], np.exp(found[7]), rtol=1e-9)
 
 
-def test_the_limits_of_a_mixture_hold_the_one_chosen(draws: AutoResampled) -> None:
-    few = bimixjax.sample(draws.fit, key=1, count=50)
-    found = bimixjax.optimize_resamples(few, budget=Budget(volume=9000.0, unit="steps"))
-    lower, upper = found.interval(level=0.9)
-    assert (lower <= found.best.proportions + 0.02).all()
-    assert (found.best.proportions - 0.02 <= upper).all()
-    assert (found.regret >= 0).all()
-    assert found.converged.mean() > 0.9
+def test_the_limits_of_a_mixture_hold_the_one_chosen(chosen: OptimalResamples) -> None:
+    lower, upper = chosen.interval(level=0.9)
+    assert (lower <= chosen.best.proportions + 0.02).all()
+    assert (chosen.best.proportions - 0.02 <= upper).all()
+    assert (chosen.regret >= 0).all()
+    assert chosen.converged.mean() > 0.9
 
 
 def test_a_file_of_the_fit_gives_the_same_draws(fit: AutoFit, tmp_path: Path) -> None:
@@ -120,15 +125,34 @@ def test_the_command_that_fits_auto_draws_from_it(
     fit: AutoFit, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stacking, "fit_stacks", lambda cells, _: fit_stacks(cells, SETTINGS[2]))
-    observations, line = Observations.from_frame(table()), ["fit", str(tmp_path / "my.csv"), "--draws", "50"]
+    observations, line = Observations.from_frame(table()), ["fit", str(tmp_path / "my.csv"), "--draws", str(FEW)]
     observations.write(tmp_path / "my.csv")
     assert run([*line, "--seed", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["spread"]
-    wanted = Spread.of(bimixjax.sample(fit, key=1, count=50), observations)
+    wanted = Spread.of(bimixjax.sample(fit, key=1, count=FEW), observations)
     (told,) = found["predictions"]
-    assert (found["of"], found["count"]) == ("draws of what the fit leaves open", 50)
+    assert (found["of"], found["count"]) == ("draws of what the fit leaves open", FEW)
     assert told["relative_standard_deviation"] == pytest.approx(wanted.predictions[0, 0], rel=1e-6)
     assert run(line) == 0
     shown = capsys.readouterr().out
-    assert "Spread over 50 draws of what the fit leaves open" in shown
+    assert f"Spread over {FEW} draws of what the fit leaves open" in shown
     assert max(map(len, shown.splitlines())) <= 120
+
+
+def test_the_command_that_optimizes_tells_how_sure_the_mixture_is(
+    fit: AutoFit, chosen: OptimalResamples, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit.save(tmp_path / "fit.json")
+    line = ["optimize", str(tmp_path / "fit.json"), "--volume", "9000", "--draws", str(FEW), "--seed", "1"]
+    assert run([*line, "--json", "--figure", str(tmp_path / "best.png")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    found, (lower, upper) = document["spread"], chosen.interval(level=0.9)
+    assert list(document["mixture"].values()) == pytest.approx(chosen.best.proportions.tolist(), abs=1e-6)
+    assert list(found["lower"].values()) == pytest.approx(lower.tolist(), abs=1e-4)
+    assert list(found["upper"].values()) == pytest.approx(upper.tolist(), abs=1e-4)
+    assert found["expected_regret"] == pytest.approx(chosen.expected_regret, abs=1e-8)
+    assert (tmp_path / "best.png").stat().st_size > 1000
+    assert run(line) == 0
+    shown = capsys.readouterr().out
+    assert "90 % of draws" in shown
+    assert f"Over {FEW} draws of what the fit leaves open" in shown

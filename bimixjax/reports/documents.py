@@ -6,9 +6,9 @@ import numpy as np
 
 from bimixjax._records import to_plain
 from bimixjax.fitting import FitResult
-from bimixjax.optimization import OptimalMixture
+from bimixjax.optimization import OptimalMixture, OptimalResamples
 from bimixjax.reports.predictions import Predictions
-from bimixjax.reports.spread import Spread
+from bimixjax.reports.spread import DRAWS, LEVEL, Spread
 from bimixjax.stacking import AutoFit
 
 
@@ -85,9 +85,24 @@ def predictions(predicted: Predictions) -> list[dict[str, Any]]:
     ]
 
 
-def optimum(best: OptimalMixture, baselines: Predictions) -> dict[str, Any]:
-    """All that is known of the mixture found, and the baselines with their predicted losses."""
-    return {**to_plain(best), "mixture": best.as_dict(), "baselines": predictions(baselines)}
+def optimum(best: OptimalMixture, baselines: Predictions, draws: OptimalResamples | None = None) -> dict[str, Any]:
+    """All that is known of the mixture found, the baselines with their predicted losses, and what draws leave open."""
+    document = {**to_plain(best), "mixture": best.as_dict(), "baselines": predictions(baselines)}
+    return document | {"spread": _of_mixture(draws)} if draws else document
+
+
+def _of_mixture(draws: OptimalResamples) -> dict[str, Any]:
+    lower, upper = (dict(zip(draws.best.domains, limit, strict=True)) for limit in draws.interval(level=LEVEL))
+    return {
+        "of": DRAWS,
+        "count": len(draws.regret),
+        "converged": np.sum(draws.converged),
+        "level": LEVEL,
+        "lower": lower,
+        "upper": upper,
+        "expected_regret": draws.expected_regret,
+        "regret_limit": draws.regret_limit(level=LEVEL),
+    }
 
 
 def _lane(result: FitResult, lane: int) -> dict[str, Any]:

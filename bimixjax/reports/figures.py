@@ -16,7 +16,10 @@ from numpy.typing import ArrayLike
 from bimixjax._checks import choice
 from bimixjax._files import replacing
 from bimixjax.evidence import Proof
+from bimixjax.optimization import OptimalMixture, OptimalResamples
 from bimixjax.reports.lanes import FittedLosses, Floats, Lane, short
+from bimixjax.reports.predictions import Predictions
+from bimixjax.reports.spread import LEVEL, WITHIN
 
 # Okabe and Ito's colors, told apart in every common form of color blindness; viridis does so for a scale.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -76,8 +79,19 @@ def agreement(losses: FittedLosses, rows: str = "") -> Figure:
     return _multiples(losses, panel, title, "Measured loss (nats per token)", "Predicted loss (nats per token)")
 
 
-def proportions(domains: Sequence[str], mixtures: Mapping[str, ArrayLike]) -> Figure:
-    """Draw mixtures side by side: one row per domain, one marker per mixture, the first mixture's largest on top."""
+def optimum(best: OptimalMixture, baselines: Predictions, draws: OptimalResamples | None = None) -> Figure:
+    """Draw the mixture found, with its limits over draws, beside the baselines."""
+    limits = {WITHIN: draws.interval(level=LEVEL)} if draws else None
+    return proportions(best.domains, {"optimized": best.proportions, **baselines.mixtures}, limits)
+
+
+def proportions(
+    domains: Sequence[str], mixtures: Mapping[str, ArrayLike], limits: Mapping[str, tuple[Floats, Floats]] | None = None
+) -> Figure:
+    """Draw mixtures side by side: one row per domain, one marker per mixture, the first mixture's largest on top.
+
+    `limits` are of the first mixture, under the name that the legend gives them: a bar from the lower to the upper one.
+    """
     values = np.stack([np.asarray(mixture, float) for mixture in mixtures.values()])
     order = np.argsort(values[0], kind="stable")
     rows = np.arange(len(domains))
@@ -87,13 +101,16 @@ def proportions(domains: Sequence[str], mixtures: Mapping[str, ArrayLike]) -> Fi
     for i, name in enumerate(mixtures):
         style = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "markersize": 7}
         axes.plot(values[i, order], rows, linestyle="none", label=name, zorder=3 - i / 100, clip_on=False, **style)
+    for name, (lower, upper) in (limits or {}).items():
+        bars = {"color": PALETTE[0], "linewidth": 5.0, "alpha": 0.35, "capstyle": "butt"}
+        axes.hlines(rows, lower[order], upper[order], label=name, zorder=1.9, **bars)
     axes.set_yticks(rows, [str(domains[i]) for i in order.tolist()])
     axes.set_xlim(left=0.0)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("Share of the training tokens")
     axes.grid(axis="x", color=PALE, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=len(mixtures), frameon=False)
+    figure.legend(loc="outside upper center", ncols=len(mixtures) + len(limits or {}), frameon=False)
     return figure
 
 

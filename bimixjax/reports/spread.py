@@ -11,6 +11,12 @@ from bimixjax.stacking import AutoResampled, Resampled
 
 Floats = NDArray[np.float64]
 
+DRAWS, RESAMPLES = "draws of what the fit leaves open", "resamples of the runs"
+
+# The share of draws that limits hold.
+LEVEL = 0.9
+WITHIN = f"{100 * LEVEL:.0f} % of draws"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
@@ -45,7 +51,7 @@ class Spread:
     @property
     def source(self) -> str:
         """What there are many of, in words."""
-        return "draws of what the fit leaves open" if self.drawn else "resamples of the runs"
+        return DRAWS if self.drawn else RESAMPLES
 
 
 def _of_size(found: Resampled | AutoResampled, observations: Observations, size: float | None) -> Floats:

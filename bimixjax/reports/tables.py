@@ -8,11 +8,11 @@ from rich.text import Text
 
 from bimixjax.fitting import FitResult
 from bimixjax.observations import Budget
-from bimixjax.optimization import OptimalMixture
+from bimixjax.optimization import OptimalMixture, OptimalResamples
 from bimixjax.reports._layout import framed, table
 from bimixjax.reports.lanes import short
 from bimixjax.reports.predictions import Predictions
-from bimixjax.reports.spread import Spread
+from bimixjax.reports.spread import DRAWS, LEVEL, WITHIN, Spread
 from bimixjax.stacking import AutoFit, Resampled
 
 # How many members of an average are named, and from which share on they count: a half percent is shown as 1.
@@ -105,14 +105,20 @@ def predictions(predicted: Predictions) -> Group:
     return framed(title, shown, _STARS if stars.any() else None)
 
 
-def proportions(best: OptimalMixture, baselines: Predictions) -> Group:
-    """One row per domain: the mixture found beside the baselines, and whether it stands at a limit."""
+def proportions(best: OptimalMixture, baselines: Predictions, draws: OptimalResamples | None = None) -> Group:
+    """One row per domain: the mixture found, its limits over draws, the baselines, and whether it stands at a limit."""
     told = {**dict.fromkeys(best.at_lower, "at its lower limit"), **dict.fromkeys(best.at_upper, "at its upper limit")}
     told |= dict.fromkeys(best.idle, "no weighted target depends on it")
-    shown = table(["", "optimized", *baselines.mixtures, *(["note"] if told else [])])
-    for i, domain in enumerate(best.domains):
-        others = [f"{mixture[i]:.4f}" for mixture in baselines.mixtures.values()]
-        shown.add_row(domain, f"{best.proportions[i]:.4f}", *others, *([told.get(domain, "")] if told else []))
+    columns = {"optimized": [f"{share:.4f}" for share in best.proportions]}
+    if draws:
+        limits = zip(*draws.interval(level=LEVEL), strict=True)
+        columns[WITHIN] = [f"{lower:.3f} to {upper:.3f}" for lower, upper in limits]
+    columns |= {name: [f"{share:.4f}" for share in mixture] for name, mixture in baselines.mixtures.items()}
+    if told:
+        columns["note"] = [told.get(domain, "") for domain in best.domains]
+    shown = table(["", *columns])
+    for row in zip(best.domains, *columns.values(), strict=True):
+        shown.add_row(*row)
     return framed("Proportions", shown)
 
 
@@ -138,6 +144,17 @@ def certificate(best: OptimalMixture) -> Text:
     text.append(
         f"under this law no mixture within the limits is better by more than {max(best.gap, 0.0):.1e} nats per token."
     )
+    return text
+
+
+def regret(draws: OptimalResamples) -> Text:
+    """How much better another mixture may be: what the one found loses in draws of what the fit leaves open."""
+    count, limit = len(draws.regret), draws.regret_limit(level=LEVEL)
+    text = Text(f"Over {count} {DRAWS}, the best mixture of each is better than this one by ")
+    text.append(f"{draws.expected_regret:.1e} nats per token in the mean, and by less than {limit:.1e} in ")
+    text.append(f"{100 * LEVEL:.0f} % of them.")
+    if unfinished := count - int(np.sum(draws.converged)):
+        text.append(f" The search did NOT converge in {unfinished} of them.")
     return text
 
 

@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import bimixjax
 from bimixjax import Budget, FitResult
 from bimixjax._records import to_plain
 from bimixjax.mixtures import uniform
+from bimixjax.optimization import OptimalResamples
 from bimixjax.reports import documents
 from bimixjax.reports.predictions import Predictions
 
@@ -36,3 +38,18 @@ def test_an_optimum_with_its_baselines(three_domain_fit: FitResult) -> None:
     assert document["mixture"] == pytest.approx(best.as_dict())
     assert document["kkt_residual"] == best.kkt_residual
     assert document["baselines"][0]["run"] == "uniform"
+    assert "spread" not in document
+
+
+def test_an_optimum_with_what_draws_leave_open(three_domain_fit: FitResult) -> None:
+    budget = Budget(volume=16000)
+    best = bimixjax.optimize(three_domain_fit, budget=budget)
+    shares = best.proportions + np.linspace(-0.1, 0.1, 21)[:, None] * [1.0, 0.0, -1.0]
+    regret, converged = np.linspace(0, 0.02, 21), np.ones(21, bool)
+    draws = OptimalResamples(best=best, proportions=shares, regret=regret, converged=converged)
+    document = documents.optimum(best, Predictions.of(three_domain_fit, {"uniform": uniform(3)}, budget), draws)
+    found, chosen = to_plain(document)["spread"], best.as_dict()
+    assert (found["count"], found["converged"], found["level"]) == (21, 21, 0.9)
+    assert found["lower"] == pytest.approx({**chosen, "web": chosen["web"] - 0.09, "code": chosen["code"] - 0.09})
+    assert found["upper"] == pytest.approx({**chosen, "web": chosen["web"] + 0.09, "code": chosen["code"] + 0.09})
+    assert (found["expected_regret"], found["regret_limit"]) == pytest.approx((0.01, 0.018))

@@ -87,6 +87,14 @@ def test_proportions_put_the_largest_on_top() -> None:
     assert axes.lines[0].get_xdata() == pytest.approx([0.1, 0.2, 0.7])
 
 
+def test_limits_are_bars_in_the_rows_of_their_domains() -> None:
+    limits = {"90 % of draws": (np.array([0.1, 0.6, 0.05]), np.array([0.3, 0.9, 0.15]))}
+    axes = figures.proportions(("web", "code", "books"), {"optimized": [0.2, 0.7, 0.1]}, limits).axes[0]
+    (bars,) = [drawn for drawn in axes.collections if drawn.get_label() == "90 % of draws"]
+    ends = np.concatenate([np.ravel(path.vertices) for path in bars.get_paths()])
+    assert ends == pytest.approx(np.array([0.05, 0, 0.15, 0, 0.1, 1, 0.3, 1, 0.6, 2, 0.9, 2]))
+
+
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
 def test_saved_figures_are_whole(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / "new" / f"figure{suffix}"

@@ -1,5 +1,6 @@
 """Tables say what the results hold, in words that a reader can use."""
 
+import dataclasses
 import io
 import math
 
@@ -11,6 +12,7 @@ import bimixjax
 from bimixjax import AutoFit, Budget, FitResult, Limits, OptimalMixture
 from bimixjax._auto_size import AutoSize, Lent
 from bimixjax.mixtures import uniform
+from bimixjax.optimization import OptimalResamples
 from bimixjax.reports import tables
 from bimixjax.reports.predictions import Predictions
 
@@ -31,6 +33,16 @@ def best(three_domain_fit: FitResult) -> OptimalMixture:
 @pytest.fixture
 def baselines(three_domain_fit: FitResult) -> Predictions:
     return Predictions.of(three_domain_fit, {"uniform": uniform(3)}, Budget(volume=16000))
+
+
+@pytest.fixture
+def draws(best: OptimalMixture) -> OptimalResamples:
+    """Eleven draws, whose shares of web are from 5 % above that of the mixture chosen to 5 % below it."""
+    off = np.linspace(-0.05, 0.05, 11)[:, None] * [1.0, -1.0, 0.0]
+    converged = np.arange(11) < 9
+    return OptimalResamples(
+        best=best, proportions=best.proportions + off, regret=np.arange(11) / 1e3, converged=converged
+    )
 
 
 def test_coefficients_name_each_lane_with_counts_and_errors(three_domain_fit: FitResult) -> None:
@@ -133,6 +145,27 @@ def test_certificate_states_residual_and_gap(best: OptimalMixture) -> None:
     shown = text(tables.certificate(best))
     assert "Search (dual) converged" in shown
     assert f"KKT residual {best.kkt_residual:.1e}" in shown
+
+
+def test_proportions_have_limits_over_draws_within_80_columns(
+    best: OptimalMixture, baselines: Predictions, draws: OptimalResamples
+) -> None:
+    shown = text(tables.proportions(best, baselines, draws), width=80)
+    web, code = (next(line for line in shown.splitlines() if line.startswith(f" {name}")) for name in ("web", "code"))
+    share = best.proportions[0]
+    assert web.split()[1:5] == [f"{share:.4f}", f"{share - 0.045:.3f}", "to", f"{share + 0.045:.3f}"]
+    assert code.split()[1:5] == ["0.2500", "0.250", "to", "0.250"]
+    assert code.rstrip().endswith("at its upper limit")
+    assert "90 % of draws" in shown
+
+
+def test_the_regret_is_said_with_searches_that_did_not_end(draws: OptimalResamples) -> None:
+    shown = " ".join(text(tables.regret(draws)).split())
+    assert "Over 11 draws" in shown
+    assert "by 5.0e-03 nats per token in the mean, and by less than 9.0e-03 in 90 % of them" in shown
+    assert "did NOT converge in 2 of them" in shown
+    ended = dataclasses.replace(draws, converged=np.ones(11, bool))
+    assert "NOT" not in text(tables.regret(ended))
 
 
 @pytest.mark.parametrize(

@@ -184,8 +184,12 @@ class FitResult(Reach):
 
     def save(self, path: str | Path) -> None:
         """Write one strict JSON file; a number that is not finite becomes null."""
+        write_json(path, self.saved())
+
+    def saved(self) -> dict[str, Any]:
+        """What `save` writes."""
         fields = {f: getattr(self, f) for f in self.__dataclass_fields__ if f != "law"}
-        write_json(path, {"law": self.law.name, "law_version": self.law.version, **fields})
+        return {"law": self.law.name, "law_version": self.law.version, **fields}
 
     @classmethod
     def load(cls, path: str | Path, law: Law | None = None) -> "FitResult":
@@ -194,7 +198,12 @@ class FitResult(Reach):
         Raises:
             InputError: if the file is not a fit, or its law or version is another one.
         """
-        found = _checks.fields(read_json(path), ["law", "law_version", *_STATIC, *_ARRAYS], path)
+        return cls.loaded(read_json(path), path, law)
+
+    @classmethod
+    def loaded(cls, found: object, path: str | Path, law: Law | None = None) -> "FitResult":
+        """What `load` makes of the JSON that it read at `path`."""
+        found = _checks.fields(found, ["law", "law_version", *_STATIC, *_ARRAYS], path)
         law = law if law is not None else LAWS[_checks.choice(f"the law of {path}", found["law"], LAWS)]
         if (law.name, law.version) != (found["law"], found["law_version"]):
             raise _checks.InputError(

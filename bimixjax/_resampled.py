@@ -2,6 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ from numpy.typing import ArrayLike
 
 from bimixjax import _checks
 from bimixjax._fit_result import FitResult
-from bimixjax._records import Leaf, record
+from bimixjax._records import Leaf, read_json, record, write_json
+from bimixjax.laws import Law
 
 
 class Resamples(ABC):
@@ -108,3 +110,19 @@ class Resampled(Resamples):
         values = np.asarray(self.values)[:, start : start + len(self.fit.targets)]
         with jax.enable_x64(True):
             return np.asarray(one.losses_of(jnp.asarray(values), jnp.asarray(mixtures, float), volume, model_size))
+
+    def save(self, path: str | Path) -> None:
+        """Write one strict JSON file: that of the fit, which it can be read as, with the resamples beside it."""
+        write_json(path, {**self.fit.saved(), "resampled": {"values": self.values, "status": self.status}})
+
+    @classmethod
+    def load(cls, path: str | Path, law: Law | None = None) -> "Resampled":
+        """Read a file written by `save`; `law` is needed where it is not one of `LAWS`.
+
+        Raises:
+            InputError: as `FitResult.load`; and if the file has a fit only.
+        """
+        whole = read_json(path)
+        fit = FitResult.loaded(whole, path, law)
+        found = _checks.fields(whole, ["resampled"], path)["resampled"]
+        return cls(fit=fit, values=np.array(found["values"], float), status=np.array(found["status"], int))

@@ -1,11 +1,13 @@
 """The bootstrap over runs: each resample is the fit with its weights, and their spread is that of fresh data."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pandas as pd
 import pytest
 
-from bimixjax import InputError, Observations, fit
+from bimixjax import FitResult, InputError, Observations, fit
 from bimixjax.fitting import Resampled, bootstrap
 from bimixjax.solve import Status
 
@@ -66,6 +68,22 @@ def test_intervals_hold_the_share_asked_for(found):
 
 def test_correlations_are_those_of_the_resamples(found):
     np.testing.assert_allclose(found.correlation[0], np.corrcoef(found.values[:, 0].T), rtol=1e-9)
+
+
+def test_resamples_come_back_from_their_file_which_is_one_of_the_fit_too(found: Resampled, tmp_path: Path):
+    found.save(tmp_path / "resamples.json")
+    again = Resampled.load(tmp_path / "resamples.json")
+    np.testing.assert_array_equal(again.values, found.values)
+    np.testing.assert_array_equal(again.status, found.status)
+    for limits in zip(again.interval([0.5, 0.5], 27_000), found.interval([0.5, 0.5], 27_000), strict=True):
+        np.testing.assert_array_equal(*limits)
+    np.testing.assert_array_equal(FitResult.load(tmp_path / "resamples.json").covariance, found.fit.covariance)
+
+
+def test_a_file_of_a_fit_has_no_resamples(found: Resampled, tmp_path: Path):
+    found.fit.save(tmp_path / "fit.json")
+    with pytest.raises(InputError, match="fit.json lacks resampled"):
+        Resampled.load(tmp_path / "fit.json")
 
 
 def test_bad_input_is_refused(found):

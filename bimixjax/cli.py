@@ -175,7 +175,7 @@ class Optimize(FileCommand):
 
             figures.save(figures.optimum(best, baselines, draws), self.figure)
         screen = [tables.proportions(best, baselines, draws), tables.losses(best, baselines), tables.certificate(best)]
-        screen += [tables.regret(draws)] if draws else []
+        screen += [tables.regret(draws, fit)] if draws else []
         return Answer(document=documents.optimum(best, baselines, draws), screen=screen, failed=not best.converged)
 
     def searched(

@@ -333,7 +333,8 @@ def sample(fit: AutoFit, *, key: jax.Array | int, count: int = 1000) -> AutoResa
     choice of mixture by. It takes the fit only, which may come from a file.
 
     Args:
-        fit: what was fitted; where a size learns from a smaller one, what that lends is held as it was fitted.
+        fit: what was fitted; where a size learns from a smaller one, what that lends is held as it was fitted, and so
+            is the law that carries predictions beyond the fitted sizes.
         key: of the random numbers, or a seed for one.
         count: how many draws, at least 2.
 

@@ -59,7 +59,10 @@ def spread(shown: Spread) -> Group:
             cells = [f"{error[i, t]:.2g}" for error in errors.values()]
             rows.add_row(target, *([short(size)] if size and sized else []), _percent(shown.predictions[i, t]), *cells)
     gloss = "prediction: standard deviation at the last volume of the runs fitted, in the mean over them"
-    gloss += "; without the noise of a measured loss" if shown.drawn else ""
+    if shown.drawn:
+        gloss += "; without the noise of a measured loss"
+    if isinstance(found.fit, AutoFit) and found.fit.donors:
+        gloss += "; what a size learns from a smaller one is held as it was fitted"
     return framed(f"Spread over {len(found)} {shown.source}", rows, gloss)
 
 
@@ -147,7 +150,7 @@ def certificate(best: OptimalMixture) -> Text:
     return text
 
 
-def regret(draws: OptimalResamples) -> Text:
+def regret(draws: OptimalResamples, fit: FitResult | AutoFit) -> Text:
     """How much better another mixture may be: what the one found loses in draws of what the fit leaves open."""
     count, limit = len(draws.regret), draws.regret_limit(level=LEVEL)
     text = Text(f"Over {count} {DRAWS}, the best mixture of each is better than this one by ")
@@ -155,7 +158,14 @@ def regret(draws: OptimalResamples) -> Text:
     text.append(f"{100 * LEVEL:.0f} % of them.")
     if unfinished := count - int(np.sum(draws.converged)):
         text.append(f" The search did NOT converge in {unfinished} of them.")
+    if _leans_on_other_sizes(fit, draws.best.budget.model_size):
+        text.append(" What other model sizes tell of this one is held as it was fitted, so more than that is open.")
     return text
+
+
+def _leans_on_other_sizes(fit: FitResult | AutoFit, model_size: float | None) -> bool:
+    size = fit.at_size(model_size).sizes[0] if isinstance(fit, AutoFit) else None
+    return size is not None and (size.lent is not None or size.carried is not None)
 
 
 def _at(budget: Budget) -> str:

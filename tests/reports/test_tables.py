@@ -160,12 +160,24 @@ def test_proportions_have_limits_over_draws_within_80_columns(
 
 
 def test_the_regret_is_said_with_searches_that_did_not_end(draws: OptimalResamples) -> None:
-    shown = " ".join(text(tables.regret(draws)).split())
+    fit = average(1.0)
+    shown = " ".join(text(tables.regret(draws, fit)).split())
     assert "Over 11 draws" in shown
     assert "by 5.0e-03 nats per token in the mean, and by less than 9.0e-03 in 90 % of them" in shown
     assert "did NOT converge in 2 of them" in shown
     ended = dataclasses.replace(draws, converged=np.ones(11, bool))
-    assert "NOT" not in text(tables.regret(ended))
+    assert "NOT" not in text(tables.regret(ended, fit))
+
+
+def test_the_regret_says_what_is_held_of_other_sizes(draws: OptimalResamples) -> None:
+    fit = average(1.0, lent=1e6)
+    sized = {
+        size: dataclasses.replace(draws, best=dataclasses.replace(draws.best, budget=Budget(model_size=size)))
+        for size in fit.model_sizes
+    }
+    small, large = (" ".join(text(tables.regret(each, fit)).split()) for each in sized.values())
+    assert "held as it was fitted" not in small
+    assert "What other model sizes tell of this one is held as it was fitted" in large
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,14 @@ from bimixjax.solve import (
     Product,
     Projection,
     Quadratic,
+    Separated,
     Solution,
     Starts,
     VarPro,
     along,
     nonlinear_prior,
     products,
+    separated,
     unit_directions,
 )
 
@@ -133,12 +135,32 @@ def solve_lanes(work: Work, first: Array, plan: Plan, width: int) -> Any:
     Lanes are numbered as resamples x sizes x targets, resamples slowest.
     """
 
-    def some(number: Array) -> Any:
-        kept = plan.view(_solved(work, number, width, plan))
+    def some(chunk: tuple[Array, Solution | None]) -> Any:
+        kept = plan.view(_solved(work, plan, _neighbours(work, plan, chunk[0], width), chunk[1]))
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), kept)
 
-    ends = lax.map(some, first) if len(first) > 1 else jax.tree.map(lambda leaf: leaf[None], some(first[0]))
+    # Where a law has one valley, lanes take so few steps that to move them together is no gain.
+    races = isinstance(plan.solver, VarPro) and plan.law.valleys > 1
+    raced = _raced(work, plan, first[:, None] + jnp.arange(width)) if races else None
+    # One chunk has no need of a loop.
+    whole = jax.tree.map(lambda leaf: leaf[0], (first, raced))
+    ends = lax.map(some, (first, raced)) if len(first) > 1 else jax.tree.map(lambda leaf: leaf[None], some(whole))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ends)
+
+
+def _raced(work: Work, plan: Plan, lanes: Array) -> Solution:
+    """The ends of the lanes of these numbers [c, B], whose starts race: leaves [c, ..., B]."""
+    assert isinstance(plan.solver, VarPro)
+
+    def at(lane: Array) -> tuple[Separated, Problem]:
+        part = _gathered(work, plan, lane)
+        factor = part.factor(jnp.ones_like(part.weight))
+        problem = part.problem(plan, work.strength, factor)
+        return _separated(plan, part.points, factor, problem), problem
+
+    ends = plan.solver.race(at, lambda lane: _starts(work, plan, lane), lanes)
+    chunks = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *lanes.shape), ends)
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0), chunks)
 
 
 def lanes_at_once(rows: int, unknowns: int, platform: str | None = None) -> int:
@@ -278,40 +300,76 @@ def losses(law: Law, lanes: Lanes, values: Array) -> Array:
     return lax.map(one, values)
 
 
-def _solved(work: Work, first: Array, width: int, plan: Plan) -> Solved:
-    """Solve the lanes from number `first` on."""
-    count, domains = work.lanes.group.shape[0], work.lanes.mixture.shape[0]
-    # Those of the law are constants of the program, so that it can tell what they have in common.
-    starts = start_grid(plan.law, domains) if work.starts is None else work.starts
-    lane = first + jnp.arange(width)
-    # Neighbours are sliced, which is far cheaper than to gather them; with resamples, lanes start over and over again.
-    if work.resamples is None:
-        part = _take(work.lanes, partial(lax.dynamic_slice_in_dim, start_index=first, slice_size=width, axis=-1))
-        weight = part.weight
-    else:
-        part = _take(work.lanes, lambda values: values[..., lane % count])
-        weight = part.weight * work.resamples.factor(lane // count, part.run)
-    if starts.ndim == 3:
-        starts = starts[..., lane % starts.shape[-1]]
-    scale = plan.criterion.scale(part.loss, weight)
-    points = _points(part)
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """What is known of B lanes before they are solved: their numbers, what laws read, and as in `Solved`."""
 
-    def fit(emphasis: Array, starts: Starts) -> Solved:
-        factor = jnp.sqrt(weight * emphasis) / scale
-        problem = _problem(plan.law, domains, work.strength, _flat(factor * part.loss))
+    lane: Array
+    points: Point
+    loss: Array
+    weight: Array
+    scale: Array
+
+    def factor(self, emphasis: Array) -> Array:
+        """What differences of losses are multiplied by [m, t, B], with the criterion's weights of residuals."""
+        return jnp.sqrt(self.weight * emphasis) / self.scale
+
+    def problem(self, plan: Plan, strength: Array | None, factor: Array) -> Problem:
+        """The least squares."""
+        return _problem(plan.law, self.points.mixture.shape[0], strength, _flat(factor * self.loss))
+
+
+def _neighbours(work: Work, plan: Plan, first: Array, width: int) -> _Part:
+    """The lanes from number `first` on: sliced, which is far cheaper than to gather them."""
+    lane = first + jnp.arange(width)
+    # With resamples, the table's lanes start over and over again.
+    if work.resamples is not None:
+        return _gathered(work, plan, lane)
+    taken = partial(lax.dynamic_slice_in_dim, start_index=first, slice_size=width, axis=-1)
+    return _part(work, plan, lane, _take(work.lanes, taken))
+
+
+def _gathered(work: Work, plan: Plan, lane: Array) -> _Part:
+    """The lanes of these numbers [B]."""
+    count = work.lanes.group.shape[0]
+    return _part(work, plan, lane, _take(work.lanes, lambda values: values[..., lane % count]))
+
+
+def _part(work: Work, plan: Plan, lane: Array, taken: Lanes) -> _Part:
+    weight, count = taken.weight, work.lanes.group.shape[0]
+    if work.resamples is not None:
+        weight = weight * work.resamples.factor(lane // count, taken.run)
+    scale = plan.criterion.scale(taken.loss, weight)
+    return _Part(lane=lane, points=_points(taken), loss=taken.loss, weight=weight, scale=scale)
+
+
+def _starts(work: Work, plan: Plan, lane: Array) -> Starts:
+    """Where lanes start: [k, q] for all, or [k, q, B] for each."""
+    if work.starts is None:
+        # Those of the law are constants of the program, so that it can tell what they have in common.
+        return start_grid(plan.law, work.lanes.mixture.shape[0])
+    return work.starts[..., lane % work.starts.shape[-1]] if work.starts.ndim == 3 else work.starts
+
+
+def _solved(work: Work, plan: Plan, part: _Part, known: Solution | None) -> Solved:
+    """Solve some lanes, unless their least squares are known."""
+
+    def fit(emphasis: Array, starts: Starts, known: Solution | None = None) -> Solved:
+        factor = part.factor(emphasis)
+        problem = part.problem(plan, work.strength, factor)
         return Solved(
             plan=plan,
-            points=points,
+            points=part.points,
             problem=problem,
-            solution=_solve(plan, points, factor, problem, starts),
+            solution=_solve(plan, part.points, factor, problem, starts) if known is None else known,
             loss=part.loss,
-            weight=weight,
-            scale=scale,
+            weight=part.weight,
+            scale=part.scale,
             factor=factor,
-            to=Units(*work.units, is_own=jnp.asarray(points.is_own)[:, 0, 0]),
+            to=Units(*work.units, is_own=jnp.asarray(part.points.is_own)[:, 0, 0]),
         )
 
-    squares = fit(jnp.ones_like(weight), starts)
+    squares = fit(jnp.ones_like(part.weight), _starts(work, plan, part.lane), known)
     return squares if plan.criterion.huber is None else _reweighted(fit, squares)
 
 
@@ -335,21 +393,28 @@ def _reweighted(fit: Callable[[Array, Starts], Solved], squares: Solved) -> Solv
 
 
 def _solve(plan: Plan, points: Point, factor: Array, problem: Problem, starts: Starts) -> Solution:
-    """The solution by the law's structure: a product where rows are a grid, else any columns."""
-    law, domains = plan.law, points.mixture.shape[0]
-    if isinstance(law, ProductLaw) and isinstance(plan.solver, VarPro) and points.volume.shape[0] == 1:
-        shape = factor.shape
-        rows = Product(
-            share=lambda theta: _share(law, theta, points, (shape[0], shape[2])),
-            curves=lambda theta: _curves(law, _named(law, theta, domains), points, shape[1:]),
-            on_curve=tuple(
-                c.name in law.curve_coefficients for c in law.part(linear=False) for _ in range(c.size(domains))
-            ),
-            factor=factor,
-            target=problem.target.reshape(shape),
-        )
-        return plan.solver.solve_separated(rows.separated(problem), problem, starts)
-    return plan.solver.solve(partial(_columns, law, domains), (points, factor), problem, starts)
+    """The solution from the best start, or as the solver says."""
+    if isinstance(plan.solver, VarPro):
+        return plan.solver.solve(_separated(plan, points, factor, problem), problem, starts)
+    columns = partial(_columns, plan.law, points.mixture.shape[0])
+    return plan.solver.solve(columns, (points, factor), problem, starts)
+
+
+def _separated(plan: Plan, points: Point, factor: Array, problem: Problem) -> Separated:
+    """The problems by the law's structure: a product where rows are a grid, else any columns."""
+    law, domains, shape = plan.law, points.mixture.shape[0], factor.shape
+    if not isinstance(law, ProductLaw) or points.volume.shape[0] > 1:
+        return separated(partial(_columns, law, domains), (points, factor), problem)
+    rows = Product(
+        share=lambda theta: _share(law, theta, points, (shape[0], shape[2])),
+        curves=lambda theta: _curves(law, _named(law, theta, domains), points, shape[1:]),
+        on_curve=tuple(
+            c.name in law.curve_coefficients for c in law.part(linear=False) for _ in range(c.size(domains))
+        ),
+        factor=factor,
+        target=problem.target.reshape(shape),
+    )
+    return rows.separated(problem)
 
 
 def _named(law: Law, theta: Array, domains: int) -> dict[str, Array]:

@@ -13,13 +13,11 @@ from jax import Array, lax
 from bimixjax._records import record
 from bimixjax.solve import _precision
 from bimixjax.solve._precision import Precision
-from bimixjax.solve.solution import Solution, Status
-from bimixjax.solve.varpro import (
+from bimixjax.solve.separable import (
     AtData,
     Columns,
     Problem,
     Starts,
-    best_end,
     criterion,
     lowest,
     of_lanes,
@@ -27,6 +25,7 @@ from bimixjax.solve.varpro import (
     residual,
     with_data,
 )
+from bimixjax.solve.solution import Solution, Status, best_end
 
 
 @record

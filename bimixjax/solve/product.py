@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array, lax
 
 from bimixjax.solve import _precision, _sums, _tiny
-from bimixjax.solve.varpro import (
+from bimixjax.solve.separable import (
     Inner,
     Model,
     Problem,

@@ -6,8 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
+from bimixjax.solve.separable import Columns, Problem, Starts, lowest, of_lanes, project, with_data
 from bimixjax.solve.solution import Solution, Status
-from bimixjax.solve.varpro import Columns, Problem, Starts, lowest, of_lanes, project, with_data
 
 
 @dataclass(frozen=True, kw_only=True)

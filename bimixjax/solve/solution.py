@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 
 from bimixjax._records import record
@@ -52,3 +54,11 @@ class Solution:
     cost: Array
     steps: Array
     status: Array
+
+
+def best_end(ends: Solution) -> Solution:
+    """Of several ends per lane, stacked first, the one of least cost."""
+    best = jnp.argmin(jnp.where(jnp.isfinite(ends.cost), ends.cost, jnp.inf), axis=0)
+    return jax.tree.map(
+        lambda leaf: jnp.take_along_axis(leaf, best.reshape(1, *[1] * (leaf.ndim - 2), -1), axis=0)[0], ends
+    )

@@ -1,89 +1,31 @@
-"""Variable projection: least squares that are linear in some unknowns, iterated over the others only.
+"""Variable projection with Levenberg-Marquardt steps, from one start per problem or from many that race.
 
-For given theta the best linear coefficients c(theta) are a small non-negative least-squares problem, solved exactly.
-What remains is a problem in theta, for which Levenberg-Marquardt takes Kaufman's approximation: the Gauss-Newton matrix
-of the full problem with the linear block eliminated by its Schur complement.
-
-Many problems (lanes) are solved side by side, along the last axis of every array: sums over the rows of a problem then
-run over lanes at full width, which measured twice as fast as one problem under vmap.
-
-Source: Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973); Kaufman, BIT 15 (1975).
+Problems of many unknowns have many valleys, and take from ten to two hundred steps. So starts take turns of a few
+steps; after each, the worse half of those of a problem is dropped, and what is left moves together, so that no chunk of
+problems waits for its slowest.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
-from bimixjax._records import record, static
-from bimixjax.solve import _precision, _sums, _tiny
+from bimixjax._records import record
+from bimixjax.solve import _precision
 from bimixjax.solve._precision import Precision
+from bimixjax.solve.marquardt import Standing, advanced, at_start
+from bimixjax.solve.separable import Problem, Separated, Starts, lowest, of_lanes
 from bimixjax.solve.solution import Solution, Status
 
-# From theta [q, B] and the data of B lanes, lanes last in every leaf, to p columns [n, B]. A list of columns is never
-# stacked: XLA would write the stack to memory before it sums over rows.
-Rows = Sequence[Array]
-Starts = Array | np.ndarray
-Columns = Callable[[Array, Any], Rows]
-AtData = Callable[[Array], Rows]
+# Steps of a turn. One evaluation is lost in each; in fewer, good starts are dropped before they show.
+_TURN = 8
 
-# Up to this many unknowns, what is done for each is unrolled; beyond, it is vectorized, for the compiler's sake.
-_UNROLLED = 4
-
-# From this many rows on, the inner products of many slopes are a product of matrices.
-_MANY_ROWS = 64
-
-# A coefficient that keeps less than this share of its curvature beside the linear ones is not told from them.
-_ROUNDING = 1e-11
-
-# Damping, as a share of the curvature: at the start; what a good step divides it by; the least.
-_DAMPING, _RELIEF, _LEAST_DAMPING = 1e-2, 10, 1e-12
-
-# A lane that finds no better point under this damping is done.
-_MOST_DAMPING = 1e12
-
-# Costs nearer than this share of them are one cost; in float32, those nearer than so many roundings.
-_SAME_COST = 1e-13
-_COST_ROUNDINGS = 50
-
-
-@record
-class Quadratic:
-    """Normal priors, the same in every lane: the sum of ((x - mean) precision)^2; a precision of zero is none.
-
-    The precisions [q] become a matrix [q, q], here the square root of an inverse covariance, where they are joint.
-    """
-
-    mean: Array
-    precision: Array
-
-
-@record
-class Problem:
-    """Separable least-squares problems: per lane, the sum over rows of (columns(theta) c - target)^2, plus priors.
-
-    Args:
-        target: right-hand sides [n, B]; a masked row is zero here and in the columns.
-        lower: lower bounds on theta [q].
-        upper: upper bounds on theta [q].
-        linear_prior: prior on c [p], or None.
-        nonlinear_prior: prior on theta [q], or on log theta where `logarithmic`; or None.
-        signed: for each c, whether it may be negative.
-        logarithmic: for each theta, whether its prior is on its logarithm.
-    """
-
-    target: Array
-    lower: Array
-    upper: Array
-    linear_prior: Quadratic | None
-    nonlinear_prior: Quadratic | None
-    signed: tuple[bool, ...] = static()
-    logarithmic: tuple[bool, ...] = static()
+# From the numbers [B] of problems to these problems, their linear unknowns eliminated.
+At = Callable[[Array], tuple[Separated, Problem]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +33,8 @@ class VarPro:
     """Settings of the variable-projection solver.
 
     Args:
-        starts: how many of the given starts, the best by cost, are iterated; None: 1, and in a fit as many as the law
-            has valleys.
+        starts: how many of the given starts, the best by cost, race; None: 1, and in a fit as many as the law has
+            valleys.
         max_steps: iterations per start.
         tolerance: stop when a step promises to lower the cost by less than this share of it.
         precision: "float64"; "float32", for iterations only: the end is then described in float64; "refined", float64
@@ -110,365 +52,112 @@ class VarPro:
     def __post_init__(self) -> None:
         _precision.check(self.precision)
 
-    def solve(self, columns: Columns, data: Any, problem: Problem, starts: Starts) -> Solution:
+    def solve(self, rows: Separated, problem: Problem, starts: Starts) -> Solution:
         """Solve B problems, each from the best of `starts` [k, q], or of starts of its own [k, q, B]."""
-        at_data = with_data(columns, data)
-        rows = Separated(
-            scan=lambda starts: lax.map(
-                lambda theta: project(at_data(theta), problem, theta)[1], of_lanes(starts, problem.target.shape[-1])
-            ),
-            project=lambda theta: project(at_data(theta), problem, theta),
-            linearize=lambda theta: _linearize(at_data, problem, theta),
-            rounding=jnp.finfo(problem.target.dtype).eps ** 2 * _squares(problem.target),
-        )
-        return self.solve_separated(rows, problem, starts)
+        theta = _best(rows, starts, rows.rounding.shape[0], 1)[0]
+        begun = at_start(theta, len(problem.signed))
+        return _solution(advanced(rows, problem, begun, self.max_steps, self.tolerance))
 
-    def solve_separated(self, rows: "Separated", problem: Problem, starts: Starts) -> Solution:
-        """Solve B problems whose linear unknowns `rows` eliminates."""
-        lanes, count = rows.rounding.shape[0], min(self.starts or 1, len(starts))
-        thetas = of_lanes(starts, lanes)
-        # An only start needs no evaluation to be chosen.
-        if len(starts) > 1:
-            thetas = lowest(rows.scan(starts), thetas, count)
-        if len(thetas) == 1:
-            return self._iterate(rows, problem, thetas[0])
-        return best_end(lax.map(lambda theta: self._iterate(rows, problem, theta), thetas))
+    def race(self, at: At, starts: Callable[[Array], Starts], lanes: Array) -> Solution:
+        """Solve problems by number.
 
-    def _iterate(self, rows: "Separated", problem: Problem, theta: Array) -> Solution:
-        last = lax.while_loop(
-            lambda state: jnp.any(~state.done & (state.steps < self.max_steps)),
-            lambda state: _advance(rows, problem, state, self.tolerance),
-            _begin(problem, theta),
-        )
-        theta, linear, cost = _polished(rows, problem, last)
-        ended = jnp.where(last.done, Status.CONVERGED, Status.STEP_LIMIT)
-        return Solution(
-            nonlinear=theta,
-            linear=linear,
-            cost=cost,
-            steps=last.steps,
-            status=jnp.where(jnp.isfinite(cost), ended, Status.NOT_FINITE),
-        )
+        Args:
+            at: from numbers to these problems.
+            starts: from numbers to the starts of these problems, as in `solve`.
+            lanes: numbers of all problems, as many side by side as are in a row [c, B].
+
+        Returns:
+            The best end of each, in the order of `lanes` [cB].
+        """
+        return _solution(_Race(settings=self, at=at, lanes=lanes).run(starts))
 
 
 @record
-class Model:
-    """The projected problems around theta [q, B].
+class _Course:
+    """How many turns are over, where all starts stand [.., k x cB], and which of them still run [k x cB]."""
 
-    Args:
-        cost: criterion [B].
-        linear: c [p, B].
-        gradient: half the reduced gradient [q, B].
-        curvature: reduced Gauss-Newton matrix [q, q, B].
-        seen: whether the rows tell each theta from c [q, B].
-    """
-
-    cost: Array
-    linear: Array
-    gradient: Array
-    curvature: Array
-    seen: Array
+    turns: Array
+    standing: Standing
+    running: Array
 
 
 @dataclass(frozen=True, kw_only=True)
-class Separated:
-    """Problems with their linear unknowns eliminated.
+class _Race:
+    """Starts of problems, each start a job; those of one start are neighbours."""
 
-    Args:
-        scan: from starts [k, q] or [k, q, B] to their costs [k, B], less what is the same for all of a lane.
-        project: from theta [q, B] to the best c [p, B] and the cost there [B].
-        linearize: the model around theta.
-        rounding: cost that is rounding error [B].
-    """
+    settings: VarPro
+    at: At
+    lanes: Array
 
-    scan: Callable[[Starts], Array]
-    project: Callable[[Array], tuple[Array, Array]]
-    linearize: Callable[[Array], Model]
-    rounding: Array
+    def run(self, starts: Callable[[Array], Starts]) -> Standing:
+        """The best end of each problem."""
+        standing, racing = self._begun(starts)
+        turn = partial(self._turn, racing=racing)
+        begun = _Course(turns=jnp.asarray(0), standing=standing, running=jnp.ones(standing.done.shape, bool))
+        end = lax.while_loop(lambda course: jnp.any(course.running), turn, begun).standing
+        best = jnp.argmin(end.cost.reshape(racing, -1), axis=0)
+        return jax.tree.map(lambda leaf: leaf[..., best * self.lanes.size + jnp.arange(self.lanes.size)], end)
+
+    def _begun(self, starts: Callable[[Array], Starts]) -> tuple[Standing, int]:
+        """All jobs at their starts, and how many each problem has."""
+
+        def some(numbers: Array) -> Standing:
+            rows, problem = self.at(numbers)
+            thetas = _best(rows, starts(numbers), len(numbers), self.settings.starts or 1)
+            return jax.vmap(partial(at_start, unknowns=len(problem.signed)))(thetas)
+
+        begun = lax.map(some, self.lanes)
+        racing = begun.done.shape[1]
+        # From [c, k, ..., B] to [..., k x cB].
+        jobs = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, (1, 0), (-3, -2)), begun)
+        return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-3], -1), jobs), racing
+
+    def _turn(self, course: _Course, racing: int) -> _Course:
+        """Some steps of every job that runs, these moved together."""
+        width = self.lanes.shape[1]
+        order, going = jnp.argsort(~course.running, stable=True), jnp.sum(course.running)
+        most = jnp.minimum(_TURN, self.settings.max_steps - course.turns * _TURN)
+
+        def some(chunk: Array, standing: Standing) -> Standing:
+            place = chunk * width + jnp.arange(width)
+            # The last chunk is filled up with jobs that have stopped, and of which nothing is kept.
+            job = order[jnp.minimum(place, len(order) - 1)]
+            return self._advanced(standing, job, place < going, most)
+
+        standing = lax.fori_loop(0, -(-going // width), some, course.standing)
+        turns = course.turns + 1
+        running = ~standing.done & (turns * _TURN < self.settings.max_steps)
+        return _Course(turns=turns, standing=standing, running=running & _ahead(standing, racing, turns))
+
+    def _advanced(self, standing: Standing, job: Array, runs: Array, most: Array) -> Standing:
+        """All jobs, after some steps of those of the given numbers that run."""
+        rows, problem = self.at(self.lanes.reshape(-1)[job % self.lanes.size])
+        part = jax.tree.map(lambda leaf: leaf[..., job], standing)
+        part = dataclasses.replace(part, done=part.done | ~runs)
+        moved = advanced(rows, problem, part, most, self.settings.tolerance)
+        place = jnp.where(runs, job, standing.done.shape[0])
+        return jax.tree.map(lambda whole, new: whole.at[..., place].set(new, mode="drop"), standing, moved)
 
 
-@record
-class _State:
-    """Where lanes stand, the point that each tries next, and what its step promises to gain."""
-
-    theta: Array
-    model: Model
-    trial: Array
-    promised: Array
-    damping: Array
-    steps: Array
-    done: Array
+def _ahead(standing: Standing, racing: int, turns: Array) -> Array:
+    """Whether a job is in the better part of those of its problem, half as many after each turn, but one at least."""
+    costs = standing.cost.reshape(racing, -1)
+    rank = jnp.argsort(jnp.argsort(costs, axis=0, stable=True), axis=0)
+    return (rank < jnp.maximum(1, racing >> turns)).reshape(-1)
 
 
-def with_data(columns: Columns, data: Any) -> AtData:
-    """The columns as a function of theta alone."""
-    return lambda theta: columns(theta, data)
+def _best(rows: Separated, starts: Starts, lanes: int, count: int) -> Array:
+    """The `count` starts of least cost of each lane [count, q, B]; an only one needs no evaluation to be chosen."""
+    thetas = of_lanes(starts, lanes)
+    return lowest(rows.scan(starts), thetas, count) if len(starts) > count else thetas
 
 
-def lowest(costs: Array, values: Array, count: int) -> Array:
-    """The `count` of k values [k, a, B] that have the least costs [k, B] in each lane: [count, a, B]."""
-    finite = jnp.where(jnp.isfinite(costs), costs, jnp.inf)
-    order = jnp.argmin(finite, axis=0)[None] if count == 1 else jnp.argsort(finite, axis=0)[:count]
-    return jnp.take_along_axis(values, order[:, None], axis=0)
-
-
-def of_lanes(starts: Starts, lanes: int) -> Array:
-    """Starts [k, q], or of each lane [k, q, B], in every lane [k, q, B]."""
-    known = jnp.asarray(starts)
-    return known if known.ndim == 3 else jnp.broadcast_to(known[:, :, None], (*known.shape, lanes))
-
-
-def best_end(ends: Solution) -> Solution:
-    """Of several ends per lane, stacked first, the one of least cost."""
-    best = jnp.argmin(jnp.where(jnp.isfinite(ends.cost), ends.cost, jnp.inf), axis=0)
-    return jax.tree.map(
-        lambda leaf: jnp.take_along_axis(leaf, best.reshape(1, *[1] * (leaf.ndim - 2), -1), axis=0)[0], ends
+def _solution(end: Standing) -> Solution:
+    ended = jnp.where(end.done, Status.CONVERGED, Status.STEP_LIMIT)
+    return Solution(
+        nonlinear=end.theta,
+        linear=end.linear,
+        cost=end.cost,
+        steps=end.steps,
+        status=jnp.where(jnp.isfinite(end.cost), ended, Status.NOT_FINITE),
     )
-
-
-def project(values: Rows, problem: Problem, theta: Array) -> tuple[Array, Array]:
-    """The best c [p, B] for p columns [n, B], and the cost there."""
-    moment = products(values, [problem.target])[:, 0]
-    linear = best_linear(_gram(values, problem), moment, problem)
-    return linear, criterion(residual(values, linear, problem), linear, problem, theta)
-
-
-def best_linear(gram: Array, moment: Array, problem: Problem) -> Array:
-    """The best c [p, B], for a Gram matrix that holds the prior and a moment that does not."""
-    prior = problem.linear_prior
-    if prior is not None:
-        moment = moment + (prior.precision**2 * prior.mean)[:, None]
-    return _tiny.nonnegative_least_squares(gram, moment, problem.signed)
-
-
-def criterion(missed: Array, linear: Array, problem: Problem, theta: Array) -> Array:
-    """What is minimized [B]: squared residuals `missed` [n, B] and squared priors, summed."""
-    return _squares(missed) + prior_cost(linear, problem, theta)
-
-
-def prior_cost(linear: Array, problem: Problem, theta: Array) -> Array:
-    """What the priors add to the squared residuals [B]."""
-    cost = jnp.zeros((), theta.dtype)
-    if problem.linear_prior is not None:
-        prior = problem.linear_prior
-        cost = cost + _squares(prior.precision[:, None] * (linear - prior.mean[:, None]))
-    if problem.nonlinear_prior is not None:
-        cost = cost + _squares(nonlinear_prior(problem.nonlinear_prior, problem.logarithmic, theta)[0])
-    return cost
-
-
-def residual(values: Rows, linear: Array, problem: Problem) -> Array:
-    """The columns times c, less the target [n, B]."""
-    return _combined(values, linear) - problem.target
-
-
-def _combined(values: Rows, linear: Array) -> Array:
-    return sum((c * column for c, column in zip(linear, values, strict=True)), start=jnp.zeros(()))
-
-
-def _gram(values: Rows, problem: Problem) -> Array:
-    return with_linear_prior(products(values, values), problem)
-
-
-def with_linear_prior(gram: Array, problem: Problem) -> Array:
-    """The Gram matrix [p, p, B] with the linear prior."""
-    prior = problem.linear_prior
-    return gram if prior is None else gram + _tiny.diagonal((prior.precision**2)[:, None])
-
-
-def _squares(values: Array) -> Array:
-    return _sums.over_first(values**2)
-
-
-def products(left: Rows, right: Rows) -> Array:
-    """All inner products over rows of a columns and b columns [n, B]: [a, b, B]."""
-    if len(left) * len(right) > _UNROLLED**2:
-        return jnp.sum(jnp.stack(left)[:, None] * jnp.stack(right)[None], axis=2)
-    return _tiny.stacked([[_sums.over_first(a * b) for b in right] for a in left])
-
-
-def _slope_products(slopes: Rows) -> Array:
-    """All inner products of q slopes [n, B]: [q, q, B].
-
-    Many of them over many rows are a product of matrices, lanes first: as sums over rows of lanes side by side, which
-    XLA takes one number at a time on a CPU, they were 40 % of a step of 11 to 17 unknowns over 224 rows.
-    """
-    if len(slopes) <= _tiny.UNROLLED or slopes[0].shape[0] < _MANY_ROWS:
-        return products(slopes, slopes)
-    stacked = jnp.stack(slopes)
-    return jnp.moveaxis(jnp.einsum("anB,bnB->Bab", stacked, stacked), 0, -1)
-
-
-def nonlinear_prior(prior: Quadratic, logarithmic: tuple[bool, ...], theta: Array) -> tuple[Array, Array]:
-    """The prior's residuals at theta [q, B], and their slopes [q, q, B] with the derivative by theta along axis 1."""
-    mean, precision = prior.mean[:, None], prior.precision
-    root = jnp.diag(precision) if precision.ndim == 1 else precision
-    logs = jnp.array(logarithmic)[:, None] & jnp.any(root != 0, axis=0)[:, None]
-    least = _precision.least(theta.dtype)
-    positive = jnp.where(logs, jnp.maximum(theta, least), 1.0)
-    seen = jnp.where(logs, jnp.where(theta > least, jnp.log(positive), _precision.LOG_OF_NOTHING), theta)
-    return root @ (seen - mean), root[:, :, None] / positive
-
-
-def _linearize(columns: AtData, problem: Problem, theta: Array) -> Model:
-    values, push = jax.linearize(columns, theta)
-    linear, cost = project(values, problem, theta)
-    slopes = along(lambda tangent: _combined(push(tangent), linear), unit_directions(theta))
-    missed = residual(values, linear, problem)
-    inner = Inner(
-        gram=_gram(values, problem),
-        mixed=products(values, slopes),
-        square=_slope_products(slopes),
-        missed=products(slopes, [missed])[:, 0],
-        strayed=products(values, [missed])[:, 0] if _precision.single(theta.dtype) else None,
-    )
-    return eliminate(inner, problem, theta, linear=linear, cost=cost)
-
-
-@record
-class Inner:
-    """Inner products over rows of p columns, q slopes and the residual.
-
-    Args:
-        gram: columns with columns, and the linear prior [p, p, B].
-        mixed: columns with slopes [p, q, B].
-        square: slopes with slopes [q, q, B].
-        missed: slopes with the residual [q, B].
-        strayed: columns with the residual [p, B], which is how far c is from the best in float32; None in float64.
-    """
-
-    gram: Array
-    mixed: Array
-    square: Array
-    missed: Array
-    strayed: Array | None
-
-
-def eliminate(inner: Inner, problem: Problem, theta: Array, *, linear: Array, cost: Array) -> Model:
-    """The model around theta once the linear unknowns that are not held at 0 are eliminated, priors included."""
-    support = linear != 0
-    mixed = jnp.where(support[:, None], inner.mixed, 0.0)
-    eliminated, _ = _tiny.solve(_tiny.masked(inner.gram, support), mixed)
-    whole, gradient = inner.square, inner.missed
-    if inner.strayed is not None:
-        strayed = jnp.where(support, _with_prior_slope(inner.strayed, linear, problem), 0.0)
-        gradient = gradient - _tiny.contracted(eliminated, strayed[:, None])[:, 0]
-    if problem.nonlinear_prior is not None:
-        prior, slope = nonlinear_prior(problem.nonlinear_prior, problem.logarithmic, theta)
-        whole = whole + _tiny.contracted(slope, slope)
-        gradient = gradient + _tiny.contracted(slope, prior[:, None])[:, 0]
-    curvature = whole - _tiny.contracted(mixed, eliminated)
-    told = _precision.share(_ROUNDING, theta.dtype)
-    return Model(
-        cost=cost,
-        linear=linear,
-        gradient=gradient,
-        curvature=curvature,
-        seen=jnp.stack([curvature[k, k] > told * whole[k, k] for k in range(len(theta))]),
-    )
-
-
-def _with_prior_slope(slope: Array, linear: Array, problem: Problem) -> Array:
-    """Half the derivative of the rows' cost by c [p, B], with that of the prior."""
-    prior = problem.linear_prior
-    return slope if prior is None else slope + (prior.precision**2)[:, None] * (linear - prior.mean[:, None])
-
-
-def along(push: Callable[[Array], Array], directions: Sequence[Array] | Array) -> Rows:
-    """The change along each direction [q, q, B]: q columns [n, B]."""
-    if len(directions) > _UNROLLED:
-        return list(jax.vmap(push)(jnp.stack(list(directions))))
-    return [push(direction) for direction in directions]
-
-
-def unit_directions(theta: Array) -> Array:
-    """A unit tangent along each coordinate of theta [q, B], in every lane: [q, q, B]."""
-    size = theta.shape[0]
-    return jnp.broadcast_to(jnp.eye(size, dtype=theta.dtype)[:, :, None], (size, *theta.shape))
-
-
-def _cost_slack(theta: Array) -> float:
-    return _precision.slack(_COST_ROUNDINGS, theta.dtype)
-
-
-def _begin(problem: Problem, theta: Array) -> _State:
-    """Nowhere, about to try theta; so the loop holds the only copy of the linearization, and compiles faster."""
-    unknowns, lanes = theta.shape
-    endless = jnp.full(lanes, jnp.inf, theta.dtype)
-    nothing = Model(
-        cost=endless,
-        linear=jnp.zeros((len(problem.signed), lanes), theta.dtype),
-        gradient=jnp.zeros_like(theta),
-        curvature=jnp.zeros((unknowns, unknowns, lanes), theta.dtype),
-        seen=jnp.zeros(theta.shape, bool),
-    )
-    return _State(
-        theta=theta,
-        model=nothing,
-        trial=theta,
-        promised=endless,
-        damping=jnp.full(lanes, _DAMPING, theta.dtype),
-        steps=jnp.full(lanes, -1, jnp.int32),
-        done=jnp.zeros(lanes, bool),
-    )
-
-
-def _advance(rows: Separated, problem: Problem, state: _State, tolerance: float) -> _State:
-    """Move to the trial if it lowers the cost, and choose the next; damping falls after a good step, else grows."""
-    tried = rows.linearize(state.trial)
-    lower = tried.cost < state.model.cost
-    better = (tried.cost < state.model.cost * (1 + _cost_slack(state.theta))) & ~state.done
-    # Points whose costs count as one must not climb, one within the slack of the other.
-    tried = dataclasses.replace(tried, cost=jnp.minimum(tried.cost, state.model.cost))
-
-    def chosen(new: Array, old: Array) -> Array:
-        return jnp.where(better, new, old)
-
-    theta, model = chosen(state.trial, state.theta), jax.tree.map(chosen, tried, state.model)
-    damping = jnp.where(better & lower, jnp.maximum(state.damping / _RELIEF, _LEAST_DAMPING), state.damping * 8)
-    step = _bounded_step(problem, theta, model, damping)
-    bend = _tiny.contracted(step[:, None], _tiny.contracted(model.curvature, step[:, None]))[0, 0]
-    promised = -(2 * _tiny.contracted(step[:, None], model.gradient[:, None])[0, 0] + bend)
-    # A step that damping does not shorten, and that promises so little, is still taken, by `_polished`.
-    least = jnp.where(better & (damping <= _DAMPING), jnp.minimum(jnp.abs(promised), state.promised), state.promised)
-    small = least <= _precision.share(tolerance, theta.dtype) * model.cost + rows.rounding
-    stuck = ~better & (state.damping > _MOST_DAMPING)
-    return _State(
-        theta=theta,
-        model=model,
-        trial=theta + step,
-        promised=jnp.abs(promised),
-        damping=damping,
-        steps=state.steps + ~state.done,
-        done=state.done | small | stuck | ~jnp.isfinite(model.cost),
-    )
-
-
-def _polished(rows: Separated, problem: Problem, last: _State) -> tuple[Array, Array, Array]:
-    """Theta, c and cost after one more step, undamped.
-
-    A cost tells two points apart to the root of the rounding only, and a gradient to the rounding itself: so the step
-    is taken where the cost does not rise by more than rounding, and lanes end at the same point whatever else is in
-    their chunk.
-    """
-    model = last.model
-    theta = last.theta + _bounded_step(problem, last.theta, model, jnp.zeros_like(last.damping))
-    linear, cost = rows.project(theta)
-    taken = last.done & (cost <= model.cost * (1 + _SAME_COST + _cost_slack(theta)) + rows.rounding)
-    return (
-        jnp.where(taken, theta, last.theta),
-        jnp.where(taken, linear, model.linear),
-        jnp.where(taken, cost, model.cost),
-    )
-
-
-def _bounded_step(problem: Problem, theta: Array, model: Model, damping: Array) -> Array:
-    """The Levenberg-Marquardt step in the coordinates that are free to move, clipped to the bounds."""
-    lower, upper = problem.lower[:, None], problem.upper[:, None]
-    held = ((theta <= lower) & (model.gradient > 0)) | ((theta >= upper) & (model.gradient < 0))
-    curvature = jnp.stack([model.curvature[k, k] for k in range(len(theta))])
-    # A coefficient that the rows say nothing of must stay where it is, not wander on rounding.
-    free = ~held & model.seen
-    damped = model.curvature + _tiny.diagonal(damping * curvature)
-    step, _ = _tiny.solve(_tiny.masked(damped, free), jnp.where(free, -model.gradient, 0.0)[:, None])
-    return jnp.clip(theta + step[:, 0], lower, upper) - theta

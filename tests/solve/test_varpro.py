@@ -1,12 +1,14 @@
 """Variable projection and the gradient solver against scipy's trust region on made-up and real losses."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from bimixjax.solve import LBFGS, Problem, Quadratic, Status, VarPro
+from bimixjax.solve import LBFGS, Problem, Quadratic, Status, VarPro, separated
 
 STARTS = np.array([[0.1, beta] for beta in (0.15, 0.6, 1.5)])
 UPPER = np.array([10.0, 20.0])
@@ -51,7 +53,13 @@ def solve(solver, *lanes, prior=0.0):
     """The solver's answers for lanes of (r, s, y), lanes last."""
     data = tuple(jnp.stack(part, axis=-1) for part in zip(*lanes, strict=True))
     made = problem(len(lanes), len(lanes[0][0]), prior)
-    return jax.jit(lambda data: solver.solve(columns, data, made, jnp.asarray(STARTS)))(data)
+
+    def run(data):
+        if isinstance(solver, VarPro):
+            return solver.solve(separated(columns, data, made), made, jnp.asarray(STARTS))
+        return solver.solve(columns, data, made, jnp.asarray(STARTS))
+
+    return jax.jit(run)(data)
 
 
 def oracle(r, s, y, prior=0.0, starts=8):
@@ -130,3 +138,57 @@ def test_lanes_are_independent():
 def test_the_step_limit_is_a_status():
     end = solve(VarPro(max_steps=1), losses(np.random.default_rng(2)))
     assert int(end.status[0]) == Status.STEP_LIMIT
+
+
+FAR_STARTS = np.array([[0.1, 0.3], [0.1, 4.0], [3.0, 0.3], [3.0, 4.0]])
+
+
+def raced(solver, lanes, starts=FAR_STARTS, width=3):
+    """The ends of lanes of (r, s, y) whose starts race, `width` lanes side by side."""
+    data = tuple(jnp.stack(part, axis=-1) for part in zip(*lanes, strict=True))
+    whole = problem(len(lanes), len(lanes[0][0]), 0.0)
+
+    def at(numbers):
+        some = dataclasses.replace(whole, target=whole.target[:, numbers])
+        return separated(columns, tuple(values[:, numbers] for values in data), some), some
+
+    numbers = jnp.minimum(jnp.arange(-(-len(lanes) // width) * width), len(lanes) - 1).reshape(-1, width)
+    ends = jax.jit(lambda: solver.race(at, lambda _: jnp.asarray(starts), numbers))()
+    return jax.tree.map(lambda leaf: leaf[..., : len(lanes)], ends)
+
+
+def alone(lane, start):
+    """The end of one lane from one start."""
+    data, whole = tuple(jnp.asarray(part)[:, None] for part in lane), problem(1, len(lane[0]), 0.0)
+    return VarPro().solve(separated(columns, data, whole), whole, jnp.asarray(start)[None])
+
+
+def test_the_best_start_of_a_race_ends_where_it_would_alone():
+    rng = np.random.default_rng(21)
+    lanes = [losses(rng, noise=0.03) for _ in range(7)]
+    ends = raced(VarPro(starts=4), lanes)
+    best = [min((alone(lane, start) for start in FAR_STARTS), key=lambda end: float(end.cost[0])) for lane in lanes]
+    np.testing.assert_allclose(ends.cost, [float(end.cost[0]) for end in best], rtol=1e-12)
+    np.testing.assert_allclose(ends.nonlinear, np.stack([end.nonlinear[:, 0] for end in best], axis=1), rtol=1e-7)
+    assert (ends.status == Status.CONVERGED).all()
+
+
+def test_turns_do_not_change_the_steps_of_a_start():
+    lane = losses(np.random.default_rng(22), noise=0.03, span=2.0)
+    whole, in_turns = alone(lane, FAR_STARTS[3]), raced(VarPro(), [lane], starts=FAR_STARTS[3:])
+    assert int(whole.steps[0]) > 8
+    assert int(in_turns.steps[0]) == int(whole.steps[0])
+    np.testing.assert_allclose(in_turns.nonlinear, whole.nonlinear, rtol=1e-7)
+
+
+def test_a_race_stops_at_the_step_limit():
+    lane = losses(np.random.default_rng(22), noise=0.03, span=2.0)
+    end = raced(VarPro(starts=4, max_steps=3), [lane])
+    assert int(end.status[0]) == Status.STEP_LIMIT
+    assert int(end.steps[0]) == 3
+
+
+def test_a_race_leaves_lanes_without_a_finite_cost():
+    r, s, y = losses(np.random.default_rng(23))
+    ends = raced(VarPro(starts=4), [(r, s, np.full_like(y, np.nan)), (r, s, y)])
+    assert ends.status.tolist() == [Status.NOT_FINITE, Status.CONVERGED]

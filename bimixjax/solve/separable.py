@@ -1,0 +1,301 @@
+"""Least squares that are linear in some unknowns, projected to the others: what variable projection iterates over.
+
+For given theta the best linear coefficients c(theta) are a small non-negative least-squares problem, solved exactly.
+What remains is a problem in theta, for which Levenberg-Marquardt takes Kaufman's approximation: the Gauss-Newton matrix
+of the full problem with the linear block eliminated by its Schur complement.
+
+Many problems (lanes) are solved side by side, along the last axis of every array: sums over the rows of a problem then
+run over lanes at full width, which measured twice as fast as one problem under vmap.
+
+Source: Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973); Kaufman, BIT 15 (1975).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from bimixjax._records import record, static
+from bimixjax.solve import _precision, _sums, _tiny
+
+# From theta [q, B] and the data of B lanes, lanes last in every leaf, to p columns [n, B]. A list of columns is never
+# stacked: XLA would write the stack to memory before it sums over rows.
+Rows = Sequence[Array]
+Starts = Array | np.ndarray
+Columns = Callable[[Array, Any], Rows]
+AtData = Callable[[Array], Rows]
+
+# Up to this many unknowns, what is done for each is unrolled; beyond, it is vectorized, for the compiler's sake.
+_UNROLLED = 4
+
+# From this many rows on, the inner products of many slopes are a product of matrices.
+_MANY_ROWS = 64
+
+# A coefficient that keeps less than this share of its curvature beside the linear ones is not told from them.
+_ROUNDING = 1e-11
+
+
+@record
+class Quadratic:
+    """Normal priors, the same in every lane: the sum of ((x - mean) precision)^2; a precision of zero is none.
+
+    The precisions [q] become a matrix [q, q], here the square root of an inverse covariance, where they are joint.
+    """
+
+    mean: Array
+    precision: Array
+
+
+@record
+class Problem:
+    """Separable least-squares problems: per lane, the sum over rows of (columns(theta) c - target)^2, plus priors.
+
+    Args:
+        target: right-hand sides [n, B]; a masked row is zero here and in the columns.
+        lower: lower bounds on theta [q].
+        upper: upper bounds on theta [q].
+        linear_prior: prior on c [p], or None.
+        nonlinear_prior: prior on theta [q], or on log theta where `logarithmic`; or None.
+        signed: for each c, whether it may be negative.
+        logarithmic: for each theta, whether its prior is on its logarithm.
+    """
+
+    target: Array
+    lower: Array
+    upper: Array
+    linear_prior: Quadratic | None
+    nonlinear_prior: Quadratic | None
+    signed: tuple[bool, ...] = static()
+    logarithmic: tuple[bool, ...] = static()
+
+
+@record
+class Model:
+    """The projected problems around theta [q, B].
+
+    Args:
+        cost: criterion [B].
+        linear: c [p, B].
+        gradient: half the reduced gradient [q, B].
+        curvature: reduced Gauss-Newton matrix [q, q, B].
+        seen: whether the rows tell each theta from c [q, B].
+    """
+
+    cost: Array
+    linear: Array
+    gradient: Array
+    curvature: Array
+    seen: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Separated:
+    """Problems with their linear unknowns eliminated.
+
+    Args:
+        scan: from starts [k, q] or [k, q, B] to their costs [k, B], less what is the same for all of a lane.
+        project: from theta [q, B] to the best c [p, B] and the cost there [B].
+        linearize: the model around theta.
+        rounding: cost that is rounding error [B].
+    """
+
+    scan: Callable[[Starts], Array]
+    project: Callable[[Array], tuple[Array, Array]]
+    linearize: Callable[[Array], Model]
+    rounding: Array
+
+
+def separated(columns: Columns, data: Any, problem: Problem) -> Separated:
+    """The problems with their linear unknowns eliminated, for any columns."""
+    at_data = with_data(columns, data)
+    return Separated(
+        scan=lambda starts: lax.map(
+            lambda theta: project(at_data(theta), problem, theta)[1], of_lanes(starts, problem.target.shape[-1])
+        ),
+        project=lambda theta: project(at_data(theta), problem, theta),
+        linearize=lambda theta: _linearize(at_data, problem, theta),
+        rounding=jnp.finfo(problem.target.dtype).eps ** 2 * _squares(problem.target),
+    )
+
+
+def with_data(columns: Columns, data: Any) -> AtData:
+    """The columns as a function of theta alone."""
+    return lambda theta: columns(theta, data)
+
+
+def lowest(costs: Array, values: Array, count: int) -> Array:
+    """The `count` of k values [k, a, B] that have the least costs [k, B] in each lane: [count, a, B]."""
+    finite = jnp.where(jnp.isfinite(costs), costs, jnp.inf)
+    order = jnp.argmin(finite, axis=0)[None] if count == 1 else jnp.argsort(finite, axis=0)[:count]
+    return jnp.take_along_axis(values, order[:, None], axis=0)
+
+
+def of_lanes(starts: Starts, lanes: int) -> Array:
+    """Starts [k, q], or of each lane [k, q, B], in every lane [k, q, B]."""
+    known = jnp.asarray(starts)
+    return known if known.ndim == 3 else jnp.broadcast_to(known[:, :, None], (*known.shape, lanes))
+
+
+def project(values: Rows, problem: Problem, theta: Array) -> tuple[Array, Array]:
+    """The best c [p, B] for p columns [n, B], and the cost there."""
+    moment = products(values, [problem.target])[:, 0]
+    linear = best_linear(_gram(values, problem), moment, problem)
+    return linear, criterion(residual(values, linear, problem), linear, problem, theta)
+
+
+def best_linear(gram: Array, moment: Array, problem: Problem) -> Array:
+    """The best c [p, B], for a Gram matrix that holds the prior and a moment that does not."""
+    prior = problem.linear_prior
+    if prior is not None:
+        moment = moment + (prior.precision**2 * prior.mean)[:, None]
+    return _tiny.nonnegative_least_squares(gram, moment, problem.signed)
+
+
+def criterion(missed: Array, linear: Array, problem: Problem, theta: Array) -> Array:
+    """What is minimized [B]: squared residuals `missed` [n, B] and squared priors, summed."""
+    return _squares(missed) + prior_cost(linear, problem, theta)
+
+
+def prior_cost(linear: Array, problem: Problem, theta: Array) -> Array:
+    """What the priors add to the squared residuals [B]."""
+    cost = jnp.zeros((), theta.dtype)
+    if problem.linear_prior is not None:
+        prior = problem.linear_prior
+        cost = cost + _squares(prior.precision[:, None] * (linear - prior.mean[:, None]))
+    if problem.nonlinear_prior is not None:
+        cost = cost + _squares(nonlinear_prior(problem.nonlinear_prior, problem.logarithmic, theta)[0])
+    return cost
+
+
+def residual(values: Rows, linear: Array, problem: Problem) -> Array:
+    """The columns times c, less the target [n, B]."""
+    return _combined(values, linear) - problem.target
+
+
+def _combined(values: Rows, linear: Array) -> Array:
+    return sum((c * column for c, column in zip(linear, values, strict=True)), start=jnp.zeros(()))
+
+
+def _gram(values: Rows, problem: Problem) -> Array:
+    return with_linear_prior(products(values, values), problem)
+
+
+def with_linear_prior(gram: Array, problem: Problem) -> Array:
+    """The Gram matrix [p, p, B] with the linear prior."""
+    prior = problem.linear_prior
+    return gram if prior is None else gram + _tiny.diagonal((prior.precision**2)[:, None])
+
+
+def _squares(values: Array) -> Array:
+    return _sums.over_first(values**2)
+
+
+def products(left: Rows, right: Rows) -> Array:
+    """All inner products over rows of a columns and b columns [n, B]: [a, b, B]."""
+    if len(left) * len(right) > _UNROLLED**2:
+        return jnp.sum(jnp.stack(left)[:, None] * jnp.stack(right)[None], axis=2)
+    return _tiny.stacked([[_sums.over_first(a * b) for b in right] for a in left])
+
+
+def _slope_products(slopes: Rows) -> Array:
+    """All inner products of q slopes [n, B]: [q, q, B].
+
+    Many of them over many rows are a product of matrices, lanes first: as sums over rows of lanes side by side, which
+    XLA takes one number at a time on a CPU, they were 40 % of a step of 11 to 17 unknowns over 224 rows.
+    """
+    if len(slopes) <= _tiny.UNROLLED or slopes[0].shape[0] < _MANY_ROWS:
+        return products(slopes, slopes)
+    stacked = jnp.stack(slopes)
+    return jnp.moveaxis(jnp.einsum("anB,bnB->Bab", stacked, stacked), 0, -1)
+
+
+def nonlinear_prior(prior: Quadratic, logarithmic: tuple[bool, ...], theta: Array) -> tuple[Array, Array]:
+    """The prior's residuals at theta [q, B], and their slopes [q, q, B] with the derivative by theta along axis 1."""
+    mean, precision = prior.mean[:, None], prior.precision
+    root = jnp.diag(precision) if precision.ndim == 1 else precision
+    logs = jnp.array(logarithmic)[:, None] & jnp.any(root != 0, axis=0)[:, None]
+    least = _precision.least(theta.dtype)
+    positive = jnp.where(logs, jnp.maximum(theta, least), 1.0)
+    seen = jnp.where(logs, jnp.where(theta > least, jnp.log(positive), _precision.LOG_OF_NOTHING), theta)
+    return root @ (seen - mean), root[:, :, None] / positive
+
+
+def _linearize(columns: AtData, problem: Problem, theta: Array) -> Model:
+    values, push = jax.linearize(columns, theta)
+    linear, cost = project(values, problem, theta)
+    slopes = along(lambda tangent: _combined(push(tangent), linear), unit_directions(theta))
+    missed = residual(values, linear, problem)
+    inner = Inner(
+        gram=_gram(values, problem),
+        mixed=products(values, slopes),
+        square=_slope_products(slopes),
+        missed=products(slopes, [missed])[:, 0],
+        strayed=products(values, [missed])[:, 0] if _precision.single(theta.dtype) else None,
+    )
+    return eliminate(inner, problem, theta, linear=linear, cost=cost)
+
+
+@record
+class Inner:
+    """Inner products over rows of p columns, q slopes and the residual.
+
+    Args:
+        gram: columns with columns, and the linear prior [p, p, B].
+        mixed: columns with slopes [p, q, B].
+        square: slopes with slopes [q, q, B].
+        missed: slopes with the residual [q, B].
+        strayed: columns with the residual [p, B], which is how far c is from the best in float32; None in float64.
+    """
+
+    gram: Array
+    mixed: Array
+    square: Array
+    missed: Array
+    strayed: Array | None
+
+
+def eliminate(inner: Inner, problem: Problem, theta: Array, *, linear: Array, cost: Array) -> Model:
+    """The model around theta once the linear unknowns that are not held at 0 are eliminated, priors included."""
+    support = linear != 0
+    mixed = jnp.where(support[:, None], inner.mixed, 0.0)
+    eliminated, _ = _tiny.solve(_tiny.masked(inner.gram, support), mixed)
+    whole, gradient = inner.square, inner.missed
+    if inner.strayed is not None:
+        strayed = jnp.where(support, _with_prior_slope(inner.strayed, linear, problem), 0.0)
+        gradient = gradient - _tiny.contracted(eliminated, strayed[:, None])[:, 0]
+    if problem.nonlinear_prior is not None:
+        prior, slope = nonlinear_prior(problem.nonlinear_prior, problem.logarithmic, theta)
+        whole = whole + _tiny.contracted(slope, slope)
+        gradient = gradient + _tiny.contracted(slope, prior[:, None])[:, 0]
+    curvature = whole - _tiny.contracted(mixed, eliminated)
+    told = _precision.share(_ROUNDING, theta.dtype)
+    return Model(
+        cost=cost,
+        linear=linear,
+        gradient=gradient,
+        curvature=curvature,
+        seen=jnp.stack([curvature[k, k] > told * whole[k, k] for k in range(len(theta))]),
+    )
+
+
+def _with_prior_slope(slope: Array, linear: Array, problem: Problem) -> Array:
+    """Half the derivative of the rows' cost by c [p, B], with that of the prior."""
+    prior = problem.linear_prior
+    return slope if prior is None else slope + (prior.precision**2)[:, None] * (linear - prior.mean[:, None])
+
+
+def along(push: Callable[[Array], Array], directions: Sequence[Array] | Array) -> Rows:
+    """The change along each direction [q, q, B]: q columns [n, B]."""
+    if len(directions) > _UNROLLED:
+        return list(jax.vmap(push)(jnp.stack(list(directions))))
+    return [push(direction) for direction in directions]
+
+
+def unit_directions(theta: Array) -> Array:
+    """A unit tangent along each coordinate of theta [q, B], in every lane: [q, q, B]."""
+    size = theta.shape[0]
+    return jnp.broadcast_to(jnp.eye(size, dtype=theta.dtype)[:, :, None], (size, *theta.shape))

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array, lax
 
 from bimixjax._criterion import Criterion
+from bimixjax._dependence import dependence
 from bimixjax._lanes import Lanes
 from bimixjax._records import Leaf, record
 from bimixjax._resamples import Bootstrap
@@ -25,21 +26,15 @@ from bimixjax.solve import (
     Separated,
     Solution,
     Starts,
+    Terms,
     VarPro,
     along,
     nonlinear_prior,
     products,
-    separated,
     unit_directions,
 )
 
 Solver = VarPro | LBFGS
-
-# Numbers that a chunk of lanes may hold: its columns and slopes then stay in the cache of one core.
-_CACHED_NUMBERS = 25_600
-
-# The same on an accelerator, where a chunk is all that its memory holds with ease.
-_ACCELERATED_NUMBERS = 1 << 30
 
 # Reweighted fits of one Huber fit, and how little the last may have moved any weight.
 _REWEIGHTINGS = 60
@@ -163,17 +158,6 @@ def _raced(work: Work, plan: Plan, lanes: Array) -> Solution:
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0), chunks)
 
 
-def lanes_at_once(rows: int, unknowns: int, platform: str | None = None) -> int:
-    """How many lanes to solve side by side: on a CPU as many as keep a chunk in its cache, elsewhere very many.
-
-    On a CPU not a power of two: rows that lie so far apart all share a few lines of the cache.
-    """
-    on_cpu = (platform or jax.default_backend()) == "cpu"
-    numbers = _CACHED_NUMBERS if on_cpu else _ACCELERATED_NUMBERS
-    width = max(8, 1 << max(numbers // (rows * unknowns), 1).bit_length() - 1)
-    return width + 4 if on_cpu else width
-
-
 @dataclass(frozen=True, kw_only=True)
 class Solved:
     """Solved problems of B lanes, for a `View` to read.
@@ -251,9 +235,9 @@ def _penalty(problem: Problem, theta: Array, values: Array) -> Array:
     if linear is not None:
         penalty += jnp.diag(jnp.pad(linear.precision**2, (0, len(theta))))[:, :, None]
     if nonlinear is not None:
-        _, slope = nonlinear_prior(nonlinear, problem.logarithmic, theta)
+        curvature = nonlinear_prior(nonlinear, problem.logarithmic, theta).curvature
         count = len(values) - len(theta)
-        penalty += jnp.pad(jnp.sum(slope[:, :, None] * slope[:, None], axis=0), ((count, 0), (count, 0), (0, 0)))
+        penalty += jnp.pad(curvature, ((count, 0), (count, 0), (0, 0)))
     return penalty
 
 
@@ -401,10 +385,12 @@ def _solve(plan: Plan, points: Point, factor: Array, problem: Problem, starts: S
 
 
 def _separated(plan: Plan, points: Point, factor: Array, problem: Problem) -> Separated:
-    """The problems by the law's structure: a product where rows are a grid, else any columns."""
+    """The problems by the law's structure: a product where rows are a grid, else a sum of terms."""
     law, domains, shape = plan.law, points.mixture.shape[0], factor.shape
+    target = problem.target.reshape(shape)
     if not isinstance(law, ProductLaw) or points.volume.shape[0] > 1:
-        return separated(partial(_columns, law, domains), (points, factor), problem)
+        terms = partial(_terms, law, points)
+        return Terms(terms=terms, reads=dependence(law, domains).reads, factor=factor, target=target).separated(problem)
     rows = Product(
         share=lambda theta: _share(law, theta, points, (shape[0], shape[2])),
         curves=lambda theta: _curves(law, _named(law, theta, domains), points, shape[1:]),
@@ -412,9 +398,16 @@ def _separated(plan: Plan, points: Point, factor: Array, problem: Problem) -> Se
             c.name in law.curve_coefficients for c in law.part(linear=False) for _ in range(c.size(domains))
         ),
         factor=factor,
-        target=problem.target.reshape(shape),
+        target=target,
     )
     return rows.separated(problem)
+
+
+def _terms(law: Law, points: Point, theta: Array) -> list[Array]:
+    """The term of each linear coefficient [m or 1, t or 1, B], at theta [q, B] or, for each run its own, [q, m, B]."""
+    rows = theta[:, None] if theta.ndim == 2 else theta
+    found = law.basis(law.unpack(rows[:, :, None], law.part(linear=False), points.mixture.shape[0]), points)
+    return [found[c.name] for c in law.part(linear=True)]
 
 
 def _named(law: Law, theta: Array, domains: int) -> dict[str, Array]:

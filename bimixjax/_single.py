@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from bimixjax._kernel import Plan, Scaled, Work, lanes_at_once, scaled
+from bimixjax._chunks import lanes_at_once
+from bimixjax._kernel import Plan, Scaled, Work, scaled
 from bimixjax.solve import Precision, Projection
 
 # Platforms without float64 of their own.
@@ -65,5 +66,4 @@ def _chunk(work: Work, plan: Plan) -> int:
     """As many lanes at once as suit the float64 devices."""
     if jax.default_backend() not in _SINGLE_ONLY:
         return plan.chunk
-    unknowns = sum(c.size(work.lanes.mixture.shape[0]) for c in plan.law.coefficients)
-    return lanes_at_once(work.lanes.rows, unknowns, "cpu")
+    return lanes_at_once(plan.law, work.lanes, "cpu")

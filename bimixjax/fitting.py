@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bimixjax import _checks, _devices
+from bimixjax._chunks import lanes_at_once
 from bimixjax._criterion import Criterion as Criterion
 from bimixjax._fit_report import report
 from bimixjax._fit_result import FitResult as FitResult
@@ -22,7 +23,6 @@ from bimixjax._kernel import (
     Work,
     brief,
     describe,
-    lanes_at_once,
     scaled,
 )
 from bimixjax._lanes import Lanes, Layout, Table, choose_targets
@@ -241,13 +241,12 @@ class _Task:
 
     def plan(self, view: View, *, criterion: Criterion, solver: Solver | None) -> Plan:
         """The settings of the compiled call."""
-        unknowns = sum(c.size(len(self.layout.domains)) for c in self.law.coefficients)
         return Plan(
             law=self.law,
             solver=_with_starts(solver or VarPro(), self.law),
             criterion=criterion,
             view=view,
-            chunk=lanes_at_once(self.lanes.rows, unknowns),
+            chunk=lanes_at_once(self.law, self.lanes),
         )
 
 

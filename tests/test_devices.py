@@ -95,7 +95,7 @@ def test_lanes_are_solved_in_blocks_that_bound_memory(observations, on_one_core,
     monkeypatch.setattr(_devices.jax, "devices", lambda: first)
     monkeypatch.setattr(_devices, "_cores", lambda: 3)
     monkeypatch.setattr(_devices, "_MOST_LANES", 50)
-    monkeypatch.setattr(fitting, "lanes_at_once", lambda rows, unknowns: 40)
+    monkeypatch.setattr(fitting, "lanes_at_once", lambda law, lanes: 40)
     monkeypatch.setattr(
         _devices,
         "_over_cores",

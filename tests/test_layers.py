@@ -18,6 +18,8 @@ LAYERS = (
         *(
             "_criterion",
             "_lanes",
+            "_dependence",
+            "_chunks",
             "_resamples",
             "_kernel",
             "_single",

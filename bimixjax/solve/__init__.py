@@ -14,7 +14,6 @@ from bimixjax.solve.separable import Starts as Starts
 from bimixjax.solve.separable import along as along
 from bimixjax.solve.separable import nonlinear_prior as nonlinear_prior
 from bimixjax.solve.separable import products as products
-from bimixjax.solve.separable import separated as separated
 from bimixjax.solve.separable import unit_directions as unit_directions
 from bimixjax.solve.simplex import Certificate as Certificate
 from bimixjax.solve.simplex import certify as certify
@@ -22,4 +21,5 @@ from bimixjax.solve.simplex import power_dual as power_dual
 from bimixjax.solve.simplex import softmax_search as softmax_search
 from bimixjax.solve.solution import Solution as Solution
 from bimixjax.solve.solution import Status as Status
+from bimixjax.solve.terms import Terms as Terms
 from bimixjax.solve.varpro import VarPro as VarPro

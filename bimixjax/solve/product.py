@@ -24,10 +24,12 @@ from bimixjax.solve.separable import (
     Starts,
     along,
     best_linear,
+    blocks,
     eliminate,
     of_lanes,
     prior_cost,
     products,
+    reordered,
     unit_directions,
     with_linear_prior,
 )
@@ -153,7 +155,7 @@ def _linearize(product: Product, data: _Data, problem: Problem, theta: Array) ->
     bends = along(lambda tangent: _combined(best.linear, push_curves(tangent)), [directions[k] for k in of_curve])
     turns = _turns(product, theta, of_share)
     inner = _inner(_Factors(share=share, curves=curves, turns=turns, bends=bends), data, best)
-    inner = _reordered(inner, np.argsort(of_share + of_curve).tolist())
+    inner = reordered(inner, np.argsort(of_share + of_curve).tolist())
     return eliminate(inner, problem, theta, linear=best.linear, cost=best.cost)
 
 
@@ -171,20 +173,6 @@ def _turns(product: Product, theta: Array, of_share: list[int]) -> list[Array]:
     share, pull = jax.vjp(product.share, own)
     slopes = pull(jnp.ones_like(share))[0]
     return [slopes[k] for k in of_share]
-
-
-def _reordered(inner: Inner, order: list[int]) -> Inner:
-    """The inner products with the slopes in the given order."""
-    if order == sorted(order):
-        return inner
-    square = jnp.stack([inner.square[k] for k in order])
-    return Inner(
-        gram=inner.gram,
-        mixed=jnp.stack([inner.mixed[:, k] for k in order], axis=1),
-        square=jnp.stack([square[:, k] for k in order], axis=1),
-        missed=jnp.stack([inner.missed[k] for k in order]),
-        strayed=inner.strayed,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +198,7 @@ def _inner(factors: _Factors, data: _Data, best: _Best) -> Inner:
     return Inner(
         gram=best.gram,
         mixed=jnp.concatenate([products(columns, turned), products(factors.curves, weighted)], axis=1),
-        square=_blocks(
+        square=blocks(
             products(factors.turns, [whole * turn for turn in factors.turns]),
             crossed,
             products(factors.bends, weighted),
@@ -224,13 +212,6 @@ def _inner(factors: _Factors, data: _Data, best: _Best) -> Inner:
         strayed=products(factors.curves, [_sums.over_first(best.missed * share[:, None])])[:, 0]
         if _precision.single(share.dtype)
         else None,
-    )
-
-
-def _blocks(first: Array, mixed: Array, last: Array) -> Array:
-    """The symmetric matrix with the given blocks."""
-    return jnp.concatenate(
-        [jnp.concatenate([first, mixed], axis=1), jnp.concatenate([mixed.swapaxes(0, 1), last], axis=1)]
     )
 
 

@@ -12,6 +12,7 @@ Source: Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973); Kaufman, BIT 15 (1975
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,9 +32,6 @@ AtData = Callable[[Array], Rows]
 
 # Up to this many unknowns, what is done for each is unrolled; beyond, it is vectorized, for the compiler's sake.
 _UNROLLED = 4
-
-# From this many rows on, the inner products of many slopes are a product of matrices.
-_MANY_ROWS = 64
 
 # A coefficient that keeps less than this share of its curvature beside the linear ones is not told from them.
 _ROUNDING = 1e-11
@@ -109,19 +107,6 @@ class Separated:
     rounding: Array
 
 
-def separated(columns: Columns, data: Any, problem: Problem) -> Separated:
-    """The problems with their linear unknowns eliminated, for any columns."""
-    at_data = with_data(columns, data)
-    return Separated(
-        scan=lambda starts: lax.map(
-            lambda theta: project(at_data(theta), problem, theta)[1], of_lanes(starts, problem.target.shape[-1])
-        ),
-        project=lambda theta: project(at_data(theta), problem, theta),
-        linearize=lambda theta: _linearize(at_data, problem, theta),
-        rounding=jnp.finfo(problem.target.dtype).eps ** 2 * _squares(problem.target),
-    )
-
-
 def with_data(columns: Columns, data: Any) -> AtData:
     """The columns as a function of theta alone."""
     return lambda theta: columns(theta, data)
@@ -167,7 +152,7 @@ def prior_cost(linear: Array, problem: Problem, theta: Array) -> Array:
         prior = problem.linear_prior
         cost = cost + _squares(prior.precision[:, None] * (linear - prior.mean[:, None]))
     if problem.nonlinear_prior is not None:
-        cost = cost + _squares(nonlinear_prior(problem.nonlinear_prior, problem.logarithmic, theta)[0])
+        cost = cost + nonlinear_prior(problem.nonlinear_prior, problem.logarithmic, theta).cost
     return cost
 
 
@@ -195,48 +180,48 @@ def _squares(values: Array) -> Array:
 
 
 def products(left: Rows, right: Rows) -> Array:
-    """All inner products over rows of a columns and b columns [n, B]: [a, b, B]."""
-    if len(left) * len(right) > _UNROLLED**2:
-        return jnp.sum(jnp.stack(left)[:, None] * jnp.stack(right)[None], axis=2)
-    return _tiny.stacked([[_sums.over_first(a * b) for b in right] for a in left])
+    """All inner products over rows of a columns and b columns [n, B]: [a, b, B].
 
-
-def _slope_products(slopes: Rows) -> Array:
-    """All inner products of q slopes [n, B]: [q, q, B].
-
-    Many of them over many rows are a product of matrices, lanes first: as sums over rows of lanes side by side, which
-    XLA takes one number at a time on a CPU, they were 40 % of a step of 11 to 17 unknowns over 224 rows.
+    Many of them are a product of matrices, lanes first: sums over rows of lanes side by side XLA takes one number at a
+    time on a CPU.
     """
-    if len(slopes) <= _tiny.UNROLLED or slopes[0].shape[0] < _MANY_ROWS:
-        return products(slopes, slopes)
-    stacked = jnp.stack(slopes)
-    return jnp.moveaxis(jnp.einsum("anB,bnB->Bab", stacked, stacked), 0, -1)
+    if len(left) * len(right) <= _UNROLLED**2:
+        return _tiny.stacked([[_sums.over_first(a * b) for b in right] for a in left])
+    found = jnp.einsum("anB,bnB->Bab", jnp.stack(left), jnp.stack(right), precision=lax.Precision.HIGHEST)
+    return jnp.moveaxis(found, 0, -1)
 
 
-def nonlinear_prior(prior: Quadratic, logarithmic: tuple[bool, ...], theta: Array) -> tuple[Array, Array]:
-    """The prior's residuals at theta [q, B], and their slopes [q, q, B] with the derivative by theta along axis 1."""
-    mean, precision = prior.mean[:, None], prior.precision
+@record
+class PriorAt:
+    """What the prior on theta adds at some theta.
+
+    Args:
+        cost: to the criterion [B].
+        gradient: to half its gradient [q, B].
+        curvature: to the Gauss-Newton matrix [q, q, B].
+    """
+
+    cost: Array
+    gradient: Array
+    curvature: Array
+
+
+def nonlinear_prior(prior: Quadratic, logarithmic: tuple[bool, ...], theta: Array) -> PriorAt:
+    """The prior at theta [q, B]."""
+    precision = prior.precision
     root = jnp.diag(precision) if precision.ndim == 1 else precision
     logs = jnp.array(logarithmic)[:, None] & jnp.any(root != 0, axis=0)[:, None]
     least = _precision.least(theta.dtype)
     positive = jnp.where(logs, jnp.maximum(theta, least), 1.0)
     seen = jnp.where(logs, jnp.where(theta > least, jnp.log(positive), _precision.LOG_OF_NOTHING), theta)
-    return root @ (seen - mean), root[:, :, None] / positive
-
-
-def _linearize(columns: AtData, problem: Problem, theta: Array) -> Model:
-    values, push = jax.linearize(columns, theta)
-    linear, cost = project(values, problem, theta)
-    slopes = along(lambda tangent: _combined(push(tangent), linear), unit_directions(theta))
-    missed = residual(values, linear, problem)
-    inner = Inner(
-        gram=_gram(values, problem),
-        mixed=products(values, slopes),
-        square=_slope_products(slopes),
-        missed=products(slopes, [missed])[:, 0],
-        strayed=products(values, [missed])[:, 0] if _precision.single(theta.dtype) else None,
+    exactly = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+    missed = exactly(root, seen - prior.mean[:, None])
+    # Divided twice: the least of theta, squared, would be nothing.
+    return PriorAt(
+        cost=_squares(missed),
+        gradient=exactly(root.T, missed) / positive,
+        curvature=exactly(root.T, root)[:, :, None] / positive[:, None] / positive,
     )
-    return eliminate(inner, problem, theta, linear=linear, cost=cost)
 
 
 @record
@@ -268,9 +253,8 @@ def eliminate(inner: Inner, problem: Problem, theta: Array, *, linear: Array, co
         strayed = jnp.where(support, _with_prior_slope(inner.strayed, linear, problem), 0.0)
         gradient = gradient - _tiny.contracted(eliminated, strayed[:, None])[:, 0]
     if problem.nonlinear_prior is not None:
-        prior, slope = nonlinear_prior(problem.nonlinear_prior, problem.logarithmic, theta)
-        whole = whole + _tiny.contracted(slope, slope)
-        gradient = gradient + _tiny.contracted(slope, prior[:, None])[:, 0]
+        prior = nonlinear_prior(problem.nonlinear_prior, problem.logarithmic, theta)
+        whole, gradient = whole + prior.curvature, gradient + prior.gradient
     curvature = whole - _tiny.contracted(mixed, eliminated)
     told = _precision.share(_ROUNDING, theta.dtype)
     return Model(
@@ -279,6 +263,27 @@ def eliminate(inner: Inner, problem: Problem, theta: Array, *, linear: Array, co
         gradient=gradient,
         curvature=curvature,
         seen=jnp.stack([curvature[k, k] > told * whole[k, k] for k in range(len(theta))]),
+    )
+
+
+def reordered(inner: Inner, order: list[int]) -> Inner:
+    """The inner products with the slopes in the given order."""
+    if order == sorted(order):
+        return inner
+    square = jnp.stack([inner.square[k] for k in order])
+    return Inner(
+        gram=inner.gram,
+        mixed=jnp.stack([inner.mixed[:, k] for k in order], axis=1),
+        square=jnp.stack([square[:, k] for k in order], axis=1),
+        missed=jnp.stack([inner.missed[k] for k in order]),
+        strayed=inner.strayed,
+    )
+
+
+def blocks(first: Array, mixed: Array, last: Array) -> Array:
+    """The symmetric matrix with the given blocks."""
+    return jnp.concatenate(
+        [jnp.concatenate([first, mixed], axis=1), jnp.concatenate([mixed.swapaxes(0, 1), last], axis=1)]
     )
 
 

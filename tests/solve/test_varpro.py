@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from bimixjax.solve import LBFGS, Problem, Quadratic, Status, VarPro, separated
+from bimixjax.solve import LBFGS, Problem, Quadratic, Status, Terms, VarPro
 
 STARTS = np.array([[0.1, beta] for beta in (0.15, 0.6, 1.5)])
 UPPER = np.array([10.0, 20.0])
@@ -36,6 +36,18 @@ def columns(theta, data):
     return [own * s ** -theta[1] / y, own / y]
 
 
+def separated(data, made):
+    """The problems as sums of terms, all rows along the first axis."""
+    r, s, y = (values[:, None] for values in data)
+
+    def terms(theta):
+        alpha, beta = theta[:, None, None] if theta.ndim == 2 else theta[:, :, None]
+        return [r**-alpha * s**-beta, r**-alpha]
+
+    rows = Terms(terms=terms, reads=[[True, True], [True, False]], factor=1 / y, target=made.target[:, None])
+    return rows.separated(made)
+
+
 def problem(lanes, rows, prior=0.0) -> Problem:
     """`prior` is the precision of a prior on every unknown."""
     return Problem(
@@ -56,7 +68,7 @@ def solve(solver, *lanes, prior=0.0):
 
     def run(data):
         if isinstance(solver, VarPro):
-            return solver.solve(separated(columns, data, made), made, jnp.asarray(STARTS))
+            return solver.solve(separated(data, made), made, jnp.asarray(STARTS))
         return solver.solve(columns, data, made, jnp.asarray(STARTS))
 
     return jax.jit(run)(data)
@@ -150,7 +162,7 @@ def raced(solver, lanes, starts=FAR_STARTS, width=3):
 
     def at(numbers):
         some = dataclasses.replace(whole, target=whole.target[:, numbers])
-        return separated(columns, tuple(values[:, numbers] for values in data), some), some
+        return separated(tuple(values[:, numbers] for values in data), some), some
 
     numbers = jnp.minimum(jnp.arange(-(-len(lanes) // width) * width), len(lanes) - 1).reshape(-1, width)
     ends = jax.jit(lambda: solver.race(at, lambda _: jnp.asarray(starts), numbers))()
@@ -160,7 +172,7 @@ def raced(solver, lanes, starts=FAR_STARTS, width=3):
 def alone(lane, start):
     """The end of one lane from one start."""
     data, whole = tuple(jnp.asarray(part)[:, None] for part in lane), problem(1, len(lane[0]), 0.0)
-    return VarPro().solve(separated(columns, data, whole), whole, jnp.asarray(start)[None])
+    return VarPro().solve(separated(data, whole), whole, jnp.asarray(start)[None])
 
 
 def test_the_best_start_of_a_race_ends_where_it_would_alone():

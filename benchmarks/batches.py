@@ -4,14 +4,16 @@ Each problem is one domain at one model size: 5 mixtures x 20 volumes, alpha ~ U
 3), B/C ~ U(.1, .6) at the largest volume, times exp(.005 normal). `grid`: all runs are measured at the same volumes;
 `rows`: each run at volumes of its own. All solvers minimize the sum of squared relative residuals, without priors;
 peers start from one plain point, and from the exponents at which ours starts. `full` is the call that `fit` makes,
-which describes each lane; `brief` the one that the bootstrap makes, which keeps coefficients, cost and status. Calls
-take turns; times are medians, and so are ratios within a turn. scipy solves the first problems only. ok: within 1e-6
-of the lowest cost of all solvers.
+which describes each lane; `brief` the one that the bootstrap makes, which keeps coefficients, cost and status. `many`:
+the same on 10240 problems, of which these are the first, for two cores gain little on a call of some milliseconds.
+Calls take turns; times are medians, and so are ratios within a turn. scipy solves the first problems only. ok: within
+1e-6 of the lowest cost of all solvers.
 
 Run: `python benchmarks/batches.py` (with the extra `bench`), or with `--quick` in about a minute.
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import time
@@ -35,7 +37,7 @@ from bimixjax import Observations, _devices
 from bimixjax._kernel import Plan, Work, brief
 
 HERE = Path(__file__).resolve().parent
-SIZES, DOMAINS, RUNS, VOLUMES = 64, 20, 5, 20
+SIZES, MANY_SIZES, DOMAINS, RUNS, VOLUMES = 64, 512, 20, 5, 20
 LANES = SIZES * DOMAINS
 CHUNK = 64
 TOLERANCE = 1e-8
@@ -45,31 +47,39 @@ Floats = NDArray[np.float64]
 Problem = tuple[Floats, Floats, Floats]
 
 
-def make(seed: int, *, grid: bool) -> tuple[Observations, Problem]:
-    """The table, and own proportions, volumes over the largest, and losses of every problem [L, n]."""
+def make(seed: int, *, grid: bool) -> tuple[Observations, Observations, Problem]:
+    """A table, one of many more sizes, and own proportions, volumes over the largest and losses [L, n] of the first."""
     random = np.random.default_rng(seed)
-    mixtures = random.dirichlet(np.full(DOMAINS, 3.0), (SIZES, RUNS, 1)).clip(1e-3)
+    mixtures = random.dirichlet(np.full(DOMAINS, 3.0), (MANY_SIZES, RUNS, 1)).clip(1e-3)
     mixtures /= mixtures.sum(-1, keepdims=True)
     ladder = np.linspace(10_000, 200_000, VOLUMES)
-    step = np.broadcast_to(ladder, (SIZES, RUNS, VOLUMES)).copy()
+    step = np.broadcast_to(ladder, (MANY_SIZES, RUNS, VOLUMES)).copy()
     if not grid:
-        step[..., :-1] += random.integers(1, 9_000, (SIZES, RUNS, VOLUMES - 1))
+        step[..., :-1] += random.integers(1, 9_000, (MANY_SIZES, RUNS, VOLUMES - 1))
     low, high = np.array([0.02, 0.2, 1.0, 0.1]), np.array([0.3, 0.9, 3.0, 0.6])
-    alpha, beta, C, height = np.moveaxis(random.uniform(low, high, (SIZES, 1, 1, DOMAINS, 4)), -1, 0)
+    alpha, beta, C, height = np.moveaxis(random.uniform(low, high, (MANY_SIZES, 1, 1, DOMAINS, 4)), -1, 0)
     s = step[..., None] / step.max()
     loss = mixtures**-alpha * C * (height * s**-beta + 1)
     loss *= np.exp(0.005 * random.standard_normal(loss.shape))
-    size, run = np.broadcast_arrays(1e6 * np.arange(1, SIZES + 1)[:, None, None], np.arange(RUNS)[:, None], step)[:2]
     shares = np.broadcast_to(mixtures, loss.shape)
+
+    def lanes(values: Floats) -> Floats:
+        return np.moveaxis(np.broadcast_to(values, loss.shape)[:SIZES], -1, 1).reshape(LANES, -1)
+
+    tables = [table(shares[:count], step[:count], loss[:count]) for count in (SIZES, MANY_SIZES)]
+    return tables[0], tables[1], (lanes(shares), lanes(s), lanes(loss))
+
+
+def table(shares: Floats, step: Floats, loss: Floats) -> Observations:
+    """Losses of all domains [sizes, runs, volumes, domains] as a table."""
+    size, run = np.broadcast_arrays(1e6 * np.arange(1, len(step) + 1)[:, None, None], np.arange(RUNS)[:, None], step)[
+        :2
+    ]
     columns = {"run": [f"{k}-{n:g}" for k, n in zip(run.ravel(), size.ravel(), strict=True)], "step": step.ravel()}
     columns |= {"model_size": size.ravel()}
     columns |= {f"mixture/d{i}": shares[..., i].ravel() for i in range(DOMAINS)}
     columns |= {f"loss/d{i}": loss[..., i].ravel() for i in range(DOMAINS)}
-
-    def lanes(values: Floats) -> Floats:
-        return np.moveaxis(np.broadcast_to(values, loss.shape), -1, 1).reshape(LANES, -1)
-
-    return Observations.from_frame(pd.DataFrame(columns)), (lanes(shares), lanes(s), lanes(loss))
+    return Observations.from_frame(pd.DataFrame(columns))
 
 
 def cost(problem: Problem, found: Floats) -> Floats:
@@ -130,9 +140,16 @@ def peer(solver: Callable[..., Any], problem: Problem, start: Floats) -> Floats:
         return np.asarray(solver(*problem, start))
 
 
-def callables(observations: Observations, problem: Problem, slow: int) -> dict[str, Callable[[], Floats]]:
-    full = _report.solver_call(lambda: bimixjax.fit("bimix", observations, volume="steps", priors=False))
-    short = (full[0], Plan(**{**vars(full[1]), "view": brief}))
+def calls_of(observations: Observations) -> tuple[tuple[Work, Plan], tuple[Work, Plan]]:
+    """What `fit` hands to the compiled solver, and the same with little kept."""
+    work, plan = _report.solver_call(lambda: bimixjax.fit("bimix", observations, volume="steps", priors=False))
+    return (work, plan), (work, dataclasses.replace(plan, view=brief))
+
+
+def callables(
+    observations: Observations, many: Observations, problem: Problem, slow: int
+) -> dict[str, Callable[[], Floats]]:
+    (full, short), (many_full, many_short) = calls_of(observations), calls_of(many)
     # The exponents of the best of our solver's starts; the linear coefficients, which ours solves for, stay plain.
     near = plain_start(problem, LANES)
     near[:, 3] = 0.6
@@ -141,6 +158,10 @@ def callables(observations: Observations, problem: Problem, slow: int) -> dict[s
         "full, two cores": lambda: ours(full, 2),
         "brief, one core": lambda: ours(short, 1),
         "brief, two cores": lambda: ours(short, 2),
+        "full, many, one core": lambda: ours(many_full, 1),
+        "full, many, two cores": lambda: ours(many_full, 2),
+        "brief, many, one core": lambda: ours(many_short, 1),
+        "brief, many, two cores": lambda: ours(many_short, 2),
         "scipy TRF, analytic Jacobian": lambda: trf(problem, plain_start(problem, slow)),
         "scipy TRF, our exponents": lambda: trf(problem, near[:slow]),
         "optimistix LM, whole": lambda: peer(optimistix_chunk, problem, plain_start(problem, LANES)),
@@ -150,18 +171,18 @@ def callables(observations: Observations, problem: Problem, slow: int) -> dict[s
 
 
 def layout(*, grid: bool, turns: int, slow: int) -> dict[str, dict[str, float]]:
-    """By call: seconds of the first, median seconds per fit, ok-share, and how much faster `brief` on one core is."""
+    """By call: seconds of the first, fits per second, ok-share, and how much faster `brief` and two cores are."""
     seconds: dict[str, list[float]] = {}
     excess: dict[str, list[Floats]] = {}
     first: dict[str, float] = {}
     for turn in range(turns + 1):
-        observations, problem = make(turn, grid=grid)
+        observations, many, problem = make(turn, grid=grid)
         costs = {}
-        for name, call in callables(observations, problem, slow).items():
+        for name, call in callables(observations, many, problem, slow).items():
             begun = time.perf_counter()
             found = call()
             took = time.perf_counter() - begun
-            costs[name] = cost(problem, _with_scaled_volume(found, observations, name))
+            costs[name] = cost(problem, _with_scaled_volume(found[:LANES], observations, name))
             if turn:
                 seconds.setdefault(name, []).append(took / len(found))
             else:
@@ -170,15 +191,24 @@ def layout(*, grid: bool, turns: int, slow: int) -> dict[str, dict[str, float]]:
         for name, each in costs.items():
             excess.setdefault(name, []).append(each[:slow] / best - 1)
     ours_ = seconds["brief, one core"]
-    return {
+    found = {
         name: {
             "first_call_seconds": first[name],
             "fits_per_second": 1 / statistics.median(each),
             "ok": float(np.mean(np.concatenate(excess[name]) <= SAME_COST)),
-            "times_brief": statistics.median(a / b for a, b in zip(each, ours_, strict=True)),
+            "times_brief": _ratio(each, ours_),
         }
         for name, each in seconds.items()
     }
+    for name in found:
+        if "two cores" in name:
+            found[name]["gain_of_two_cores"] = _ratio(seconds[name.replace("two cores", "one core")], seconds[name])
+    return found
+
+
+def _ratio(seconds: list[float], others: list[float]) -> float:
+    """The median over turns."""
+    return statistics.median(a / b for a, b in zip(seconds, others, strict=True))
 
 
 def _with_scaled_volume(found: Floats, observations: Observations, name: str) -> Floats:
@@ -207,7 +237,13 @@ def main(turns: int, slow: int, out: Path) -> None:
     _report.write(out, {"turns": turns, "problems_of_scipy": slow, **results})
     ratios = {f"{name}: {call}": row["times_brief"] for name, found in results.items() for call, row in found.items()}
     shares = {f"{name}: {call}, ok": row["ok"] for name, found in results.items() for call, row in found.items()}
-    print(json.dumps(ratios | shares))
+    gains = {
+        f"{name}: {call}, gain": row["gain_of_two_cores"]
+        for name, found in results.items()
+        for call, row in found.items()
+        if "gain_of_two_cores" in row
+    }
+    print(json.dumps(ratios | shares | gains))
 
 
 if __name__ == "__main__":

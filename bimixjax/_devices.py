@@ -16,12 +16,12 @@ from jax.sharding import PartitionSpec as P
 
 from bimixjax import _single
 from bimixjax._kernel import Plan, Work, solve_lanes
-from bimixjax.solve import UNROLLED
+from bimixjax.solve import UNROLLED, VarPro
 
 # Fewer lanes than this are not worth another core or device.
 _LEAST_LANES = 64
 
-# Lanes of one compiled call on each core or device: whatever is kept of them, an answer of that many is no burden.
+# Starts of lanes in one compiled call on each core or device: whatever is kept of them, that many are no burden.
 _MOST_LANES = 16_384
 
 
@@ -49,7 +49,7 @@ def _solve(work: Work, plan: Plan, devices: Sequence[Any]) -> Any:
     """Solve lanes in blocks of one size, so that memory beyond the answer does not grow with their number."""
     devices, cores = _where(work, plan, devices)
     pieces = max(len(devices), cores)
-    blocks = -(-len(work) // (pieces * max(_MOST_LANES, plan.chunk)))
+    blocks = -(-len(work) // (pieces * max(_MOST_LANES // _racing(plan), plan.chunk)))
     length = -(-len(work) // blocks)
     first, width = _firsts(length, plan.chunk, pieces)
     if len(devices) > 1:
@@ -64,6 +64,11 @@ def _solve(work: Work, plan: Plan, devices: Sequence[Any]) -> Any:
         else:
             answer.put(begun, width, _over_cores(work, plan, begun, width))
     return answer.whole
+
+
+def _racing(plan: Plan) -> int:
+    """How many starts of a lane are kept in memory at once."""
+    return (plan.solver.starts or 1) if isinstance(plan.solver, VarPro) else 1
 
 
 def _where(work: Work, plan: Plan, devices: Sequence[Any]) -> tuple[Sequence[Any], int]:

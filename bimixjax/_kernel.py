@@ -407,7 +407,10 @@ def _terms(law: Law, points: Point, theta: Array) -> list[Array]:
     """The term of each linear coefficient [m or 1, t or 1, B], at theta [q, B] or, for each run its own, [q, m, B]."""
     rows = theta[:, None] if theta.ndim == 2 else theta
     found = law.basis(law.unpack(rows[:, :, None], law.part(linear=False), points.mixture.shape[0]), points)
-    return [found[c.name] for c in law.part(linear=True)]
+    # A term that depends on nothing may be a mere number.
+    least = (1, 1, theta.shape[-1])
+    terms = [jnp.asarray(found[c.name], theta.dtype) for c in law.part(linear=True)]
+    return [jnp.broadcast_to(term, jnp.broadcast_shapes(term.shape, least)) for term in terms]
 
 
 def _named(law: Law, theta: Array, domains: int) -> dict[str, Array]:

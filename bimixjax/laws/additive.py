@@ -51,7 +51,7 @@ class Additive(Law):
     """
 
     name = "additive"
-    valleys = 4
+    valleys = 3
     coefficients = (*_LEVEL, _BETA, *_MIXTURE)
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:

@@ -87,7 +87,7 @@ class ExponentialM1(Law):
     """
 
     name = "exponential_m1"
-    valleys = 36
+    valleys = 204
     draws = 200
     coefficients = (
         _FLOOR,

@@ -48,7 +48,7 @@ class BiMixTransfer(ProductLaw):
 
     name = "bimix_transfer"
     gauge: ClassVar[Mapping[str, float]] = {"A": 1.0}
-    valleys = 4
+    valleys = 3
     coefficients = (
         Coefficient(name="B", linear=True, prior=(1.0, 2.0), volumes=3),
         Coefficient(name="C", linear=True, prior=(2.0, 2.0), volumes=3),

@@ -49,7 +49,7 @@ def _solve(work: Work, plan: Plan, devices: Sequence[Any]) -> Any:
     """Solve lanes in blocks of one size, so that memory beyond the answer does not grow with their number."""
     devices, cores = _where(work, plan, devices)
     pieces = max(len(devices), cores)
-    blocks = -(-len(work) // (pieces * max(_MOST_LANES // _racing(plan), plan.chunk)))
+    blocks = -(-len(work) // (pieces * max(_MOST_LANES // _racing(work, plan), plan.chunk)))
     length = -(-len(work) // blocks)
     first, width = _firsts(length, plan.chunk, pieces)
     if len(devices) > 1:
@@ -66,9 +66,11 @@ def _solve(work: Work, plan: Plan, devices: Sequence[Any]) -> Any:
     return answer.whole
 
 
-def _racing(plan: Plan) -> int:
+def _racing(work: Work, plan: Plan) -> int:
     """How many starts of a lane are kept in memory at once."""
-    return (plan.solver.starts or 1) if isinstance(plan.solver, VarPro) else 1
+    if not isinstance(plan.solver, VarPro):
+        return 1
+    return len(work.starts) if work.starts is not None else plan.solver.starts or 1
 
 
 def _where(work: Work, plan: Plan, devices: Sequence[Any]) -> tuple[Sequence[Any], int]:

@@ -1,7 +1,6 @@
 """Levenberg-Marquardt steps on projected problems, lanes side by side, which stop and go on again.
 
-Damping follows how much of what a step promised it gained. Without that, steps in the curved valleys of laws with many
-unknowns were refused one in two.
+Damping follows how much of what a step promised it gained: where a valley bends, it grows before a step is refused.
 
 Source: Levenberg, Quart. Appl. Math. 2 (1944); Marquardt, SIAM J. Appl. Math. 11 (1963); Nielsen, IMM-REP-1999-05 (the
 gain ratio).

@@ -182,7 +182,7 @@ def _inner(terms: Sequence[Array], slopes: Sequence[Array], data: _Data, best: _
     by_run = [slope for slope in slopes if slope.shape[1] == 1]
     by_row = [slope for slope in slopes if slope.shape[1] > 1]
     weighted = [data.weighted(values)[:, 0] for values in (*terms, *by_run, *by_row)]
-    runs = [slope[:, 0] for slope in by_run]
+    runs = [jnp.broadcast_to(slope[:, 0], data.square_of_run[:, 0].shape) for slope in by_run]
     rows = [_flat(slope, data) for slope in by_row]
     of_run = _products([*weighted, _sums.over_second(best.missed)], runs)
     of_row = _products(

@@ -25,6 +25,7 @@ from bimixjax.solve.separable import (
     along,
     best_linear,
     blocks,
+    combined,
     eliminate,
     of_lanes,
     prior_cost,
@@ -128,7 +129,7 @@ def _solve(data: _Data, problem: Problem, theta: Array, share: Array, curves: Se
     square, moment = _moments(data, share)
     gram = with_linear_prior(products(curves, [square * curve for curve in curves]), problem)
     linear = best_linear(gram, products(curves, [moment])[:, 0], problem)
-    curve = _combined(linear, curves)
+    curve = combined(linear, curves)
     missed = data.factor * (share[:, None] * curve[None]) - data.target
     return _Best(
         linear=linear,
@@ -152,7 +153,7 @@ def _linearize(product: Product, data: _Data, problem: Problem, theta: Array) ->
     directions = unit_directions(theta)
     of_curve = [k for k, moves in enumerate(product.on_curve) if moves]
     of_share = [k for k, moves in enumerate(product.on_curve) if not moves]
-    bends = along(lambda tangent: _combined(best.linear, push_curves(tangent)), [directions[k] for k in of_curve])
+    bends = along(lambda tangent: combined(best.linear, push_curves(tangent)), [directions[k] for k in of_curve])
     turns = _turns(product, theta, of_share)
     inner = _inner(_Factors(share=share, curves=curves, turns=turns, bends=bends), data, best)
     inner = reordered(inner, np.argsort(of_share + of_curve).tolist())
@@ -191,7 +192,7 @@ def _inner(factors: _Factors, data: _Data, best: _Best) -> Inner:
     # What the second axis leaves of each product of a curve and the fitted curve.
     columns = [_sums.over_second(data.square * (curve * each)[None]) for each in factors.curves]
     bent = [_sums.over_second(data.square * (curve * each)[None]) for each in factors.bends]
-    whole = _combined(best.linear, columns)
+    whole = combined(best.linear, columns)
     turned = [share * turn for turn in factors.turns]
     weighted = [best.square * bend for bend in factors.bends]
     crossed = products(turned, bent)
@@ -213,7 +214,3 @@ def _inner(factors: _Factors, data: _Data, best: _Best) -> Inner:
         if _precision.single(share.dtype)
         else None,
     )
-
-
-def _combined(linear: Array, parts: Sequence[Array]) -> Array:
-    return sum((c * part for c, part in zip(linear, parts, strict=True)), start=jnp.zeros(()))

@@ -5,7 +5,7 @@ What remains is a problem in theta, for which Levenberg-Marquardt takes Kaufman'
 of the full problem with the linear block eliminated by its Schur complement.
 
 Many problems (lanes) are solved side by side, along the last axis of every array: sums over the rows of a problem then
-run over lanes at full width, which measured twice as fast as one problem under vmap.
+run over lanes at full width.
 
 Source: Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973); Kaufman, BIT 15 (1975).
 """
@@ -158,11 +158,12 @@ def prior_cost(linear: Array, problem: Problem, theta: Array) -> Array:
 
 def residual(values: Rows, linear: Array, problem: Problem) -> Array:
     """The columns times c, less the target [n, B]."""
-    return _combined(values, linear) - problem.target
+    return combined(linear, values) - problem.target
 
 
-def _combined(values: Rows, linear: Array) -> Array:
-    return sum((c * column for c, column in zip(linear, values, strict=True)), start=jnp.zeros(()))
+def combined(linear: Array | Rows, values: Rows) -> Array:
+    """The sum of c times each of some values."""
+    return sum((c * each for c, each in zip(linear, values, strict=True)), start=jnp.zeros(()))
 
 
 def _gram(values: Rows, problem: Problem) -> Array:

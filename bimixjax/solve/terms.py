@@ -24,6 +24,7 @@ from bimixjax.solve.separable import (
     along,
     best_linear,
     blocks,
+    combined,
     eliminate,
     of_lanes,
     prior_cost,
@@ -112,7 +113,7 @@ def _project(terms: Sequence[Array], data: _Data, problem: Problem, theta: Array
     gram = with_linear_prior(_gram(terms, data), problem)
     moment = [_sum((data.moment if term.shape[1] > 1 else data.moment_of_run) * term) for term in terms]
     linear = best_linear(gram, jnp.stack(moment), problem)
-    missed = data.factor * _combined(linear, terms) - data.target
+    missed = data.factor * combined(linear, terms) - data.target
     return _Best(
         linear=linear,
         cost=_sum(missed**2) + prior_cost(linear, problem, theta),
@@ -156,11 +157,11 @@ def _slopes(rows: Terms, terms: Sequence[Array], theta: Array, linear: Array) ->
 
 def _only(rows: Terms, linear: Array, read: Sequence[int], theta: Array) -> Array:
     terms = rows.terms(theta)
-    return _combined([linear[a] for a in read], [terms[a] for a in read])
+    return combined([linear[a] for a in read], [terms[a] for a in read])
 
 
 def _of_group(
-    rows: Terms, terms: Sequence[Array], theta: Array, combined: Callable[[Array], Array], which: Sequence[int]
+    rows: Terms, terms: Sequence[Array], theta: Array, summed: Callable[[Array], Array], which: Sequence[int]
 ) -> Sequence[Array]:
     """The slopes of a sum of terms that all depend on the same of theta.
 
@@ -170,9 +171,9 @@ def _of_group(
     runs = rows.target.shape[0]
     if len(which) <= _tiny.UNROLLED or any(term.shape[1] > 1 for term in terms):
         directions = unit_directions(theta)
-        return list(along(jax.linearize(combined, theta)[1], [directions[k] for k in which]))
+        return list(along(jax.linearize(summed, theta)[1], [directions[k] for k in which]))
     own = jnp.broadcast_to(theta[:, None], (theta.shape[0], runs, theta.shape[1]))
-    value, pull = jax.vjp(combined, own)
+    value, pull = jax.vjp(summed, own)
     slopes = pull(jnp.ones_like(value))[0]
     return [slopes[k][:, None] for k in which]
 
@@ -212,10 +213,6 @@ def _products(left: Sequence[Array], right: Sequence[Array]) -> Array:
 def _flat(values: Array, data: _Data) -> Array:
     """Values of all rows [n, B]."""
     return jnp.broadcast_to(values, data.square.shape).reshape(-1, values.shape[-1])
-
-
-def _combined(linear: Array | Sequence[Array], terms: Sequence[Array]) -> Array:
-    return sum((c * term for c, term in zip(linear, terms, strict=True)), start=jnp.zeros(()))
 
 
 def _sum(values: Array) -> Array:

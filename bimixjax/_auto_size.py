@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -116,8 +117,9 @@ def losses(own: tuple[int, ...], size: AutoSize, mixture: Array, volume: Array, 
 
     def found(r: Array, s: Array, *leaves: Array) -> Array:
         size, shift = jax.tree.unflatten(tree, leaves)
-        mean, variance = _log_losses(jnp.array(own), size, r, s)
-        return jnp.exp(mean if shift is None else mean + shift * jnp.sqrt(variance))
+        average = _average(jnp.array(own), size, r, s)
+        mean = average.mean()
+        return jnp.exp(mean if shift is None else mean + shift * jnp.sqrt(average.variance()))
 
     return in_float64(found)(mixture, volume, *leaves)
 
@@ -142,10 +144,49 @@ class _Reading(NamedTuple):
         return jax.jvp(mean, (self.fitted.z, self.fitted.pull, self.fitted.step), off)[1]
 
 
-def _log_losses(own: Array, size: AutoSize, r: Array, s: Array) -> tuple[Array, Array]:
-    """Mean and variance of log losses [T] at one mixture [d] and volume."""
+@dataclass(frozen=True, kw_only=True)
+class _Average:
+    """The average of the members of a size at one mixture [d] and volume, and that of the size that lends, if any."""
+
+    own: Array
+    size: AutoSize
+    r: Array
+    s: Array
+    readings: Sequence[_Reading]
+    means: Array
+    lent: "_Average | None"
+
+    def mean(self) -> Array:
+        """Expected log losses [T]."""
+        size, between = self.size, self._between()
+        drawn = 0.0
+        if size.drawn is not None:
+            drawn = _drawn(size.drawn, self.readings, self.means - between, size.spread) + size.drawn.path(self.r)
+        return size.center + between + drawn + self._carried()[0]
+
+    def variance(self) -> Array:
+        """Variance of measured log losses about them [T]."""
+        size = self.size
+        variances = jnp.stack([read_variance(*reading)[0] for reading in self.readings])
+        variance = jnp.sum(size.weights * (variances + (self.means - self._between()) ** 2), axis=0)
+        if self.lent is not None:
+            borrow = jnp.array([reading.law.sized for reading in self.readings])[:, None]
+            variance += jnp.sum(jnp.where(borrow, size.weights, 0.0), axis=0) * self.lent.variance() / SPREAD**2
+        return size.spread**2 * variance + self._carried()[1]
+
+    def _between(self) -> Array:
+        return jnp.sum(self.size.weights * self.means, axis=0)
+
+    def _carried(self) -> tuple[Array | float, Array | float]:
+        """What a law of the model size adds to the log losses, and to their variance."""
+        size = self.size
+        return (0.0, 0.0) if size.carried is None else size.carried.log_ratio(self.own, self.r, self.s)
+
+
+def _average(own: Array, size: AutoSize, r: Array, s: Array) -> _Average:
     lanes = len(own)
-    donor, lent_variance = (jnp.zeros(lanes), jnp.zeros(lanes)) if size.lent is None else _lent(own, size.lent, r, s)
+    lent = None if size.lent is None else _average(own, size.lent.size, r, s)
+    donor = jnp.zeros(lanes) if lent is None or size.lent is None else lent.mean() - size.lent.center
     rows = Rows(
         mixture=_repeat(size.mixture, lanes),
         volume=_repeat(size.volume, lanes),
@@ -157,31 +198,19 @@ def _log_losses(own: Array, size: AutoSize, r: Array, s: Array) -> tuple[Array, 
     points = Points(
         mixture=_repeat(r[:, None], lanes), volume=_repeat((s / size.scale)[None], lanes), donor=donor[None]
     )
-    members, level = named_members(size.member_names), jnp.nan_to_num(size.center)
+    level = jnp.nan_to_num(size.center)
     readings = [
         _Reading(member.law, fitted, rows, noise_of(member), prior_of(member, len(r), level), points)
-        for member, fitted in zip(members, size.fitted, strict=True)
+        for member, fitted in zip(named_members(size.member_names), size.fitted, strict=True)
     ]
     means = jnp.stack([read_mean(*reading)[0] for reading in readings])
-    mean = jnp.sum(size.weights * means, axis=0)
-    drawn = 0.0 if size.drawn is None else _drawn(size.drawn, readings, means - mean, size.spread) + size.drawn.path(r)
-    variances = jnp.stack([read_variance(*reading)[0] for reading in readings])
-    borrowed = sum((w for m, w in zip(members, size.weights, strict=True) if m.law.sized), start=jnp.zeros(lanes))
-    variance = jnp.sum(size.weights * (variances + (means - mean) ** 2), axis=0) + borrowed * lent_variance
-    ratio, unsure = (0.0, 0.0) if size.carried is None else size.carried.log_ratio(own, r, s)
-    return size.center + mean + drawn + ratio, size.spread**2 * variance + unsure
+    return _Average(own=own, size=size, r=r, s=s, readings=readings, means=means, lent=lent)
 
 
 def _drawn(drawn: Drawn, readings: Sequence[_Reading], apart: Array, spread: Array) -> Array:
     """By how much a draw's members, `apart` from the average [M, T], are above it at one point [T]."""
     moved = jnp.stack([reading.moved(off) for reading, off in zip(readings, drawn.off, strict=True)])
     return jnp.sum(drawn.chosen * (spread * apart + moved), axis=0)
-
-
-def _lent(own: Array, lent: Lent, r: Array, s: Array) -> tuple[Array, Array]:
-    """The log losses that a smaller size lends at one mixture and volume, less their mean, and their variance [T]."""
-    mean, variance = _log_losses(own, lent.size, r, s)
-    return mean - lent.center, variance / SPREAD**2
 
 
 def _repeat(values: Array, lanes: int) -> Array:

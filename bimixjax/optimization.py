@@ -334,7 +334,7 @@ def _softmax(
     ends, minima = softmax_search(goal, lower, searched, z, solver)
     best = jnp.argmin(jnp.where(jnp.isfinite(minima.value), minima.value, jnp.inf))
     r = ends[best]
-    return _Found(r=r, certificate=certify(jax.grad(goal)(r), r, lower, upper), converged=minima.converged[best])
+    return _Found(r=r, certificate=certify(minima.known[best], r, lower, upper), converged=minima.converged[best])
 
 
 @partial(jax.jit, static_argnames=("model_size",))

@@ -1,4 +1,4 @@
-"""L-BFGS by optax: for any smooth function, and for the same least-squares problems as variable projection."""
+"""L-BFGS: for any smooth function, and for the same least-squares problems as variable projection."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,12 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array, lax
 
-from bimixjax._records import record
 from bimixjax.solve import _precision
 from bimixjax.solve._precision import Precision
+from bimixjax.solve.descent import Descent, Evaluate, Minimum
 from bimixjax.solve.separable import (
     AtData,
     Columns,
@@ -28,19 +27,9 @@ from bimixjax.solve.separable import (
 from bimixjax.solve.solution import Solution, Status, best_end
 
 
-@record
-class Minimum:
-    """The end of a minimization: the point, its value, the iterations taken, and whether it converged."""
-
-    point: Array
-    value: Array
-    steps: Array
-    converged: Array
-
-
 @dataclass(frozen=True, kw_only=True)
 class LBFGS:
-    """Settings of the gradient solver: optax L-BFGS with a zoom line search.
+    """Settings of the gradient solver: L-BFGS with a line search by bisection.
 
     Args:
         starts: how many of the given starts, the best by cost, are iterated.
@@ -65,24 +54,20 @@ class LBFGS:
 
     def minimize(self, function: Callable[[Array], Array], start: Array) -> Minimum:
         """Minimize a smooth function of one vector from one start."""
-        optimizer = optax.lbfgs(memory_size=self.memory)
-        value_and_grad = optax.value_and_grad_from_state(function)
 
-        def advance(carry: _Carry) -> _Carry:
-            point, state, last, calm, steps = carry
-            value, grad = value_and_grad(point, state=state)
-            updates, state = optimizer.update(grad, state, point, value=value, grad=grad, value_fn=function)
-            small = jnp.abs(last - value) <= _precision.share(self.tolerance, start.dtype) * jnp.abs(value)
-            moved = jnp.asarray(optax.apply_updates(point, updates))
-            return moved, state, jnp.asarray(value), jnp.where(small, calm + 1, 0), steps + 1
+        def evaluate(point: Array) -> tuple[Array, Array, None]:
+            return *jax.value_and_grad(function)(point), None
 
-        def unfinished(carry: _Carry) -> Array:
-            return (carry[3] < self.patience) & (carry[4] < self.max_steps)
+        return self.descend(evaluate, start)
 
-        zero = jnp.asarray(0)
-        first = (start, optimizer.init(start), jnp.asarray(jnp.inf, start.dtype), zero, zero)
-        point, _, _, calm, steps = lax.while_loop(unfinished, advance, first)
-        return Minimum(point=point, value=function(point), steps=steps, converged=calm >= self.patience)
+    def descend(self, evaluate: Evaluate, start: Array) -> Minimum:
+        """As `minimize`, with the gradient by hand; `known` of the end is what else was evaluated there."""
+        return Descent(
+            max_steps=self.max_steps,
+            memory=self.memory,
+            tolerance=_precision.share(self.tolerance, start.dtype),
+            patience=self.patience,
+        ).run(evaluate, start)
 
     def solve(self, columns: Columns, data: Any, problem: Problem, starts: Starts) -> Solution:
         """Solve B separable problems over all their unknowns at once; arguments as in `VarPro.solve`."""
@@ -117,9 +102,6 @@ class LBFGS:
             steps=end.steps,
             status=jnp.where(jnp.isfinite(end.value), ended, Status.NOT_FINITE),
         )
-
-
-_Carry = tuple[Array, optax.OptState, Array, Array, Array]
 
 
 class _Box:

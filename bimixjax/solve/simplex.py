@@ -8,7 +8,8 @@ from jax import Array, lax
 
 from bimixjax._records import record
 from bimixjax.mixtures import box_map, softmax_map
-from bimixjax.solve.lbfgs import LBFGS, Minimum
+from bimixjax.solve.descent import Minimum
+from bimixjax.solve.lbfgs import LBFGS
 
 _DUAL_STEPS = 200
 
@@ -153,11 +154,17 @@ def softmax_search(
         solver: settings of the L-BFGS.
 
     Returns:
-        The end of every start, as mixtures [k, n], and the minima behind them.
+        The end of every start, as mixtures [k, n]; and the minima behind them, whose `known` is the gradient of the
+        objective by the mixture [k, n].
     """
 
     def to_mixture(z: Array) -> Array:
         return softmax_map(z, lower) if upper is None else box_map(z, lower, upper)
 
-    minima = jax.vmap(lambda z: solver.minimize(lambda free: objective(to_mixture(free)), z))(starts)
+    def evaluate(z: Array) -> tuple[Array, Array, Array]:
+        r, pull = jax.vjp(to_mixture, z)
+        value, gradient = jax.value_and_grad(objective)(r)
+        return value, pull(gradient)[0], gradient
+
+    minima = jax.vmap(lambda z: solver.descend(evaluate, z))(starts)
     return jax.vmap(to_mixture)(minima.point), minima

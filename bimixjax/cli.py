@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the work failed, 2 the input is wrong. All that is heavy i
 `--help` answers at once.
 """
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from tyro.conf import Positional, arg
 
 import bimixjax
-from bimixjax import _checks, _console
+from bimixjax import _checks, _cli_compiled, _console
 from bimixjax._checks import InputError
 from bimixjax._cli_comparison import Compare, TableCommand
 from bimixjax._cli_training import Corpus, Demo, Design, Entropy, Swarm
@@ -219,6 +220,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the command line of this process."""
+    os.environ.update(_cli_compiled.variables(os.environ))
     sys.exit(run(sys.argv[1:]))
 
 

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from bimixjax import _single
 from bimixjax._kernel import Plan, Work, solve_lanes
-from bimixjax.solve import UNROLLED, VarPro
+from bimixjax.solve import IN_LANES, VarPro
 
 # Fewer lanes than this are not worth another core or device.
 _LEAST_LANES = 64
@@ -111,7 +111,7 @@ def _threads_help(work: Work, plan: Plan, platform: str) -> bool:
     as many of them at once as it has threads wait for each other forever.
     """
     domains = work.lanes.mixture.shape[0]
-    return platform == "cpu" and sum(c.size(domains) for c in plan.law.part(linear=False)) <= UNROLLED
+    return platform == "cpu" and sum(c.size(domains) for c in plan.law.part(linear=False)) <= IN_LANES
 
 
 def _cores() -> int:

@@ -1,6 +1,7 @@
 """Solvers: they see functions and arrays, never laws."""
 
 from bimixjax.solve._precision import Precision as Precision
+from bimixjax.solve._tiny import IN_LANES as IN_LANES
 from bimixjax.solve._tiny import UNROLLED as UNROLLED
 from bimixjax.solve.inference import Inference as Inference
 from bimixjax.solve.inference import infer as infer

@@ -1,6 +1,7 @@
 """Linear algebra of a few unknowns for many lanes at once: matrices [k, k, ...], with lanes along trailing axes.
 
-Small sizes are unrolled, so that everything is elementwise work over lanes, on any device; larger ones go to LAPACK.
+Small sizes are unrolled, and middle ones are loops over columns, so that everything is elementwise work over lanes, on
+any device and on as many cores as there are calls; only large ones go to LAPACK.
 """
 
 from collections.abc import Sequence
@@ -14,14 +15,17 @@ from bimixjax.solve import _precision
 # A pivot that keeps less than this share of its diagonal is rounding, not rank.
 _RANK = 1e-13
 
-# Up to this many unknowns no library is called.
-UNROLLED = 6
+# Up to so many unknowns all is unrolled; up to so many, lanes are solved by loops; more go to LAPACK. Compiled calls that
+# use it side by side can wait for ever, each holding a thread of the pool that its batch then waits for.
+UNROLLED, IN_LANES = 6, 32
 
 
 def solve(matrix: Array, right: Array) -> tuple[Array, Array]:
     """Solve A x = b for positive A [k, k, ...] and b [k, m, ...]; also whether each A has full rank."""
     if matrix.shape[0] <= UNROLLED:
         return _solve_unrolled(matrix, right)
+    if matrix.shape[0] <= IN_LANES:
+        return _solve_by_columns(matrix, right)
     a, b = jnp.moveaxis(matrix, (0, 1), (-2, -1)), jnp.moveaxis(right, (0, 1), (-2, -1))
     factor = lax.linalg.cholesky(a)
     full = jnp.all(jnp.isfinite(factor), axis=(-2, -1))
@@ -40,6 +44,24 @@ def _solve_unrolled(matrix: Array, right: Array) -> tuple[Array, Array]:
     for i in reversed(range(size)):
         x[i] = x[i] * inverse[i] - sum(lower[j][i] * x[j] for j in range(i + 1, size))
     return jnp.stack(x), full
+
+
+def _solve_by_columns(matrix: Array, right: Array) -> tuple[Array, Array]:
+    """Gauss-Jordan elimination in place; positive matrices need no pivoting."""
+    size, between = matrix.shape[0], (None,) * (matrix.ndim - 2)
+    diagonal = jnp.stack([matrix[k, k] for k in range(size)])
+    number = jnp.arange(size)[:, *between]
+
+    def eliminate(j: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        rows, full = state
+        kept = rows[j, j] > _precision.share(_RANK, matrix.dtype) * diagonal[j]
+        row = rows[j] / jnp.where(kept, rows[j, j], 1.0)
+        others = jnp.where(number == j, 0.0, rows[:, j])
+        return jnp.where((number == j)[:, None], row, rows - others[:, None] * row), full & kept
+
+    begun = jnp.concatenate([matrix, right], axis=1), jnp.ones(matrix.shape[2:], bool)
+    rows, full = lax.fori_loop(0, size, eliminate, begun)
+    return rows[:, size:], full
 
 
 def _factored(matrix: Array) -> tuple[list[list[Array]], list[Array], Array]:

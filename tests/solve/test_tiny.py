@@ -1,4 +1,4 @@
-"""The unrolled linear algebra against NumPy and scipy."""
+"""Linear algebra in lanes against NumPy and scipy."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ def _float64():
         yield
 
 
-@pytest.mark.parametrize("size", [1, 2, 4, 9])
+@pytest.mark.parametrize("size", [1, 2, 4, 9, 40])
 def test_every_lane_is_solved(size):
     root = np.random.default_rng(size).normal(size=(3, size + 2, size))
     matrices, right = root.transpose(0, 2, 1) @ root, np.random.default_rng(0).normal(size=(3, size, 2))
@@ -25,7 +25,7 @@ def test_every_lane_is_solved(size):
     np.testing.assert_allclose(jnp.moveaxis(x, -1, 0), np.linalg.solve(matrices, right), rtol=1e-8)
 
 
-@pytest.mark.parametrize("size", [2, 9])
+@pytest.mark.parametrize("size", [2, 9, 40])
 def test_a_singular_lane_is_told_apart(size):
     matrices = jnp.stack([jnp.eye(size), jnp.ones((size, size))], axis=-1)
     x, full = _tiny.solve(matrices, jnp.ones((size, 1, 2)))

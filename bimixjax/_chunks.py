@@ -38,9 +38,4 @@ def _slopes_by_row(law: Law, lanes: Lanes, unknowns: int) -> int:
     if isinstance(law, ProductLaw) and lanes.volume.shape[0] == 1:
         return 0
     found = dependence(law, lanes.mixture.shape[0])
-    if lanes.loss.shape[1] == 1:
-        return unknowns
-    return sum(
-        any(reads and varies for reads, varies in zip(column, found.varies, strict=True))
-        for column in zip(*found.reads, strict=True)
-    )
+    return unknowns if lanes.loss.shape[1] == 1 else found.slopes_by_row()

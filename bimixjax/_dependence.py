@@ -1,4 +1,4 @@
-"""What each term of a law depends on, told from how the law is computed."""
+"""What each factor of a law's terms depends on, told from how the law is computed."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,37 +17,45 @@ _VOLUME = "the volume"
 
 @dataclass(frozen=True, kw_only=True)
 class Dependence:
-    """What the term of each of p linear coefficients depends on.
+    """What the factors of the term of each of p linear coefficients depend on.
 
     Args:
-        reads: each packed non-linear coefficient [p][q].
-        varies: the volume [p].
+        reads: each packed non-linear coefficient [p][f][q].
+        varies: the volume [p][f].
     """
 
-    reads: tuple[tuple[bool, ...], ...]
-    varies: tuple[bool, ...]
+    reads: tuple[tuple[tuple[bool, ...], ...], ...]
+    varies: tuple[tuple[bool, ...], ...]
+
+    def slopes_by_row(self) -> int:
+        """How many coefficients are read by a factor that varies with the volume."""
+        pairs = zip(self.reads, self.varies, strict=True)
+        varying = [reads for factors, varies in pairs for reads, v in zip(factors, varies, strict=True) if v]
+        return sum(any(column) for column in zip(*varying, strict=True))
 
 
 @lru_cache(maxsize=256)
 def dependence(law: Law, domains: int) -> Dependence:
-    """What the terms of a law of so many domains depend on."""
+    """What the factors of a law of so many domains depend on."""
     parts, shares, one = law.part(linear=False), jnp.full((domains,), 1 / domains), jnp.ones(())
 
-    def terms(inputs: Mapping[str, Array]) -> list[Array]:
+    def factors(inputs: Mapping[str, Array]) -> list[list[Array]]:
         point = Point(
             mixture=shares, own=shares[0], volume=inputs[_VOLUME], model_size=one, is_own=shares > 1, unit=one
         )
-        found = law.basis(inputs, point)
-        return [found[c.name] for c in law.part(linear=True)]
+        found = law.factors(inputs, point)
+        return [[jnp.asarray(factor) for factor in found[c.name]] for c in law.part(linear=True)]
 
     inputs = {c.name: jnp.ones((domains,) if c.per_domain else ()) for c in parts} | {_VOLUME: one}
-    traced = jax.make_jaxpr(terms)(inputs).jaxpr
-    sources = _sources(traced, dict(zip(traced.invars, map(frozenset, zip(sorted(inputs))), strict=True)))
+    traced, shape = jax.make_jaxpr(factors, return_shape=True)(inputs)
+    sources = _sources(traced.jaxpr, dict(zip(traced.jaxpr.invars, map(frozenset, zip(sorted(inputs))), strict=True)))
+    read = jax.tree.unflatten(jax.tree.structure(shape), [sources(out) for out in traced.jaxpr.outvars])
     return Dependence(
         reads=tuple(
-            tuple(c.name in sources(out) for c in parts for _ in range(c.size(domains))) for out in traced.outvars
+            tuple(tuple(c.name in known for c in parts for _ in range(c.size(domains))) for known in factors)
+            for factors in read
         ),
-        varies=tuple(_VOLUME in sources(out) for out in traced.outvars),
+        varies=tuple(tuple(_VOLUME in known for known in factors) for factors in read),
     )
 
 

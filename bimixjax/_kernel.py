@@ -389,8 +389,9 @@ def _separated(plan: Plan, points: Point, factor: Array, problem: Problem) -> Se
     law, domains, shape = plan.law, points.mixture.shape[0], factor.shape
     target = problem.target.reshape(shape)
     if not isinstance(law, ProductLaw) or points.volume.shape[0] > 1:
-        terms = partial(_terms, law, points)
-        return Terms(terms=terms, reads=dependence(law, domains).reads, factor=factor, target=target).separated(problem)
+        known = dependence(law, domains)
+        factors = partial(_factors, law, points, known.varies)
+        return Terms(factors=factors, reads=known.reads, scale=factor, target=target).separated(problem)
     rows = Product(
         share=lambda theta: _share(law, theta, points, (shape[0], shape[2])),
         curves=lambda theta: _curves(law, _named(law, theta, domains), points, shape[1:]),
@@ -403,14 +404,19 @@ def _separated(plan: Plan, points: Point, factor: Array, problem: Problem) -> Se
     return rows.separated(problem)
 
 
-def _terms(law: Law, points: Point, theta: Array) -> list[Array]:
-    """The term of each linear coefficient [m or 1, t or 1, B], at theta [q, B] or, for each run its own, [q, m, B]."""
+def _factors(law: Law, points: Point, varies: Sequence[Sequence[bool]], theta: Array) -> list[list[Array]]:
+    """The factors of each term [m or 1, t or 1, B], at theta [q, B] or, of each run its own, [q, m, B]."""
     rows = theta[:, None] if theta.ndim == 2 else theta
-    found = law.basis(law.unpack(rows[:, :, None], law.part(linear=False), points.mixture.shape[0]), points)
-    # A term that depends on nothing may be a mere number.
+    found = law.factors(law.unpack(rows[:, :, None], law.part(linear=False), points.mixture.shape[0]), points)
+    # What depends on nothing may be a mere number, or as wide as the volumes.
     least = (1, 1, theta.shape[-1])
-    terms = [jnp.asarray(found[c.name], theta.dtype) for c in law.part(linear=True)]
-    return [jnp.broadcast_to(term, jnp.broadcast_shapes(term.shape, least)) for term in terms]
+
+    def shaped(factor: Array, along: bool) -> Array:
+        wide = jnp.broadcast_to(jnp.asarray(factor, theta.dtype), jnp.broadcast_shapes(jnp.shape(factor), least))
+        return wide if along else wide[:, :1]
+
+    names = [c.name for c in law.part(linear=True)]
+    return [list(map(shaped, found[name], which)) for name, which in zip(names, varies, strict=True)]
 
 
 def _named(law: Law, theta: Array, domains: int) -> dict[str, Array]:

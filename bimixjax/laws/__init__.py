@@ -30,6 +30,7 @@ refuses a law that needs it and has none.
 """
 
 from bimixjax.laws._law import Coefficient as Coefficient
+from bimixjax.laws._law import FactoredLaw as FactoredLaw
 from bimixjax.laws._law import Law as Law
 from bimixjax.laws._law import Point as Point
 from bimixjax.laws._law import ProductLaw as ProductLaw

@@ -4,6 +4,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import mul
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
@@ -65,6 +67,11 @@ def share_power(share: ArrayLike, exponent: ArrayLike) -> Array:
     """
     present = jnp.asarray(share) > 0
     return jnp.where(present, power(jnp.where(present, share, 1.0), exponent), 0.0)
+
+
+def multiplied(factors: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
+    """The products of some factors, by name."""
+    return {name: reduce(mul, each) for name, each in factors.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +153,10 @@ class Law(ABC):
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
         """The factor of each linear coefficient at one observation, given the non-linear coefficients."""
 
+    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
+        """The terms of `basis` as products; a fit takes factors that are free of the volume once per run."""
+        return {name: (term,) for name, term in self.basis(nonlinear, point).items()}
+
     @abstractmethod
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Values of each scalar non-linear coefficient from whose product grid a fit chooses its starts."""
@@ -197,7 +208,41 @@ class Law(ABC):
         return named
 
 
-class ProductLaw(Law):
+class FactoredLaw(Law):
+    """A law that states its terms as products.
+
+    L(c; r, s) = sum_k c_k factor_k1(r, s) factor_k2(r, s) ...
+
+    A fit takes sums over runs where it would take sums over rows, if one factor reads the mixture and another the
+    volume.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from bimixjax.laws import Coefficient, FactoredLaw, Point, power
+        >>> class Faded(FactoredLaw):
+        ...     name = "faded"
+        ...     coefficients = (
+        ...         Coefficient(name="B", linear=True, prior=(1.0, 2.0)), Coefficient(name="beta", prior=(0.4, 1.0))
+        ...     )
+        ...     def factors(self, nonlinear, point):
+        ...         return {"B": (1 - point.own, power(point.volume, -nonlinear["beta"]))}
+        ...     def starts(self):
+        ...         return {"beta": (0.2, 0.8)}
+        >>> point = Point(mixture=jnp.array([0.25, 0.75]), own=0.25, volume=16.0, model_size=1.0)
+        >>> float(Faded().loss({"B": 4.0, "beta": 0.5}, point))
+        0.75
+    """
+
+    @abstractmethod
+    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
+        """The factors of each linear coefficient's term, of which no two need read the same."""
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """The products of `factors`."""
+        return multiplied(self.factors(nonlinear, point))
+
+
+class ProductLaw(FactoredLaw):
     """A law that is a factor of the mixture times a sum over factors of the volume.
 
     L(c; r, s) = share(r) sum_k c_k curve_k(s)
@@ -215,7 +260,7 @@ class ProductLaw(Law):
     def curves(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
         """The factor of each linear coefficient, which reads `curve_coefficients` and the volume only."""
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-        """Each linear coefficient multiplies the share times its curve."""
+    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
+        """The share, and the curve of each linear coefficient."""
         share = self.share(nonlinear, point)
-        return {name: share * curve for name, curve in self.curves(nonlinear, point).items()}
+        return {name: (share, curve) for name, curve in self.curves(nonlinear, point).items()}

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
-from bimixjax.laws._law import Coefficient, Law, Point, Units, power, share_power
+from bimixjax.laws._law import Coefficient, Law, Point, Units, multiplied, power, share_power
 
 _BETA = Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3)
 _ALPHA = Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0)
@@ -116,9 +115,14 @@ def _joint(suffix: str) -> tuple[Coefficient, Coefficient]:
     )
 
 
-def _scale(weights: Array, exponent: ArrayLike, point: Point) -> Array:
-    """(sum_j C_j r_j)^g."""
-    return power(_weighted(weights, point.mixture, point), exponent)
+def _scaled(
+    terms: Mapping[str, Array], names: str, nonlinear: Mapping[str, Array], point: Point
+) -> Mapping[str, tuple[Array, ...]]:
+    """Terms as products, those of the given names with (sum_j C_j r_j)^g."""
+    scales = {
+        name: power(_weighted(nonlinear[f"C{name}"], point.mixture, point), nonlinear[f"g{name}"]) for name in names
+    }
+    return {name: (scales[name], term) if name in scales else (term,) for name, term in terms.items()}
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,11 @@ class Joint(Additive):
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
         """As in the additive law, B's term scaled by the mixture."""
-        terms = super().basis(nonlinear, point)
-        return {**terms, "B": terms["B"] * _scale(nonlinear["CB"], nonlinear["gB"], point)}
+        return multiplied(self.factors(nonlinear, point))
+
+    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
+        """B's term is the scale times a power of the volume."""
+        return _scaled(super().basis(nonlinear, point), "B", nonlinear, point)
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Few, as draws do better, with a volume term that falls with the own proportion."""
@@ -176,10 +183,11 @@ class JointSized(AdditiveSized):
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
         """As in the additive law, A's and B's terms scaled by the mixture."""
-        terms = dict(super().basis(nonlinear, point))
-        for name in ("A", "B"):
-            terms[name] *= _scale(nonlinear[f"C{name}"], nonlinear[f"g{name}"], point)
-        return terms
+        return multiplied(self.factors(nonlinear, point))
+
+    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
+        """A's and B's terms are their scales times a power of the model size and of the volume."""
+        return _scaled(super().basis(nonlinear, point), "AB", nonlinear, point)
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Few, as draws do better, with terms that fall with the own proportion."""

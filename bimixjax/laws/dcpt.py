@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
-from bimixjax.laws._law import Coefficient, Law, Point, Units, power, share_power
+from bimixjax.laws._law import Coefficient, FactoredLaw, Point, Units, power, share_power
 
 _LINEAR = (
     Coefficient(name="E", linear=True, prior=(2.0, 2.0)),
@@ -23,7 +23,7 @@ _NONLINEAR = (
 
 
 @dataclass(frozen=True)
-class DCPT(Law):
+class DCPT(FactoredLaw):
     """The D-CPT law at one model size, for the share r_i of the target's own domain.
 
     L_i(r_i, s) = E_i + B_i r_i^eta_i / s^beta_i + C_i / (r_i + eps_i)^gamma_i
@@ -47,12 +47,12 @@ class DCPT(Law):
     valleys = 4
     coefficients = (*_LINEAR, *_NONLINEAR)
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
         """E multiplies 1, B multiplies r^eta s^-beta, C multiplies (r + eps)^-gamma."""
         return {
-            "E": jnp.ones_like(point.volume),
-            "B": share_power(point.own, nonlinear["eta"]) * power(point.volume, -nonlinear["beta"]),
-            "C": power(point.own + nonlinear["eps"], -nonlinear["gamma"]),
+            "E": (jnp.ones_like(point.volume),),
+            "B": (share_power(point.own, nonlinear["eta"]), power(point.volume, -nonlinear["beta"])),
+            "C": (power(point.own + nonlinear["eps"], -nonlinear["gamma"]),),
         }
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
@@ -85,9 +85,9 @@ class DCPTSized(DCPT):
     sized = True
     coefficients = (*_LINEAR, _SIZE, *_NONLINEAR, Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0))
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
         """As at one size, and N^-alpha for A."""
-        return {**super().basis(nonlinear, point), "A": power(point.model_size, -nonlinear["alpha"])}
+        return {**super().factors(nonlinear, point), "A": (power(point.model_size, -nonlinear["alpha"]),)}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Those at one size."""

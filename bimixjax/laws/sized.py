@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from jax import Array
 
-from bimixjax.laws._law import Coefficient, Law, Point, Units, power
+from bimixjax.laws._law import Coefficient, FactoredLaw, Point, Units, power
 
 
 @dataclass(frozen=True)
-class BiMixSized(Law):
+class BiMixSized(FactoredLaw):
     """BiMix with model size: a law in size and volume, times a power of the domain's own proportion.
 
     L_i(r_i, s, N) = (E_i + A_i / N^alpha_i + B_i / s^beta_i) r_i^-gamma_i
@@ -42,13 +42,13 @@ class BiMixSized(Law):
         Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3),
     )
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
         """E multiplies r^-gamma, A that times N^-alpha, B that times s^-beta."""
         own = power(point.own, -nonlinear["gamma"])
         return {
-            "E": own,
-            "A": own * power(point.model_size, -nonlinear["alpha"]),
-            "B": own * power(point.volume, -nonlinear["beta"]),
+            "E": (own,),
+            "A": (own, power(point.model_size, -nonlinear["alpha"])),
+            "B": (own, power(point.volume, -nonlinear["beta"])),
         }
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from bimixjax.laws._law import Coefficient, Law, Point, ProductLaw, Units, power, share_power
+from bimixjax.laws._law import Coefficient, FactoredLaw, Point, ProductLaw, Units, power, share_power
 from bimixjax.laws.bimix import volume_curves
 
 _ALPHA = Coefficient(name="alpha", prior=(0.1, 1.5), upper=10.0, proportions=2)
@@ -105,7 +105,7 @@ class BiMixTransferLinear(BiMixTransfer):
 
 
 @dataclass(frozen=True)
-class BiMixTransferSized(Law):
+class BiMixTransferSized(FactoredLaw):
     """The transfer law with model size: L_i(r, s, N) = rho_i^-gamma_i (E_i + A_i / N^alpha_i + B_i / s^beta_i).
 
     rho_i and its gauge are those of `BiMixTransfer`; the rest is the law of `BiMixSized`. A and E need two model sizes,
@@ -138,13 +138,13 @@ class BiMixTransferSized(Law):
         _TRANSFER,
     )
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
         """E multiplies rho^-gamma, A that times N^-alpha, B that times s^-beta."""
-        factor = power(effective_share(nonlinear["T"], nonlinear["g"], point), -nonlinear["gamma"])
+        share = power(effective_share(nonlinear["T"], nonlinear["g"], point), -nonlinear["gamma"])
         return {
-            "E": factor,
-            "A": factor * power(point.model_size, -nonlinear["alpha"]),
-            "B": factor * power(point.volume, -nonlinear["beta"]),
+            "E": (share,),
+            "A": (share, power(point.model_size, -nonlinear["alpha"])),
+            "B": (share, power(point.volume, -nonlinear["beta"])),
         }
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:

@@ -10,14 +10,17 @@ from itertools import product
 import jax.numpy as jnp
 from jax import Array, lax
 
-from bimixjax.solve import _precision
+from bimixjax.solve import _precision, _sums
 
 # A pivot that keeps less than this share of its diagonal is rounding, not rank.
 _RANK = 1e-13
 
-# Up to so many unknowns all is unrolled; up to so many, lanes are solved by loops; more go to LAPACK. Compiled calls that
-# use it side by side can wait for ever, each holding a thread of the pool that its batch then waits for.
+# Up to so many unknowns all is unrolled; up to so many, lanes are solved by loops; more go to LAPACK. Compiled calls
+# that use it side by side can wait for ever, each holding a thread of the pool that its batch then waits for.
 UNROLLED, IN_LANES = 6, 32
+
+# Columns that are eliminated from all rows that are left, before the rows of these are set aside.
+_COLUMNS = 8
 
 
 def solve(matrix: Array, right: Array) -> tuple[Array, Array]:
@@ -47,21 +50,34 @@ def _solve_unrolled(matrix: Array, right: Array) -> tuple[Array, Array]:
 
 
 def _solve_by_columns(matrix: Array, right: Array) -> tuple[Array, Array]:
-    """Gauss-Jordan elimination in place; positive matrices need no pivoting."""
-    size, between = matrix.shape[0], (None,) * (matrix.ndim - 2)
-    diagonal = jnp.stack([matrix[k, k] for k in range(size)])
-    number = jnp.arange(size)[:, *between]
+    """Gauss-Jordan elimination, some columns at a time; positive matrices need no pivoting."""
+    size = matrix.shape[0]
+    least = _precision.share(_RANK, matrix.dtype) * jnp.stack([matrix[k, k] for k in range(size)])
+    full = jnp.ones(matrix.shape[2:], bool)
+    left, known = jnp.concatenate([matrix, right], axis=1), []
+    for first in range(0, size, _COLUMNS):
+        count = min(_COLUMNS, size - first)
+        left, full = _eliminated(left, full, least[first:], count)
+        known.append(left[:count, count:])
+        left = left[count:, count:]
+    x = known.pop()
+    for rows in reversed(known):
+        x = jnp.concatenate([rows[:, len(x) :] - _sums.over_second(rows[:, : len(x), None] * x[None]), x])
+    return x, full
+
+
+def _eliminated(rows: Array, full: Array, least: Array, count: int) -> tuple[Array, Array]:
+    """Rows [k, k + m, ...] whose first columns are those of the identity, and which lanes were of full rank so far."""
+    number = jnp.arange(len(rows))[:, *(None,) * (rows.ndim - 2)]
 
     def eliminate(j: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         rows, full = state
-        kept = rows[j, j] > _precision.share(_RANK, matrix.dtype) * diagonal[j]
+        kept = rows[j, j] > least[j]
         row = rows[j] / jnp.where(kept, rows[j, j], 1.0)
         others = jnp.where(number == j, 0.0, rows[:, j])
         return jnp.where((number == j)[:, None], row, rows - others[:, None] * row), full & kept
 
-    begun = jnp.concatenate([matrix, right], axis=1), jnp.ones(matrix.shape[2:], bool)
-    rows, full = lax.fori_loop(0, size, eliminate, begun)
-    return rows[:, size:], full
+    return lax.fori_loop(0, count, eliminate, (rows, full))
 
 
 def _factored(matrix: Array) -> tuple[list[list[Array]], list[Array], Array]:
@@ -85,8 +101,8 @@ def _factored(matrix: Array) -> tuple[list[list[Array]], list[Array], Array]:
 
 def contracted(left: Array, right: Array) -> Array:
     """The sums over the first axis of all products of left [k, a, ...] and right [k, b, ...]: [a, b, ...]."""
-    if left.shape[1] * right.shape[1] > UNROLLED**2:
-        return jnp.sum(left[:, :, None] * right[:, None], axis=0)
+    if left.shape[0] * left.shape[1] * right.shape[1] > UNROLLED**3:
+        return _sums.over_first(left[:, :, None] * right[:, None])
     return stacked(
         [
             [jnp.asarray(sum(x[i] * y[j] for x, y in zip(left, right, strict=True))) for j in range(right.shape[1])]

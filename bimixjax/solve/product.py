@@ -120,7 +120,8 @@ def _alike(starts: Starts, on_curve: tuple[bool, ...]) -> tuple[np.ndarray, np.n
 def _moments(data: _Data, share: Array) -> tuple[Array, Array]:
     """What the curves' inner products with themselves and with the targets are sums over [t, B]."""
     return (
-        _sums.over_first((share * share)[:, None] * data.square),
+        # One after the other: of the product of two powers XLA would make one, and take it again.
+        _sums.over_first(share[:, None] * (share[:, None] * data.square)),
         _sums.over_first(share[:, None] * data.moment),
     )
 

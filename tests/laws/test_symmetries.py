@@ -68,7 +68,7 @@ def test_a_floor_shifts_the_loss(name):
 @pytest.mark.parametrize("name", [n for n in dir(bimixjax.laws) if isinstance(getattr(bimixjax.laws, n), type)])
 def test_every_public_law_has_an_example(name):
     thing = getattr(bimixjax.laws, name)
-    if issubclass(thing, Law) and thing.__name__ not in ("Law", "ProductLaw"):
+    if issubclass(thing, Law) and thing.__name__ not in ("Law", "FactoredLaw", "ProductLaw"):
         assert "Example:" in (thing.__doc__ or "")
         assert "Source:" in (thing.__doc__ or "")
 
@@ -134,3 +134,21 @@ def test_a_shift_of_absolute_losses_is_one_of_the_floor(name):
     whole, moved = fitted(name, table(), criterion), fitted(name, shifted, criterion)
     np.testing.assert_allclose(at_rows(moved, table()), at_rows(whole, table()) + 0.5, rtol=1e-6)
     np.testing.assert_allclose(moved.values[0, 0], whole.values[0, 0] + 0.5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_factors_are_those_of_the_terms(name):
+    law, point = (
+        LAWS[name],
+        Point(
+            mixture=jnp.array([0.2, 0.5, 0.3]),
+            own=jnp.asarray(0.2),
+            volume=jnp.asarray(0.7),
+            model_size=jnp.asarray(0.4),
+            is_own=jnp.arange(3) == 0,
+        ),
+    )
+    terms, factors = law.basis(coefficients(law), point), law.factors(coefficients(law), point)
+    assert set(factors) == set(terms) == {c.name for c in law.part(linear=True)}
+    for key, each in factors.items():
+        np.testing.assert_allclose(np.prod(each), terms[key], rtol=1e-6)

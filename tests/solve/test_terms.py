@@ -1,5 +1,8 @@
 """Sums over runs and over rows against the Jacobian of the whole prediction."""
 
+from functools import reduce
+from operator import mul
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,17 +29,22 @@ def layout(kind):
     return share, rng.uniform(0.2, 1.0, (1 if kind == "grid" else runs, volumes, 1))
 
 
-def made(kind):
+def made(kind, factored):
     """Terms that read nothing, the run, the volume, and both; and their problem."""
     share, volume = layout(kind)
 
-    def terms(theta):
+    def factors(theta):
         beta, power, *weights = theta[:, None, None] if theta.ndim == 2 else theta[:, :, None]
         mixed = sum(w * r for w, r in zip(weights, share, strict=True))
-        return [jnp.ones((1, 1, LANES)), mixed**power, volume**-beta, mixed * volume**-beta]
+        wide = volume**-beta
+        terms = [[jnp.ones((1, 1, LANES))], [mixed**power], [wide], [mixed, wide]]
+        return terms if factored else [[jnp.prod(jnp.stack(jnp.broadcast_arrays(*each)), axis=0)] for each in terms]
 
-    reads = [[False] * UNKNOWNS, [False] + [True] * (UNKNOWNS - 1), [True] + [False] * (UNKNOWNS - 1)]
-    reads += [[True, False] + [True] * DOMAINS]
+    nothing, volumes = [False] * UNKNOWNS, [True] + [False] * (UNKNOWNS - 1)
+    weights, powers = [False, False] + [True] * DOMAINS, [False] + [True] * (UNKNOWNS - 1)
+    reads = [[nothing], [powers], [volumes], [weights, volumes]]
+    if not factored:
+        reads[3] = [[True, False] + [True] * DOMAINS]
     rng, shape = np.random.default_rng(4), (share.shape[1], volume.shape[1], LANES)
     factor = jnp.asarray(rng.uniform(0.5, 1.5, shape)) * (rng.uniform(size=shape) > 0.1)
     target = factor * rng.uniform(2.0, 3.0, shape)
@@ -49,17 +57,18 @@ def made(kind):
         signed=(True,) * 4,
         logarithmic=(True,) * UNKNOWNS,
     )
-    return Terms(terms=terms, reads=reads, factor=factor, target=target), problem
+    return Terms(factors=factors, reads=reads, scale=factor, target=target), problem
 
 
+@pytest.mark.parametrize("factored", [True, False])
 @pytest.mark.parametrize("kind", ["grid", "any layout", "rows"])
-def test_the_model_is_that_of_the_whole_jacobian(kind):
-    rows, problem = made(kind)
+def test_the_model_is_that_of_the_whole_jacobian(kind, factored):
+    rows, problem = made(kind, factored)
     theta = jnp.asarray(np.random.default_rng(5).uniform(0.3, 0.9, (UNKNOWNS, LANES)))
     found = jax.jit(rows.separated(problem).linearize)(theta)
 
     def columns(theta):
-        whole = [jnp.broadcast_to(term, rows.factor.shape) * rows.factor for term in rows.terms(theta)]
+        whole = [reduce(mul, factors) * jnp.ones(rows.scale.shape) * rows.scale for factors in rows.factors(theta)]
         return jnp.stack(whole).reshape(4, -1, LANES)
 
     values, slopes = columns(theta), jax.jacfwd(columns)(theta)

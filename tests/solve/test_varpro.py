@@ -40,11 +40,12 @@ def separated(data, made):
     """The problems as sums of terms, all rows along the first axis."""
     r, s, y = (values[:, None] for values in data)
 
-    def terms(theta):
+    def factors(theta):
         alpha, beta = theta[:, None, None] if theta.ndim == 2 else theta[:, :, None]
-        return [r**-alpha * s**-beta, r**-alpha]
+        return [[r**-alpha * s**-beta], [r**-alpha]]
 
-    rows = Terms(terms=terms, reads=[[True, True], [True, False]], factor=1 / y, target=made.target[:, None])
+    reads = [[[True, True]], [[True, False]]]
+    rows = Terms(factors=factors, reads=reads, scale=1 / y, target=made.target[:, None])
     return rows.separated(made)
 
 

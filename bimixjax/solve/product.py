@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from bimixjax.solve import _precision, _sums, _tiny
 from bimixjax.solve.separable import (
@@ -28,6 +28,7 @@ from bimixjax.solve.separable import (
     combined,
     eliminate,
     of_lanes,
+    of_starts,
     prior_cost,
     products,
     reordered,
@@ -94,7 +95,7 @@ def _scan(product: Product, data: _Data, problem: Problem, starts: Starts) -> Ar
     """
     own = of_lanes(starts, data.target.shape[-1])
     first, which = _alike(starts, product.on_curve)
-    square, moment = lax.map(lambda theta: _moments(data, product.share(theta)), own[first])
+    square, moment = of_starts(lambda theta: _moments(data, product.share(theta)), own[first])
 
     def cost(start: tuple[Array, Array]) -> Array:
         theta, number = start
@@ -105,7 +106,7 @@ def _scan(product: Product, data: _Data, problem: Problem, starts: Starts) -> Ar
         bend = jnp.sum(linear[:, None] * linear[None] * gram, axis=(0, 1))
         return bend - 2 * jnp.sum(linear * explained, axis=0) + prior_cost(linear, problem, theta)
 
-    return lax.map(cost, (own, which))
+    return of_starts(cost, (own, jnp.asarray(which)))
 
 
 def _alike(starts: Starts, on_curve: tuple[bool, ...]) -> tuple[np.ndarray, np.ndarray]:

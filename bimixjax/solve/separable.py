@@ -125,6 +125,12 @@ def of_lanes(starts: Starts, lanes: int) -> Array:
     return known if known.ndim == 3 else jnp.broadcast_to(known[:, :, None], (*known.shape, lanes))
 
 
+def of_starts(function: Callable[[Any], Any], starts: Any) -> Any:
+    """What a function makes of each start, a leading axis of all leaves: of a few, side by side, of more, in turn."""
+    few = len(jax.tree.leaves(starts)[0]) <= _UNROLLED
+    return jax.vmap(function)(starts) if few else lax.map(function, starts)
+
+
 def project(values: Rows, problem: Problem, theta: Array) -> tuple[Array, Array]:
     """The best c [p, B] for p columns [n, B], and the cost there."""
     moment = products(values, [problem.target])[:, 0]

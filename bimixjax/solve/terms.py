@@ -15,7 +15,7 @@ from itertools import accumulate
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from bimixjax.solve import _precision, _sums, _tiny
 from bimixjax.solve.separable import (
@@ -28,6 +28,7 @@ from bimixjax.solve.separable import (
     combined,
     eliminate,
     of_lanes,
+    of_starts,
     prior_cost,
     products,
     reordered,
@@ -61,7 +62,7 @@ class Terms:
         data = _Data.of(self)
         lanes = self.target.shape[-1]
         return Separated(
-            scan=lambda starts: lax.map(partial(_score, self, data, problem), of_lanes(starts, lanes)),
+            scan=lambda starts: of_starts(partial(_score, self, data, problem), of_lanes(starts, lanes)),
             project=lambda theta: _project_at(self, data, problem, theta).end,
             linearize=lambda theta: _linearize(self, data, problem, theta),
             rounding=jnp.finfo(self.target.dtype).eps ** 2 * jnp.sum(self.target**2, axis=(0, 1)),

@@ -25,6 +25,8 @@ _COLUMNS = 8
 
 def solve(matrix: Array, right: Array) -> tuple[Array, Array]:
     """Solve A x = b for positive A [k, k, ...] and b [k, m, ...]; also whether each A has full rank."""
+    if _is_pair(matrix):
+        return _solve_pair(matrix, right)
     if matrix.shape[0] <= UNROLLED:
         return _solve_unrolled(matrix, right)
     if matrix.shape[0] <= IN_LANES:
@@ -36,6 +38,20 @@ def solve(matrix: Array, right: Array) -> tuple[Array, Array]:
     half = lax.linalg.triangular_solve(factor, b, left_side=True, lower=True)
     x = lax.linalg.triangular_solve(factor, half, left_side=True, lower=True, transpose_a=True)
     return jnp.moveaxis(x, (-2, -1), (0, 1)), full
+
+
+def _is_pair(matrix: Array) -> bool:
+    """Whether two unknowns may be solved by differences of products, which take too many digits of float32."""
+    return matrix.shape[0] == 2 and not _precision.single(matrix.dtype)
+
+
+def _solve_pair(matrix: Array, right: Array) -> tuple[Array, Array]:
+    """Two unknowns by Cramer's rule: one division, where a factorization takes one after the other."""
+    (a, b), (_, d) = matrix
+    determinant = a * d - b * b
+    full = determinant > _precision.share(_RANK, matrix.dtype) * a * d
+    tops = jnp.stack([d * right[0] - b * right[1], a * right[1] - b * right[0]])
+    return tops / jnp.where(full, determinant, 1.0), full
 
 
 def _solve_unrolled(matrix: Array, right: Array) -> tuple[Array, Array]:
@@ -136,6 +152,8 @@ def nonnegative_least_squares(gram: Array, moment: Array, signed: tuple[bool, ..
     Every support is tried, which is exact and, for the four or fewer linear coefficients of a law, cheaper than
     iterating. A support whose Gram matrix is singular is passed over: a smaller one explains as much.
     """
+    if _is_pair(gram) and not any(signed):
+        return _nonnegative_pair(gram, moment)
     best, explained = [jnp.zeros_like(moment[0]) for _ in signed], jnp.zeros_like(moment[0])
     for support in product((True, False), repeat=len(signed)):
         if not any(support) or any(free and not kept for kept, free in zip(support, signed, strict=True)):
@@ -154,3 +172,18 @@ def nonnegative_least_squares(gram: Array, moment: Array, signed: tuple[bool, ..
         explained = jnp.where(better, gain, explained)
     # XLA computes a quotient once, but would repeat all of the above wherever c is read.
     return jnp.stack(best) / jnp.where(explained >= 0, 1.0, jnp.nan)
+
+
+def _nonnegative_pair(gram: Array, moment: Array) -> Array:
+    """The same for two unknowns, each a quotient."""
+    (a, b), (_, d) = gram
+    h, k = moment
+    determinant = a * d - b * b
+    x, y = h * d - k * b, k * a - h * b
+    both = (determinant > _precision.share(_RANK, gram.dtype) * a * d) & (x >= 0) & (y >= 0)
+    # Alone, the first explains h^2 / a and the second k^2 / d.
+    h, k = jnp.maximum(h, 0.0), jnp.maximum(k, 0.0)
+    first = (a > 0) & (h * h * d >= k * k * a)
+    tops = jnp.stack([jnp.where(both, x, jnp.where(first, h, 0.0)), jnp.where(both, y, jnp.where(first, 0.0, k))])
+    bottom = jnp.where(both, determinant, jnp.where(first, a, d))
+    return tops / jnp.where(bottom > 0, bottom, 1.0)

@@ -45,7 +45,7 @@ class VarPro:
     """
 
     starts: int | None = None
-    max_steps: int = 200
+    max_steps: int = 1000
     tolerance: float = 1e-12
     precision: Precision | None = None
 

@@ -45,14 +45,14 @@ class Options:
     """How many choices of K runs."""
 
 
-def study(options: Options) -> Iterator[tuple[Case, Comparison, list[Timed]]]:
-    """Every case with all laws on all folds, and each of these comparisons by itself."""
+def study(options: Options) -> Iterator[tuple[Case, Comparison, list[Row]]]:
+    """Every case with all laws on all folds, and what each of them took."""
     for part in options.parts:
         for case in PARTS[part](options.observations, options.draws):
             laws = {name: law for name, law in case.laws.items() if not options.laws or name in options.laws}
             groups = [_group(case, scheme, laws, options) for scheme in case.schemes]
             found = store.one_after_the_other([store.together([timed.found for timed in group]) for group in groups])
-            yield case, found, [timed for group in groups for timed in group]
+            yield case, found, [_time(case, timed) for group in groups for timed in group]
 
 
 def _group(case: Case, scheme: Scheme, laws: Mapping[str, str | Auto], options: Options) -> list[Timed]:
@@ -188,20 +188,14 @@ def main(options: Options) -> None:
     if "domains" in options.parts and not trees.available():
         _say("lightgbm is not installed (pip install 'bimixjax[bench]'): its rows are left out of `domains`")
     options.out.mkdir(parents=True, exist_ok=True)
-    # Parts of one shape share what is compiled, though `_group` forgets it.
-    jax.config.update("jax_compilation_cache_dir", str(options.cache.resolve() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    started, found, parts, times = time.perf_counter(), [], [], []
+    found, times = [], []
     for case, comparison, spent in study(options):
         found.append((case, comparison))
-        parts += spent
-        times += [_time(case, timed) for timed in spent]
-    between = time.perf_counter() - started - sum(timed.seconds for timed in parts if not timed.read)
+        times += spent
     verdicts = tables(found, options.out)
     figures.write(found, options.out)
     write(options.out, "times", times)
-    seconds = sum(timed.seconds for timed in parts) + between
-    of_processors = sum(timed.processor_seconds for timed in parts)
+    seconds, of_processors = (sum(row[name] for row in times) for name in ("seconds", "processor_seconds"))
     whole = [(case, comparison) for case, comparison in found if _has_both(comparison)]
     reached = goals.all_of(whole, seconds)
     write(options.out, "goals", reached)
@@ -214,9 +208,17 @@ def main(options: Options) -> None:
     print(f"\n{seconds:.0f} s, {of_processors:.0f} s of processors")
 
 
+def keep_compiled(folder: Path) -> None:
+    """Let parts of one shape share what this process compiles, though `_group` forgets it."""
+    jax.config.update("jax_compilation_cache_dir", str(folder.resolve()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
 if __name__ == "__main__":
     try:
-        main(tyro.cli(Options))
+        chosen = tyro.cli(Options)
+        keep_compiled(chosen.cache / "compiled")
+        main(chosen)
     except InputError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

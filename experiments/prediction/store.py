@@ -26,12 +26,11 @@ _BY_ROW = ("run", "mixture", "model_size", "volume", "outside", "measured")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Timed:
-    """A comparison, what it took in seconds, on the clock and of all processors together, and whether it was read."""
+    """A comparison, and what it took in seconds: on the clock, and of all processors together."""
 
     found: Comparison
     seconds: float
     processor_seconds: float
-    read: bool = False
 
 
 def save(path: Path, timed: Timed) -> None:
@@ -53,7 +52,7 @@ def load(path: Path) -> Timed:
     level = float(fields["level"])
     run = fields["run"].astype(object)
     found = Comparison(**{**fields, **names, **words, "run": run, "level": None if np.isnan(level) else level})
-    return Timed(found=found, seconds=seconds, processor_seconds=processor, read=True)
+    return Timed(found=found, seconds=seconds, processor_seconds=processor)
 
 
 def digest(*parts: object) -> str:

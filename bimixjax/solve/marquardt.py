@@ -135,6 +135,9 @@ def _damping(state: _State, cost: Array) -> Array:
 def _advance(rows: Separated, problem: Problem, state: _State, tolerance: float) -> _State:
     """Move to the trial if it lowers the cost, and choose the next; damping falls after a good step, else grows."""
     tried = rows.linearize(state.trial)
+    # XLA computes a quotient once, but would repeat a sum over rows for every number that it decides on.
+    one = jnp.where(rows.rounding >= 0, 1.0, jnp.nan)
+    tried = dataclasses.replace(tried, cost=tried.cost / one, gradient=tried.gradient / one)
     damping = _damping(state, tried.cost)
     better = (tried.cost < state.model.cost * (1 + _cost_slack(state.theta))) & ~state.done
     # Points whose costs count as one must not climb, one within the slack of the other.
@@ -144,7 +147,7 @@ def _advance(rows: Separated, problem: Problem, state: _State, tolerance: float)
         return jnp.where(better, new, old)
 
     theta, model = chosen(state.trial, state.theta), jax.tree.map(chosen, tried, state.model)
-    step = _bounded_step(problem, theta, model, damping)
+    step = _bounded_step(problem, theta, model, damping / one)
     bend = _tiny.contracted(step[:, None], _tiny.contracted(model.curvature, step[:, None]))[0, 0]
     promised = -(2 * _tiny.contracted(step[:, None], model.gradient[:, None])[0, 0] + bend)
     # A step that damping does not shorten, and that promises so little, is still taken, by `_polished`.

@@ -9,8 +9,9 @@ has many times fewer than rows. Laws with many unknowns have most of them in fac
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from itertools import accumulate
+from operator import mul
 
 import jax
 import jax.numpy as jnp
@@ -95,11 +96,11 @@ class _Data:
 
 @dataclass(frozen=True, kw_only=True)
 class _Split:
-    """Terms as products of what has one value per run [p][m, 1, B] and of one of the factors of the rows [m, t, B].
+    """Terms as products of what has one value per run [p][m, 1, B] and, for some of them, of one per row [m, t, B].
 
     Args:
         run: the former, of each term.
-        row: the latter; terms may share one.
+        row: the latter, of the terms that have one.
         which: for each term, the number of its `row`, or _NONE.
         by_run, by_row: whether each of them depends on each theta [p][q].
     """
@@ -143,9 +144,9 @@ class _Layout:
         run, row = [], []
         lanes = jnp.ones((1, 1, theta.shape[-1]), theta.dtype)
         for factors, varies in zip(rows.factors(theta), self.varies, strict=True):
-            run.append(_product([lanes, *(f for f, v in zip(factors, varies, strict=True) if not v)]))
+            run.append(reduce(mul, [lanes, *(f for f, v in zip(factors, varies, strict=True) if not v)]))
             if any(varies):
-                row.append(_product([f for f, v in zip(factors, varies, strict=True) if v]))
+                row.append(reduce(mul, [f for f, v in zip(factors, varies, strict=True) if v]))
         return run, row
 
     def split(self, products: tuple[Sequence[Array], Sequence[Array]]) -> _Split:
@@ -163,13 +164,6 @@ def _read(reads: Sequence[Sequence[bool]], varies: Sequence[bool], kind: bool) -
 def _split(rows: Terms, theta: Array) -> _Split:
     layout = _Layout.of(rows, theta)
     return layout.split(layout.products(rows, theta))
-
-
-def _product(factors: Sequence[Array]) -> Array:
-    product = factors[0]
-    for factor in factors[1:]:
-        product = product * factor
-    return product
 
 
 class _Sums:

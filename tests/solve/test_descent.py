@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import minimize, rosen, rosen_der
 
 from bimixjax.solve import LBFGS
+from bimixjax.solve.descent import _along, _judged, _Place
 
 
 def valley(x):
@@ -42,9 +43,16 @@ def test_steps_do_not_leave_where_the_function_has_a_value():
 
 def test_a_value_that_rounding_hides_is_told_by_slopes():
     with jax.enable_x64(True):
-        end = LBFGS().minimize(lambda x: 1.0 + jnp.sum((x - 3e-6) ** 2), jnp.array([1.0, -1.0]))
-    assert bool(end.converged)
-    np.testing.assert_allclose(end.point, 3e-6, atol=1e-9)
+        search = _along(jnp.ones(1))
+        here = _Place(point=jnp.zeros(1), value=jnp.asarray(1.0), gradient=jnp.array([-1e-9]), known=None)
+        above = jnp.nextafter(here.value, 2.0)
+
+        def too_long(slope):
+            tried = _Place(point=jnp.ones(1), value=above, gradient=jnp.array([slope]), known=None)
+            return bool(_judged(here, tried, search)[0])
+
+        assert not too_long(-1e-10)
+        assert too_long(2e-9)
 
 
 def test_a_minimum_is_left_where_it_is():

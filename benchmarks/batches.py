@@ -90,7 +90,7 @@ def cost(problem: Problem, found: Floats) -> Floats:
 
 
 def ours(call: tuple[Work, Plan], cores: int) -> Floats:
-    with jax.enable_x64(True), mock.patch.object(_devices, "_cores", partial(int, cores)):
+    with jax.enable_x64(True), mock.patch.object(_devices, "cores", partial(int, cores)):
         return _devices.solve(*call).values
 
 

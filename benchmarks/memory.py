@@ -39,7 +39,7 @@ def measure(lanes: int) -> dict[str, float]:
     """Fits per second and memory in megabytes of so many lanes."""
     problem = pile.make(0)
     targets = len(problem.r)
-    warm = -(-2 * _devices._MOST_LANES * _devices._cores() // targets)
+    warm = -(-2 * _devices._MOST_LANES * _devices.cores() // targets)
     bootstrap("bimix", problem.observations, key=jax.random.key(1), count=warm, priors=False)
     before = peak()
     call = partial(

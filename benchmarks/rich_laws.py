@@ -234,7 +234,7 @@ class System:
 
 
 def ours(call: tuple[Work, Plan], cores: int) -> Any:
-    with jax.enable_x64(True), mock.patch.object(_devices, "_cores", partial(int, cores)):
+    with jax.enable_x64(True), mock.patch.object(_devices, "cores", partial(int, cores)):
         return _devices.solve(*call)
 
 

@@ -1,6 +1,5 @@
 """Fit the members of `auto` to many cells of rows, judge them on runs left out, and average them."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from bimixjax import _devices
 from bimixjax._auto_cells import Cells
 from bimixjax._auto_kernel import Ends, Fitted, Points, Prior, fit_lanes, read_grid, read_lanes
 from bimixjax._auto_left import leave_out
@@ -137,7 +137,7 @@ def fit_members(members: Sequence[Member], cells: Cells, lanes: np.ndarray) -> t
         with jax.enable_x64(True):
             return _fit_member(member, cells, lanes)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(_devices.cores()) as pool:
         # The longest first.
         order = sorted(range(len(members)), key=lambda i: -len(members[i].law.coefficients))
         found = dict(zip(order, pool.map(one, [members[i] for i in order]), strict=True))

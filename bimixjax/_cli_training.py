@@ -209,7 +209,7 @@ class Demo(FolderCommand):
     steps: Annotated[int, arg(metavar="NUMBER")] = 700
     """Optimizer steps of each run."""
     law: Annotated[str, arg(metavar="NAME")] = "bimix"
-    """The law to fit."""
+    """The law to fit, or auto: an average of several."""
 
     def work(self) -> Answer:
         """Run the loop, and write the report."""

@@ -78,7 +78,7 @@ def _where(work: Work, plan: Plan, devices: Sequence[Any]) -> tuple[Sequence[Any
     useful = -(-len(work) // min(plan.chunk, _LEAST_LANES))
     if min(len(devices), useful) > 1:
         return (devices if jax.process_count() > 1 else devices[:useful]), 1
-    return devices[:1], min(useful, _cores()) if _threads_help(work, plan, devices[0].platform) else 1
+    return devices[:1], min(useful, cores()) if _threads_help(work, plan, devices[0].platform) else 1
 
 
 class _Answer:
@@ -114,8 +114,8 @@ def _threads_help(work: Work, plan: Plan, platform: str) -> bool:
     return platform == "cpu" and sum(c.size(domains) for c in plan.law.part(linear=False)) <= IN_LANES
 
 
-def _cores() -> int:
-    # What a scheduler lets this process use, where the system can say.
+def cores() -> int:
+    """How many cores this process may use; of those of the machine a scheduler lets it have some, where it can say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -10,7 +10,6 @@ gradient but the old curvature, laws with many coefficients leave their valley. 
 residuals that are left.
 """
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bimixjax import _devices
 from bimixjax._auto_fit import MemberFit, Stack, average, noise_of, prior_of
 from bimixjax._auto_kernel import Prior, Rows, log_law
 from bimixjax._auto_size import Path
@@ -187,7 +187,7 @@ def reweigh(stack: Stack, run_weights: np.ndarray) -> Reweighted:
 
     count = len(run_weights)
     blocks = [np.minimum(np.arange(i, i + _RESAMPLES), count - 1) for i in range(0, count, _RESAMPLES)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(_devices.cores()) as pool:
         found = list(zip(*pool.map(one, blocks), strict=True))
     return Reweighted(
         z=tuple(_together([part.z for part in parts], count) for parts in found),

@@ -70,11 +70,8 @@ class Fit(TableCommand):
             from bimixjax.reports import figures, lanes
 
             figures.save_fit(lanes.FittedLosses.of(result, table), curves=self.figure, residual=self.residuals)
-        if isinstance(result, bimixjax.AutoFit):
-            said, document, usable = [tables.members(result)], documents.average(result), result.rows > 0
-        else:
-            said = [tables.coefficients(result), tables.statuses(result)]
-            document, usable = documents.fit(result), result.converged
+        said, document = tables.fitted(result), documents.fitted(result)
+        usable = result.rows > 0 if isinstance(result, bimixjax.AutoFit) else result.converged
         if spread:
             said.append(tables.spread(spread))
             document["spread"] = documents.spread(spread)

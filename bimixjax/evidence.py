@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bimixjax.designs import run_id
-from bimixjax.fitting import FitResult, fit
+from bimixjax.fitting import FitResult
 from bimixjax.metrics import mean_relative_error
 from bimixjax.observations import Observations, Unit
+from bimixjax.stacking import AutoFit, fit
 
 Floats = NDArray[np.float64]
 # A run that diverged has its own number of tokens, but shares the steps of all.
@@ -28,7 +29,7 @@ class Check:
         naive: the same of a guess without a law, which `guess` states in words.
     """
 
-    fit: FitResult
+    fit: FitResult | AutoFit
     held_out: Observations
     error: Floats
     naive: Floats
@@ -135,7 +136,9 @@ class Proof:
         return {other: (gap, gap / self.standard_error) for other, gap in gaps.items()}
 
 
-def prove(law: FitResult, measured: Observations, compared: Mapping[str, ArrayLike], seeds: Sequence[int]) -> Proof:
+def prove(
+    law: FitResult | AutoFit, measured: Observations, compared: Mapping[str, ArrayLike], seeds: Sequence[int]
+) -> Proof:
     """Put the losses of a swarm of `make_design(compared, ..., seeds)` at its last step beside what a law predicts.
 
     Raises:

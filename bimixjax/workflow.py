@@ -12,12 +12,13 @@ from bimixjax.corpus import TokenStore, local_corpus
 from bimixjax.designs import Mixtures, Spread, make_design, training_free
 from bimixjax.entropy import Entropies, corpus_entropies
 from bimixjax.evidence import UNIT, Check, Proof, extrapolate, generalize, prove
-from bimixjax.fitting import FitResult, fit
+from bimixjax.fitting import FitResult
 from bimixjax.laws import LAWS
 from bimixjax.observations import Budget, Observations
 from bimixjax.optimization import Limits, OptimalMixture, optimize
 from bimixjax.proxy import Design, ModelConfig, Progress, SwarmConfig, TrainConfig, train_swarm
 from bimixjax.proxy.storage import held
+from bimixjax.stacking import AutoFit, fit
 
 OPTIMIZED = "optimized"
 OBSERVATIONS, DESIGN, FIT, MIXTURE, PROOF = "observations.csv", "design.csv", "fit.json", "mixture.json", "proof.csv"
@@ -53,7 +54,7 @@ class LoopConfig:
     """What the loop does.
 
     Args:
-        law: the law to fit, a name.
+        law: the law to fit, a name, or "auto".
         spread: the mixtures of the design beside natural, uniform and conditional-entropy.
         held_out: how many of them, the last ones, the generalization check leaves out of its fit.
         seed: of every run of the design.
@@ -81,7 +82,7 @@ class LoopConfig:
     validation_fraction: float = 0.1
 
     def __post_init__(self) -> None:
-        choice("law", self.law, LAWS)
+        choice("law", self.law, ("auto", *LAWS))
         if not 1 <= self.held_out <= self.spread.count:
             raise InputError(f"held_out is {self.held_out}; allowed: 1 to {self.spread.count}, the spread mixtures")
         seeds = self.proof_seeds
@@ -109,7 +110,7 @@ class LoopResult:
     entropies: Mapping[str, Entropies]
     design: Design
     observations: Observations
-    fit: FitResult
+    fit: FitResult | AutoFit
     extrapolation: Check
     generalization: Check
     best: OptimalMixture
@@ -175,7 +176,7 @@ def _loop(folder: Path, config: LoopConfig, corpus: TokenStore, watch: Watch) ->
     )
 
 
-def _choose(folder: Path, config: LoopConfig, observations: Observations) -> tuple[FitResult, OptimalMixture]:
+def _choose(folder: Path, config: LoopConfig, observations: Observations) -> tuple[FitResult | AutoFit, OptimalMixture]:
     law = fit(config.law, observations, volume=UNIT)
     law.save(folder / FIT)
     budget = Budget(volume=config.swarm.steps, unit=UNIT)
@@ -217,7 +218,7 @@ def _train(
     return observations
 
 
-def _fitted_range(law: FitResult) -> Limits:
+def _fitted_range(law: FitResult | AutoFit) -> Limits:
     """Keep each domain between its least and its greatest fitted share."""
     low, high = law.proportion_range[:, :, 0].max(axis=0), law.proportion_range[:, :, 1].min(axis=0)
     return Limits(

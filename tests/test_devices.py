@@ -59,7 +59,7 @@ def on_one_core(observations) -> dict[str, np.ndarray]:
     with pytest.MonkeyPatch.context() as patch:
         first = jax.devices()[:1]
         patch.setattr(_devices.jax, "devices", lambda: first)
-        patch.setattr(_devices, "_cores", lambda: 1)
+        patch.setattr(_devices, "cores", lambda: 1)
         return solved(observations)
 
 
@@ -79,7 +79,7 @@ def test_the_cores_of_one_device_share_the_lanes(observations, on_one_core, monk
     used, first = [], jax.devices()[:1]
     over = _devices._over_cores
     monkeypatch.setattr(_devices.jax, "devices", lambda: first)
-    monkeypatch.setattr(_devices, "_cores", lambda: 3)
+    monkeypatch.setattr(_devices, "cores", lambda: 3)
     monkeypatch.setattr(
         _devices,
         "_over_cores",
@@ -93,7 +93,7 @@ def test_lanes_are_solved_in_blocks_that_bound_memory(observations, on_one_core,
     blocks, first = [], jax.devices()[:1]
     over = _devices._over_cores
     monkeypatch.setattr(_devices.jax, "devices", lambda: first)
-    monkeypatch.setattr(_devices, "_cores", lambda: 3)
+    monkeypatch.setattr(_devices, "cores", lambda: 3)
     monkeypatch.setattr(_devices, "_MOST_LANES", 50)
     monkeypatch.setattr(fitting, "lanes_at_once", lambda law, lanes: 40)
     monkeypatch.setattr(

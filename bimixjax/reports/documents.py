@@ -12,6 +12,11 @@ from bimixjax.reports.spread import DRAWS, LEVEL, Spread
 from bimixjax.stacking import AutoFit
 
 
+def fitted(result: FitResult | AutoFit) -> dict[str, Any]:
+    """A law with its coefficients, or the members of `auto`."""
+    return average(result) if isinstance(result, AutoFit) else fit(result)
+
+
 def fit(result: FitResult) -> dict[str, Any]:
     """The law, and for each lane its coefficients with standard errors, its status and its in-sample error."""
     sizes = result.model_sizes if len(result.model_sizes) > 1 else (None,)

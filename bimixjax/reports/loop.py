@@ -27,8 +27,7 @@ def screen(result: LoopResult) -> list[RenderableType]:
         corpora.entropies(result.store, result.entropies),
         corpora.swarm(result.observations),
         "",
-        tables.coefficients(result.fit),
-        tables.statuses(result.fit),
+        *tables.fitted(result.fit),
         "",
         checks(result),
         tables.proportions(result.best, baselines(result)),
@@ -91,7 +90,7 @@ def document(result: LoopResult) -> dict[str, Any]:
         "corpus": corpora.corpus_document(result.store),
         "entropies": to_plain(dict(result.entropies)),
         "design": corpora.mixtures_document(result.design.domains, _design(result)),
-        "fit": documents.fit(result.fit),
+        "fit": documents.fitted(result.fit),
         "checks": {name: _check_document(check) for name, check in named_checks(result).items()},
         "optimum": documents.optimum(result.best, baselines(result)),
         "proof": {

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+from rich.console import Group
+
 from bimixjax import __version__, _files
+from bimixjax.fitting import FitResult
 from bimixjax.reports import corpora, figures, loop, tables
 from bimixjax.reports._layout import markdown
 from bimixjax.reports.lanes import FittedLosses, short
+from bimixjax.stacking import AutoFit
 from bimixjax.workflow import OPTIMIZED, LoopResult
 
 REPORT = "report.md"
@@ -26,9 +30,7 @@ The swarm trains on these mixtures of it:
 
 {swarm}
 
-{coefficients}
-
-{statuses}
+{law}
 
 ![Loss curves with the law](losses.png)
 
@@ -91,8 +93,7 @@ def text(result: LoopResult) -> str:
             result.design.domains, dict(zip(result.design.runs, result.design.proportions, strict=True))
         ),
         "swarm": corpora.swarm(result.observations),
-        "coefficients": tables.coefficients(result.fit),
-        "statuses": tables.statuses(result.fit),
+        "law": Group(*tables.fitted(result.fit)),
         "checks": loop.checks(result),
         "proportions": tables.proportions(result.best, baselines),
         "losses": tables.losses(result.best, baselines),
@@ -100,9 +101,14 @@ def text(result: LoopResult) -> str:
         "verdict": loop.verdict(result.proof),
         "proof": loop.proof(result.proof),
     }
-    law = result.fit.law
-    caution = _CAUTION if law.own_proportion and not law.cross_domain else ""
-    return _PAGE.format(setting=_setting(result), caution=caution, **{k: markdown(part) for k, part in parts.items()})
+    return _PAGE.format(
+        setting=_setting(result), caution=_caution(result.fit), **{k: markdown(part) for k, part in parts.items()}
+    )
+
+
+def _caution(fit: FitResult | AutoFit) -> str:
+    blind = isinstance(fit, FitResult) and fit.law.own_proportion and not fit.law.cross_domain
+    return _CAUTION if blind else ""
 
 
 def _setting(result: LoopResult) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from bimixjax.fitting import FitResult
@@ -18,6 +18,11 @@ from bimixjax.stacking import AutoFit, Resampled
 # How many members of an average are named, and from which share on they count: a half percent is shown as 1.
 _NAMED, _LEAST_SHARE = 2, 0.005
 _STARS = "* extrapolated: outside the fitted proportions or volumes"
+
+
+def fitted(fit: FitResult | AutoFit) -> list[RenderableType]:
+    """A law's coefficients and how each target ended, or the members of `auto`."""
+    return [members(fit)] if isinstance(fit, AutoFit) else [coefficients(fit), statuses(fit)]
 
 
 def coefficients(fit: FitResult) -> Group:

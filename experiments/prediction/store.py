@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import hashlib
 import inspect
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import bimixjax
 from bimixjax import stacking
 from bimixjax._files import replacing
+from bimixjax._records import read_json, write_json
 from bimixjax.comparison import Comparison
 from bimixjax.laws import Law, WithVolume
 from experiments.prediction import config
@@ -31,6 +33,29 @@ class Timed:
     found: Comparison
     seconds: float
     processor_seconds: float
+
+    @property
+    def of(self) -> str:
+        """Of which folds, in words."""
+        first, last = self.found.group[0], self.found.group[-1]
+        return f"{self.found.grouped_by} {first:g}" + (f" to {last:g}" if last != first else "")
+
+
+class Clock:
+    """What a study took on the clock so far, in a file, so that one that was stopped goes on counting."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._last = path, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return read_json(self._path)["seconds"] if self._path.exists() else 0.0
+
+    def tick(self) -> None:
+        """Count the time since the last tick, or since the beginning."""
+        now = time.perf_counter()
+        write_json(self._path, {"seconds": self.seconds + now - self._last})
+        self._last = now
 
 
 def save(path: Path, timed: Timed) -> None:

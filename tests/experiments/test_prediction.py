@@ -12,7 +12,7 @@ import pytest
 import bimixjax
 from bimixjax import Observations
 from bimixjax.comparison import ChosenRuns, Comparison
-from experiments.prediction import cases, config, figures, goals, run, store, summary
+from experiments.prediction import cases, config, figures, goals, jobs, run, store, summary
 from experiments.prediction.cases import Case
 from experiments.prediction.config import AUTO, Table
 
@@ -42,7 +42,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> run.Options:
     settings |= {"SINGLE": (f"{LAW}_volume",), "OF_DOMAINS": (LAW,)}
     for name, value in settings.items():
         monkeypatch.setattr(config, name, value)
-    return run.Options(observations=tmp_path, out=tmp_path / "out", cache=tmp_path / "cache", draws=2)
+    return run.Options(observations=tmp_path, out=tmp_path / "out", cache=tmp_path / "cache", draws=2, processes=1)
 
 
 def made(groups=(2.0, 4.0), off=(0.99, 1.03, 1.02), law_names=(AUTO, "bimix", "joint")) -> Comparison:
@@ -101,6 +101,29 @@ def test_the_study_runs_and_goes_on_from_what_it_kept(
     assert again.err == ""
     assert again.out == first.out
     assert json.loads((options.out / "environment.json").read_text())["seconds"] > 0
+
+
+@pytest.mark.slow
+def test_several_processes_find_what_one_does(tiny: run.Options) -> None:
+    one = dataclasses.replace(tiny, parts=("groups",), laws=(f"{LAW}_volume",))
+    two = dataclasses.replace(one, processes=2, cache=tiny.cache / "two", out=tiny.out / "two")
+    run.main(one)
+    run.main(two)
+    tables = [pd.read_csv(options.out / "groups_laws.csv") for options in (one, two)]
+    pd.testing.assert_frame_equal(*tables, rtol=1e-6)
+    assert len(list(two.cache.glob("*.npz"))) == 2
+    assert json.loads((two.cache / "clock.json").read_text())["seconds"] > 0
+
+
+def test_no_process_is_none(tiny: run.Options) -> None:
+    with pytest.raises(bimixjax.InputError, match="--processes is 0"):
+        run.main(dataclasses.replace(tiny, processes=0))
+
+
+def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs.os, "sched_getaffinity", lambda _: {0, 1, 2, 5}, raising=False)
+    assert jobs._shares(2) == [{0, 2}, {1, 5}]
+    assert jobs._shares(6) == [{0}, {1}, {2}, {5}, {0}, {1}]
 
 
 def test_trees_are_judged_beside_a_law(tiny: run.Options) -> None:

@@ -18,7 +18,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from bimixjax._kernel import Plan, Work, _prior_root, start_grid
 from bimixjax.fitting import _PRIOR_RESIDUAL
 
 HERE = Path(__file__).resolve().parent
+OURS = "ours, one core"
 SAME_COST, ANOTHER_VALLEY = 1e-6, 1e-3
 NOISE = 0.005
 
@@ -238,56 +239,71 @@ def ours(call: tuple[Work, Plan], cores: int) -> Any:
         return _devices.solve(*call)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One batch of problems: seconds for each of them by solver, how far each lane's cost is above the lowest, steps.
+
+    The lowest cost of a lane is that of all solvers, and of scipy from the truth; `excess` holds the lanes that scipy
+    was asked for.
+    """
+
+    problems: int
+    unknowns: int
+    seconds: dict[str, float]
+    excess: dict[str, Floats]
+    steps: Floats
+
+
+def taken(law: str, size: Size, turn: int, slow: int) -> Turn:
+    """Solve one batch by all solvers, and `slow` of its lanes, or fewer, by scipy."""
+    problems, valleys = Problems.make(law, size, turn), LAWS[law].valleys
+    observed, starts = problems.observations(), start_grid(LAWS[law], size.domains)
+    call = _report.solver_call(lambda: bimixjax.fit(law, observed, volume="steps"))
+    systems = [problems.system(lane) for lane in range(slow)]
+    fewer = systems[: max(2, slow // valleys)]
+    calls: dict[str, Callable[[], Any]] = {
+        OURS: lambda: ours(call, 1),
+        "ours, two cores": lambda: ours(call, 2),
+        "scipy TRF": lambda: [system.solved(system.plain_start()) for system in systems],
+        "scipy TRF, as many starts": lambda: [system.solved_from_many(starts, valleys) for system in fewer],
+    }
+    answers, seconds = {}, {}
+    for name, each in calls.items():
+        begun = time.perf_counter()
+        answers[name] = each()
+        seconds[name] = time.perf_counter() - begun
+    ends = {name: found if name.startswith("scipy") else found.values for name, found in answers.items()}
+    seconds = {name: took / len(ends[name]) for name, took in seconds.items()}
+    ends["truth"] = [system.solved(c) for system, c in zip(systems, problems.truth, strict=False)]
+    costs = {
+        name: np.array([system.cost(c) for system, c in zip(systems, found, strict=False)])
+        for name, found in ends.items()
+    }
+    lowest = np.array([min(each[lane] for each in costs.values() if lane < len(each)) for lane in range(slow)])
+    excess = {name: each / lowest[: len(each)] - 1 for name, each in costs.items()}
+    count, unknowns = problems.truth.shape
+    return Turn(problems=count, unknowns=unknowns, seconds=seconds, excess=excess, steps=answers[OURS].solution.steps)
+
+
 def measured(law: str, size: Size, *, turns: int, slow: int) -> dict[str, Any]:
-    """Medians by solver, and how many unknowns and steps a lane has."""
-    seconds: dict[str, list[float]] = {}
-    excess: dict[str, list[Floats]] = {}
-    steps: list[Floats] = []
-    shape, valleys = (0, 0), LAWS[law].valleys
-    starts = start_grid(LAWS[law], size.domains)
-    for turn in range(turns + 1):
-        problems = Problems.make(law, size, turn)
-        observed, shape = problems.observations(), problems.truth.shape
-        call = _report.solver_call(lambda observed=observed: bimixjax.fit(law, observed, volume="steps"))
-        systems = [problems.system(lane) for lane in range(slow)]
-        calls: dict[str, Callable[[], Any]] = {
-            "ours, one core": lambda call=call: ours(call, 1),
-            "ours, two cores": lambda call=call: ours(call, 2),
-            "scipy TRF": lambda systems=systems: [system.solved(system.plain_start()) for system in systems],
-            "scipy TRF, as many starts": lambda systems=systems: [
-                system.solved_from_many(starts, valleys) for system in systems[: max(2, slow // valleys)]
-            ],
-        }
-        costs: dict[str, Floats] = {}
-        for name, each in calls.items():
-            begun = time.perf_counter()
-            found = each()
-            took = time.perf_counter() - begun
-            values = found if name.startswith("scipy") else found.values
-            if turn:
-                seconds.setdefault(name, []).append(took / len(values))
-                if name == "ours, one core":
-                    steps.append(found.solution.steps)
-            costs[name] = np.array([system.cost(c) for system, c in zip(systems, values, strict=False)])
-        costs["truth"] = np.array([s.cost(s.solved(c)) for s, c in zip(systems, problems.truth, strict=False)])
-        best = np.array([min(each[i] for each in costs.values() if i < len(each)) for i in range(slow)])
-        for name, each in costs.items():
-            excess.setdefault(name, []).append(each / best[: len(each)] - 1)
-    joined = {name: np.concatenate(each) for name, each in excess.items()}
+    """Medians by solver, and how many unknowns and steps a lane has; the first turn compiles, and its times are not."""
+    first, *rest = [taken(law, size, turn, slow) for turn in range(turns + 1)]
     return {
-        "unknowns": shape[1],
-        "problems": shape[0],
-        "mean_steps": float(np.mean(steps)),
-        "solvers": {
-            name: {
-                "fits_per_second": 1 / statistics.median(each),
-                "problems": len(joined[name]),
-                "ok": float(np.mean(joined[name] <= SAME_COST)),
-                "another_valley": float(np.mean(joined[name] > ANOTHER_VALLEY)),
-                "times_ours": statistics.median(a / b for a, b in zip(each, seconds["ours, one core"], strict=True)),
-            }
-            for name, each in seconds.items()
-        },
+        "unknowns": first.unknowns,
+        "problems": first.problems,
+        "mean_steps": float(np.mean([turn.steps for turn in rest])),
+        "solvers": {name: _of_solver(name, [first, *rest]) for name in first.seconds},
+    }
+
+
+def _of_solver(name: str, turns: Sequence[Turn]) -> dict[str, float]:
+    excess = np.concatenate([turn.excess[name] for turn in turns])
+    return {
+        "fits_per_second": 1 / statistics.median(turn.seconds[name] for turn in turns[1:]),
+        "problems": len(excess),
+        "ok": float(np.mean(excess <= SAME_COST)),
+        "another_valley": float(np.mean(excess > ANOTHER_VALLEY)),
+        "times_ours": statistics.median(turn.seconds[name] / turn.seconds[OURS] for turn in turns[1:]),
     }
 
 

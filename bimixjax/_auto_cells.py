@@ -1,7 +1,7 @@
 """From a table and folds of it to the grids that `auto` fits: one cell per fold and model size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from bimixjax.observations import Observations, Unit
 
 # So many parts of the runs are left out in turn; with more runs than that, a part is several runs.
 _PARTS = 16
+
+# No grid has fewer runs, so that tables of few share a compiled program.
+_LEAST_RUNS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,34 @@ class Cells:
     def runs(self) -> np.ndarray:
         """How many runs each cell has [G]."""
         return (self.part >= 0).sum(1)
+
+    @property
+    def least_runs(self) -> np.ndarray:
+        """On a grid of how many runs, padding included, each cell would have room [G]."""
+        return np.array([_padded(runs, _LEAST_RUNS) for runs in self.runs], int)
+
+    def narrow(self, runs: int) -> "Cells":
+        """The same on a grid of fewer runs, where cells with more lose some."""
+        return replace(
+            self,
+            row=self.row[:, :runs],
+            mixture=self.mixture[..., :runs],
+            loss=self.loss[:, :runs],
+            mask=self.mask[:, :runs],
+            part=self.part[:, :runs],
+            donor=self.donor[:, :runs],
+        )
+
+    def distinct(self, lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first of all lanes [L, 3] that are the same, whatever their fold, and which of these each of them is."""
+        cell, target, part = lanes.T
+        donor = np.ascontiguousarray(self.donor[cell, :, :, target]).view(np.int64)
+        row, donor = (values.reshape(len(lanes), -1) for values in (self.row[cell], donor))
+        _, first, which = np.unique(
+            np.column_stack([target, part, row, donor]), axis=0, return_index=True, return_inverse=True
+        )
+        order = np.argsort(first)
+        return first[order], np.argsort(order)[which.reshape(-1)]
 
     def lanes(self) -> np.ndarray:
         """Cell, target and no part left out (-1) of every lane that has rows [L, 3]."""
@@ -115,7 +146,7 @@ def build_cells(observations: Observations, weights: np.ndarray, unit: Unit | No
         for s in np.unique(size)
         if len(rows := np.flatnonzero((w > 0) & (size == s) & there))
     ]
-    runs = _padded(max((len(grid.row) for grid in grids), default=1), 4)
+    runs = _padded(max((len(grid.row) for grid in grids), default=1), _LEAST_RUNS)
     volumes = max((len(grid.volumes) for grid in grids), default=1)
     shape = (runs, volumes if volumes == 1 else _padded(volumes, 4))
     row = np.stack([_fill(grid.row, shape) for grid in grids]) if grids else np.zeros((0, *shape), int)

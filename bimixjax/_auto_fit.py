@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -28,6 +28,9 @@ _MANY_RUNS = 32
 # parts of any count share one compiled program.
 _LANES = 16
 _CACHED_NUMBERS = 200_000
+
+# From so many lanes on, one more program for those of few runs takes less time than it saves.
+_MANY_LANES = 256
 
 # Numbers of the matrices that are factored together, times the number of targets that share them.
 _FACTORED_NUMBERS = 1 << 22
@@ -60,6 +63,34 @@ class MemberFit:
         """The same of some lanes."""
         fitted = jax.tree.map(lambda leaf: leaf[..., index], self.fitted)
         return MemberFit(fitted=fitted, left_mean=self.left_mean[index], left_variance=self.left_variance[index])
+
+    def wide(self, runs: int) -> "MemberFit":
+        """The same on a grid of more runs, which pull at nothing."""
+
+        def filled(leaf: Any, *axes: int) -> np.ndarray:
+            more = runs - leaf.shape[axes[0]]
+            return np.pad(leaf, [(0, more if axis in axes else 0) for axis in range(leaf.ndim)])
+
+        fitted = self.fitted
+        return MemberFit(
+            fitted=replace(
+                fitted,
+                pull=filled(fitted.pull, 0),
+                pull_slope=filled(fitted.pull_slope, 1),
+                known=filled(fitted.known, 0, 1),
+            ),
+            left_mean=filled(self.left_mean, 1),
+            left_variance=filled(self.left_variance, 1),
+        )
+
+    @classmethod
+    def joined(cls, parts: "Sequence[MemberFit]") -> "MemberFit":
+        """The lanes of all parts, one part after the other."""
+        return cls(
+            fitted=_joined([part.fitted for part in parts]),
+            left_mean=np.concatenate([part.left_mean for part in parts]),
+            left_variance=np.concatenate([part.left_variance for part in parts]),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,19 +160,51 @@ def prior_of(member: Member, domains: int, level: np.ndarray | Array) -> Prior:
     return Prior(center=center, root=found.root, logarithmic=found.logarithmic)
 
 
-def fit_members(members: Sequence[Member], cells: Cells, lanes: np.ndarray) -> tuple[MemberFit, ...]:
-    """Fit all members to lanes [L, 3] of the cells, as many at a time as there are processors."""
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Lanes [L, 3] that are fitted on grids of one size, and which of all lanes they are."""
 
-    def one(member: Member) -> MemberFit:
+    cells: Cells
+    lanes: np.ndarray
+    index: np.ndarray
+
+
+def fit_members(members: Sequence[Member], cells: Cells, lanes: np.ndarray) -> tuple[MemberFit, ...]:
+    """Fit all members to lanes [L, 3] of the cells, those of the same rows once, as many at a time as there are cores.
+
+    Where lanes are many, those of few runs are fitted on smaller grids.
+    """
+    first, which = cells.distinct(lanes)
+    parts = _by_grid(cells, lanes[first])
+
+    def one(job: tuple[Member, _Part]) -> MemberFit:
+        member, part = job
         # The switch to float64 holds for the thread that makes it only.
         with jax.enable_x64(True):
-            return _fit_member(member, cells, lanes)
+            return _fit_member(member, part.cells, part.lanes)
 
     with ThreadPoolExecutor(_devices.cores()) as pool:
         # The longest first.
         order = sorted(range(len(members)), key=lambda i: -len(members[i].law.coefficients))
-        found = dict(zip(order, pool.map(one, [members[i] for i in order]), strict=True))
-    return tuple(found[i] for i in range(len(members)))
+        found = list(pool.map(one, [(members[i], part) for i in order for part in parts]))
+    runs, back = cells.mask.shape[1], np.argsort(np.concatenate([part.index for part in parts]))
+    of_member = [
+        MemberFit.joined([fit.wide(runs) for fit in found[k : k + len(parts)]]).take(back[which])
+        for k in range(0, len(found), len(parts))
+    ]
+    return tuple(of_member[k] for k in np.argsort(order))
+
+
+def _by_grid(cells: Cells, lanes: np.ndarray) -> list[_Part]:
+    """Lanes [L, 3] by the least grid of runs that has room for them, if they are worth more than one program."""
+    if len(lanes) < _MANY_LANES:
+        return [_Part(cells=cells, lanes=lanes, index=np.arange(len(lanes)))]
+    runs = cells.least_runs[lanes[:, 0]]
+    indices = [np.flatnonzero(runs == count) for count in np.unique(runs)]
+    return [
+        _Part(cells=cells.narrow(count), lanes=lanes[index], index=index)
+        for count, index in zip(np.unique(runs), indices, strict=True)
+    ]
 
 
 def _fit_member(member: Member, cells: Cells, lanes: np.ndarray) -> MemberFit:

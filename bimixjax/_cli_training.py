@@ -208,7 +208,7 @@ class Demo(FolderCommand):
     """Where everything goes; the same command goes on where it was killed."""
     steps: Annotated[int, arg(metavar="NUMBER")] = 700
     """Optimizer steps of each run."""
-    law: Annotated[str, arg(metavar="NAME")] = "bimix"
+    law: Annotated[str, arg(metavar="NAME")] = "auto"
     """The law to fit, or auto: an average of several."""
 
     def work(self) -> Answer:

@@ -10,7 +10,7 @@ from bimixjax.designs import run_id
 from bimixjax.fitting import FitResult
 from bimixjax.metrics import mean_relative_error
 from bimixjax.observations import Observations, Unit
-from bimixjax.stacking import AutoFit, fit
+from bimixjax.stacking import Auto, AutoFit, fit
 
 Floats = NDArray[np.float64]
 # A run that diverged has its own number of tokens, but shares the steps of all.
@@ -36,7 +36,7 @@ class Check:
     guess: str
 
 
-def extrapolate(law: str, observations: Observations) -> Check:
+def extrapolate(law: str | Auto, observations: Observations) -> Check:
     """Fit a law to all steps but the last, and predict the losses there.
 
     Raises:
@@ -51,7 +51,7 @@ def extrapolate(law: str, observations: Observations) -> Check:
     return _check(law, (known, last), guess, "the loss measured before it")
 
 
-def generalize(law: str, observations: Observations, held_out: Iterable[str]) -> Check:
+def generalize(law: str | Auto, observations: Observations, held_out: Iterable[str]) -> Check:
     """Fit a law to all runs but those held out, and predict their losses.
 
     Raises:
@@ -63,7 +63,7 @@ def generalize(law: str, observations: Observations, held_out: Iterable[str]) ->
     return _check(law, (known, rest), guess, "the mean loss of the others at that step")
 
 
-def _check(law: str, parts: tuple[Observations, Observations], guess: Floats, words: str) -> Check:
+def _check(law: str | Auto, parts: tuple[Observations, Observations], guess: Floats, words: str) -> Check:
     known, rest = parts
     fitted = fit(law, known, volume=UNIT)
     columns = [rest.targets.index(target) for target in fitted.targets]

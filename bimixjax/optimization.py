@@ -60,7 +60,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimalMixture:
-    """The mixture found, what it is predicted to lose, and how sure the search is that nothing feasible is better.
+    """The mixture found, what it is predicted to lose, and how sure the search is.
 
     Args:
         domains, proportions: the mixture.
@@ -68,7 +68,8 @@ class OptimalMixture:
         objective: the weighted mean of the losses.
         budget: where the mixture is judged.
         method: "dual" (exact) or "softmax" (L-BFGS from several starts).
-        kkt_residual, gap, multiplier: the certificate, see `Certificate`.
+        kkt_residual, gap, multiplier: the certificate, see `Certificate`; of a law that is not convex it says only that
+            nothing nearby is better.
         converged: whether the search ended by itself.
         at_lower, at_upper: domains that stand at a limit.
         idle: domains on which no weighted target depends; they get their lower limit.

@@ -18,7 +18,7 @@ from bimixjax.observations import Budget, Observations
 from bimixjax.optimization import Limits, OptimalMixture, optimize
 from bimixjax.proxy import Design, ModelConfig, Progress, SwarmConfig, TrainConfig, train_swarm
 from bimixjax.proxy.storage import held
-from bimixjax.stacking import AutoFit, fit
+from bimixjax.stacking import Auto, AutoFit, fit
 
 OPTIMIZED = "optimized"
 OBSERVATIONS, DESIGN, FIT, MIXTURE, PROOF = "observations.csv", "design.csv", "fit.json", "mixture.json", "proof.csv"
@@ -54,7 +54,7 @@ class LoopConfig:
     """What the loop does.
 
     Args:
-        law: the law to fit, a name, or "auto".
+        law: the law to fit, a name; or "auto", or settings of it.
         spread: the mixtures of the design beside natural, uniform and conditional-entropy.
         held_out: how many of them, the last ones, the generalization check leaves out of its fit.
         seed: of every run of the design.
@@ -71,7 +71,7 @@ class LoopConfig:
         (1, 2, 3)
     """
 
-    law: str = "bimix"
+    law: str | Auto = "auto"
     spread: Spread = dataclasses.field(default_factory=Spread)
     held_out: int = 2
     seed: int = 0
@@ -82,7 +82,8 @@ class LoopConfig:
     validation_fraction: float = 0.1
 
     def __post_init__(self) -> None:
-        choice("law", self.law, ("auto", *LAWS))
+        if isinstance(self.law, str):
+            choice("law", self.law, ("auto", *LAWS))
         if not 1 <= self.held_out <= self.spread.count:
             raise InputError(f"held_out is {self.held_out}; allowed: 1 to {self.spread.count}, the spread mixtures")
         seeds = self.proof_seeds

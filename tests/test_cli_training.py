@@ -167,7 +167,7 @@ def test_demo_shows_the_loop_and_leaves_its_page(
 
     monkeypatch.setattr(workflow, "run_loop", looped)
     assert bimix("demo --steps 50") == DONE
-    assert (asked[0].swarm.steps, asked[0].law) == (50, "bimix")
+    assert (asked[0].swarm.steps, asked[0].law) == (50, "auto")
     shown = capsys.readouterr().out
     assert "Lowest measured mean loss" in shown
     assert "Report: bimix-demo/report.md" in shown

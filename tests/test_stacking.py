@@ -12,7 +12,10 @@ import pandas as pd
 import pytest
 
 import bimixjax
-from bimixjax import Auto, AutoFit, InputError, Observations, stacking
+from bimixjax import Auto, AutoFit, InputError, Observations, _auto_fit, stacking
+from bimixjax._auto_cells import Cells
+from bimixjax._auto_fit import MemberFit
+from bimixjax._members import Member
 from bimixjax.cli import run
 from bimixjax.stacking import auto_folds
 
@@ -96,6 +99,28 @@ def test_folds_are_fits_of_their_rows(observations: Observations) -> None:
     lower, upper = fit.interval(*rows, level=0.8)
     for fold, whole in ((folds.predicted, fit.predict(*rows)), (folds.lower, lower), (folds.upper, upper)):
         np.testing.assert_allclose(fold[0], np.asarray(whole), rtol=1e-9)
+
+
+def test_many_folds_fit_equal_rows_once_and_few_runs_on_small_grids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small model has six runs in both folds, the larger one three and two."""
+    small, large = table().assign(model_size=1e6), table(SHARES[:3], level=0.9).assign(model_size=1e7)
+    frame = pd.concat([small, large.assign(run="large " + large["run"])], ignore_index=True)
+    observations = Observations.from_frame(frame)
+    weights = np.stack([np.ones(len(observations)), observations.run != "large run2"]).astype(float)
+    plain = auto_folds(observations, weights, settings=ONE)
+    shapes: list[tuple[int, int]] = []
+    fit_member = _auto_fit._fit_member
+
+    def noted(member: Member, cells: Cells, lanes: np.ndarray) -> MemberFit:
+        shapes.append((cells.mask.shape[1], len(lanes)))
+        return fit_member(member, cells, lanes)
+
+    monkeypatch.setattr(_auto_fit, "_fit_member", noted)
+    monkeypatch.setattr(_auto_fit, "_MANY_LANES", 1)
+    found = auto_folds(observations, weights, settings=ONE)
+    assert sorted(shapes[:2]) == [(4, 4), (8, 2)]
+    for one, other in ((found.predicted, plain.predicted), (found.lower, plain.lower), (found.upper, plain.upper)):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
 def test_predictions_can_be_transformed(alone: AutoFit) -> None:

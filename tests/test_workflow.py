@@ -1,16 +1,18 @@
 """The whole loop on three tiny domains: what it leaves, that it repeats itself, and that it goes on after a kill."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import bimixjax
-from bimixjax import FitResult, InputError, Observations, OptimalMixture
+from bimixjax import Auto, AutoFit, FitResult, InputError, Observations, OptimalMixture
 from bimixjax.corpus import TokenStore
 from bimixjax.designs import Spread
 from bimixjax.proxy import Design, Progress, SwarmConfig
+from bimixjax.reports import documents, page
 from bimixjax.workflow import OPTIMIZED, LoopConfig, LoopResult, run_loop, small_swarm
 
 
@@ -96,6 +98,25 @@ def test_the_files_repeat_the_result(tiny_loop: LoopResult, folder: Path) -> Non
     again = bimixjax.fit("bimix", observations, volume="steps")
     assert FitResult.load(folder / "fit.json").values == pytest.approx(again.values, rel=1e-9)
     assert OptimalMixture.load(folder / "mixture.json").as_dict() == pytest.approx(tiny_loop.best.as_dict())
+
+
+def test_auto_closes_the_loop(
+    tiny_loop: LoopResult, tiny_loop_config: LoopConfig, tiny_store: TokenStore, folder: Path, tmp_path: Path
+) -> None:
+    """On the swarm that is there; one member stands for all."""
+    shutil.copytree(folder / "swarm", tmp_path / "swarm")
+    config, watch = dataclasses.replace(tiny_loop_config, law=Auto(members=("offset",))), Watcher()
+    found = run_loop(tmp_path, config, store=tiny_store, watch=watch)
+    assert np.array_equal(found.observations.losses, tiny_loop.observations.losses)
+    assert (found.best.converged, found.best.method, found.best.extrapolated) == (True, "softmax", ())
+    again = AutoFit.load(tmp_path / "fit.json").predict(found.compared[OPTIMIZED], volume=60)
+    assert found.proof.predicted[3] == pytest.approx(np.asarray(again))
+    errors = np.stack([found.extrapolation.error, found.generalization.error])
+    assert ((errors > 0) & (errors < 0.2)).all()
+    text = page.text(found)
+    assert "an average of laws fitted to their losses" in text
+    assert "does not see that domains help each other" not in text
+    assert documents.fitted(found.fit)["law"] == "auto"
 
 
 def test_the_same_call_repeats_the_numbers_without_training(

@@ -115,9 +115,10 @@ def _setting(result: LoopResult) -> str:
     observations, last = result.observations, result.proof.steps
     size = ", ".join(map(short, observations.model_sizes))
     tokens = "" if observations.tokens is None else f" ({short(float(observations.tokens.max()))} tokens each)"
+    law = "an average of laws" if isinstance(result.fit, AutoFit) else "a law"
     return (
         f"bimixjax {__version__}: {len(result.design)} models of {size} parameters, each trained on one "
-        f"mixture of {len(result.design.domains)} domains for {last:.0f} steps{tokens}; a law fitted to their losses; "
+        f"mixture of {len(result.design.domains)} domains for {last:.0f} steps{tokens}; {law} fitted to their losses; "
         f"and the mixture that it likes best trained beside {len(result.compared) - 1} others."
     )
 

@@ -146,12 +146,14 @@ def losses(best: OptimalMixture, baselines: Predictions) -> Group:
 
 
 def certificate(best: OptimalMixture) -> Text:
-    """How sure the search is."""
+    """How sure the search is: of all mixtures where the objective is convex, else of those nearby."""
     end = "converged" if best.converged else "did NOT converge"
-    text = Text(f"Search ({best.method}) {end}; KKT residual {best.kkt_residual:.1e}; ")
-    text.append(
-        f"under this law no mixture within the limits is better by more than {max(best.gap, 0.0):.1e} nats per token."
-    )
+    text, gap = Text(f"Search ({best.method}) {end}; KKT residual {best.kkt_residual:.1e}; "), max(best.gap, 0.0)
+    if best.method == "dual":
+        text.append(f"under this law no mixture within the limits is better by more than {gap:.1e} nats per token.")
+    else:
+        text.append(f"to first order no small change gains more than {gap:.1e} nats per token; ")
+        text.append("the best end of several starts, since a law that is not convex may have other valleys.")
     return text
 
 

@@ -170,7 +170,7 @@ def _turns(product: Product, theta: Array, of_share: list[int]) -> list[Array]:
     """
     if len(of_share) <= _tiny.UNROLLED:
         directions = unit_directions(theta)
-        return list(along(jax.linearize(product.share, theta)[1], [directions[k] for k in of_share]))
+        return along(jax.linearize(product.share, theta)[1], [directions[k] for k in of_share])
     rows = product.target.shape[0]
     own = jnp.broadcast_to(theta[:, None], (theta.shape[0], rows, theta.shape[1]))
     share, pull = jax.vjp(product.share, own)

@@ -13,7 +13,7 @@ Source: Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973); Kaufman, BIT 15 (1975
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ Rows = Sequence[Array]
 Starts = Array | np.ndarray
 Columns = Callable[[Array, Any], Rows]
 AtData = Callable[[Array], Rows]
+Change = TypeVar("Change")
 
 # Up to this many unknowns, what is done for each is unrolled; beyond, it is vectorized, for the compiler's sake.
 _UNROLLED = 4
@@ -300,11 +301,14 @@ def _with_prior_slope(slope: Array, linear: Array, problem: Problem) -> Array:
     return slope if prior is None else slope + (prior.precision**2)[:, None] * (linear - prior.mean[:, None])
 
 
-def along(push: Callable[[Array], Array], directions: Sequence[Array] | Array) -> Rows:
-    """The change along each direction [q, q, B]: q columns [n, B]."""
-    if len(directions) > _UNROLLED:
-        return list(jax.vmap(push)(jnp.stack(list(directions))))
-    return [push(direction) for direction in directions]
+def along(
+    push: Callable[[Array], Change], directions: Sequence[Array] | Array, *, unrolled: int = _UNROLLED
+) -> list[Change]:
+    """The change, an array or a tree of them, along each direction [q, q, B]."""
+    if len(directions) <= unrolled:
+        return [push(direction) for direction in directions]
+    every = jax.vmap(push)(jnp.stack(list(directions)))
+    return [jax.tree.map(lambda leaf, k=k: leaf[k], every) for k in range(len(directions))]
 
 
 def unit_directions(theta: Array) -> Array:

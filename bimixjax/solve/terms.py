@@ -24,6 +24,7 @@ from bimixjax.solve.separable import (
     Model,
     Problem,
     Separated,
+    along,
     best_linear,
     blocks,
     combined,
@@ -252,7 +253,8 @@ def _linearize(rows: Terms, data: _Data, problem: Problem, theta: Array) -> Mode
     split = layout.split(values)
     sums = _Sums(data, split)
     best = _project(split, data, problem, theta, sums)
-    inner = _inner(split, _slopes(rows, split, push, theta, best.linear), data, best, sums)
+    at = _At(rows=rows, theta=theta, linear=best.linear, split=split, push=push)
+    inner = _inner(split, _slopes(at), data, best, sums)
     return eliminate(inner, problem, theta, linear=best.linear, cost=best.cost)
 
 
@@ -274,43 +276,46 @@ class _Slopes:
         return [k for group, _ in self.by_run for k in group] + list(self.by_row)
 
 
-# From a change of theta to those of `run` and `row` of a `_Split`.
-_Push = Callable[[Array], tuple[Sequence[Array], Sequence[Array]]]
+# Changes of `run` and `row` of a `_Split`.
+_Change = tuple[Sequence[Array], Sequence[Array]]
 
 
-def _slopes(rows: Terms, split: _Split, push: _Push, theta: Array, linear: Array) -> _Slopes:
-    patterns = list(zip(zip(*split.by_run, strict=True), zip(*split.by_row, strict=True), strict=True))
+@dataclass(frozen=True, kw_only=True)
+class _At:
+    """A point that slopes are taken at: theta [q, B], c [p, B], the terms there, and their change with one of theta."""
+
+    rows: Terms
+    theta: Array
+    linear: Array
+    split: _Split
+    push: Callable[[Array], _Change]
+
+    def along(self, group: Sequence[int]) -> list[_Change]:
+        """The changes with each of some theta."""
+        directions = unit_directions(self.theta)
+        return along(self.push, [directions[k] for k in group], unrolled=_tiny.UNROLLED)
+
+
+def _slopes(at: _At) -> _Slopes:
+    patterns = list(zip(zip(*at.split.by_run, strict=True), zip(*at.split.by_row, strict=True), strict=True))
     by_run: list[tuple[Sequence[int], dict[int, Sequence[Array]]]] = []
     by_row: dict[int, Array] = {}
     for pattern in dict.fromkeys(patterns):
         group = [k for k, each in enumerate(patterns) if each == pattern]
         run, row = pattern
         if any(row):
-            changes = _along(push, [unit_directions(theta)[k] for k in group])
-            by_row |= {k: _of_row(split, linear, change, pattern) for k, change in zip(group, changes, strict=True)}
+            by_row |= {k: _of_row(at, change, pattern) for k, change in zip(group, at.along(group), strict=True)}
         elif any(run):
             read = [a for a, reads in enumerate(run) if reads]
-            by_run.append((group, _of_runs(rows, split, push, theta, linear, read, group)))
+            by_run.append((group, _of_runs(at, read, group)))
         else:
-            by_row |= dict.fromkeys(group, jnp.zeros_like(theta[:1, None]))
+            by_row |= dict.fromkeys(group, jnp.zeros_like(at.theta[:1, None]))
     return _Slopes(by_run=by_run, by_row=by_row)
 
 
-def _along(push: _Push, directions: Sequence[Array]) -> list[tuple[Sequence[Array], Sequence[Array]]]:
-    if len(directions) <= _tiny.UNROLLED:
-        return [push(direction) for direction in directions]
-    every = jax.vmap(push)(jnp.stack(list(directions)))
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], every) for i in range(len(directions))]
-
-
-def _of_row(
-    split: _Split,
-    linear: Array,
-    change: tuple[Sequence[Array], Sequence[Array]],
-    pattern: tuple[Sequence[bool], Sequence[bool]],
-) -> Array:
+def _of_row(at: _At, change: _Change, pattern: tuple[Sequence[bool], Sequence[bool]]) -> Array:
     """The slope with a theta that factors of rows read, from the change of all factors with it."""
-    slope = jnp.zeros(())
+    slope, split, linear = jnp.zeros(()), at.split, at.linear
     for a, (of_run, of_row) in enumerate(zip(*pattern, strict=True)):
         if of_run:
             slope = slope + split.whole(linear[a] * change[0][a], split.which[a])
@@ -319,38 +324,29 @@ def _of_row(
     return slope
 
 
-def _of_runs(
-    rows: Terms,
-    split: _Split,
-    push: _Push,
-    theta: Array,
-    linear: Array,
-    read: Sequence[int],
-    group: Sequence[int],
-) -> dict[int, Sequence[Array]]:
-    """For each factor of rows, what multiplies it in the slopes with a group of theta [m, 1, B].
+def _of_runs(at: _At, read: Sequence[int], group: Sequence[int]) -> dict[int, Sequence[Array]]:
+    """For each factor of rows, what multiplies it in the slopes of the terms read with a group of theta [m, 1, B].
 
     A pass forwards takes all terms for each of theta; where they are many, one pass backwards, with theta of each run's
     own, takes them once.
     """
     found: dict[int, Sequence[Array]] = {}
-    changes = _along(push, [unit_directions(theta)[k] for k in group]) if len(group) <= _tiny.UNROLLED else []
-    for which in dict.fromkeys(split.which[a] for a in read):
-        of_it = [a for a in read if split.which[a] == which]
+    changes = at.along(group) if len(group) <= _tiny.UNROLLED else []
+    for which in dict.fromkeys(at.split.which[a] for a in read):
+        of_it = [a for a in read if at.split.which[a] == which]
 
         def summed(run: Sequence[Array], of_it: Sequence[int] = of_it) -> Array:
-            return combined([linear[a] for a in of_it], [run[a] for a in of_it])
+            return combined([at.linear[a] for a in of_it], [run[a] for a in of_it])
 
-        found[which] = [summed(run) for run, _ in changes] or _backwards(rows, theta, summed, group)
+        found[which] = [summed(run) for run, _ in changes] or _backwards(at, summed, group)
     return found
 
 
-def _backwards(
-    rows: Terms, theta: Array, summed: Callable[[Sequence[Array]], Array], group: Sequence[int]
-) -> Sequence[Array]:
-    own = jnp.broadcast_to(theta[:, None], (theta.shape[0], rows.target.shape[0], theta.shape[1]))
-    layout = _Layout.of(rows, theta)
-    value, pull = jax.vjp(lambda own: summed(layout.products(rows, own)[0]), own)
+def _backwards(at: _At, summed: Callable[[Sequence[Array]], Array], group: Sequence[int]) -> Sequence[Array]:
+    unknowns, lanes = at.theta.shape
+    own = jnp.broadcast_to(at.theta[:, None], (unknowns, at.rows.target.shape[0], lanes))
+    layout = _Layout.of(at.rows, at.theta)
+    value, pull = jax.vjp(lambda own: summed(layout.products(at.rows, own)[0]), own)
     slopes = pull(jnp.ones_like(value))[0]
     return [slopes[k][:, None] for k in group]
 

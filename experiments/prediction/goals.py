@@ -50,10 +50,10 @@ class Goal:
         return {**dataclasses.asdict(self), "measured": number, "met": "yes" if self.met else "NO"}
 
 
-def all_of(found: Found, seconds: float) -> list[Row]:
-    """Every goal of which the study has the numbers."""
+def all_of(found: Found, seconds: float | None) -> list[Row]:
+    """Every goal of which the study has the numbers; `seconds` are those of the whole study, None of a part of it."""
     goals = [goal for case, comparison in found for goal in _OF_PART.get(case.part, _nothing)(case, comparison)]
-    return [goal.row() for goal in [*goals, _cost(seconds)]]
+    return [goal.row() for goal in [*goals, *([] if seconds is None else [_cost(seconds)])]]
 
 
 def _nothing(case: Case, found: Comparison) -> Iterator[Goal]:

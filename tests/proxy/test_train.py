@@ -62,6 +62,7 @@ def reference(world: Callable[..., World]) -> Measured:
     return ended(world())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("devices", "grid", "stack"), [(8, {}, 1), (2, {}, None), (8, {"data": 2, "model": 2}, 1), (4, {"data": 2}, None)]
 )

@@ -145,6 +145,14 @@ def test_certificate_states_residual_and_gap(best: OptimalMixture) -> None:
     shown = text(tables.certificate(best))
     assert "Search (dual) converged" in shown
     assert f"KKT residual {best.kkt_residual:.1e}" in shown
+    assert "no mixture within the limits is better" in shown
+
+
+def test_certificate_of_a_search_from_several_starts_speaks_of_nearby_mixtures(best: OptimalMixture) -> None:
+    shown = text(tables.certificate(dataclasses.replace(best, method="softmax")))
+    assert "Search (softmax) converged" in shown
+    assert "no small change gains more" in shown
+    assert "no mixture within the limits" not in shown
 
 
 def test_proportions_have_limits_over_draws_within_80_columns(

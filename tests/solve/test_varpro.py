@@ -170,12 +170,14 @@ def raced(solver, lanes, starts=FAR_STARTS, width=3):
     return jax.tree.map(lambda leaf: leaf[..., : len(lanes)], ends)
 
 
+@jax.jit
 def alone(lane, start):
     """The end of one lane from one start."""
     data, whole = tuple(jnp.asarray(part)[:, None] for part in lane), problem(1, len(lane[0]), 0.0)
     return VarPro().solve(separated(data, whole), whole, jnp.asarray(start)[None])
 
 
+@pytest.mark.slow
 def test_the_best_start_of_a_race_ends_where_it_would_alone():
     rng = np.random.default_rng(21)
     lanes = [losses(rng, noise=0.03) for _ in range(7)]

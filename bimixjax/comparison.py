@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -58,6 +59,11 @@ class Comparison(HeldOut):
 
     def scores(self) -> pd.DataFrame:
         """One row per law, block of folds, model size and volume: the columns of `to_frame` before averaging."""
+        return self._scored.copy()
+
+    @cached_property
+    def _scored(self) -> pd.DataFrame:
+        # Of many folds they take a while, and are asked for again by tables, figures and differences.
         return _scores.scores(self)
 
     def to_frame(self) -> pd.DataFrame:

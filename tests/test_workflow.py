@@ -13,6 +13,7 @@ from bimixjax.corpus import TokenStore
 from bimixjax.designs import Spread
 from bimixjax.proxy import Design, Progress, SwarmConfig
 from bimixjax.reports import documents, page
+from bimixjax.reports.lanes import FittedLosses
 from bimixjax.workflow import OPTIMIZED, LoopConfig, LoopResult, run_loop, small_swarm
 
 
@@ -117,6 +118,7 @@ def test_auto_closes_the_loop(
     assert "an average of laws fitted to their losses" in text
     assert "does not see that domains help each other" not in text
     assert documents.fitted(found.fit)["law"] == "auto"
+    assert FittedLosses.of(found.fit, found.observations).law == "auto"
 
 
 def test_the_same_call_repeats_the_numbers_without_training(

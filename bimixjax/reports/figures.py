@@ -42,7 +42,7 @@ def loss_curves(losses: FittedLosses) -> Figure:
         _dots(axes, lane, colors, lane.volume, lane.measured)
         _volume_axis(axes)
 
-    title = f"Loss: measured (dots) and the law {losses.law} (lines)"
+    title = f"Loss: measured (dots) and {losses.law} (lines)"
     return _multiples(losses, panel, title, _volume_label(losses), "Loss (nats per token)")
 
 
@@ -59,7 +59,7 @@ def residuals(losses: FittedLosses) -> Figure:
             _volume_axis(axes)
 
     label = _volume_label(losses) if losses.has_curves else "Measured loss (nats per token)"
-    return _multiples(losses, panel, f"Residuals of the law {losses.law}", label, "(predicted - measured) / measured")
+    return _multiples(losses, panel, f"Residuals of {losses.law}", label, "(predicted - measured) / measured")
 
 
 def agreement(losses: FittedLosses, rows: str = "") -> Figure:
@@ -75,7 +75,7 @@ def agreement(losses: FittedLosses, rows: str = "") -> Figure:
             axes.axline((start, start), slope=1, color="black", linewidth=0.6)
         axes.set_aspect("equal", adjustable="datalim")
 
-    title = f"Loss: the law {losses.law} against measurement{rows and f', {rows}'}"
+    title = f"Loss: {losses.law} against measurement{rows and f', {rows}'}"
     return _multiples(losses, panel, title, "Measured loss (nats per token)", "Predicted loss (nats per token)")
 
 

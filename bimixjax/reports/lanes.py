@@ -62,7 +62,7 @@ class Lane:
 
 @dataclass(frozen=True, kw_only=True)
 class FittedLosses:
-    """All lanes of a fit beside the observations."""
+    """All lanes of a fit beside the observations; `law` says in words what was fitted."""
 
     law: str
     volume_unit: str | None
@@ -73,7 +73,7 @@ class FittedLosses:
         """Put a fit's predictions beside the rows of a table with the same domains and targets."""
         sizes = fit.model_sizes if len(fit.model_sizes) > 1 else (None,)
         lanes = [lane for size in sizes for lane in _lanes(fit, observations, size)]
-        law = "auto" if isinstance(fit, AutoFit) else fit.law.name
+        law = "auto" if isinstance(fit, AutoFit) else f"the law {fit.law.name}"
         return cls(law=law, volume_unit=fit.volume_unit, lanes=tuple(lanes))
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,8 @@ def read(folder: Path, table: Table) -> Observations:
 
 
 def designs(runs: tuple[int, ...], draws: int, first: int = config.FIRST, **options) -> tuple[Scheme, ...]:
-    return tuple(RunDesigns(runs=(count,), draws=draws, first=first, **options) for count in runs)
+    """All numbers of runs at once, so that a law is compiled for one shape."""
+    return (RunDesigns(runs=runs, draws=draws, first=first, **options),)
 
 
 def groups(folder: Path, draws: int) -> Iterator[Case]:
@@ -58,10 +60,10 @@ def groups(folder: Path, draws: int) -> Iterator[Case]:
 
 def small(folder: Path, draws: int) -> Iterator[Case]:
     """K runs of 3 domains at one volume, and of 2 domains."""
-    few = designs(config.RUNS, draws, first=0)
+    few, fewer = (designs(runs, draws, first=0) for runs in (config.RUNS, config.RUNS[:2]))
     three, two = read(folder, config.THREE), read(folder, config.TWO)
     yield Case(part="small", name="pile_3domains", table=three, schemes=few, laws=laws(*config.OF_MIXTURE))
-    yield Case(part="small", name="pile_2domains", table=two, schemes=few[:2], laws=laws(*config.SINGLE))
+    yield Case(part="small", name="pile_2domains", table=two, schemes=fewer, laws=laws(*config.SINGLE))
 
 
 def domains(folder: Path, draws: int) -> Iterator[Case]:
@@ -101,22 +103,22 @@ def donor(folder: Path, draws: int) -> Iterator[Case]:
     rivals = {AUTO: AUTO, ALONE: Auto(donor=False), **{name: name for name in config.DONOR_RIVALS}}
     schemes = designs(config.DONOR_RUNS, draws, donors=config.SIZES[:1])
     yield Case(part="donor", name=config.DONOR_ALL, table=table, schemes=schemes, laws=rivals)
-    apart = tuple(_apart(table, count, draws) for count in config.DONOR_RUNS)
-    yield Case(part="donor", name=config.DONOR_APART, table=table, schemes=apart, laws=rivals)
+    yield Case(part="donor", name=config.DONOR_APART, table=table, schemes=(_apart(table, draws),), laws=rivals)
 
 
-def _apart(table: Observations, count: int, draws: int) -> ChosenRuns:
+def _apart(table: Observations, draws: int) -> ChosenRuns:
     """Draw 16 mixtures for the smallest size, K of them for the others; judge the others on the rest."""
     sizes = [table.select(model_size=size).runs for size in config.SIZES]
     numbers = sorted({run[-3:] for run in sizes[0]} & {run[-3:] for size in sizes[1:] for run in size})
     fitted, held = [], []
-    for d in range(config.FIRST, config.FIRST + draws):
+    for count, d in product(config.DONOR_RUNS, range(config.FIRST, config.FIRST + draws)):
         lent = np.random.default_rng(16_000 + d).choice(numbers, config.DONOR_MIXTURES, replace=False)
         drawn = np.random.default_rng(1000 * count + d).choice(np.sort(lent), count, replace=False)
         larger = tuple(run for size in sizes[1:] for run in size if run[-3:] in drawn)
         fitted.append(tuple(run for run in sizes[0] if run[-3:] in lent) + larger)
         held.append(tuple(run for size in sizes[1:] for run in size if run[-3:] not in lent))
-    return ChosenRuns(fitted=tuple(fitted), held_out=tuple(held), groups=(count,) * draws)
+    groups = tuple(np.repeat(config.DONOR_RUNS, draws).tolist())
+    return ChosenRuns(fitted=tuple(fitted), held_out=tuple(held), groups=groups)
 
 
 def sizes(folder: Path, draws: int) -> Iterator[Case]:

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -70,10 +70,11 @@ class Job:
         return trees.predicted(self.case, judged, self.scheme.fitted)
 
 
-def of_scheme(case: Case, scheme: Scheme, laws: tuple[str, ...]) -> list[Job]:
-    """Those of the given laws, or all of them where none is given, that the case compares."""
+def of_case(case: Case, laws: tuple[str, ...]) -> list[list[Job]]:
+    """For each law of the case, or those of them that are given, its jobs scheme by scheme."""
+    chosen = {name: law for name, law in case.laws.items() if not laws or name in laws}
     return [
-        Job(case=case, scheme=scheme, name=name, law=law) for name, law in case.laws.items() if not laws or name in laws
+        [Job(case=case, scheme=scheme, name=name, law=law) for scheme in case.schemes] for name, law in chosen.items()
     ]
 
 
@@ -96,14 +97,15 @@ def do(job: Job, work: Callable[[], Comparison], folder: Path) -> None:
     print(f"{job.case.title}, {job.name}, {timed.of}: {timed.seconds:.1f} s", file=sys.stderr, flush=True)
 
 
-def _compare(folder: Path, job: Job) -> None:
-    do(job, job.compare, folder)
-    # No other job has these shapes, and each program takes some of the 65,530 memory maps that Linux gives a process.
+def _compare(folder: Path, alike: Sequence[Job]) -> None:
+    for job in alike:
+        do(job, job.compare, folder)
+    # No others have these shapes, and each program takes some of the 65,530 memory maps that Linux gives a process.
     jax.clear_caches()
 
 
-def compare_all(jobs: Iterable[Job], folder: Path, processes: int) -> Iterator[None]:
-    """Do jobs while they come; yields as often as one is done, in their order."""
+def compare_all(jobs: Iterable[Sequence[Job]], folder: Path, processes: int) -> Iterator[None]:
+    """Do jobs while they come, those that share compiled programs together; yields as often as some are done."""
     if processes == 1:
         yield from map(partial(_compare, folder), jobs)
         return

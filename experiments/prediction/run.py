@@ -1,7 +1,7 @@
 """Prediction from few runs on public losses: `python -m experiments.prediction.run` in the project's folder."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,27 +53,28 @@ def study(options: Options, clock: store.Clock) -> Iterator[tuple[Case, Comparis
     for _ in jobs.compare_all(_missing(options, cases), options.cache, options.processes):
         clock.tick()
     for case in cases:
-        groups = [_group(case, scheme, options, clock) for scheme in case.schemes]
+        of_schemes = zip(case.schemes, zip(*jobs.of_case(case, options.laws), strict=True), strict=True)
+        groups = [_group(case, scheme, chosen, options.cache, clock) for scheme, chosen in of_schemes]
         found = store.one_after_the_other([store.together([timed.found for timed in group]) for group in groups])
         yield case, found, [_time(case, timed) for group in groups for timed in group]
 
 
-def _missing(options: Options, cases: list[Case]) -> Iterator[Job]:
-    """What was not done yet; adds the cases one by one, for some are made by fits that take a while."""
+def _missing(options: Options, cases: list[Case]) -> Iterator[list[Job]]:
+    """What was not done yet, by law; adds cases that have laws one by one, for some are made by fits of a while."""
     for part in options.parts:
         for case in PARTS[part](options.observations, options.draws):
-            cases.append(case)
-            for scheme in case.schemes:
-                every = jobs.of_scheme(case, scheme, options.laws)
-                yield from (job for job in every if not job.path(options.cache).exists())
+            of_laws = jobs.of_case(case, options.laws)
+            cases += [case] if of_laws else []
+            missing = ([job for job in of_law if not job.path(options.cache).exists()] for of_law in of_laws)
+            yield from filter(None, missing)
 
 
-def _group(case: Case, scheme: Scheme, options: Options, clock: store.Clock) -> list[Timed]:
+def _group(case: Case, scheme: Scheme, chosen: Sequence[Job], cache: Path, clock: store.Clock) -> list[Timed]:
     """What each law, and where they belong the trees, found on the folds of one scheme."""
-    done = [store.load(job.path(options.cache)) for job in jobs.of_scheme(case, scheme, options.laws)]
+    done = [store.load(job.path(cache)) for job in chosen]
     if job := jobs.trees_of(case, scheme):
-        if not (path := job.path(options.cache)).exists():
-            jobs.do(job, partial(job.grow, done[0].found), options.cache)
+        if not (path := job.path(cache)).exists():
+            jobs.do(job, partial(job.grow, done[0].found), cache)
             clock.tick()
         done.append(store.load(path))
     return done
@@ -140,6 +141,7 @@ def main(options: Options) -> None:
     verdicts = tables(found, options.out)
     figures.write(found, options.out)
     write(options.out, "times", times)
+    clock.stop()
     seconds, of_processors = clock.seconds, sum(row["processor_seconds"] for row in times)
     whole = [(case, comparison) for case, comparison in found if _has_both(comparison)]
     reached = goals.all_of(whole, seconds if options.whole else None)

@@ -45,7 +45,7 @@ class Clock:
     """What a study took on the clock so far, in a file, so that one that was stopped goes on counting."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._last = path, time.perf_counter()
+        self._path, self._last, self._ticked = path, time.perf_counter(), False
 
     @property
     def seconds(self) -> float:
@@ -55,7 +55,12 @@ class Clock:
         """Count the time since the last tick, or since the beginning."""
         now = time.perf_counter()
         write_json(self._path, {"seconds": self.seconds + now - self._last})
-        self._last = now
+        self._last, self._ticked = now, True
+
+    def stop(self) -> None:
+        """Count what came after the last tick, unless there was none: then nothing was done anew."""
+        if self._ticked:
+            self.tick()
 
 
 def save(path: Path, timed: Timed) -> None:

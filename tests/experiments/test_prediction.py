@@ -86,7 +86,7 @@ def test_the_study_runs_and_goes_on_from_what_it_kept(
     options = dataclasses.replace(tiny, parts=("groups",))
     run.main(options)
     first = capsys.readouterr()
-    assert f"pile_5groups, {AUTO}, runs 3" in first.err
+    assert f"pile_5groups, {AUTO}, runs 3 to 4" in first.err
     written = pd.read_csv(options.out / "groups_verdicts.csv")
     assert written["best"].tolist() == [f"{LAW}_volume"] * 2
     assert written["group"].tolist() == [3, 4]
@@ -104,13 +104,14 @@ def test_the_study_runs_and_goes_on_from_what_it_kept(
 
 
 @pytest.mark.slow
-def test_several_processes_find_what_one_does(tiny: run.Options) -> None:
-    one = dataclasses.replace(tiny, parts=("groups",), laws=(f"{LAW}_volume",))
+def test_several_processes_find_what_one_does(tiny: run.Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "SINGLE", names := (f"{LAW}_volume", "chinchilla"))
+    one = dataclasses.replace(tiny, parts=("groups",), laws=names)
     two = dataclasses.replace(one, processes=2, cache=tiny.cache / "two", out=tiny.out / "two")
     run.main(one)
     run.main(two)
-    tables = [pd.read_csv(options.out / "groups_laws.csv") for options in (one, two)]
-    pd.testing.assert_frame_equal(*tables, rtol=1e-6)
+    first, second = (pd.read_csv(options.out / "groups_laws.csv") for options in (one, two))
+    pd.testing.assert_frame_equal(first, second, rtol=1e-6)
     assert len(list(two.cache.glob("*.npz"))) == 2
     assert json.loads((two.cache / "clock.json").read_text())["seconds"] > 0
 

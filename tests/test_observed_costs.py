@@ -30,6 +30,10 @@ def compared(bench: ModuleType, public: Observations, name: str, sizes: tuple[fl
     return bench.compare(LAWS[name], Observations.concat(*(rows.select(model_size=s) for s in sizes)), STARTS)
 
 
+def few(public: Observations, count: int) -> Observations:
+    return public.select(targets=public.own_targets[:count])
+
+
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
@@ -47,8 +51,8 @@ def test_no_cost_is_above_the_best_of_twenty_scipy_fits(bench, public, name, siz
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bimix_transfer", "joint"])
-def test_laws_with_many_optima_are_as_good_in_nearly_all_lanes(bench, public, name):
-    found = compared(bench, public, name, (160e6,))
-    assert found["lanes"] == 5
-    assert found["ok"] >= 0.95
+@pytest.mark.parametrize(("name", "targets"), [("bimix_transfer", 5), ("joint", 2)])
+def test_laws_with_many_optima_are_as_good(bench, public, name, targets):
+    found = compared(bench, few(public, targets), name, (160e6,))
+    assert found["lanes"] == targets
+    assert found["ok"] == 1.0

@@ -72,7 +72,7 @@ class Capacity(Law):
     cross_domain = True
     diverges_at_zero = True
     sized = True
-    valleys = 4
+    valleys = 12
     coefficients = (
         Coefficient(name="c", linear=True, prior=(0.5, 2.0)),
         Coefficient(name="A", linear=True, prior=(0.5, 2.0)),

@@ -197,14 +197,10 @@ def fit_members(members: Sequence[Member], cells: Cells, lanes: np.ndarray) -> t
 
 def _by_grid(cells: Cells, lanes: np.ndarray) -> list[_Part]:
     """Lanes [L, 3] by the least grid of runs that has room for them, if they are worth more than one program."""
-    if len(lanes) < _MANY_LANES:
-        return [_Part(cells=cells, lanes=lanes, index=np.arange(len(lanes)))]
-    runs = cells.least_runs[lanes[:, 0]]
-    indices = [np.flatnonzero(runs == count) for count in np.unique(runs)]
-    return [
-        _Part(cells=cells.narrow(count), lanes=lanes[index], index=index)
-        for count, index in zip(np.unique(runs), indices, strict=True)
-    ]
+    worth = len(lanes) >= _MANY_LANES
+    runs = cells.least_runs[lanes[:, 0]] if worth else np.full(len(lanes), cells.mask.shape[1])
+    indices = {count: np.flatnonzero(runs == count) for count in np.unique(runs)}
+    return [_Part(cells=cells.narrow(count), lanes=lanes[index], index=index) for count, index in indices.items()]
 
 
 def _fit_member(member: Member, cells: Cells, lanes: np.ndarray) -> MemberFit:

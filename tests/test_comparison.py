@@ -134,6 +134,8 @@ def test_ranks_of_single_runs_are_taken_over_all_of_them(monkeypatch: pytest.Mon
     losses = found.cells().groupby("run")[["predicted", "measured"]].mean()
     expected = scipy.stats.spearmanr(losses["predicted"], losses["measured"])[0]
     assert scores["spearman"][0] == pytest.approx(expected)
+    scores["spearman"] = 0.0
+    assert found.scores()["spearman"][0] == pytest.approx(expected)
     assert found.to_frame()["error_se"][0] > 0
 
 

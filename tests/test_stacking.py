@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,21 @@ def test_folds_are_fits_of_their_rows(observations: Observations) -> None:
     lower, upper = fit.interval(*rows, level=0.8)
     for fold, whole in ((folds.predicted, fit.predict(*rows)), (folds.lower, lower), (folds.upper, upper)):
         np.testing.assert_allclose(fold[0], np.asarray(whole), rtol=1e-9)
+
+
+def test_members_are_fitted_on_the_cores_that_are_granted(
+    observations: Observations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def pool(workers: int) -> ThreadPoolExecutor:
+        asked.append(workers)
+        return ThreadPoolExecutor(workers)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    monkeypatch.setattr(_auto_fit, "ThreadPoolExecutor", pool)
+    bimixjax.fit(ONE, observations)
+    assert asked == [3]
 
 
 def test_many_folds_fit_equal_rows_once_and_few_runs_on_small_grids(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,8 +106,8 @@ def test_auto_closes_the_loop(
 ) -> None:
     """On the swarm that is there; one member stands for all."""
     shutil.copytree(folder / "swarm", tmp_path / "swarm")
-    config, watch = dataclasses.replace(tiny_loop_config, law=Auto(members=("offset",))), Watcher()
-    found = run_loop(tmp_path, config, store=tiny_store, watch=watch)
+    config = dataclasses.replace(tiny_loop_config, law=Auto(members=("offset",)))
+    found = run_loop(tmp_path, config, store=tiny_store)
     assert np.array_equal(found.observations.losses, tiny_loop.observations.losses)
     assert (found.best.converged, found.best.method, found.best.extrapolated) == (True, "softmax", ())
     again = AutoFit.load(tmp_path / "fit.json").predict(found.compared[OPTIMIZED], volume=60)

@@ -104,12 +104,17 @@ def test_the_study_runs_and_goes_on_from_what_it_kept(
 
 
 @pytest.mark.slow
-def test_several_processes_find_what_one_does(tiny: run.Options, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_find_what_one_does(
+    tiny: run.Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What other processes say of their jobs is not captured here."""
     monkeypatch.setattr(config, "SINGLE", names := (f"{LAW}_volume", "chinchilla"))
     one = dataclasses.replace(tiny, parts=("groups",), laws=names)
     two = dataclasses.replace(one, processes=2, cache=tiny.cache / "two", out=tiny.out / "two")
     run.main(one)
+    assert "chinchilla, runs 3 to 4" in capsys.readouterr().err
     run.main(two)
+    assert "chinchilla" not in capsys.readouterr().err
     first, second = (pd.read_csv(options.out / "groups_laws.csv") for options in (one, two))
     pd.testing.assert_frame_equal(first, second, rtol=1e-6)
     assert len(list(two.cache.glob("*.npz"))) == 2

@@ -192,9 +192,10 @@ def _normalized(fit: FitResult | AutoFit, weights: Weights | None) -> np.ndarray
     if w.shape != (count,):
         raise InputError(f"weights have shape {w.shape}; allowed: [{count}], for {', '.join(fit.targets)}")
     _checks.every(np.isfinite(w) & (w >= 0), lambda i: f"weight of {fit.targets[i]!r} is {w[i]}; allowed: >= 0")
-    if w.sum() == 0:
+    if w.max() == 0:
         raise InputError("all weights are 0; allowed: at least one above 0")
-    return w / w.sum()
+    # By the largest first: the sum of large weights is beyond floating point.
+    return w / w.max() / (w / w.max()).sum()
 
 
 @jax.jit

@@ -394,12 +394,20 @@ def _inside(r: Array, lower: Array, upper: Array | None) -> Array:
 
 
 def _idle_domains(goal: Objective | AutoObjective, like: Array) -> np.ndarray:
-    """Whether each domain has no say in the objective [d]; all have in `auto`, whose process lies over mixtures."""
-    return np.zeros(len(like), bool) if isinstance(goal, AutoObjective) else np.asarray(_idle(goal, like))
+    """Whether each domain has no say in the objective [d]; all have in `auto`, whose process lies over mixtures.
+
+    Where a law says what other domains are worth beside the target's own, the slope in that one may be zero by
+    convention: it is the others' that say what the own domain is worth.
+    """
+    if isinstance(goal, AutoObjective):
+        return np.zeros(len(like), bool)
+    flat = np.asarray(_flat(goal, like))
+    own_only = goal.law.own_proportion and not goal.law.cross_domain
+    return flat if own_only or flat.all() else flat & ~np.isin(np.arange(len(flat)), goal.own)
 
 
 @jax.jit
-def _idle(goal: Objective, like: Array) -> Array:
+def _flat(goal: Objective, like: Array) -> Array:
     """Domains in which the objective has no slope, read at three random mixtures."""
     z = jax.random.normal(jax.random.key(1), (3, like.shape[0]), like.dtype)
     slopes = jax.vmap(lambda free: jax.grad(goal)(jax.nn.softmax(free)))(z)

@@ -74,6 +74,24 @@ def test_weights_by_name_and_in_order_are_the_same(result):
     np.testing.assert_equal(vars(in_order), vars(by_name))
 
 
+def test_large_weights_count_as_small_ones_do(result):
+    small, large = (optimize(result, budget=AT, weights={"d00": 2 * w, "d04": w}) for w in (1.0, 8e307))
+    np.testing.assert_allclose(large.proportions, small.proportions)
+    assert large.idle == small.idle
+
+
+def test_the_own_domain_of_a_target_is_not_idle_where_the_others_are_measured_by_it():
+    names, mixtures = ("x", "y", "z"), np.random.default_rng(0).dirichlet(np.ones(3), 12)
+    losses = 1 + 0.5 * np.exp(mixtures @ np.array([[0.0, 1.0, 2.0], [1.5, 0.0, 1.0], [0.5, 1.0, 0.0]]).T)
+    table = {"run": [f"r{k}" for k in range(12)]}
+    table |= {f"mixture/{d}": mixtures[:, i] for i, d in enumerate(names)}
+    table |= {f"loss/{d}": losses[:, i] for i, d in enumerate(names)}
+    exponential = fit("exponential", Observations.from_frame(pd.DataFrame(table)), priors=False)
+    best = optimize(exponential, weights={"y": 1.0})
+    assert best.as_dict()["y"] == pytest.approx(1, abs=1e-6)
+    assert best.idle == ()
+
+
 def test_the_losses_are_those_predicted(result):
     best = optimize(result, budget=AT)
     np.testing.assert_allclose(best.losses, result.predict(best.proportions, 20_000))

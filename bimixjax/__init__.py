@@ -9,8 +9,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bimixjax import cli as cli
+    from bimixjax import comparison as comparison
+    from bimixjax import corpus as corpus
+    from bimixjax import designs as designs
+    from bimixjax import entropy as entropy
+    from bimixjax import evidence as evidence
+    from bimixjax import fitting as fitting
+    from bimixjax import laws as laws
     from bimixjax import metrics as metrics
     from bimixjax import mixtures as mixtures
+    from bimixjax import observations as observations
+    from bimixjax import optimization as optimization
+    from bimixjax import proxy as proxy
+    from bimixjax import reports as reports
+    from bimixjax import solve as solve
+    from bimixjax import stacking as stacking
+    from bimixjax import workflow as workflow
     from bimixjax._checks import InputError as InputError
     from bimixjax.comparison import Comparison as Comparison
     from bimixjax.comparison import compare as compare
@@ -56,9 +71,14 @@ _HOME = {
     "OptimalResamples": "optimization",
     "Limits": "optimization",
 }
-_MODULES = ("metrics", "mixtures")
+# Modules that are public by their paths; the first two are names of the package as well.
+_MODULES = (
+    *("metrics", "mixtures"),
+    *("cli", "comparison", "corpus", "designs", "entropy", "evidence", "fitting", "laws", "observations"),
+    *("optimization", "proxy", "reports", "solve", "stacking", "workflow"),
+)
 
-__all__ = sorted([*_HOME, *_MODULES])
+__all__ = sorted([*_HOME, *_MODULES[:2]])
 
 
 if not TYPE_CHECKING:  # a checker that saw it would take any name for a public one
@@ -74,4 +94,4 @@ if not TYPE_CHECKING:  # a checker that saw it would take any name for a public 
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return sorted({*__all__, *_MODULES, "__version__"})

@@ -98,6 +98,9 @@ class FolderCommand(Command):
 
 def run(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; input errors are one line on stderr."""
+    if list(arguments) == ["--version"]:
+        print(f"bimix {__version__}")
+        return DONE
     try:
         command = _parse(commands, list(arguments))
         _check_outputs(command)
@@ -176,7 +179,8 @@ def _parse(commands: Mapping[str, type[Command]], arguments: list[str]) -> Comma
     return tyro.cli(
         any_of,
         prog="bimix",
-        description="Fit data-mixing laws to measured losses, predict, and optimize mixtures.",
+        description="Fit data-mixing laws to measured losses, predict, and optimize mixtures. `bimix --version` says "
+        "which version this is.",
         args=arguments,
         config=(
             tyro.conf.UseAppendAction,

@@ -53,7 +53,7 @@ def _solve(work: Work, plan: Plan, devices: Sequence[Any]) -> Any:
     length = -(-len(work) // blocks)
     first, width = _firsts(length, plan.chunk, pieces)
     if len(devices) > 1:
-        work = jax.device_put(work, NamedSharding(_mesh(devices), P()))
+        work = jax.tree.map(partial(_everywhere, NamedSharding(_mesh(devices), P())), work)
     elif blocks > 1:
         work = jax.device_put(work)
     answer = _Answer(len(work))
@@ -64,6 +64,14 @@ def _solve(work: Work, plan: Plan, devices: Sequence[Any]) -> Any:
         else:
             answer.put(begun, width, _over_cores(work, plan, begun, width))
     return answer.whole
+
+
+def _everywhere(sharding: NamedSharding, leaf: Any) -> jax.Array:
+    """A leaf on all devices; by way of the host, for what is on one device cannot go to those of other processes."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _everywhere(sharding, jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    return jax.device_put(np.asarray(leaf), sharding)
 
 
 def _racing(work: Work, plan: Plan) -> int:

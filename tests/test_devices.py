@@ -113,16 +113,22 @@ if processes > 1:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"localhost:{port}", processes, number)
 import numpy as np
-from bimixjax import Observations, _devices, fit
+from bimixjax import Observations, _devices, bootstrap, fit
 
 used, over = [], _devices._over_devices
 _devices._over_devices = lambda work, plan, devices, *chunks: used.append(devices) or over(work, plan, devices, *chunks)
-result = fit("bimix", Observations.read(table), priors=False)
+table = Observations.read(table)
+result = fit("bimix", table, priors=False)
 assert len(jax.devices()) == devices, jax.devices()
 if devices > 1:
     assert len(used) == 1 and len(used[0]) == devices, used
     assert len({device.process_index for device in used[0]}) == processes
-np.savez(out, cost=result.cost, values=result.values, condition=result.condition, status=result.status)
+few = table.select(model_size=table.model_sizes[0])
+resampled = bootstrap("bimix", few, key=0, count=100, priors=False)
+limits = resampled.interval(few.proportions, few.volumes())
+assert len(used) == (2 if devices > 1 else 0), used
+kept = {name: getattr(result, name) for name in ("cost", "values", "condition", "status")}
+np.savez(out, **kept, limits=limits)
 """
 
 
@@ -177,5 +183,6 @@ def test_two_processes_agree_with_one_and_each_has_all_of_the_answer(written, al
         for process in processes:
             process.kill()
     assert_same(first, alone)
+    np.testing.assert_allclose(first["limits"], alone["limits"], rtol=1e-9)
     for name, values in first.items():
         np.testing.assert_array_equal(second[name], values)

@@ -49,6 +49,32 @@ def test_every_public_name_is_there() -> None:
     assert set(bimixjax.__all__) <= set(dir(bimixjax))
 
 
+PUBLIC_MODULES = (
+    *("cli", "comparison", "corpus", "designs", "entropy", "evidence", "fitting", "laws", "metrics", "mixtures"),
+    *("observations", "optimization", "proxy", "reports", "solve", "stacking", "workflow"),
+)
+
+
+def test_public_modules_are_attributes_of_the_package() -> None:
+    """In a fresh interpreter, in which nothing else has imported them."""
+    found = "import bimixjax\nassert bimixjax.{0}.__name__ == 'bimixjax.{0}'"
+    assert not [name for name in PUBLIC_MODULES if name not in dir(bimixjax)]
+    assert loaded_by("\n".join(found.format(name) for name in PUBLIC_MODULES)) >= {"jax"}
+
+
+def test_modules_add_no_public_names() -> None:
+    """`from bimixjax import *` gives what it gave."""
+    assert {"metrics", "mixtures", "fit", "compare"} <= set(bimixjax.__all__)
+    assert not (set(PUBLIC_MODULES) - {"metrics", "mixtures"}) & set(bimixjax.__all__)
+
+
+def test_the_package_runs_as_a_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "bimixjax", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"bimix {bimixjax.__version__}\n"
+    wrong = subprocess.run([sys.executable, "-m", "bimixjax", "fit", "none.csv"], capture_output=True, text=True)
+    assert (wrong.returncode, wrong.stderr) == (2, "bimix: none.csv: no such file\n")
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'fitt'"):
         _ = bimixjax.fitt  # pyright: ignore[reportAttributeAccessIssue]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 import tyro
 from tyro.conf import arg
 
-from bimixjax import __version__, _checks
+from bimixjax import __version__, _checks, _signals
 from bimixjax._checks import InputError
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def run(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> int:
         print(f"bimix: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("bimix: interrupted", file=sys.stderr)
+        print(_signals.INTERRUPTED, file=sys.stderr)
         return FAILED
 
 

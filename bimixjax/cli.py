@@ -1,7 +1,7 @@
 """The `bimix` command: each subcommand is a dataclass of options whose `work` is a thin shell over the package.
 
-Exit codes: 0 done, 1 the work failed, 2 the input is wrong. All that is heavy is imported inside `work`, so that
-`--help` answers at once.
+Exit codes: 0 done, 1 the work failed or was interrupted (Ctrl-C, SIGTERM), 2 the input is wrong. All that is heavy is
+imported inside `work`, so that `--help` answers at once.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from tyro.conf import Positional, arg
 
 import bimixjax
-from bimixjax import _checks, _cli_compiled, _console
+from bimixjax import _checks, _cli_compiled, _console, _signals
 from bimixjax._checks import InputError
 from bimixjax._cli_comparison import Compare, TableCommand
 from bimixjax._cli_training import Corpus, Demo, Design, Entropy, Swarm
@@ -217,8 +217,12 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the command line of this process."""
+    told = _signals.end_when_told(_console.FAILED)
     os.environ.update(_cli_compiled.variables(os.environ))
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if told.is_set():
+        _signals.end(code)
+    sys.exit(code)
 
 
 def _mixtures(options: Predict, domains: tuple[str, ...]) -> dict[str, "np.ndarray"]:

@@ -40,7 +40,7 @@ LAYERS = (
         *("_splits", "_intervals", "_scores", "_trust", "comparison", "planning", "proxy", "designs", "interchange"),
     ),
     ("evidence", "workflow", "reports"),
-    ("_progress", "_console", "_cli_compiled", "_cli_training", "_cli_comparison", "cli", "__main__"),
+    ("_progress", "_signals", "_console", "_cli_compiled", "_cli_training", "_cli_comparison", "cli", "__main__"),
 )
 LAYER = {module: number for number, layer in enumerate(LAYERS) for module in layer}
 PLACE = {module: place for place, module in enumerate(LAYER)}
@@ -72,6 +72,7 @@ NO_JAX = {
     "metrics",
     "reports",
     "_progress",
+    "_signals",
     "_console",
     "_cli_training",
     "_cli_comparison",

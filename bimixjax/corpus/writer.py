@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bimixjax._checks import InputError, known
+from bimixjax._files import hidden_name, is_meant_for, lock, opened, unfinished
 from bimixjax._records import write_json
 from bimixjax.corpus._layout import FORMAT, SIDECAR, SPLITS, VERSION, Shard, narrowest_dtype, on_disk, shard_file
 
@@ -80,8 +80,8 @@ def writing(
     """Write a token store piece by piece; the folder appears whole when the block ends, or not at all.
 
     Everything goes into a hidden folder beside `path`, which is renamed once it is complete and on disk. A store
-    already at `path` is replaced; any other content there is refused. A process killed outright leaves the hidden
-    folder `.<name>-*` behind, which nothing reads and which may be deleted.
+    already at `path` is replaced; any other content there is refused. A process killed outright leaves a hidden
+    folder `.bimix-<name>-*` behind, which nothing reads and the next one that writes there removes.
 
     Args:
         path: the folder to make.
@@ -114,17 +114,31 @@ def writing(
 def _replacing_folder(final: Path) -> Iterator[Path]:
     with _naming(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}-"))
+        _clear(final)
+        beside = final.with_name(hidden_name(final))
+        beside.mkdir()
     folder, old = beside / "new", beside / "old"
     try:
-        folder.mkdir()
-        yield folder
-        with _naming(final):
-            _swap(folder, final, old)
+        with opened(beside) as handle:
+            lock(handle)
+            folder.mkdir(parents=True)
+            yield folder
+            with _naming(final):
+                _swap(folder, final, old)
     finally:
         # The old store goes only once a store is back in its place.
         if final.exists() or not old.exists():
             shutil.rmtree(beside, ignore_errors=True)
+
+
+def _clear(final: Path) -> None:
+    """Remove what killed processes left beside `final`; a store that one of them had moved aside goes back."""
+    for left in unfinished(final.parent):
+        old, ours = left / "old", is_meant_for(left, final)
+        if old.is_dir() and ours and not final.exists():
+            old.rename(final)
+        if left.is_dir() and (ours or not old.exists()):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _swap(folder: Path, final: Path, old: Path) -> None:

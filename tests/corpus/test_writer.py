@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bimixjax import _files
 from bimixjax._checks import InputError
 from bimixjax.corpus import TokenStore, writing
 
@@ -111,10 +111,10 @@ def test_a_failed_rename_puts_the_old_store_back(tmp_path: Path, monkeypatch: py
 
 
 def test_a_read_only_folder_is_one_line_that_names_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> str:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/hidden")
 
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(OSError, match="cannot write the token store: Read-only file system") as caught:
         TokenStore.write(tmp_path / "c", GOOD, vocab_size=2)
     assert str(tmp_path / "c") in str(caught.value)
@@ -166,3 +166,15 @@ def test_a_killed_write_leaves_nothing_that_opens(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a token store"):
         TokenStore.open(hidden / "new")
     TokenStore.write(tmp_path / "c", GOOD, vocab_size=2).verify()
+    assert _left_in(tmp_path) == ["c"]
+
+
+def test_a_store_that_a_kill_left_aside_goes_back(tmp_path: Path) -> None:
+    TokenStore.write(tmp_path / "c", GOOD, vocab_size=2)
+    hidden = tmp_path / _files.hidden_name(tmp_path / "c")
+    hidden.mkdir()
+    (tmp_path / "c").rename(hidden / "old")
+    with pytest.raises(InputError, match="no domain"):
+        TokenStore.write(tmp_path / "c", {}, vocab_size=2)
+    assert _left_in(tmp_path) == ["c"]
+    TokenStore.open(tmp_path / "c").verify()

@@ -28,6 +28,7 @@ LAYERS = (
             "_fit_result",
             "_resampled",
             "_fit_report",
+            "_outliers",
             "_folds",
             "fitting",
             *("_noise", "_cholesky", "_members", "_auto_kernel", "_auto_left", "_auto_cells"),

@@ -17,8 +17,24 @@ _LEVEL = (
 )
 _SIZE = Coefficient(name="A", linear=True, prior=(0.5, 2.0))
 _MIXTURE = (
-    Coefficient(name="C", prior=(0.1, 2.0), spread=1.5, upper=1e4, per_domain=True, own=1.0),
-    Coefficient(name="g", prior=(0.5, 0.7), spread=0.3, lower=0.02, upper=10.0, per_domain=True),
+    Coefficient(
+        name="C",
+        prior=(0.1, 2.0),
+        spread=1.5,
+        upper=1e4,
+        per_domain=True,
+        own=1.0,
+        meaning="how much the domain lowers the target's loss, beside the target's own domain (1); 0: no help",
+    ),
+    Coefficient(
+        name="g",
+        prior=(0.5, 0.7),
+        spread=0.3,
+        lower=0.02,
+        upper=10.0,
+        per_domain=True,
+        meaning="power of the domain's share in the target's loss; the smaller, the more a first small share does",
+    ),
 )
 
 
@@ -110,7 +126,16 @@ class AdditiveSized(Additive):
 def _joint(suffix: str) -> tuple[Coefficient, Coefficient]:
     """Weights and power of a sum of proportions that scales one term."""
     return (
-        Coefficient(name=f"C{suffix}", prior=(1.0, 2.0), spread=1.0, upper=1e4, per_domain=True, own=1.0),
+        Coefficient(
+            name=f"C{suffix}",
+            prior=(1.0, 2.0),
+            spread=1.0,
+            upper=1e4,
+            per_domain=True,
+            own=1.0,
+            meaning=f"weight of the domain in what multiplies {suffix} of the target, the target's own domain being 1; "
+            f"more of it lowers the loss where g{suffix} < 0 and raises it where g{suffix} > 0",
+        ),
         Coefficient(name=f"g{suffix}", prior=(0.0, 1.0), lower=-10.0, upper=10.0, proportions=2),
     )
 

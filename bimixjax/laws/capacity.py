@@ -79,8 +79,25 @@ class Capacity(Law):
         Coefficient(name="E", linear=True, prior=(2.0, 2.0)),
         Coefficient(name="a", prior=(0.3, 1.0), upper=20.0, volumes=3),
         Coefficient(name="H", prior=(0.01, 1.5), lower=1e-6, upper=0.5),
-        Coefficient(name="b", prior=(0.3, 1.0), spread=0.5, lower=1e-3, upper=10.0, per_domain=True),
-        Coefficient(name="q", prior=(1.0, 1.5), spread=1.0, lower=1e-6, upper=1e6, per_domain=True, own=1.0),
+        Coefficient(
+            name="b",
+            prior=(0.3, 1.0),
+            spread=0.5,
+            lower=1e-3,
+            upper=10.0,
+            per_domain=True,
+            meaning="exponent of what capacity gains on the domain, as the target's fit sees it",
+        ),
+        Coefficient(
+            name="q",
+            prior=(1.0, 1.5),
+            spread=1.0,
+            lower=1e-6,
+            upper=1e6,
+            per_domain=True,
+            own=1.0,
+            meaning="how strongly the domain competes with the target for capacity, the target's own domain being 1",
+        ),
     )
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:

@@ -10,7 +10,15 @@ from bimixjax.laws._law import Coefficient, Law, Point
 
 _FLOOR = Coefficient(name="c", linear=True, prior=(2.0, 2.0))
 _SCALE = Coefficient(name="k", linear=True, prior=(0.5, 2.0))
-_SLOPES = Coefficient(name="t", prior=(-1.0, 3.0), spread=3.0, lower=-50.0, upper=50.0, per_domain=True)
+_SLOPES = Coefficient(
+    name="t",
+    prior=(-1.0, 3.0),
+    spread=3.0,
+    lower=-50.0,
+    upper=50.0,
+    per_domain=True,
+    meaning="below 0, more of the domain lowers the target's loss; above 0, it raises it",
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,16 @@ class Exponential(Law):
     coefficients = (
         _FLOOR,
         _SCALE,
-        Coefficient(name="t", prior=(1.0, 2.0), spread=1.0, lower=-50.0, upper=50.0, per_domain=True, own=0.0),
+        Coefficient(
+            name="t",
+            prior=(1.0, 2.0),
+            spread=1.0,
+            lower=-50.0,
+            upper=50.0,
+            per_domain=True,
+            own=0.0,
+            meaning="the lower, the more the domain helps the target; 0: as much as the target's own domain",
+        ),
     )
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
@@ -92,7 +109,15 @@ class ExponentialM1(Law):
     coefficients = (
         _FLOOR,
         _SCALE,
-        Coefficient(name="K", prior=(0.5, 2.0), spread=1.5, upper=1e3, per_domain=True, own=1.0),
+        Coefficient(
+            name="K",
+            prior=(0.5, 2.0),
+            spread=1.5,
+            upper=1e3,
+            per_domain=True,
+            own=1.0,
+            meaning="weight of the domain's exponential in the target's loss, that of the target's own domain being 1",
+        ),
         _SLOPES,
     )
 

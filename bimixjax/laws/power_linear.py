@@ -36,7 +36,16 @@ class PowerLinear(Law):
         Coefficient(name="b", linear=True, prior=(3.0, 2.0)),
         Coefficient(name="w", linear=True, prior=(1.0, 2.0), proportions=3),
         Coefficient(name="e", prior=(0.3, 1.0), lower=0.02, upper=10.0, proportions=3),
-        Coefficient(name="W", prior=(0.0, 0.5), spread=0.2, lower=-50.0, upper=50.0, per_domain=True, own=0.0),
+        Coefficient(
+            name="W",
+            prior=(0.0, 0.5),
+            spread=0.2,
+            lower=-50.0,
+            upper=50.0,
+            per_domain=True,
+            own=0.0,
+            meaning="change of the target's loss, as a part of b, per share of the domain; below 0, the domain helps",
+        ),
     )
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:

@@ -14,7 +14,15 @@ from bimixjax.laws.bimix import volume_curves
 _ALPHA = Coefficient(name="alpha", prior=(0.1, 1.5), upper=10.0, proportions=2)
 _BETA = Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3)
 _POWER = Coefficient(name="g", prior=(0.5, 0.7), lower=0.05, upper=5.0, proportions=3)
-_TRANSFER = Coefficient(name="T", prior=(0.1, 1.5), spread=1.0, upper=1e3, per_domain=True, own=1.0)
+_TRANSFER = Coefficient(
+    name="T",
+    prior=(0.1, 1.5),
+    spread=1.0,
+    upper=1e3,
+    per_domain=True,
+    own=1.0,
+    meaning="worth of a share of the domain to the target, beside one of the target's own domain (1); 0: no help",
+)
 
 
 def effective_share(transfer: Array, exponent: ArrayLike, point: Point) -> Array:

@@ -35,7 +35,7 @@ def summary(found: Comparison) -> Group:
     frame = found.to_frame()
     grouped = _lines(frame)
     columns = [name for name in _GLOSS if name != "inside %" or found.level is not None]
-    shown = table(["law", *([found.grouped_by] if grouped else []), *columns])
+    shown = table(["law", *([found.grouped_by] if grouped else []), *columns], keys=1 + grouped)
     for number, (_, group) in enumerate(frame.groupby("group", sort=False)):
         if number:
             shown.add_section()

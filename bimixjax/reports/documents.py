@@ -7,6 +7,7 @@ import numpy as np
 from bimixjax._records import to_plain
 from bimixjax.fitting import FitResult
 from bimixjax.optimization import OptimalMixture, OptimalResamples
+from bimixjax.reports.lanes import sizes_apart
 from bimixjax.reports.predictions import Predictions
 from bimixjax.reports.spread import DRAWS, LEVEL, Spread
 from bimixjax.stacking import AutoFit
@@ -19,8 +20,7 @@ def fitted(result: FitResult | AutoFit) -> dict[str, Any]:
 
 def fit(result: FitResult) -> dict[str, Any]:
     """The law, and for each lane its coefficients with standard errors, its status and its in-sample error."""
-    sizes = result.model_sizes if len(result.model_sizes) > 1 else (None,)
-    names = [(target, size) for size in sizes for target in result.targets]
+    names = [(target, size) for size in sizes_apart(result) for target in result.targets]
     lanes = [{"target": target, "model_size": size, **_lane(result, i)} for i, (target, size) in enumerate(names)]
     return {
         "law": result.law.name,
@@ -35,8 +35,7 @@ def fit(result: FitResult) -> dict[str, Any]:
 
 def average(result: AutoFit) -> dict[str, Any]:
     """For each lane of a fit of `auto` the weights of its members, its error on runs left out, and its sentence."""
-    sizes = result.model_sizes if len(result.model_sizes) > 1 else (None,)
-    names = [(target, size) for size in sizes for target in result.targets]
+    names = [(target, size) for size in sizes_apart(result) for target in result.targets]
     lanes = [
         {
             "target": target,

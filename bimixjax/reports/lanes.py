@@ -27,6 +27,17 @@ def short(number: float) -> str:
     return f"{number:.4g}"
 
 
+def sizes_apart(fit: FitResult | AutoFit) -> tuple[float | None, ...]:
+    """The model sizes that have coefficients of their own; None where all have the same, or there is one."""
+    apart = isinstance(fit, AutoFit) or not fit.law.sized
+    return fit.model_sizes if apart and len(fit.model_sizes) > 1 else (None,)
+
+
+def names_of_lanes(fit: FitResult | AutoFit) -> list[tuple[str, ...]]:
+    """The target of each lane, and its model size where there are several."""
+    return [(target,) if size is None else (target, short(size)) for size in sizes_apart(fit) for target in fit.targets]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lane:
     """One target (at one model size): what was measured and what the law says at the same n rows.

@@ -40,7 +40,7 @@ def screen(result: LoopResult) -> list[RenderableType]:
 
 def checks(result: LoopResult) -> Group:
     """One row per check: the law's mean relative error on what it had not seen, and that of a guess without a law."""
-    shown = table(["held out", "", *result.fit.targets])
+    shown = table(["held out", "", *result.fit.targets], keys=2)
     for name, check in named_checks(result).items():
         shown.add_row(name, "law", *_percents(check.error))
         shown.add_row("", "guess", *_percents(check.naive))

@@ -10,7 +10,8 @@ from bimixjax.fitting import FitResult
 from bimixjax.observations import Budget
 from bimixjax.optimization import OptimalMixture, OptimalResamples
 from bimixjax.reports._layout import framed, table
-from bimixjax.reports.lanes import short
+from bimixjax.reports.coefficients import coefficients, matrices, statuses
+from bimixjax.reports.lanes import names_of_lanes, short
 from bimixjax.reports.predictions import Predictions
 from bimixjax.reports.spread import DRAWS, LEVEL, WITHIN, Spread
 from bimixjax.stacking import AutoFit, Resampled
@@ -25,30 +26,16 @@ def fitted(fit: FitResult | AutoFit) -> list[RenderableType]:
     return [members(fit)] if isinstance(fit, AutoFit) else [coefficients(fit), statuses(fit)]
 
 
-def coefficients(fit: FitResult) -> Group:
-    """One row per lane: coefficients with standard errors, rows used and set aside, and the in-sample error."""
-    names = [name for name in fit.names if name not in fit.law.gauge]
-    errors, values = fit.standard_errors, fit.coefficients
-    counts = {"rows": fit.rows, "r = 0": fit.zero, "missing": fit.missing}
-    counts = {name: count for name, count in counts.items() if name == "rows" or np.any(count)}
-    sized = ["size"] if len(fit.model_sizes) > 1 else []
-    shown = table(["", *sized, *names, *counts, "MRE", "R2"])
-    for lane, name in enumerate(_lane_names(fit)):
-        cells = [with_error(np.ravel(values[name])[lane], np.ravel(errors[name])[lane]) for name in names]
-        cells += [str(count[lane]) for count in counts.values()]
-        shown.add_row(*name, *cells, f"{100 * fit.error[lane]:.2f} %", f"{fit.r2[lane]:.4f}")
-    return framed(f"Law {fit.law.name}", shown, _gloss(fit))
-
-
 def members(fit: AutoFit) -> Group:
     """One row per lane of a fit of `auto`: rows used, the error on runs left out, and the laws of most weight."""
-    sized = ["size"] if len(fit.model_sizes) > 1 else []
-    shown = table(["", *sized, "rows", "left out", "weights"])
-    for lane, name in enumerate(_lane_names(fit)):
+    lanes = names_of_lanes(fit)
+    shown = table(["", *["size"] * (len(lanes[0]) - 1), "rows", "left out", "weights"], keys=len(lanes[0]))
+    for lane, name in enumerate(lanes):
         error, rows = np.ravel(fit.left_out_error)[lane], np.ravel(fit.rows)[lane]
         weights = {member: float(np.ravel(weight)[lane]) for member, weight in fit.members.items()}
         shown.add_row(*name, f"{rows:.0f}", _percent(error), _largest(weights) if rows else "no usable observation")
-    gloss = f"volume in {fit.volume_unit or 'one point'}; left out: mean relative error on runs left out of the fit"
+    volume = f"volume in {fit.volume_unit}" if fit.volume_unit else "one volume"
+    gloss = f"{volume}; left out: mean relative error on runs left out of the fit"
     gloss += "".join(f"; {short(large)} learns from {short(small)}" for large, small in fit.donors.items())
     return framed("auto, an average of laws", shown, gloss)
 
@@ -57,18 +44,23 @@ def spread(shown: Spread) -> Group:
     """One row per target and model size: what resamples or draws leave open, of predictions and coefficients."""
     found, sized = shown.found, ["size"] if len(shown.model_sizes) > 1 else []
     errors = found.standard_errors if isinstance(found, Resampled) else {}
-    errors = {name: np.resize(error, shown.predictions.shape) for name, error in errors.items()}
-    rows = table(["", *sized, "prediction", *errors])
+    cells = {name: [f"{error:.2g}" for error in np.ravel(values)] for name, values in errors.items()}
+    names = [c.name for c in found.fit.law.ordered() if not c.per_domain] if isinstance(found, Resampled) else []
+    rows = table(["", *sized, "prediction", *names], keys=1 + len(sized))
     for i, size in enumerate(shown.model_sizes):
         for t, target in enumerate(found.fit.targets):
-            cells = [f"{error[i, t]:.2g}" for error in errors.values()]
-            rows.add_row(target, *([short(size)] if size and sized else []), _percent(shown.predictions[i, t]), *cells)
+            lane = i * len(found.fit.targets) + t
+            said = [cells[name][lane % len(cells[name])] for name in names]
+            rows.add_row(target, *([short(size)] if size and sized else []), _percent(shown.predictions[i, t]), *said)
     gloss = "prediction: standard deviation at the last volume of the runs fitted, in the mean over them"
     if shown.drawn:
         gloss += "; without the noise of a measured loss"
     if isinstance(found.fit, AutoFit) and found.fit.donors:
-        gloss += "; what a size learns from a smaller one is held as it was fitted"
-    return framed(f"Spread over {len(found)} {shown.source}", rows, gloss)
+        gloss += "; what a size learns from a smaller one is kept as it was fitted"
+    framed_rows = framed(f"Spread over {len(found)} {shown.source}", rows, gloss)
+    if not isinstance(found, Resampled):
+        return framed_rows
+    return Group(framed_rows, *matrices(found.fit, cells, "Spread of "))
 
 
 def _percent(share: float) -> str:
@@ -82,16 +74,6 @@ def _largest(weights: Mapping[str, float]) -> str:
     if rest := ordered[_NAMED:]:
         said.append(f"{len(rest)} other{'s' if len(rest) > 1 else ''} {-100 * sum(w for w, _ in rest):.0f} %")
     return ", ".join(said)
-
-
-def statuses(fit: FitResult) -> Text:
-    """Each status in words with the targets that ended so."""
-    groups: dict[str, list[str]] = {}
-    for sentence, name in zip(fit.sentences, _lane_names(fit), strict=True):
-        groups.setdefault(sentence, []).append(" ".join(name))
-    if len(groups) == 1:
-        return Text(f"Status, all targets: {next(iter(groups))}.")
-    return Text("\n".join(f"Status, {', '.join(targets)}: {sentence}." for sentence, targets in groups.items()))
 
 
 def notes(said: Sequence[str]) -> list[Text]:
@@ -182,27 +164,3 @@ def _at(budget: Budget) -> str:
 
 def _starred(loss: float, outside: bool) -> str:
     return f"{loss:.4f}{'*' if outside else ' '}"
-
-
-def with_error(value: float, error: float) -> str:
-    """A number to the digits that its standard error leaves, `12.3 ± 0.4`; `?` where either is not known."""
-    if not np.isfinite(value):
-        return "?"
-    if not np.isfinite(error):
-        return f"{value:.4g} ± ?"
-    if error <= 0:
-        return f"{value:.4g}"
-    digits = 1 - int(np.floor(np.log10(error)))
-    return f"{value:.{min(max(digits, 0), 12)}f} ± {error:.{min(max(digits, 0), 12)}f}"
-
-
-def _lane_names(fit: FitResult | AutoFit) -> list[tuple[str, ...]]:
-    if len(fit.model_sizes) < 2:
-        return [(target,) for target in fit.targets]
-    return [(target, short(size)) for size in fit.model_sizes for target in fit.targets]
-
-
-def _gloss(fit: FitResult) -> str:
-    gauge = "".join(f"{name} = {value:g}; " for name, value in fit.law.gauge.items())
-    aside = "; r = 0, missing: rows set aside" if np.any(fit.zero) or np.any(fit.missing) else ""
-    return f"{gauge}volume in {fit.volume_unit or 'one point'}; ± standard error; MRE, R2: on the rows fitted{aside}"

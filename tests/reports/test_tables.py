@@ -5,15 +5,16 @@ import io
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console, RenderableType
 
 import bimixjax
-from bimixjax import AutoFit, Budget, FitResult, Limits, OptimalMixture
+from bimixjax import LAWS, AutoFit, Budget, FitResult, Limits, Observations, OptimalMixture
 from bimixjax._auto_size import AutoSize, Lent
 from bimixjax.mixtures import uniform
 from bimixjax.optimization import OptimalResamples
-from bimixjax.reports import tables
+from bimixjax.reports import coefficients, documents, tables
 from bimixjax.reports.predictions import Predictions
 
 
@@ -52,6 +53,39 @@ def test_coefficients_name_each_lane_with_counts_and_errors(three_domain_fit: Fi
     code = next(line for line in shown.splitlines() if line.startswith(" code"))
     assert code.split()[-6:-3] == ["36", "6", "0"]
     assert f"{three_domain_fit.coefficients['alpha'][2]:.5f} ± " in code
+
+
+def test_a_law_with_cross_domain_terms_has_a_matrix_that_says_who_helps_whom(three_domains: Observations) -> None:
+    fit = bimixjax.fit("bimix_transfer", three_domains.take(np.flatnonzero(three_domains.volumes("steps") < 9000)))
+    lines = text(tables.coefficients(fit)).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("T, by domain and target"))
+    head, rows = lines[start + 2].split(), {line.split()[0]: line[1:] for line in lines[start + 4 : start + 7]}
+    assert head == ["domain", "\\", "target", *fit.targets]
+    assert list(rows) == ["web", "books", "code"]
+    for i, domain in enumerate(fit.domains):
+        cells = rows[domain].removeprefix(domain).split("  ")
+        values = [float(cell.split()[0]) for cell in cells if cell.strip()]
+        assert values == pytest.approx(fit.coefficients[f"T[{domain}]"].tolist(), rel=0.1)
+        assert values[i] == 1.0
+    assert "T: worth of a share of the domain to the target, beside one of the target's own" in " ".join(lines)
+    assert not any("T[" in line for line in lines[: start + 8])
+
+
+def test_a_law_with_model_size_has_one_row_per_target_for_all_sizes() -> None:
+    shares = list(enumerate(np.random.default_rng(0).random(6)))
+    rows = [(f"{n:g}-{i}", n, s, r) for n in (1e6, 1e7) for i, r in shares for s in (100, 400, 1600)]
+    run, size, step, share = (np.array(column) for column in zip(*rows, strict=True))
+    table = {"run": run, "model_size": size, "step": step, "mixture/x": share, "mixture/y": 1 - share}
+    table["loss/x"] = share**-0.1 * (1 + 100 * size**-0.5 + 3 * step**-0.5)
+    fit = bimixjax.fit("bimix_sized", Observations.from_frame(pd.DataFrame(table)))
+    shown = text(tables.coefficients(fit), tables.statuses(fit), width=200)
+    assert sum(line.startswith(" x") for line in shown.splitlines()) == 1
+    assert len(documents.fit(fit)["lanes"]) == 1
+
+
+def test_every_coefficient_with_a_value_per_domain_says_how_to_read_it() -> None:
+    unsaid = [(law.name, c.name) for law in LAWS.values() for c in law.coefficients if c.per_domain and not c.meaning]
+    assert not unsaid
 
 
 def average(*weights: float, lent: float | None = None) -> AutoFit:
@@ -200,4 +234,4 @@ def test_the_regret_says_what_is_held_of_other_sizes(draws: OptimalResamples) ->
     ],
 )
 def test_a_number_has_the_digits_that_its_error_leaves(value: float, error: float, words: str) -> None:
-    assert tables.with_error(value, error) == words
+    assert coefficients.with_error(value, error) == words

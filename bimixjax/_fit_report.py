@@ -17,6 +17,9 @@ _BOUND = 1e-9
 # A coefficient whose posterior is this wide beside its prior, in standard deviations, rests on the prior.
 _HARDLY_NARROWER = 0.9
 
+# What a coefficient may take several distinct ones of, and what that is called.
+_COUNTED = {"proportions": "proportions", "volumes": "volumes", "sizes": "model sizes"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
@@ -25,6 +28,7 @@ class _Rows:
     count: np.ndarray
     proportions: np.ndarray
     volumes: np.ndarray
+    sizes: np.ndarray
     proportion_range: np.ndarray
     volume_range: np.ndarray
 
@@ -38,7 +42,7 @@ class _Knowledge:
         variance: of the relative residuals [L].
         condition: of the scaled Jacobian [L].
         identified, at_bound, at_prior: as in `FitResult` [L, k].
-        short: what takes more distinct proportions or volumes than there are [L, k].
+        short: what takes more distinct proportions, volumes or model sizes than there are [L, k].
         held: what is not fitted [L, k].
         prior: whether priors took part [L].
     """
@@ -113,6 +117,7 @@ def _rows(law: Law, layout: Layout, lanes: Lanes) -> _Rows:
         count=used.sum(0),
         proportions=_distinct(own.round(9) if own_only else _numbered(mixture)[:, lanes.group], used),
         volumes=_distinct(volume, used),
+        sizes=_distinct(lanes.flat(lanes.model_size)[:, lanes.group], used),
         proportion_range=np.stack([_range(share[:, lanes.group], used) for share in mixture], axis=1),
         volume_range=_range(volume, used),
     )
@@ -139,8 +144,8 @@ def _numbered(mixtures: np.ndarray) -> np.ndarray:
 
 def _knowledge(law: Law, layout: Layout, ends: Ends, rows: _Rows, squares: np.ndarray, held: np.ndarray) -> _Knowledge:
     spread = [c for c in law.ordered() for _ in range(c.size(len(layout.domains)))]
-    proportions, volumes = np.array([c.proportions for c in spread]), np.array([c.volumes for c in spread])
-    short = ((proportions > rows.proportions[:, None]) | (volumes > rows.volumes[:, None])) & ~held
+    needs = ((kind, np.array([getattr(c, kind) for c in spread])) for kind in _COUNTED)
+    short = np.any([need > getattr(rows, kind)[:, None] for kind, need in needs], axis=0) & ~held
     bounded = at_bound(spread, ends.values) & ~short & ~held & (rows.count > 0)[:, None]
     from_rows = infer(ends.information, 1.0, bounded | held)
     identified = from_rows.identified & ~short
@@ -187,17 +192,18 @@ def _transformed(covariance: np.ndarray, slope: np.ndarray, known: np.ndarray) -
 
 def _sentences(law: Law, layout: Layout, status: np.ndarray, rows: _Rows, known: _Knowledge) -> tuple[str, ...]:
     names, of_status = np.array(law.names(layout.domains)), {int(one): one.sentence for one in Status}
-    remarked = _remarkable(rows, known).tolist()
+    remarked = _remarkable(law, rows, known).tolist()
     return tuple(
         "; ".join([of_status[how], *_remarks(law, names, lane, rows, known)]) if remarked[lane] else of_status[how]
         for lane, how in enumerate(status.tolist())
     )
 
 
-def _remarkable(rows: _Rows, known: _Knowledge) -> np.ndarray:
+def _remarkable(law: Law, rows: _Rows, known: _Knowledge) -> np.ndarray:
     """The lanes with observations of which there is anything to remark [L]."""
     few = rows.count < (~known.held).sum(-1)
-    return (rows.count > 0) & (few | (known.short | ~known.identified | known.at_bound).any(-1))
+    one_size = law.sized & (rows.sizes < 2)
+    return (rows.count > 0) & (few | one_size | (known.short | ~known.identified | known.at_bound).any(-1))
 
 
 def _remarks(law: Law, names: np.ndarray, lane: int, rows: _Rows, known: _Knowledge) -> Iterator[str]:
@@ -205,6 +211,8 @@ def _remarks(law: Law, names: np.ndarray, lane: int, rows: _Rows, known: _Knowle
     free, short = int((~known.held[lane]).sum()), known.short[lane]
     if rows.count[lane] < free:
         yield f"too few observations: {rows.count[lane]} for {free} coefficients"
+    if law.sized and rows.sizes[lane] < 2:
+        yield "one model size, which does not identify how losses depend on it"
     verb = "not identified, resting on the prior" if known.prior[lane] else "not identified"
     for name, need, got in _shortages(law, rows, lane) if short.any() else ():
         yield f"{name} {verb}: takes {need}, got {got}"
@@ -216,8 +224,9 @@ def _remarks(law: Law, names: np.ndarray, lane: int, rows: _Rows, known: _Knowle
 
 
 def _shortages(law: Law, rows: _Rows, lane: int) -> Iterator[tuple[str, str, int]]:
-    for kind, got in (("proportions", rows.proportions[lane]), ("volumes", rows.volumes[lane])):
+    for kind, said in _COUNTED.items():
+        got = getattr(rows, kind)[lane]
         lacking = [c for c in law.ordered() if getattr(c, kind) > got]
         if lacking:
             need = max(getattr(c, kind) for c in lacking)
-            yield ", ".join(c.name for c in lacking), f"{need} distinct {kind}", int(got)
+            yield ", ".join(c.name for c in lacking), f"{need} distinct {said}", int(got)

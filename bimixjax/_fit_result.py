@@ -34,7 +34,7 @@ class FitResult(Reach):
         domains, targets: names; `targets` lists the columns of `predict`.
         own: for each target, which domain it is, or -1.
         volume_unit: "steps", "tokens", or None where the table has no volume.
-        model_sizes: sizes fitted apart, in parameters; empty where the table has no size.
+        model_sizes: sizes fitted, in parameters; empty where the table has no size.
         values [L, k], covariance [L, k, k]: coefficients in the order of `names`.
         identified [L, k], at_bound [L, k]: what the rows determine; what stands at a bound.
         at_prior [L, k]: what the rows tell so little of that its standard deviation is above .9 of its prior's.
@@ -120,11 +120,13 @@ class FitResult(Reach):
         return (sizes, len(self.targets)) if sizes > 1 else (len(self.targets),)
 
     def at(self, model_size: float) -> "FitResult":
-        """The fit of one model size.
+        """The fit of one model size; the whole fit where its formula holds for all sizes.
 
         Raises:
             InputError: if that size was not fitted.
         """
+        if self._knows_size():
+            return self
         start, count = self._place(model_size) * len(self.targets), len(self.targets)
         if len(self.model_sizes) == 1:
             return self
@@ -164,7 +166,7 @@ class FitResult(Reach):
         with jax.enable_x64(True):
             s = jnp.asarray(one.volume_or_only(volume), jnp.float64)
             r = jnp.asarray(mixtures, jnp.float64)
-            size = jnp.asarray(1.0 if model_size is None else model_size, jnp.float64)
+            size = jnp.asarray(one.size_or_only(model_size), jnp.float64)
             losses = _predict(self.law, jnp.asarray(one.values, jnp.float64), self.own, r, s, size)
             return losses.astype(dtype)
 
@@ -173,11 +175,11 @@ class FitResult(Reach):
     ) -> Array:
         """What `predict` would give with other coefficients, packed [R, targets, k]: [R, ...]."""
         s = jnp.asarray(self.volume_or_only(volume), jnp.float64)
-        size = jnp.asarray(1.0 if model_size is None else model_size, jnp.float64)
+        size = jnp.asarray(self.size_or_only(model_size), jnp.float64)
         return jax.vmap(lambda each: _predict(self.law, each, self.own, mixtures, s, size))(values)
 
     def _knows_size(self) -> bool:
-        return self.law.sized
+        return self.law.sized and len(self.model_sizes) > 1
 
     def _own_only(self) -> bool:
         return self.law.own_proportion and not self.law.cross_domain

@@ -166,7 +166,7 @@ def objective(
         values=np.asarray(one.values)[chosen],
         weights=w[chosen],
         volume=volume,
-        model_size=np.asarray(budget.model_size or 1.0, float),
+        model_size=np.asarray(one.size_or_only(budget.model_size), float),
     )
 
 

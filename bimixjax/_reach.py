@@ -32,10 +32,14 @@ class Reach(ABC):
         """The fit to predict with at a model size; an `InputError` where none is given and one is needed."""
         if model_size is not None:
             return self if self._knows_size() else self.at(model_size)
-        if self._knows_size() or len(self.model_sizes) > 1:
+        if len(self.model_sizes) > 1:
             sizes = ", ".join(f"{s:g}" for s in self.model_sizes)
             raise _checks.InputError(f"several model sizes were fitted ({sizes}); say which one with model_size")
         return self
+
+    def size_or_only(self, model_size: float | None) -> float:
+        """`model_size`, or where it is None the only size that was fitted; 1 where the table has none."""
+        return model_size if model_size is not None else next(iter(self.model_sizes), 1.0)
 
     def volume_or_only(self, volume: ArrayLike | None) -> ArrayLike:
         """`volume`, or where it is None the only volume that was fitted; an `InputError` where there are several."""
@@ -65,7 +69,7 @@ class Reach(ABC):
         return outside | (s[..., None] < low * (1 - 1e-9)) | (s[..., None] > high * (1 + 1e-9))
 
     def _knows_size(self) -> bool:
-        """Whether one formula holds for all model sizes."""
+        """Whether one formula, fitted to several model sizes, holds for all."""
         return False
 
     def _own_only(self) -> bool:

@@ -92,7 +92,7 @@ class Coefficient:
         own: of these values, what the target's own one is held at; None where it is fitted as the others are.
         spread: where given, the prior keeps these values about their own common mean, which is fitted; this is their
             standard deviation about it, and `prior` is that of the mean.
-        proportions, volumes: how many distinct own proportions and volumes it takes to identify it.
+        proportions, volumes, sizes: how many distinct own proportions, volumes and model sizes it takes to identify it.
         meaning: where there is one value per domain, how to read it: which domain helps which target.
 
     Example:
@@ -113,6 +113,7 @@ class Coefficient:
     spread: float | None = None
     proportions: int = 1
     volumes: int = 1
+    sizes: int = 1
     meaning: str = ""
 
     def size(self, domains: int) -> int:

@@ -9,13 +9,17 @@ from jax import Array
 from bimixjax.laws._law import Coefficient, Law, Point, Units, multiplied, power, share_power
 
 _BETA = Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3)
-_ALPHA = Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0)
+_ALPHA = Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0, sizes=3)
 _LEVEL = (
     Coefficient(name="E", linear=True, prior=(2.0, 2.0)),
     Coefficient(name="K", linear=True, prior=(0.5, 2.0)),
     Coefficient(name="B", linear=True, prior=(0.5, 2.0), volumes=3),
 )
-_SIZE = Coefficient(name="A", linear=True, prior=(0.5, 2.0))
+_LEVEL_SIZED = (
+    Coefficient(name="E", linear=True, prior=(2.0, 2.0), sizes=3),
+    *_LEVEL[1:],
+    Coefficient(name="A", linear=True, prior=(0.5, 2.0), sizes=3),
+)
 _MIXTURE = (
     Coefficient(
         name="C",
@@ -89,7 +93,7 @@ class Additive(Law):
 
 @dataclass(frozen=True)
 class AdditiveSized(Additive):
-    """The additive law with model size: A_i / N^alpha_i is added. A needs two model sizes, alpha three.
+    """The additive law with model size: A_i / N^alpha_i is added. E, A and alpha need three sizes.
 
     L_i(r, s, N) = E_i + K_i / (sum_j C_ij r_j^g_ij) + B_i / s^beta_i + A_i / N^alpha_i,  C_ij >= 0, C_ii = 1
 
@@ -107,7 +111,7 @@ class AdditiveSized(Additive):
 
     name = "additive_sized"
     sized = True
-    coefficients = (*_LEVEL, _SIZE, _BETA, _ALPHA, *_MIXTURE)
+    coefficients = (*_LEVEL_SIZED, _BETA, _ALPHA, *_MIXTURE)
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
         """As at one size, and N^-alpha for A."""
@@ -191,7 +195,7 @@ class JointSized(AdditiveSized):
     L_i(r, s, N) = E_i + K_i / (sum_j C_ij r_j^g_ij) + B_i (sum_j CB_ij r_j)^gB_i / s^beta_i
                    + A_i (sum_j CA_ij r_j)^gA_i / N^alpha_i,  C_ii = CB_ii = CA_ii = 1
 
-    A needs two model sizes, alpha three.
+    E, A and alpha need three model sizes.
 
     Example:
         >>> from bimixjax.laws import JointSized

@@ -13,7 +13,7 @@ from bimixjax.laws._law import Coefficient, Law, Point, Units, power
 class Chinchilla(Law):
     """The parametric law of Chinchilla: L(s, N) = E + A / N^alpha + B / s^beta.
 
-    The mixture plays no part. A and E need two model sizes, alpha needs three.
+    The mixture plays no part. E, A and alpha need three model sizes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -30,10 +30,10 @@ class Chinchilla(Law):
     sized = True
     valleys = 2
     coefficients = (
-        Coefficient(name="E", linear=True, prior=(2.0, 2.0)),
-        Coefficient(name="A", linear=True, prior=(0.5, 2.0)),
+        Coefficient(name="E", linear=True, prior=(2.0, 2.0), sizes=3),
+        Coefficient(name="A", linear=True, prior=(0.5, 2.0), sizes=3),
         Coefficient(name="B", linear=True, prior=(1.0, 2.0), volumes=3),
-        Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0),
+        Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0, sizes=3),
         Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3),
     )
 
@@ -65,7 +65,7 @@ class Kaplan(Law):
     L(s, N) = K (n / N^(aN/aD) + 1 / s)^aD, which is ((N_c / N)^(aN/aD) + D_c / s)^aD with K = D_c^aD and
     n = N_c^(aN/aD) / D_c.
 
-    The mixture plays no part; there is no floor. n needs two model sizes, aN three.
+    The mixture plays no part; there is no floor. n and aN need two model sizes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -82,8 +82,8 @@ class Kaplan(Law):
     valleys = 3
     coefficients = (
         Coefficient(name="K", linear=True, prior=(3.0, 3.0)),
-        Coefficient(name="n", prior=(10.0, 3.0), upper=1e8),
-        Coefficient(name="aN", prior=(0.08, 1.0), upper=10.0),
+        Coefficient(name="n", prior=(10.0, 3.0), upper=1e8, sizes=2),
+        Coefficient(name="aN", prior=(0.08, 1.0), upper=10.0, sizes=2),
         Coefficient(name="aD", prior=(0.1, 1.0), lower=1e-3, upper=10.0, volumes=2),
     )
 

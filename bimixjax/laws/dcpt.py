@@ -13,7 +13,11 @@ _LINEAR = (
     Coefficient(name="B", linear=True, prior=(0.5, 2.0), volumes=3),
     Coefficient(name="C", linear=True, prior=(0.5, 2.0), proportions=2),
 )
-_SIZE = Coefficient(name="A", linear=True, prior=(0.5, 2.0))
+_SIZED = (
+    Coefficient(name="E", linear=True, prior=(2.0, 2.0), sizes=3),
+    *_LINEAR[1:],
+    Coefficient(name="A", linear=True, prior=(0.5, 2.0), sizes=3),
+)
 _NONLINEAR = (
     Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3),
     Coefficient(name="eta", prior=(0.2, 1.5), upper=10.0, proportions=2),
@@ -66,7 +70,7 @@ class DCPT(FactoredLaw):
 
 @dataclass(frozen=True)
 class DCPTSized(DCPT):
-    """The D-CPT law with model size: A_i / N^alpha_i is added. A needs two model sizes, alpha three.
+    """The D-CPT law with model size: A_i / N^alpha_i is added. E, A and alpha need three sizes.
 
     L_i(r_i, s, N) = E_i + A_i / N^alpha_i + B_i r_i^eta_i / s^beta_i + C_i / (r_i + eps_i)^gamma_i
 
@@ -83,7 +87,7 @@ class DCPTSized(DCPT):
 
     name = "dcpt_sized"
     sized = True
-    coefficients = (*_LINEAR, _SIZE, *_NONLINEAR, Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0))
+    coefficients = (*_SIZED, *_NONLINEAR, Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0, sizes=3))
 
     def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
         """As at one size, and N^-alpha for A."""

@@ -14,7 +14,7 @@ class BiMixSized(FactoredLaw):
 
     L_i(r_i, s, N) = (E_i + A_i / N^alpha_i + B_i / s^beta_i) r_i^-gamma_i
 
-    At one model size this is BiMix. A and E need two model sizes, alpha needs three. At r_i = 0 the law diverges: such
+    At one model size this is BiMix. E, A and alpha need three model sizes. At r_i = 0 the law diverges: such
     rows are masked in a fit and predicted as infinite.
 
     Example:
@@ -34,11 +34,11 @@ class BiMixSized(FactoredLaw):
     sized = True
     valleys = 2
     coefficients = (
-        Coefficient(name="E", linear=True, prior=(2.0, 2.0)),
-        Coefficient(name="A", linear=True, prior=(0.5, 2.0)),
+        Coefficient(name="E", linear=True, prior=(2.0, 2.0), sizes=3),
+        Coefficient(name="A", linear=True, prior=(0.5, 2.0), sizes=3),
         Coefficient(name="B", linear=True, prior=(1.0, 2.0), volumes=3),
         Coefficient(name="gamma", prior=(0.1, 1.5), upper=10.0, proportions=2),
-        Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0),
+        Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0, sizes=3),
         Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3),
     )
 

@@ -116,8 +116,8 @@ class BiMixTransferLinear(BiMixTransfer):
 class BiMixTransferSized(FactoredLaw):
     """The transfer law with model size: L_i(r, s, N) = rho_i^-gamma_i (E_i + A_i / N^alpha_i + B_i / s^beta_i).
 
-    rho_i and its gauge are those of `BiMixTransfer`; the rest is the law of `BiMixSized`. A and E need two model sizes,
-    alpha needs three.
+    rho_i and its gauge are those of `BiMixTransfer`; the rest is the law of `BiMixSized`. E, A and alpha need
+    three model sizes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -136,11 +136,11 @@ class BiMixTransferSized(FactoredLaw):
     sized = True
     valleys = 4
     coefficients = (
-        Coefficient(name="E", linear=True, prior=(2.0, 2.0)),
-        Coefficient(name="A", linear=True, prior=(0.5, 2.0)),
+        Coefficient(name="E", linear=True, prior=(2.0, 2.0), sizes=3),
+        Coefficient(name="A", linear=True, prior=(0.5, 2.0), sizes=3),
         Coefficient(name="B", linear=True, prior=(1.0, 2.0), volumes=3),
         Coefficient(name="gamma", prior=(0.1, 1.5), upper=10.0, proportions=2),
-        Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0),
+        Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0, sizes=3),
         _BETA,
         _POWER,
         _TRANSFER,

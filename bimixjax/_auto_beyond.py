@@ -15,6 +15,8 @@ from jax import Array
 from bimixjax._checks import InputError, choice
 from bimixjax._fit_result import FitResult, target_loss
 from bimixjax._records import Leaf, record, static
+from bimixjax._schema import Spot, numbers, text
+from bimixjax._schema import record as record_of
 from bimixjax.laws import LAWS, Law
 
 # The standard deviation of the log ratio as a share of it. Two sizes leave the exponent of N to its prior: after 70M
@@ -25,8 +27,7 @@ _UNSURE = 0.25
 def check_beyond(name: str) -> None:
     """Raise an `InputError` unless it is the name of a law that reads the model size."""
     if not LAWS[choice("law", name, LAWS)].sized:
-        sized = ", ".join(name for name, law in LAWS.items() if law.sized)
-        raise InputError(f"law {name!r} does not read the model size; allowed beyond it: {sized}")
+        raise InputError(f"law {name!r} does not read the model size; allowed beyond it: {', '.join(_SIZED)}")
 
 
 @record
@@ -46,9 +47,15 @@ class Beyond:
         return {"law": self.law.name, "values": self.values}
 
     @classmethod
-    def loaded(cls, found: dict[str, Any] | None) -> "Beyond | None":
-        """As it was written."""
-        return None if found is None else cls(law=LAWS[found["law"]], values=np.array(found["values"], float))
+    def read(cls, value: Any, spot: Spot) -> "Beyond":
+        """As it was written; the length "targets" is settled."""
+        law = LAWS[record_of({"law": text(_SIZED), "values": lambda value, _: value})(value, spot)["law"]]
+        domains = spot.lengths["domains"]
+        count = sum(c.size(domains) for c in law.ordered())
+        return cls(law=law, values=numbers("targets", count)(value["values"], spot.at("values")))
+
+
+_SIZED = tuple(name for name, law in LAWS.items() if law.sized)
 
 
 @record

@@ -9,11 +9,11 @@ from bimixjax._auto_fit import noise_of
 from bimixjax._auto_kernel import Fitted
 from bimixjax._auto_size import AutoSize, Lent
 from bimixjax._checks import InputError
-from bimixjax._members import named_members
+from bimixjax._members import DONATED, MEMBERS, named_members
 from bimixjax._noise import factored
+from bimixjax._schema import Spot, each, maybe, numbers, record, shares, texts
 
 _NEVER = ("carried", "drawn")
-_APART = ("member_names", "fitted", "lent", *_NEVER)
 _KEPT = tuple(field.name for field in dataclasses.fields(Fitted) if field.name != "known")
 
 
@@ -30,20 +30,66 @@ def saved_size(size: AutoSize) -> dict[str, Any]:
     return fields
 
 
-def loaded_size(found: dict[str, Any]) -> AutoSize:
-    """What `saved_size` gave, with `known` made anew."""
-    names, mask = tuple(found["member_names"]), np.array(found["mask"], float)
-    mixture = np.repeat(np.array(found["mixture"], float)[None], mask.shape[2], axis=0)
-    fitted = []
-    for member, one in zip(named_members(names), found["fitted"], strict=True):
-        known = factored(noise_of(member), mixture, np.moveaxis(mask, -1, 0)).known
-        fitted.append(Fitted(known=np.moveaxis(known, 0, -1), **{k: np.array(one[k], float) for k in _KEPT}))
-    kept = [f.name for f in dataclasses.fields(AutoSize) if f.name not in _APART]
-    arrays: dict[str, Any] = {name: np.array(found[name], float) for name in kept}
-    return AutoSize(member_names=names, fitted=tuple(fitted), lent=_loaded_lent(found["lent"]), **arrays)
+def read_size(value: Any, spot: Spot) -> AutoSize:
+    """What `saved_size` gave, checked, with `known` made anew; the lengths "domains" and "targets" are settled."""
+    spot = dataclasses.replace(spot, lengths={key: spot.lengths[key] for key in ("domains", "targets")})
+    found = record(_SIZE)(value, spot)
+    mixture = np.repeat(found["mixture"][None], len(found["center"]), axis=0)
+    members, fitted = named_members(found["member_names"]), []
+    for i, member in enumerate(members):
+        count = sum(c.size(len(found["mixture"])) for c in member.law.ordered())
+        own = dataclasses.replace(spot, lengths={**spot.lengths, "coefficients": count})
+        one = record(_FITTED)(found["fitted"][i], own.at("fitted").at(i))
+        known = factored(noise_of(member), mixture, np.moveaxis(found["mask"], -1, 0)).known
+        fitted.append(Fitted(known=np.moveaxis(known, 0, -1), **one))
+    _check_used(found, spot)
+    return AutoSize(**{**found, "fitted": tuple(fitted)})
 
 
-def _loaded_lent(found: dict[str, Any] | None) -> Lent | None:
-    if found is None:
-        return None
-    return Lent(size=loaded_size(found["size"]), center=np.array(found["center"], float))
+def _read_lent(value: Any, spot: Spot) -> Lent:
+    return Lent(**record({"size": read_size, "center": numbers("targets", low=-_LOG, high=_LOG)})(value, spot))
+
+
+def _check_used(found: dict[str, Any], spot: Spot) -> None:
+    """What a target with rows must have."""
+    used = found["rows"] > 0
+    if (found["mask"].sum((0, 1)) != found["rows"]).any():
+        raise spot.at("rows").wrong(found["rows"].tolist(), "as many as the mask has for each target")
+    for name in ("center", "spread", "left_out_error", "proportion_range", "volume_range"):
+        absent = np.isnan(found[name]).reshape(len(used), -1).any(1) & used
+        if absent.any():
+            raise spot.at(name).at(int(np.argmax(absent))).wrong(None, "a number, since the target has rows")
+    off = used & (abs(found["weights"].sum(0) - 1) > 1e-6)
+    if off.any():
+        raise spot.at("weights").wrong(found["weights"][:, off][:, 0].tolist(), "shares of the members that sum to 1")
+
+
+# Logarithms of losses, and standardized coefficients, beyond which no loss is finite.
+_LOG, _STANDARD = 50.0, 1e4
+
+_FITTED = {
+    "z": numbers("coefficients", "targets", low=-_STANDARD, high=_STANDARD),
+    "spread": numbers("coefficients", "coefficients", "targets"),
+    "pull": numbers("runs", "targets"),
+    "pull_slope": numbers("coefficients", "runs", "targets"),
+    "step": numbers("volumes", "targets", low=-_LOG, high=_LOG),
+    "step_slope": numbers("coefficients", "volumes", "targets"),
+    "step_variance": numbers("volumes", "targets", low=0),
+}
+_SIZE = {
+    "member_names": texts("members", of=tuple(member.name for member in (*MEMBERS, *DONATED)), names=True),
+    "model_size": numbers(low=1e-300),
+    "mixture": shares("domains", "runs"),
+    "volume": numbers("volumes", low=1e-300, high=1),
+    "scale": numbers(low=1e-300),
+    "mask": numbers("runs", "volumes", "targets", low=0, high=1),
+    "center": numbers("targets", low=-_LOG, high=_LOG, null=True),
+    "fitted": each(lambda value, spot: value, "members"),
+    "weights": numbers("members", "targets", low=0, high=1),
+    "spread": numbers("targets", low=0, null=True),
+    "left_out_error": numbers("targets", low=0, null=True),
+    "rows": numbers("targets", low=0),
+    "proportion_range": numbers("targets", "domains", 2, low=0, high=1 + 1e-6, null=True),
+    "volume_range": numbers("targets", 2, low=1e-300, null=True),
+    "lent": maybe(_read_lent),
+}

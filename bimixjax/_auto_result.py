@@ -14,10 +14,13 @@ from numpy.typing import ArrayLike
 
 from bimixjax import _checks
 from bimixjax._auto_beyond import Beyond, Carried
-from bimixjax._auto_files import loaded_size, saved_size
+from bimixjax._auto_files import read_size, saved_size
 from bimixjax._auto_size import AutoSize, at_points, losses
+from bimixjax._fit_file import NAMES, names_of
 from bimixjax._reach import Reach
 from bimixjax._records import read_json, record, static, write_json
+from bimixjax._schema import Kind, Spot, each, maybe, texts
+from bimixjax._schema import record as record_of
 from bimixjax.observations import Unit
 
 # What a file must have been written by.
@@ -185,7 +188,7 @@ class AutoFit(Reach):
         fields = {f: getattr(self, f) for f in _FIELDS}
         fields["sizes"] = [saved_size(size) for size in self.sizes]
         fields["beyond"] = self.beyond.saved() if self.beyond else None
-        write_json(path, {"law": "auto", "law_version": _VERSION, **fields})
+        write_json(path, {"law": "auto", "law_version": _VERSION, **fields}, hashed=True)
 
     @classmethod
     def load(cls, path: str | Path) -> "AutoFit":
@@ -194,14 +197,25 @@ class AutoFit(Reach):
         Raises:
             InputError: if the file is not a fit of `auto`, or one of another version.
         """
-        found = _checks.fields(read_json(path), ["law", "law_version", *_FIELDS], path)
+        found = _checks.fields(read_json(path), ["law", "law_version"], path)
         if (found["law"], found["law_version"]) != ("auto", _VERSION):
             raise _checks.InputError(
-                f"{path} holds law {found['law']!r} version {found['law_version']}, not 'auto' version {_VERSION}"
+                f"{path} holds law {found['law']!r} version {found['law_version']!r}, not 'auto' version {_VERSION}"
             )
-        fields = {f: tuple(found[f]) if isinstance(found[f], list) else found[f] for f in _FIELDS}
-        sizes, beyond = tuple(loaded_size(size) for size in found["sizes"]), Beyond.loaded(found["beyond"])
-        return cls(**{**fields, "sizes": sizes, "beyond": beyond})
+        spot = Spot(file=str(path))
+        names = names_of({key: found[key] for key in NAMES if key in found}, spot)
+        count = max(1, len(names["model_sizes"]))
+        table: dict[str, Kind] = {
+            **dict.fromkeys(("law", "law_version", *NAMES), lambda value, _: value),
+            "sentences": texts(count * len(names["targets"])),
+            "sizes": each(read_size, count),
+            "beyond": maybe(Beyond.read),
+        }
+        read = record_of(table)(found, spot)
+        fitted = tuple(float(size.model_size) for size in read["sizes"])
+        if names["model_sizes"] and fitted != names["model_sizes"]:
+            raise spot.at("model_sizes").wrong(found["model_sizes"], f"{list(fitted)}, those of the field sizes")
+        return cls(**names, **{key: read[key] for key in ("sentences", "sizes", "beyond")})
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(AutoFit))

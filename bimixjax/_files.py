@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bimixjax._checks import InputError
+
 # What is not yet in its place: .bimix-<start of the name>-<machine>-<random><suffix>
 _UNFINISHED = re.compile(r"\.bimix-(?P<name>.*)-(?P<machine>[0-9a-f]{8})-[0-9a-f]{16}(?P<suffix>\.[^.]*)?", re.DOTALL)
 _NAME_LENGTH = 40
@@ -39,6 +41,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
         os.close(handle)
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file that the user names, or an `InputError` that says why there is none."""
+    try:
+        return Path(path).read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
 
 
 def write_text(path: str | Path, text: str) -> None:

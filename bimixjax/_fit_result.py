@@ -13,6 +13,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from bimixjax import _checks
+from bimixjax._fit_file import checked
 from bimixjax._float64 import in_float64
 from bimixjax._reach import Reach
 from bimixjax._records import Leaf, read_json, record, static, write_json
@@ -186,7 +187,7 @@ class FitResult(Reach):
 
     def save(self, path: str | Path) -> None:
         """Write one strict JSON file; a number that is not finite becomes null."""
-        write_json(path, self.saved())
+        write_json(path, self.saved(), hashed=True)
 
     def saved(self) -> dict[str, Any]:
         """What `save` writes."""
@@ -205,16 +206,21 @@ class FitResult(Reach):
     @classmethod
     def loaded(cls, found: object, path: str | Path, law: Law | None = None) -> "FitResult":
         """What `load` makes of the JSON that it read at `path`."""
-        found = _checks.fields(found, ["law", "law_version", *_STATIC, *_ARRAYS], path)
-        law = law if law is not None else LAWS[_checks.choice(f"the law of {path}", found["law"], LAWS)]
-        if (law.name, law.version) != (found["law"], found["law_version"]):
-            raise _checks.InputError(
-                f"{path} holds law {found['law']!r} version {found['law_version']}, "
-                f"not {law.name!r} version {law.version}"
-            )
-        fields: dict[str, Any] = {f: _tuple(found[f]) for f in _STATIC}
-        fields |= {f: np.array(found[f], dtype) for f, dtype in _ARRAYS.items()}
-        return cls(law=law, **fields)
+        law = law_of(found, path, law)
+        return cls(law=law, **checked(found, law, path))
+
+
+def law_of(found: object, path: str | Path, law: Law | None) -> Law:
+    """The law that a file names, which must be `law` where one is given."""
+    named = _checks.fields(found, ["law", "law_version"], path)
+    if law is None:
+        law = LAWS[_checks.choice(f"the law of {path}", str(named["law"]), LAWS)]
+    if (law.name, law.version) != (named["law"], named["law_version"]):
+        raise _checks.InputError(
+            f"{path} holds law {named['law']!r} version {named['law_version']!r}, "
+            f"not {law.name!r} version {law.version}"
+        )
+    return law
 
 
 @partial(jax.jit, static_argnames=("law", "own"))
@@ -238,16 +244,3 @@ def target_loss(law: Law) -> Callable[..., Array]:
         return law.loss(named, Point(mixture=mixture, own=own, volume=volume, model_size=size, is_own=is_own))
 
     return in_float64(loss)
-
-
-_STATIC = ("domains", "targets", "own", "volume_unit", "model_sizes", "sentences", "notes")
-_ARRAYS: dict[str, type] = {
-    **dict.fromkeys(("values", "covariance", "cost", "residual_scale", "condition", "error", "r2"), float),
-    **dict.fromkeys(("proportion_range", "volume_range"), float),
-    **dict.fromkeys(("identified", "at_bound", "at_prior"), bool),
-    **dict.fromkeys(("status", "steps", "rows", "missing", "zero"), int),
-}
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

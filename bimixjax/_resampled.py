@@ -13,7 +13,10 @@ from numpy.typing import ArrayLike
 from bimixjax import _checks
 from bimixjax._fit_result import FitResult
 from bimixjax._records import Leaf, read_json, record, write_json
+from bimixjax._schema import Spot, numbers
+from bimixjax._schema import record as record_of
 from bimixjax.laws import Law
+from bimixjax.solve import Status
 
 
 class Resamples(ABC):
@@ -113,7 +116,8 @@ class Resampled(Resamples):
 
     def save(self, path: str | Path) -> None:
         """Write one strict JSON file: that of the fit, which it can be read as, with the resamples beside it."""
-        write_json(path, {**self.fit.saved(), "resampled": {"values": self.values, "status": self.status}})
+        document = {**self.fit.saved(), "resampled": {"values": self.values, "status": self.status}}
+        write_json(path, document, hashed=True)
 
     @classmethod
     def load(cls, path: str | Path, law: Law | None = None) -> "Resampled":
@@ -125,4 +129,15 @@ class Resampled(Resamples):
         whole = read_json(path)
         fit = FitResult.loaded(whole, path, law)
         found = _checks.fields(whole, ["resampled"], path)["resampled"]
-        return cls(fit=fit, values=np.array(found["values"], float), status=np.array(found["status"], int))
+        spot = Spot(file=str(path), lengths=dict(zip(("lanes", "coefficients"), fit.values.shape, strict=True)))
+        read = record_of(_TABLE)(found, spot.at("resampled"))
+        unfitted = np.isnan(fit.values)
+        if (np.isnan(read["values"]) & ~unfitted).any():
+            raise spot.at("resampled").at("values").wrong(None, "numbers in a lane that was fitted")
+        return cls(fit=fit, **read)
+
+
+_TABLE = {
+    "values": numbers("resamples", "lanes", "coefficients", null=True),
+    "status": numbers("resamples", "lanes", of=int, low=min(Status), high=max(Status)),
+}

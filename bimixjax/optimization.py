@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from bimixjax import _checks
+from bimixjax import _checks, _schema
 from bimixjax._auto_result import AutoFit
 from bimixjax._checks import InputError
 from bimixjax._fit_result import FitResult
@@ -23,7 +23,7 @@ from bimixjax._records import read_json, record, write_json
 from bimixjax._resampled import Resampled
 from bimixjax._stack_resampled import AutoResampled
 from bimixjax.mixtures import box_inverse, softmax_inverse
-from bimixjax.observations import Budget
+from bimixjax.observations import UNITS, Budget
 from bimixjax.solve import LBFGS, Certificate, certify, softmax_search
 
 Method = Literal["auto", "dual", "softmax"]
@@ -109,15 +109,46 @@ class OptimalMixture:
 
     def save(self, path: str | Path) -> None:
         """Write one strict JSON file."""
-        write_json(path, self)
+        write_json(path, self, hashed=True)
 
     @classmethod
     def load(cls, path: str | Path) -> "OptimalMixture":
         """Read a file written by `save`; an `InputError` if it is not one."""
-        found = _checks.fields(read_json(path), [f.name for f in dataclasses.fields(cls)], path)
-        tuples = {k: tuple(v) for k, v in found.items() if isinstance(v, list)}
-        arrays = {k: np.array(found[k], float) for k in ("proportions", "losses", "weights")}
-        return cls(**{**found, **tuples, **arrays, "budget": Budget(**found["budget"])})
+        found = _schema.read(read_json(path), _TABLE, path)
+        spot = _schema.Spot(file=str(path))
+        for field, names in (
+            ("at_lower", "domains"),
+            ("at_upper", "domains"),
+            ("idle", "domains"),
+            ("extrapolated", "targets"),
+        ):
+            _checks.known(names, found[field], found[names], f"{field} of {path}")
+        if abs(found["weights"].sum() - 1) > 1e-6:
+            raise spot.at("weights").wrong(found["weights"].tolist(), "numbers that sum to 1")
+        return cls(**{**found, "budget": Budget(**found["budget"])})
+
+
+_TABLE: dict[str, _schema.Kind] = {
+    "domains": _schema.texts("domains", names=True),
+    "proportions": _schema.shares("domains"),
+    "targets": _schema.texts("targets", names=True),
+    "losses": _schema.numbers("targets", null=True),
+    "weights": _schema.numbers("targets", low=0, high=1),
+    "objective": _schema.number(),
+    "budget": _schema.record(
+        {
+            "volume": _schema.maybe(_schema.number(low=1e-300)),
+            "unit": _schema.maybe(_schema.text(tuple(UNITS))),
+            "model_size": _schema.maybe(_schema.number(low=1e-300)),
+        }
+    ),
+    "method": _schema.text(("dual", "softmax")),
+    "kkt_residual": _schema.number(low=0, null=True),
+    "gap": _schema.number(null=True),
+    "multiplier": _schema.number(null=True),
+    "converged": _schema.flag,
+    **dict.fromkeys(("at_lower", "at_upper", "idle", "extrapolated"), _schema.texts(names=True)),
+}
 
 
 def optimize(

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "bimixjax"
 
 # Layer by layer from the ground; within a layer, later modules may import earlier ones.
 LAYERS = (
-    ("_checks", "_files", "_records", "_float64"),
+    ("_checks", "_files", "_records", "_schema", "_float64"),
     ("mixtures", "_tables", "_columns", "observations", "datasets", "metrics"),
     ("laws", "solve", "corpus", "entropy"),
     (
@@ -25,6 +25,7 @@ LAYERS = (
             "_single",
             "_devices",
             "_reach",
+            "_fit_file",
             "_fit_result",
             "_resampled",
             "_fit_report",

@@ -34,12 +34,16 @@ class TableCommand(FileCommand):
     """Leave out rows with less training than this."""
     max_volume: Number = None
     """Leave out rows with more training than this."""
+    exclude_run: Annotated[tuple[str, ...], arg(metavar="NAME")] = ()
+    """Leave out all rows of this run; may be repeated."""
 
     def observations(self) -> "bimixjax.Observations":
         """The rows asked for."""
         ends = (self.min_volume, self.max_volume)
         volume = None if ends == (None, None) else ends
-        return bimixjax.Observations.read(self.table).select(model_size=self.model_size, volume=volume, unit=self.unit)
+        return bimixjax.Observations.read(self.table).select(
+            model_size=self.model_size, without_runs=self.exclude_run, volume=volume, unit=self.unit
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

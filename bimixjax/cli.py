@@ -36,7 +36,11 @@ from bimixjax._console import (
 if TYPE_CHECKING:
     import numpy as np
 
+    from bimixjax.fitting import Criterion
     from bimixjax.reports.spread import Spread
+
+# Residuals of losses measured well are below this, as shares of the loss.
+_HUBER = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,14 @@ class Fit(TableCommand):
     """The law to fit, or auto: an average of several."""
     priors: Flag = True
     """Plain least squares, without the weak priors; for a single law."""
+    criterion: Annotated[
+        Literal["squares", "absolute", "huber", "huber-absolute"] | None,
+        arg(metavar="{squares,absolute,huber,huber-absolute}", help_behavior_hint=""),
+    ] = None
+    """What is minimized: squares of relative or of absolute residuals, or Huber's criterion of either, where a large
+    residual counts by its size; for a single law. Default: squares."""
+    huber: Number = None
+    """Residual, as a share of the loss, from which Huber's criterion counts by size. Default: 0.01."""
     figure: File = None
     """Draw measured and fitted losses (.png, .pdf, .svg)."""
     residuals: File = None
@@ -93,7 +105,26 @@ class Fit(TableCommand):
 
     def options(self) -> dict[str, Any]:
         """How the law is fitted."""
-        return {"volume": self.unit, "targets": names(self.targets) or None, "priors": self.priors}
+        found: dict[str, Any] = {"volume": self.unit, "targets": names(self.targets) or None, "priors": self.priors}
+        criterion = self.minimized()
+        return found | ({} if criterion is None else {"criterion": criterion})
+
+    def minimized(self) -> "Criterion | None":
+        """The criterion, where one is named."""
+        huber = self.criterion is not None and self.criterion.startswith("huber")
+        if self.huber is not None and not huber:
+            raise InputError("--huber is the threshold of --criterion huber or huber-absolute; name one of these too")
+        if self.criterion is None:
+            return None
+        if self.law == "auto":
+            raise InputError(
+                f"--criterion {self.criterion} is for a single law, and --law is auto; name a law, such as "
+                "--law bimix_transfer"
+            )
+        from bimixjax.fitting import Criterion
+
+        threshold = (_HUBER if self.huber is None else self.huber) if huber else None
+        return Criterion(residual="absolute" if "absolute" in self.criterion else "relative", huber=threshold)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from bimixjax._kernel import (
     scaled,
 )
 from bimixjax._lanes import Lanes, Layout, Table, choose_targets
+from bimixjax._outliers import Outliers, outliers
 from bimixjax._resampled import Resampled as Resampled
 from bimixjax._resamples import Bootstrap
 from bimixjax.laws import LAWS, Law
@@ -36,6 +37,10 @@ from bimixjax.solve import VarPro
 _PRIOR_RESIDUAL = 0.01
 
 _SQUARES = Criterion()
+
+# How often a law is fitted again without rows far outside, and what to do about these.
+_REFITS = 3
+_ADVICE = "leave these out (--exclude-run), or let large residuals count less (--criterion huber)"
 
 
 def fit(
@@ -87,7 +92,8 @@ def fit(
     plan = task.plan(describe, criterion=criterion, solver=solver)
     with jax.enable_x64(True):
         ends = _devices.solve(task.work(None, priors=priors), plan)
-    result = report(task.law, task.layout, task.lanes, ends, _notes(task.law, observations, task.layout.targets))
+        notes = task.notes(ends, plan, priors=priors)
+    result = report(task.law, task.layout, task.lanes, ends, notes)
     if task.law not in LAWS.values():
         _check_units(result, task.layout, task.lanes, ends)
     return result
@@ -147,13 +153,15 @@ def bootstrap(
     count = _checks.resamples(count)
     task = _Task.of(law, observations, volume=volume, targets=targets, weights=_of_rows(observations, weights))
     settings = {"criterion": criterion, "solver": solver}
+    plan = task.plan(describe, **settings)
     with jax.enable_x64(True):
-        ends = _devices.solve(task.work(None, priors=priors), task.plan(describe, **settings))
+        ends = _devices.solve(task.work(None, priors=priors), plan)
+        notes = task.notes(ends, plan, priors=priors)
         resamples = Bootstrap(key=key, count=count, runs=task.layout.runs)
         work = task.work(resamples, priors=priors, starts=ends.solution.nonlinear.T[None])
         found = _devices.solve(work, task.plan(brief, **settings))
     return Resampled(
-        fit=report(task.law, task.layout, task.lanes, ends, _notes(task.law, observations, task.layout.targets)),
+        fit=report(task.law, task.layout, task.lanes, ends, notes),
         values=found.values.reshape(count, len(ends.values), -1),
         status=found.status.reshape(count, -1),
     )
@@ -201,7 +209,7 @@ def fit_folds(
     """
     chosen, table = _laid_out(law, observations, volume=volume, targets=targets)
     folded = Folded.of(table, _checks.fold_weights(weights, len(observations)))
-    task = _Task(law=chosen, lanes=folded.lanes, layout=folded.layout)
+    task = _Task(law=chosen, table=table, lanes=folded.lanes, layout=folded.layout)
     with jax.enable_x64(True):
         ends = _devices.solve(task.work(None, priors=priors), task.plan(scaled, criterion=criterion, solver=solver))
         return fold_fits(chosen, table, folded, ends)
@@ -212,6 +220,7 @@ class _Task:
     """A law and a table laid out for it."""
 
     law: Law
+    table: Table
     lanes: Lanes
     layout: Layout
 
@@ -227,7 +236,7 @@ class _Task:
     ) -> "_Task":
         chosen, table = _laid_out(law, observations, volume=volume, targets=targets)
         lanes, layout = table.lanes(table.whole(weights))
-        return cls(law=chosen, lanes=lanes, layout=layout)
+        return cls(law=chosen, table=table, lanes=lanes, layout=layout)
 
     def work(self, resamples: Bootstrap | None, *, priors: bool, starts: np.ndarray | None = None) -> Work:
         """The arrays of the compiled call."""
@@ -248,6 +257,41 @@ class _Task:
             view=view,
             chunk=lanes_at_once(self.law, self.lanes),
         )
+
+    def notes(self, ends: Ends, plan: Plan, *, priors: bool) -> tuple[str, ...]:
+        """What else a reader should know: of the table, of targets that are not fitted, of rows far outside."""
+        table = self.table.observations
+        left = [t for t in table.targets if t not in self.layout.targets] if self.law.own_proportion else []
+        said = f"not fitted, since {self.law.name} needs a target that is a training domain: {', '.join(left)}"
+        outlying = self._outlying(ends, plan, priors=priors).sentence
+        return (*table.notes, *([said] if left else []), *([f"{outlying}; {_ADVICE}"] if outlying else []))
+
+    def _outlying(self, ends: Ends, plan: Plan, *, priors: bool) -> Outliers:
+        """The rows far outside what the law says when it is fitted without them.
+
+        They bend the fit by which they are found, so that it is done again until they are the same.
+        """
+        found = self._far(ends)
+        for _ in range(_REFITS):
+            if not found.rows.any():
+                break
+            kept = np.repeat(~found.rows[self.lanes.row], len(self.layout.targets), axis=-1)
+            lanes = dataclasses.replace(self.lanes, weight=self.lanes.weight * kept)
+            again = self._far(_devices.solve(dataclasses.replace(self, lanes=lanes).work(None, priors=priors), plan))
+            if np.array_equal(again.rows, found.rows):
+                break
+            found = again
+        return found
+
+    def _far(self, ends: Ends) -> Outliers:
+        """The rows far outside what a fit says."""
+        table, count = self.table, len(self.layout.targets)
+        predicted = np.where(self.lanes.flat(self.lanes.weight).T > 0, ends.predicted, np.nan)
+        of_rows = np.full((len(table.run), count), np.nan)
+        for size, row in enumerate(np.moveaxis(self.lanes.row, -1, 0).reshape(-1, self.lanes.rows)):
+            of_rows[row[row >= 0]] = predicted[size * count : (size + 1) * count, row >= 0].T
+        losses = table.observations.losses[:, [table.observations.targets.index(t) for t in self.layout.targets]]
+        return outliers(of_rows, losses, table.observations.run, volume=table.volume, unit=table.unit)
 
 
 def _with_starts(solver: Solver, law: Law) -> Solver:
@@ -297,11 +341,3 @@ def _check_units(result: FitResult, layout: Layout, lanes: Lanes, ends: Ends) ->
             f"law {result.law.name!r} gives {ends.predicted[lane, row]:g} in the units of the fit and {loss:g} in "
             "those of the table; its with_units must say how its coefficients change"
         )
-
-
-def _notes(law: Law, observations: Observations, targets: tuple[str, ...]) -> tuple[str, ...]:
-    left = [t for t in observations.targets if t not in targets]
-    if not left or not law.own_proportion:
-        return observations.notes
-    note = f"not fitted, since {law.name} needs a target that is a training domain: {', '.join(left)}"
-    return (*observations.notes, note)

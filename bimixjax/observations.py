@@ -176,6 +176,7 @@ class Observations:
         *,
         model_size: float | None = None,
         runs: Iterable[str] | None = None,
+        without_runs: Iterable[str] = (),
         targets: Iterable[str] | None = None,
         volume: tuple[float | None, float | None] | None = None,
         unit: Unit | None = None,
@@ -185,6 +186,7 @@ class Observations:
         Args:
             model_size: parameters of the model.
             runs: ids of runs.
+            without_runs: ids of runs to leave out.
             targets: names of targets, in the order wanted.
             volume: lowest and highest volume, both included, in `unit`; None leaves an end open.
             unit: "steps" or "tokens"; default as in `volume_unit`.
@@ -197,6 +199,7 @@ class Observations:
             keep &= self._of_size(model_size)
         if runs is not None:
             keep &= self._of_runs(runs)
+        keep &= ~self._of_runs(without_runs)
         if volume is not None:
             keep &= self._between(*volume, unit)
         if not keep.any():

@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,6 +63,26 @@ def test_fit_takes_rows_and_targets_as_asked(folder: Path, capsys: pytest.Captur
     assert bimix(f"fit my.csv --law bimix --json --targets web,code {rows} --no-priors") == DONE
     document = json.loads(capsys.readouterr().out)
     assert [(lane["target"], lane["rows"]) for lane in document["lanes"]] == [("web", 28), ("code", 24)]
+
+
+def test_a_run_far_outside_is_named_left_out_or_counts_less(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pd.read_csv("my.csv")
+    table.loc[(table["run"] == "r2") & (table["step"] >= 8000), ["loss/web", "loss/books", "loss/code"]] = 9.0
+    table.to_csv("diverged.csv", index=False)
+
+    def fitted(options: str) -> dict[str, Any]:
+        assert bimix(f"fit diverged.csv --law bimix --json {options}") == DONE
+        return json.loads(capsys.readouterr().out)
+
+    named = "run r2 (3 of its 6 rows, at 8000, 16000, 32000 steps); leave these out (--exclude-run)"
+    squares, huber = fitted(""), fitted("--criterion huber --huber 0.005")
+    assert all(any(named in note for note in found["notes"]) for found in (squares, huber))
+    without = fitted("--exclude-run r2 --exclude-run r5")
+    assert not any("far outside" in note for note in without["notes"])
+    assert [lane["rows"] for lane in without["lanes"]] == [30, 29, 24]
+    for found, error in ((without, 0.01), (huber, 0.02)):
+        alpha = [lane["coefficients"]["alpha"]["value"] for lane in found["lanes"]]
+        assert alpha == pytest.approx([0.05, 0.1, 0.2], abs=error)
 
 
 def test_a_fit_without_any_usable_row_is_a_failure(folder: Path) -> None:
@@ -172,6 +193,10 @@ def test_a_config_may_map_names_to_numbers(folder: Path, capsys: pytest.CaptureF
         ("fit my.csv --out my.csv/fit.json", "cannot be written"),
         ("fit my.csv --figure my.csv/fit.png", "cannot be written"),
         ("fit my.csv --draws 1", "count is 1; allowed: at least 2"),
+        ("fit my.csv --criterion huber", "is for a single law, and --law is auto"),
+        ("fit my.csv --law bimix --huber 0.1", "--huber is the threshold of --criterion huber"),
+        ("fit my.csv --law bimix --criterion huber --huber 0", "huber is 0.0; allowed: a finite number above 0"),
+        ("fit my.csv --exclude-run r9", "unknown run 'r9'"),
         ("fit my.csv --config none.yaml", "none.yaml: no such file"),
         ("fit my.csv --config bad.yaml", "not YAML"),
         ("fit my.csv --config list.yaml", "a mapping of options"),

@@ -169,3 +169,24 @@ def test_laws_with_more_coefficients_end_as_well(law):
         assert lost(result, target)
     for target in ("volume", "volumes", "single"):
         assert {"B", "beta"} <= lost(result, target)
+
+
+def swarm(broken: dict[str, float], *, count: int = 12) -> Observations:
+    """Runs of one volume, some of which report another loss for everything."""
+    shares = np.random.default_rng(1).dirichlet([3.0, 3.0], count)
+    table = pd.DataFrame({"run": [f"r{k}" for k in range(count)]})
+    for i, name in enumerate("xy"):
+        table[f"mixture/{name}"], table[f"loss/{name}"] = shares[:, i], 3 * shares[:, i] ** -0.2
+    for run, loss in broken.items():
+        table.loc[table["run"] == run, ["loss/x", "loss/y"]] = loss
+    return Observations.from_frame(table)
+
+
+def test_whole_runs_far_outside_are_named_where_there_is_one_volume():
+    (note,) = fit("bimix", swarm({"r3": 11.0, "r7": 0.7})).notes
+    assert "run r3 (all its rows: 1), run r7 (all its rows: 1);" in note
+    assert fit("bimix", swarm({})).notes == ()
+
+
+def test_of_few_rows_none_is_called_an_outlier():
+    assert fit("bimix", swarm({"r3": 11.0}, count=7)).notes == ()

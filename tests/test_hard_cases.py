@@ -1,14 +1,19 @@
-"""Six kinds of problems that are hard for solvers, one valley each: no cost may be above the lowest of scipy's."""
+"""Six kinds of problems that are hard for solvers, one valley each: no cost may be above the lowest of scipy's.
+
+And a run that diverged: it is named, and chooses the mixture only where nothing is done about it.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.optimize import least_squares
 
-from bimixjax import FitResult, Observations, _lanes, fit
+from bimixjax import Budget, FitResult, Observations, _lanes, fit, optimize
+from bimixjax.fitting import Criterion, bootstrap
 from bimixjax.solve import VarPro
 
 PROBLEMS = 50
@@ -147,3 +152,67 @@ def test_float32_ends_at_the_costs_of_float64(grid, monkeypatch):
         np.testing.assert_array_equal(single.identified, double.identified)
         excess.append(np.asarray(single.cost) / np.asarray(double.cost) - 1)
     assert np.mean(np.concatenate(excess) < SAME_IN_FLOAT32) >= SHARE
+
+
+LAST = 32000
+DOMAINS = ("web", "books", "code")
+TRUTH = {"B": 30.0, "C": np.array([2.8, 2.4, 1.0]), "alpha": np.array([0.05, 0.1, 0.15]), "beta": 0.5}
+
+
+def true_losses(r: np.ndarray, s: np.ndarray) -> np.ndarray:
+    return r ** -TRUTH["alpha"] * (TRUTH["B"] * s[..., None] ** -TRUTH["beta"] + TRUTH["C"])
+
+
+def runs(*, diverged: bool = True) -> Observations:
+    """8 runs x 5 volumes of BiMix with .3 % noise; the last three losses of one run are those of a model that broke."""
+    random = np.random.default_rng(0)
+    r = np.repeat(random.dirichlet([3, 3, 3], 8), 5, axis=0)
+    run, s = np.repeat([f"run{k}" for k in range(8)], 5), np.tile([2000, 4000, 8000, 16000, LAST], 8)
+    loss = true_losses(r, s) * np.exp(0.003 * random.standard_normal(r.shape))
+    if diverged:
+        loss[(run == "run6") & (s >= 8000)] = [9.2, 9.5, 9.1]
+    frame = pd.DataFrame({"run": run, "step": s})
+    for i, name in enumerate(DOMAINS):
+        frame[f"mixture/{name}"], frame[f"loss/{name}"] = r[:, i], loss[:, i]
+    return Observations.from_frame(frame)
+
+
+def chosen_loss(result: FitResult) -> float:
+    """The true mean loss of the mixture that a fit chooses."""
+    best = optimize(result, budget=Budget(volume=LAST, unit="steps"))
+    return float(true_losses(np.asarray(best.proportions), np.array(LAST)).mean())
+
+
+SAID = "run run6 (3 of its 5 rows, at 8000, 16000, 32000 steps)"
+
+
+@pytest.mark.parametrize("law", ["bimix", "bimix_offset", pytest.param("additive", marks=pytest.mark.slow)])
+def test_a_run_that_diverged_is_named_with_its_rows(law):
+    (note,) = fit(law, runs()).notes
+    assert SAID in note
+    assert fit(law, runs(diverged=False)).notes == ()
+
+
+def test_what_a_diverged_run_costs_and_what_helps():
+    clean, uniform = chosen_loss(fit("bimix", runs(diverged=False))), true_losses(np.full(3, 1 / 3), np.array(LAST))
+    assert clean < uniform.mean() < chosen_loss(fit("bimix", runs()))
+    robust = fit("bimix", runs(), criterion=Criterion(huber=0.01))
+    assert SAID in robust.notes[0]
+    assert chosen_loss(robust) < clean + 0.003
+    without = fit("bimix", runs().select(without_runs=["run6"]))
+    assert without.notes == ()
+    assert chosen_loss(without) < clean + 0.003
+
+
+def test_a_run_of_no_weight_is_not_named_and_a_bootstrap_names_as_a_fit_does():
+    assert fit("bimix", runs(), weights={"run6": 0.0}).notes == ()
+    found = bootstrap("bimix", runs(), key=jax.random.key(0), count=4)
+    assert SAID in found.fit.notes[0]
+
+
+def test_outliers_are_named_where_each_size_is_a_law_of_its_own():
+    one = runs(diverged=False).to_frame()
+    other = runs().to_frame().assign(run=lambda frame: "large-" + frame["run"])
+    table = pd.concat([one.assign(model_size=1e6), other.assign(model_size=1e7)], ignore_index=True)
+    (note,) = fit("bimix", Observations.from_frame(table)).notes
+    assert f"run large-{SAID[4:]};" in note

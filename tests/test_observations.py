@@ -135,6 +135,7 @@ def test_volume_is_tokens_unless_steps_are_requested(observations: Observations)
 def test_select(observations: Observations) -> None:
     same(observations.select(model_size=7e7), observations.select(runs=["a"]))
     assert observations.select(runs="b").run.tolist() == ["b", "b"]
+    same(observations.select(without_runs=["b"]), observations.select(runs=["a"]))
     assert observations.select(volume=(2e9, None)).volumes().tolist() == [2e9, 3e9]
     assert observations.select(volume=(None, 1000), unit="steps").volumes("steps").tolist() == [1000, 1000]
     assert observations.select(runs=["a", "b"], volume=(2000, 2000), unit="steps").run.tolist() == ["a"]
@@ -158,6 +159,8 @@ def test_select_keeps_metadata_with_its_rows(observations: Observations) -> None
     [
         ({"model_size": 1e9}, "frame has no model size 1000000000.0; sizes there: 70000000, 160000000"),
         ({"runs": ["a", "c"]}, "unknown run 'c' in frame; known: a, b"),
+        ({"without_runs": ["c"]}, "unknown run 'c' in frame; known: a, b"),
+        ({"without_runs": ["a", "b"]}, "no row meets all of the conditions together"),
         ({"targets": ["code"]}, "unknown target 'code' in frame; known: web, math"),
         (
             {"volume": (5e9, None)},

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import bimixjax
 from bimixjax._outliers import outliers
 
 RUNS, STEPS = 8, (2000, 4000, 8000, 16000, 32000)
@@ -65,3 +66,13 @@ def test_many_runs_are_counted():
     measured[:7] = 9.0
     told = outliers(np.full((40, 2), 3.0), measured, [f"r{k}" for k in range(40)])
     assert told.sentence.endswith("run r4 (all its rows: 1), and 2 more runs")
+
+
+PUBLIC = ("pile_2domains", "pile_3domains", "pile_5groups", "pile_17domains_test", "repetition")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_tables_have_no_outliers(observations_folder, name):
+    table = bimixjax.Observations.read(observations_folder / f"{name}.csv")
+    assert not [note for note in bimixjax.fit("bimix", table).notes if "far outside" in note]

@@ -66,7 +66,7 @@ def _size(stack: Stack, lent: Lent | None) -> AutoSize:
     """A stack with one cell, without the padding of its runs and volumes, with zeros where a target has no rows."""
     cells, cell = stack.cells, stack.lanes[0, 0]
     there = cells.mask[cell].max(2)
-    runs, volumes = int(there.max(1).sum()), int(there.max(0).sum())
+    runs, volumes = (int(np.flatnonzero(there.any(axis))[-1]) + 1 for axis in (1, 0))
     mask = cells.mask[cell, :runs, :volumes]
     lane, used = _lane_of_target(stack), mask.max((0, 1)) > 0
 
@@ -87,6 +87,7 @@ def _size(stack: Stack, lent: Lent | None) -> AutoSize:
         weights=of(stack.average.weights),
         spread=of(stack.average.spread, np.nan),
         left_out_error=of(stack.average.left_out_error, np.nan),
+        log_range=of(stack.average.log_range),
         rows=mask.sum((0, 1)),
         proportion_range=np.stack([_ranges(share, mask.max(1)) for share in mixture], axis=1),
         volume_range=_ranges(volume * cells.scale[cell], mask.max(0)),

@@ -4,10 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bimixjax._auto_average import SPREAD, average
 from bimixjax._auto_beyond import check_beyond
 from bimixjax._auto_cells import Cells
-from bimixjax._auto_fit import SPREAD, Stack, average, fit_members
+from bimixjax._auto_fit import Stack, fit_members
 from bimixjax._auto_kernel import Points
+from bimixjax._auto_outliers import ROUNDS, outlying, without
 from bimixjax._members import DONATED, MEMBERS, Member, named_members
 
 
@@ -90,6 +92,17 @@ def _points(mixture: np.ndarray, volume: np.ndarray) -> Points:
 
 
 def fit_stacks(cells: Cells, settings: Auto) -> list[Donated]:
+    """Fit every lane of the cells, again without the rows that are outlying, where there are any."""
+    found, odd = _fit_stacks(cells, settings), np.zeros(cells.mask.shape)
+    for _ in range(ROUNDS):
+        now = outlying([each.stack for each in found], cells)
+        if (now == odd).all():
+            break
+        odd, found = now, _fit_stacks(without(cells, now), settings)
+    return found
+
+
+def _fit_stacks(cells: Cells, settings: Auto) -> list[Donated]:
     """Fit every lane of the cells: those without a donor together, then those with one."""
     members, lanes = settings.chosen(), cells.lanes()
     if not len(lanes):

@@ -3,11 +3,13 @@
 import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bimixjax._auto_fit import noise_of
 from bimixjax._auto_kernel import Fitted
-from bimixjax._auto_size import AutoSize, Lent
+from bimixjax._auto_size import AutoSize, Lent, at_points
 from bimixjax._checks import InputError
 from bimixjax._members import DONATED, MEMBERS, named_members
 from bimixjax._noise import factored
@@ -33,7 +35,8 @@ def saved_size(size: AutoSize) -> dict[str, Any]:
 def read_size(value: Any, spot: Spot) -> AutoSize:
     """What `saved_size` gave, checked, with `known` made anew; the lengths "domains" and "targets" are settled."""
     spot = dataclasses.replace(spot, lengths={key: spot.lengths[key] for key in ("domains", "targets")})
-    found = record(_SIZE)(value, spot)
+    # Files that were written before the range was kept lack it: see `with_log_range`.
+    found = record(_SIZE)({"log_range": None, **value} if isinstance(value, dict) else value, spot)
     mixture = np.repeat(found["mixture"][None], len(found["center"]), axis=0)
     members, fitted = named_members(found["member_names"]), []
     for i, member in enumerate(members):
@@ -44,6 +47,22 @@ def read_size(value: Any, spot: Spot) -> AutoSize:
         fitted.append(Fitted(known=np.moveaxis(known, 0, -1), **one))
     _check_used(found, spot)
     return AutoSize(**{**found, "fitted": tuple(fitted)})
+
+
+def with_log_range(size: AutoSize, own: tuple[int, ...]) -> AutoSize:
+    """A size with the range of its fitted log losses: as the fit says them, where a file lacks it."""
+    lent = size.lent and dataclasses.replace(size.lent, size=with_log_range(size.lent.size, own))
+    if size.log_range is not None:
+        return dataclasses.replace(size, lent=lent)
+    (runs, volumes, _), there = size.mask.shape, size.mask > 0
+    anything = np.broadcast_to([[-np.inf], [np.inf]], (2, len(own)))
+    with jax.enable_x64(True):
+        r, s = np.repeat(size.mixture.T, volumes, axis=0), np.tile(size.volume * size.scale, runs)
+        open_range = dataclasses.replace(size, log_range=anything, lent=lent)
+        losses = at_points(own, open_range, jnp.asarray(r), jnp.asarray(s), None)
+    logs = (np.log(losses) - size.center).reshape(size.mask.shape)
+    ends = logs.min((0, 1), where=there, initial=np.inf), logs.max((0, 1), where=there, initial=-np.inf)
+    return dataclasses.replace(open_range, log_range=np.where(there.any((0, 1)), ends, 0.0))
 
 
 def _read_lent(value: Any, spot: Spot) -> Lent:
@@ -88,6 +107,7 @@ _SIZE = {
     "weights": numbers("members", "targets", low=0, high=1),
     "spread": numbers("targets", low=0, null=True),
     "left_out_error": numbers("targets", low=0, null=True),
+    "log_range": maybe(numbers(2, "targets", low=-_LOG, high=_LOG)),
     "rows": numbers("targets", low=0),
     "proportion_range": numbers("targets", "domains", 2, low=0, high=1 + 1e-6, null=True),
     "volume_range": numbers("targets", 2, low=1e-300, null=True),

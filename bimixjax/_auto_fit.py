@@ -1,8 +1,8 @@
-"""Fit the members of `auto` to many cells of rows, judge them on runs left out, and average them."""
+"""Fit the members of `auto` to many cells of rows, and judge them on runs left out."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -10,8 +10,9 @@ import numpy as np
 from jax import Array
 
 from bimixjax import _devices
+from bimixjax._auto_average import Average, MemberFit, joined
 from bimixjax._auto_cells import Cells
-from bimixjax._auto_kernel import Ends, Fitted, Points, Prior, fit_lanes, read_grid, read_lanes
+from bimixjax._auto_kernel import Ends, Points, Prior, fit_lanes, read_grid, read_lanes
 from bimixjax._auto_left import leave_out
 from bimixjax._members import Member, coordinates
 from bimixjax._noise import Noise, Whitener, factored, of_lane, of_lanes
@@ -35,78 +36,6 @@ _MANY_LANES = 256
 # Numbers of the matrices that are factored together, times the number of targets that share them.
 _FACTORED_NUMBERS = 1 << 22
 
-# The spread of errors on held-out runs, in standard deviations of the members, on the same draws: the noise is stated
-# generously. And how many runs that counts as beside the runs at hand.
-SPREAD, _SPREAD_RUNS = 0.58, 10.0
-
-# A member's error on one target counts as that of all targets where there are few runs beside these.
-_POOLED_RUNS = 8.0
-
-# From the mean of absolute values of normal numbers to their standard deviation.
-_MEAN_TO_DEVIATION = (np.pi / 2) ** 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemberFit:
-    """One member on L lanes.
-
-    Args:
-        fitted: what is read of it, lanes last.
-        left_mean, left_variance: of the log loss of each run at each volume when its part is left out [L, m, t].
-    """
-
-    fitted: Fitted
-    left_mean: np.ndarray
-    left_variance: np.ndarray
-
-    def take(self, index: np.ndarray) -> "MemberFit":
-        """The same of some lanes."""
-        fitted = jax.tree.map(lambda leaf: leaf[..., index], self.fitted)
-        return MemberFit(fitted=fitted, left_mean=self.left_mean[index], left_variance=self.left_variance[index])
-
-    def wide(self, runs: int) -> "MemberFit":
-        """The same on a grid of more runs, which pull at nothing."""
-
-        def filled(leaf: Any, *axes: int) -> np.ndarray:
-            more = runs - leaf.shape[axes[0]]
-            return np.pad(leaf, [(0, more if axis in axes else 0) for axis in range(leaf.ndim)])
-
-        fitted = self.fitted
-        return MemberFit(
-            fitted=replace(
-                fitted,
-                pull=filled(fitted.pull, 0),
-                pull_slope=filled(fitted.pull_slope, 1),
-                known=filled(fitted.known, 0, 1),
-            ),
-            left_mean=filled(self.left_mean, 1),
-            left_variance=filled(self.left_variance, 1),
-        )
-
-    @classmethod
-    def joined(cls, parts: "Sequence[MemberFit]") -> "MemberFit":
-        """The lanes of all parts, one part after the other."""
-        return cls(
-            fitted=_joined([part.fitted for part in parts]),
-            left_mean=np.concatenate([part.left_mean for part in parts]),
-            left_variance=np.concatenate([part.left_variance for part in parts]),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Average:
-    """How members are averaged in each lane.
-
-    Args:
-        weights: of each member [M, L].
-        spread: by what standard deviations are multiplied, from runs left out [L].
-        left_out_error: mean absolute error of the average's log losses on runs left out [L].
-    """
-
-    weights: np.ndarray
-    spread: np.ndarray
-    left_out_error: np.ndarray
-
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
@@ -120,17 +49,12 @@ class Stack:
 
     def take(self, index: np.ndarray) -> "Stack":
         """The same with some of the lanes."""
-        chosen = Average(
-            weights=self.average.weights[:, index],
-            spread=self.average.spread[index],
-            left_out_error=self.average.left_out_error[index],
-        )
         return Stack(
             members=self.members,
             cells=self.cells,
             lanes=self.lanes[index],
             fits=tuple(fit.take(index) for fit in self.fits),
-            average=chosen,
+            average=self.average.take(index),
         )
 
     @property
@@ -142,7 +66,7 @@ class Stack:
         """Log losses and their standard deviations [L, Q] at points [..., P], each lane at its `column` of them [L]."""
         found = [_read(m, fit, self, points, column) for m, fit in zip(self.members, self.fits, strict=True)]
         means, variances = (np.stack(one) for one in zip(*found, strict=True))
-        mean, deviation = _mixed(self.average.weights, means, variances)
+        mean, deviation = self.average.mixed(means, variances)
         return mean + self.cells.center[self.lanes[:, 0], self.lanes[:, 1], None], (
             deviation * self.average.spread[:, None]
         )
@@ -207,14 +131,16 @@ def _fit_member(member: Member, cells: Cells, lanes: np.ndarray) -> MemberFit:
     """Fit a member to lanes [L, 3] of the cells, and from there to each with parts of its runs left out."""
     domains, (_, runs, volumes, _) = cells.mixture.shape[1], cells.mask.shape
     unknowns = len(coordinates(member, domains).center)
-    whole = _joined([ends for ends, _ in _fit(member, cells, lanes, np.zeros((unknowns, len(lanes))))])
+    found = _fit(member, cells, lanes, np.zeros((unknowns, len(lanes))), read=True)
+    whole, moments = joined([ends for ends, _ in found]), joined([moments for _, moments in found])
     placed = np.zeros((2, len(lanes), runs, volumes))
     many = cells.runs[lanes[:, 0]] >= _MANY_RUNS
     for place, ends, whitener in _by_places(member, cells, lanes, whole, np.flatnonzero(many)):
         cell, target, _ = lanes[place].T
         placed[:, place] = leave_out(whitener, cells.part[cell[0]], cells.loss[cell, :, :, target], ends)
     _refit(member, cells, lanes, whole.fitted.z, np.flatnonzero(~many), placed)
-    return MemberFit(fitted=whole.fitted, left_mean=placed[0], left_variance=placed[1])
+    mean = np.moveaxis(moments[0], -1, 0)
+    return MemberFit(fitted=whole.fitted, mean=mean, left_mean=placed[0], left_variance=placed[1])
 
 
 def _by_places(
@@ -241,7 +167,7 @@ def _refit(
     if not len(left):
         return
     lane = index[left[:, 0]]
-    moments = _joined([moments for _, moments in _fit(member, cells, left[:, 1:], z[:, lane], read=True)])
+    moments = joined([moments for _, moments in _fit(member, cells, left[:, 1:], z[:, lane], read=True)])
     out, run = np.nonzero(cells.part[left[:, 1]] == left[:, 3, None])
     for values, moment in zip(placed, moments, strict=True):
         values[lane[out], run] = moment[run, :, out]
@@ -299,54 +225,6 @@ def _chunks(count: int, width: int) -> Iterator[np.ndarray]:
         yield np.minimum(np.arange(start, start + width), count - 1)
 
 
-def _joined(parts: Sequence[Any]) -> Any:
-    """Chunks of lanes put together."""
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
-
-
-def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, lanes: np.ndarray) -> Average:
-    """Weigh members by their errors on runs left out, and scale their spread by what these errors measured.
-
-    A member's weight is its prior weight times error^(-8 K / (K + 8)) for K runs. Its error is the mean absolute error
-    of log losses on runs left out, drawn towards its geometric mean over targets by the share 8 / (8 + K).
-    """
-    cell, target, _ = lanes.T
-    loss, mask = cells.loss[cell, :, :, target], cells.mask[cell, :, :, target]
-    runs, rows = mask.any(2).sum(1), mask.sum((1, 2))
-    means = np.stack([fit.left_mean for fit in fits])
-    error = (np.abs(means - loss) * mask).sum((2, 3)) / rows
-    raw = np.log([_prior_weights(m, runs, cells.mixture.shape[1]) for m in members])
-    raw -= 8 * runs / (runs + 8) * _drawn_together(np.log(np.maximum(error, 1e-9)), cell, runs)
-    weights = np.exp(raw - raw.max(0))
-    weights /= weights.sum(0)
-    mean, deviation = _mixed(weights, means, np.stack([fit.left_variance for fit in fits]))
-    missed = np.abs(mean - loss) * mask
-    standard = (missed / np.where(mask > 0, deviation, 1.0)).sum((1, 2))
-    same = cell[:, None] == cell
-    measured = _MEAN_TO_DEVIATION * (same @ standard) / (same @ rows)
-    spread = (_SPREAD_RUNS * SPREAD + runs * measured) / (_SPREAD_RUNS + runs)
-    return Average(weights=weights, spread=spread, left_out_error=missed.sum((1, 2)) / rows)
-
-
-def _drawn_together(errors: np.ndarray, cell: np.ndarray, runs: np.ndarray) -> np.ndarray:
-    """Log errors [M, L], each drawn towards its mean over the targets of a cell, the more the fewer runs there are."""
-    same = cell[:, None] == cell
-    mean = errors @ (same / same.sum(0))
-    return errors + _POOLED_RUNS / (_POOLED_RUNS + runs) * (mean - errors)
-
-
-def _prior_weights(member: Member, runs: np.ndarray, domains: int) -> np.ndarray:
-    grown = np.minimum(1.0, runs / (2 * (domains + 1))) ** 2 if member.rich else np.ones(len(runs))
-    return member.weight * grown
-
-
-def _mixed(weights: np.ndarray, means: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of a mixture of members [M, L, ...] with weights [M, L]."""
-    w = weights.reshape(*weights.shape, *[1] * (means.ndim - 2))
-    mean = (w * means).sum(0)
-    return mean, np.sqrt((w * (variances + (means - mean) ** 2)).sum(0))
-
-
 def _read(
     member: Member, fit: MemberFit, stack: Stack, points: Points, column: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -359,5 +237,5 @@ def _read(
         prior = _prior(member, cells, lanes[index])
         found = read_lanes(member.law, some, cells.rows(lanes[index]), noise, prior, at)
         parts.append(_first(found, len(set(index))))
-    mean, variance = _joined(parts)
+    mean, variance = joined(parts)
     return mean.T, variance.T

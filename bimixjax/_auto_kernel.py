@@ -25,6 +25,8 @@ _MOST_STEPS = 60
 # No step moves a coefficient by more standard deviations of its prior.
 _LONGEST = 3.0
 _SAME_VOLUME = 1e-9
+# Below this share of the mean fitted loss, a law's logarithm goes on along its tangent.
+_LEAST_LOSS = 0.2
 
 
 @record
@@ -126,7 +128,13 @@ def log_law(law: Law, coefficients: Array, mixture: Array, volume: Array, own: A
     share = jnp.sum(jnp.where(is_own, mixture, 0.0), axis=0)
     named = law.unpack(coefficients[:, *between], law.ordered(), domains)
     point = Point(mixture=mixture, own=share, volume=volume, model_size=jnp.exp(donor), is_own=is_own)
-    return jnp.log(law.loss(named, point))
+    return _log(law.loss(named, point))
+
+
+def _log(loss: Array) -> Array:
+    """Logarithm of losses, continued by its tangent where a law falls to zero and below: finite, with slopes."""
+    low = loss < _LEAST_LOSS
+    return jnp.where(low, loss / _LEAST_LOSS - 1, 0.0) + jnp.log(jnp.where(low, _LEAST_LOSS, loss))
 
 
 @partial(jax.jit, static_argnames=("law",))

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from bimixjax import _checks
 from bimixjax._auto_beyond import Beyond, Carried
-from bimixjax._auto_files import read_size, saved_size
+from bimixjax._auto_files import read_size, saved_size, with_log_range
 from bimixjax._auto_size import AutoSize, at_points, losses
 from bimixjax._fit_file import NAMES, names_of
 from bimixjax._reach import Reach
@@ -215,7 +215,8 @@ class AutoFit(Reach):
         fitted = tuple(float(size.model_size) for size in read["sizes"])
         if names["model_sizes"] and fitted != names["model_sizes"]:
             raise spot.at("model_sizes").wrong(found["model_sizes"], f"{list(fitted)}, those of the field sizes")
-        return cls(**names, **{key: read[key] for key in ("sentences", "sizes", "beyond")})
+        sizes = tuple(with_log_range(size, names["own"]) for size in read["sizes"])
+        return cls(**names, sizes=sizes, **{key: read[key] for key in ("sentences", "beyond")})
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(AutoFit))

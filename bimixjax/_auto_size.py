@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bimixjax._auto_average import MOST_VARIANCE, SPREAD, Sane, sane
 from bimixjax._auto_beyond import Carried
-from bimixjax._auto_fit import SPREAD, noise_of, prior_of
+from bimixjax._auto_fit import noise_of, prior_of
 from bimixjax._auto_kernel import Fitted, Points, Prior, Rows, read_mean, read_variance
 from bimixjax._float64 import in_float64
 from bimixjax._members import named_members
@@ -56,6 +57,7 @@ class AutoSize:
         weights: of each member [M, T].
         spread: by what the members' standard deviations are multiplied [T].
         left_out_error: mean absolute error of log losses on runs left out [T].
+        log_range: the lowest and the highest log loss that was fitted, less their mean [2, T].
         rows: observations used [T].
         proportion_range [T, d, 2], volume_range [T, 2]: what was fitted; outside it, a prediction extrapolates.
         lent: what a smaller model size lends, if any does.
@@ -74,6 +76,7 @@ class AutoSize:
     weights: Leaf
     spread: Leaf
     left_out_error: Leaf
+    log_range: Leaf
     rows: Leaf
     proportion_range: Leaf
     volume_range: Leaf
@@ -153,7 +156,7 @@ class _Average:
     r: Array
     s: Array
     readings: Sequence[_Reading]
-    means: Array
+    sane: Sane
     lent: "_Average | None"
 
     def mean(self) -> Array:
@@ -161,21 +164,28 @@ class _Average:
         size, between = self.size, self._between()
         drawn = 0.0
         if size.drawn is not None:
-            drawn = _drawn(size.drawn, self.readings, self.means - between, size.spread) + size.drawn.path(self.r)
+            drawn = self._drawn(size.drawn, between) + size.drawn.path(self.r)
         return size.center + between + drawn + self._carried()[0]
 
     def variance(self) -> Array:
         """Variance of measured log losses about them [T]."""
         size = self.size
-        variances = jnp.stack([read_variance(*reading)[0] for reading in self.readings])
-        variance = jnp.sum(size.weights * (variances + (self.means - self._between()) ** 2), axis=0)
+        variances = jnp.stack([read_variance(*reading)[0] for reading in self.readings]).clip(0, MOST_VARIANCE)
+        weights, apart = self.sane.weights, self.sane.means - self._between()
+        variance = jnp.sum(weights * (variances + apart**2), axis=0) + self.sane.doubt
         if self.lent is not None:
             borrow = jnp.array([reading.law.sized for reading in self.readings])[:, None]
-            variance += jnp.sum(jnp.where(borrow, size.weights, 0.0), axis=0) * self.lent.variance() / SPREAD**2
+            variance += jnp.sum(jnp.where(borrow, weights, 0.0), axis=0) * self.lent.variance() / SPREAD**2
         return size.spread**2 * variance + self._carried()[1]
 
     def _between(self) -> Array:
-        return jnp.sum(self.size.weights * self.means, axis=0)
+        return jnp.sum(self.sane.weights * self.sane.means, axis=0)
+
+    def _drawn(self, drawn: Drawn, between: Array) -> Array:
+        """By how much a draw's members, but for those that left all sense, are above the average [T]."""
+        moved = jnp.stack([reading.moved(off) for reading, off in zip(self.readings, drawn.off, strict=True)])
+        apart = self.size.spread * (self.sane.means - between) + moved
+        return jnp.sum(drawn.chosen * self.sane.gate * apart, axis=0)
 
     def _carried(self) -> tuple[Array | float, Array | float]:
         """What a law of the model size adds to the log losses, and to their variance."""
@@ -204,13 +214,8 @@ def _average(own: Array, size: AutoSize, r: Array, s: Array) -> _Average:
         for member, fitted in zip(named_members(size.member_names), size.fitted, strict=True)
     ]
     means = jnp.stack([read_mean(*reading)[0] for reading in readings])
-    return _Average(own=own, size=size, r=r, s=s, readings=readings, means=means, lent=lent)
-
-
-def _drawn(drawn: Drawn, readings: Sequence[_Reading], apart: Array, spread: Array) -> Array:
-    """By how much a draw's members, `apart` from the average [M, T], are above it at one point [T]."""
-    moved = jnp.stack([reading.moved(off) for reading, off in zip(readings, drawn.off, strict=True)])
-    return jnp.sum(drawn.chosen * (spread * apart + moved), axis=0)
+    found = sane(size.member_names, size.weights, means, size.log_range)
+    return _Average(own=own, size=size, r=r, s=s, readings=readings, sane=found, lent=lent)
 
 
 def _repeat(values: Array, lanes: int) -> Array:

@@ -22,7 +22,8 @@ import numpy as np
 from jax import Array
 
 from bimixjax import _devices
-from bimixjax._auto_fit import MemberFit, Stack, average, noise_of, prior_of
+from bimixjax._auto_average import MemberFit, average
+from bimixjax._auto_fit import Stack, noise_of, prior_of
 from bimixjax._auto_kernel import Prior, Rows, log_law
 from bimixjax._auto_size import Path
 from bimixjax._members import Member
@@ -285,7 +286,7 @@ def _weights(stack: Stack, run_weights: np.ndarray) -> np.ndarray:
     # The formula of `average`, with a single volume at which each run misses by the mean over its own.
     missed = [(np.abs(fit.left_mean - loss) * mask).sum(2, keepdims=True) / np.maximum(rows, 1) for fit in stack.fits]
     fits = [
-        MemberFit(fitted=fit.fitted, left_mean=each, left_variance=np.ones(each.shape))
+        MemberFit(fitted=fit.fitted, mean=each, left_mean=each, left_variance=np.ones(each.shape))
         for fit, each in zip(stack.fits, missed, strict=True)
     ]
     count = stack.cells.mask.sum(2, keepdims=True)

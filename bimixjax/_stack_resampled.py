@@ -197,7 +197,10 @@ def _of_cell(stacks: Sequence[Donated], cell: int, shape: tuple[int, ...]) -> St
     )
     fits = tuple(
         dataclasses.replace(
-            fit, left_mean=fit.left_mean[:, runs, volumes], left_variance=fit.left_variance[:, runs, volumes]
+            fit,
+            mean=fit.mean[:, runs, volumes],
+            left_mean=fit.left_mean[:, runs, volumes],
+            left_variance=fit.left_variance[:, runs, volumes],
         )
         for fit in stack.fits
     )

@@ -11,9 +11,10 @@ from scipy.optimize import least_squares
 
 import bimixjax
 from bimixjax import Auto, InputError, Observations, fitting
+from bimixjax._auto_average import average
 from bimixjax._auto_cells import build_cells
 from bimixjax._auto_donor import Donated, fit_stacks
-from bimixjax._auto_fit import Stack, average, noise_of, prior_of
+from bimixjax._auto_fit import Stack, noise_of, prior_of
 from bimixjax._auto_kernel import log_law
 from bimixjax._noise import Noise
 from bimixjax._resamples import Redraw

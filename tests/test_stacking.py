@@ -15,8 +15,8 @@ import pytest
 
 import bimixjax
 from bimixjax import Auto, AutoFit, InputError, Observations, _auto_fit, stacking
+from bimixjax._auto_average import MemberFit
 from bimixjax._auto_cells import Cells
-from bimixjax._auto_fit import MemberFit
 from bimixjax._members import Member
 from bimixjax.cli import run
 from bimixjax.stacking import auto_folds

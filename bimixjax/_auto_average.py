@@ -28,6 +28,11 @@ _FARTHEST = 5.0
 MOST_VARIANCE = _FARTHEST**2
 _FAR_OFF, _TINY = 1e9, 1e-300
 
+# What laws must earn beside the mean of the runs. Where losses do not depend on the mixture (3 domains, noise of 5 %, 4
+# runs), laws alone have 1.7 times the error of the mean, this average 1.2 times; on public tables of 2 to 24 domains it
+# adds less than 1.5 % to the error.
+_MEAN_POWER, _LAWS_ODDS = 8.0, 2.0
+
 # From the mean of absolute values of normal numbers to their standard deviation.
 _MEAN_TO_DEVIATION = (np.pi / 2) ** 0.5
 
@@ -179,7 +184,8 @@ def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, 
     """Weigh members by their errors on runs left out, and scale their spread by what these errors measured.
 
     A member's weight is its prior weight times error^(-8 K / (K + 8)) for K > 1 runs. Its error is the mean absolute
-    error of log losses on runs left out, drawn towards its geometric mean over targets by the share 8 / (8 + K).
+    error of log losses on runs left out, drawn towards its geometric mean over targets by the share 8 / (8 + K). What
+    laws earn beside the mean of the runs is told in `_beside_mean`.
     """
     cell, target, _ = lanes.T
     loss, mask = cells.loss[cell, :, :, target], cells.mask[cell, :, :, target]
@@ -187,14 +193,16 @@ def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, 
     means = np.stack([fit.left_mean for fit in fits])
     error = (np.abs(means - loss) * mask).sum((2, 3)) / rows
     raw = np.log([_prior_weights(m, runs, cells.mixture.shape[1]) for m in members])
+    log_error = np.log(np.maximum(error, 1e-9))
     # One run leaves nothing to judge by.
-    strength = np.where(runs > 1, 8 * runs / (runs + 8), 0.0)
-    raw -= strength * _drawn_together(np.log(np.maximum(error, 1e-9)), cell, runs)
+    raw -= np.where(runs > 1, 8 * runs / (runs + 8), 0.0) * _drawn_together(log_error, cell, runs)
     weights = np.exp(raw - raw.max(0))
     weights /= weights.sum(0)
+    names = tuple(member.name for member in members)
+    if len(names) > 1 and MEAN in names:
+        weights = _beside_mean(weights, log_error, names.index(MEAN), 2 * cell + (cells.own[target] >= 0), runs)
     there = mask > 0
     ends = loss.min((1, 2), where=there, initial=np.inf), loss.max((1, 2), where=there, initial=-np.inf)
-    names = tuple(member.name for member in members)
     found = Average(names=names, weights=weights, spread=rows, left_out_error=rows, log_range=np.stack(ends))
     mean, deviation = found.mixed(means, np.stack([fit.left_variance for fit in fits]))
     missed = np.abs(mean - loss) * mask
@@ -205,9 +213,26 @@ def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, 
     return replace(found, spread=spread, left_out_error=missed.sum((1, 2)) / rows)
 
 
-def _drawn_together(errors: np.ndarray, cell: np.ndarray, runs: np.ndarray) -> np.ndarray:
-    """Log errors [M, L], each drawn towards its mean over the targets of a cell, the more the fewer runs there are."""
-    same = cell[:, None] == cell
+def _beside_mean(
+    weights: np.ndarray, log_error: np.ndarray, mean: int, kind: np.ndarray, runs: np.ndarray
+) -> np.ndarray:
+    """Weights [M, L] with those of the laws times the share that they earn beside the mean of the runs.
+
+    Where laws miss runs left out by rho times what the mean misses, their weighted geometric mean over it, the share is
+    1 / (1 + rho^8 / 2); rho is drawn towards its geometric mean over targets of one kind in a cell [L].
+    """
+    laws = np.arange(len(weights)) != mean
+    of_laws = (weights[laws] * log_error[laws]).sum(0) / weights[laws].sum(0)
+    log_rho = _drawn_together((of_laws - log_error[mean])[None], kind, runs)[0]
+    share = np.where(runs > 1, 1 / (1 + np.exp(_MEAN_POWER * log_rho) / _LAWS_ODDS), 1.0)
+    beside = weights * share
+    beside[mean] += 1 - share
+    return beside
+
+
+def _drawn_together(errors: np.ndarray, group: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Log errors [M, L], each drawn towards its mean over the lanes of a group, the more the fewer runs there are."""
+    same = group[:, None] == group
     mean = errors @ (same / same.sum(0))
     return errors + _POOLED_RUNS / (_POOLED_RUNS + runs) * (mean - errors)
 

@@ -5,7 +5,7 @@ it. A run at the edge of the simplex is far from what the other runs say as well
 row is outlying only where its log loss
 
     is missed by more than `_LEFT_OUT` when its run is left out, and
-    is missed by more than `_FITTED` and `_TIMES` the median miss when all rows are fitted.
+    is missed by more than `_FITTED` and `_TIMES` the median miss when all rows are fitted, or another of its run is.
 
 Such rows get no weight, the members are fitted again, and all rows are judged anew by that fit, until nothing changes.
 """
@@ -17,6 +17,8 @@ import numpy as np
 
 from bimixjax._auto_cells import Cells
 from bimixjax._auto_fit import Stack
+from bimixjax._outliers import listed
+from bimixjax.observations import Observations, Unit
 
 # Log losses. On the public tables of 2 to 24 domains, fits of 4 to 26 runs have no such row.
 _LEFT_OUT, _FITTED, _TIMES = 0.2, 0.1, 4.0
@@ -35,18 +37,20 @@ def outlying(stacks: Sequence[Stack], cells: Cells) -> np.ndarray:
         stacks: what was fitted.
         cells: all rows, also those that these fits left out.
     """
-    found = np.zeros(cells.mask.shape)
+    odd, apart = np.zeros((2, *cells.mask.shape), bool)
     for stack in stacks:
         cell, target, _ = stack.lanes.T
         mask, kept = cells.mask[cell, :, :, target] > 0, stack.cells.mask[cell, :, :, target] > 0
         loss = (cells.loss[cell, :, :, target].T + (cells.center - stack.cells.center)[cell, target]).T
         fitted, left = (_missed(stack, loss, name) for name in ("mean", "left_mean"))
         usual = np.array([np.median(miss[rows]) for miss, rows in zip(fitted, kept, strict=True)])
-        far = (left > _LEFT_OUT) & (fitted > np.maximum(_FITTED, _TIMES * usual)[:, None, None])
-        odd = mask & far
-        told = (mask.any(2).sum(1) >= _LEAST_RUNS) & (odd.sum((1, 2)) <= _MOST_ROWS * mask.sum((1, 2)))
-        found[cell, :, :, target] = odd & told[:, None, None]
-    return found
+        far = fitted > np.maximum(_FITTED, _TIMES * usual)[:, None, None]
+        apart[cell, :, :, target] = mask & (left > _LEFT_OUT)
+        odd[cell, :, :, target] = mask & (left > _LEFT_OUT) & far
+    found = apart & odd.any((2, 3), keepdims=True)
+    runs, rows = cells.mask.any(2).sum(1), cells.mask.sum((1, 2))
+    told = (runs >= _LEAST_RUNS) & (found.sum((1, 2)) <= _MOST_ROWS * rows)
+    return (found & told[:, None, None]).astype(float)
 
 
 def without(cells: Cells, odd: np.ndarray) -> Cells:
@@ -55,6 +59,18 @@ def without(cells: Cells, odd: np.ndarray) -> Cells:
     moved = (cells.loss * mask).sum((1, 2)) / np.maximum(mask.sum((1, 2)), 1)
     loss = (cells.loss - moved[:, None, None]) * mask
     return replace(cells, mask=mask, loss=loss, center=cells.center + moved)
+
+
+def note(cells: Cells, fitted: Sequence[Cells], observations: Observations, unit: Unit | None) -> tuple[str, ...]:
+    """Name the runs with rows in the cells that none of the `fitted` ones has; nothing where there are none."""
+    rows = np.zeros(len(observations), bool)
+    rows[cells.row[(cells.mask > np.max([each.mask for each in fitted], axis=0)).any(3)]] = True
+    if not rows.any():
+        return ()
+    volume = None if unit is None else observations.volumes(unit)
+    return (
+        f"losses far from what the other runs say, left out of the fit: {listed(rows, observations.run, volume, unit)}",
+    )
 
 
 def _missed(stack: Stack, loss: np.ndarray, name: str) -> np.ndarray:

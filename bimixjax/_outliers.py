@@ -117,12 +117,20 @@ def _median(values: np.ndarray, axis: int) -> np.ndarray:
 def _named(
     rows: NDArray[np.bool_], runs: Sequence[str] | NDArray[np.object_], volume: ArrayLike | None, unit: Unit | None
 ) -> Outliers:
+    names = tuple(dict.fromkeys(str(run) for run in np.asarray(runs, object)[rows]))
+    sentence = f"losses far outside what the fit says: {listed(rows, runs, volume, unit)}" if names else ""
+    return Outliers(rows=rows, runs=names, sentence=sentence)
+
+
+def listed(
+    rows: NDArray[np.bool_], runs: Sequence[str] | NDArray[np.object_], volume: ArrayLike | None, unit: Unit | None
+) -> str:
+    """Name the runs of some rows [n] of a table, and which of their rows these are."""
     run = np.array([str(name) for name in runs], object)
     names = tuple(dict.fromkeys(run[rows].tolist()))
     said = [_of_run(name, np.flatnonzero(rows & (run == name)), run, volume, unit) for name in names[:_NAMED]]
     more = [f"and {len(names) - _NAMED} more runs"] if len(names) > _NAMED else []
-    sentence = f"losses far outside what the fit says: {', '.join(said + more)}" if names else ""
-    return Outliers(rows=rows, runs=names, sentence=sentence)
+    return ", ".join(said + more)
 
 
 def _of_run(

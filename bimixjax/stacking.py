@@ -1,7 +1,7 @@
 """`auto`, the default predictor: several laws with structured noise, averaged by what they miss on runs left out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Literal, overload
@@ -16,6 +16,7 @@ from bimixjax._auto_cells import build_cells, sizes_of
 from bimixjax._auto_donor import Auto as Auto
 from bimixjax._auto_donor import Donated, fit_stacks
 from bimixjax._auto_draws import draw
+from bimixjax._auto_outliers import note
 from bimixjax._auto_result import AutoFit as AutoFit
 from bimixjax._fit_result import FitResult
 from bimixjax._kernel import Solver
@@ -176,7 +177,9 @@ def fit(
         prior weight x (mean |log error| on runs left out)^(-8 K / (K + 8))
 
     for K runs. A model size that was measured on fewer mixtures than a smaller one reads the predictions of that one
-    too, unless `Auto(donor=False)` forbids it. Its constants are stated where they are defined, in `_auto_fit` and
+    too, unless `Auto(donor=False)` forbids it. Rows far from what the other runs say get no weight, see
+    `_auto_outliers`; a note names them. At a mixture where a member leaves all sense, the mean of the runs takes its
+    place, see `_auto_average.sane`. Constants are stated where they are defined, in `_auto_fit` and
     `_members`, with the observations that they come from: scores on those are not held out.
 
     Args:
@@ -223,11 +226,14 @@ def _fit_auto(
     """The fit of `auto`, and the stacks that it was built of."""
     names, unit = _targets(observations, targets), observations.volume_unit(volume)
     _check_sizes(settings, observations)
+    cells = build_cells(observations, np.ones((1, len(observations))), unit, names)
     with jax.enable_x64(True):
-        stacks = fit_stacks(build_cells(observations, np.ones((1, len(observations))), unit, names), settings)
+        stacks = fit_stacks(cells, settings)
     if not stacks:
         raise _checks.InputError(f"{observations.source} has no loss of {', '.join(names)}; nothing can be fitted")
-    return build(observations, unit, names, stacks, _beyond(settings, observations, unit, names)), stacks
+    found = build(observations, unit, names, stacks, _beyond(settings, observations, unit, names))
+    notes = note(cells, [each.stack.cells for each in stacks], observations, unit)
+    return replace(found, notes=(*found.notes, *notes)), stacks
 
 
 @overload

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from bimixjax import _checks
+from bimixjax import _checks, _summaries
 from bimixjax._auto_beyond import Beyond, Carried
 from bimixjax._auto_files import read_size, saved_size, with_log_range
 from bimixjax._auto_size import AutoSize, at_points, losses
@@ -62,6 +62,13 @@ class AutoFit(Reach):
     notes: tuple[str, ...] = static()
     sizes: tuple[AutoSize, ...]
     beyond: Beyond | None = None
+
+    def __repr__(self) -> str:
+        return f"AutoFit({_summaries.reach(self)})"
+
+    def summary(self) -> str:
+        """Say in plain text what each target's average is made of, and how it did on runs left out."""
+        return _summaries.averaged(self)
 
     @property
     def members(self) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from tyro.conf import Positional, arg
 
 import bimixjax
 from bimixjax._checks import InputError
-from bimixjax._console import FIGURES, TABLES, Answer, Counts, File, FileCommand, Names, Number, Unit, names, number
+from bimixjax._console import FIGURES, TABLES, Answer, File, FileCommand, Unit
+from bimixjax._options import Counts, Names, Number, Whole, names, number, wholes
 
 if TYPE_CHECKING:
     from bimixjax._splits import Scheme
 
-# What `compare` compares where no laws are named: the richest cheap laws beside the one that combines them.
-_COMPARED = ("auto", "bimix_transfer", "bimix_offset", "additive")
+# What `compare` compares where no laws are named: BiMix and the richest cheap laws beside the one that combines them.
+COMPARED = ("auto", "bimix", "bimix_offset", "bimix_transfer", "additive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class TableCommand(FileCommand):
     """A command that reads some rows of a table of measured losses."""
 
     table: Annotated[Positional[Path], arg(metavar="TABLE")]
-    """Observations (.csv, .parquet): run, step or tokens, model_size, mixture/<domain>, loss/<target>."""
+    """Observations (.csv, .tsv, .csv.gz, .parquet): run, step or tokens, model_size, mixture/<domain>, loss/<name>."""
     targets: Names = ()
     """Losses to fit. Default: all that the law can describe."""
     unit: Unit = None
@@ -31,19 +32,19 @@ class TableCommand(FileCommand):
     model_size: Number = None
     """Take only the rows of this model size, in parameters."""
     min_volume: Number = None
-    """Leave out rows with less training than this."""
+    """Leave out rows with less training than this, such as an evaluation before the training."""
     max_volume: Number = None
     """Leave out rows with more training than this."""
     exclude_run: Annotated[tuple[str, ...], arg(metavar="NAME")] = ()
     """Leave out all rows of this run; may be repeated."""
+    keep: Annotated[Literal["first", "last"] | None, arg(metavar="{first,last}", help_behavior_hint="")] = None
+    """Where a run has several rows at one step, as after a restart: which of them to take."""
 
     def observations(self) -> "bimixjax.Observations":
         """The rows asked for."""
-        ends = (self.min_volume, self.max_volume)
-        volume = None if ends == (None, None) else ends
-        return bimixjax.Observations.read(self.table).select(
-            model_size=self.model_size, without_runs=self.exclude_run, volume=volume, unit=self.unit
-        )
+        found = bimixjax.Observations.read(self.table, min_volume=self.min_volume, unit=self.unit, keep=self.keep)
+        volume = None if self.max_volume is None else (None, self.max_volume)
+        return found.select(model_size=self.model_size, without_runs=self.exclude_run, volume=volume, unit=self.unit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +57,15 @@ class Compare(TableCommand):
     }
 
     laws: Names = ()
-    """Laws to compare, by name. Default: auto and three single laws."""
+    """Laws to compare, by name; `bimix fit --help` lists all. Default: of auto, bimix, bimix_offset, bimix_transfer
+    and additive those that can describe every target."""
     folds: Literal["each-run", "designs", "later", "larger"] = "each-run"
     """What is held out: each run in turn, all runs but some, volumes beyond a cut, or model sizes beyond one."""
     runs: Counts = ()
     """For designs: how many runs of each model size to fit. Default: 4,8."""
-    draws: int = 20
+    draws: Whole = 20
     """For designs: how many of each."""
-    seed: int = 1000
+    seed: Whole = 1000
     """For designs: seed of the draws."""
     cuts: Counts = ()
     """For later: shares of the last volume to fit. Default: 0.5."""
@@ -85,9 +87,10 @@ class Compare(TableCommand):
         from bimixjax import _tables
         from bimixjax.reports import comparisons, figures
 
+        table = self.observations()
         found = bimixjax.compare(
-            names(self.laws) or _COMPARED,
-            self.observations(),
+            self.chosen_laws(table),
+            table,
             folds=_scheme(self),
             at=self.at if self.at in ("last", "all") else number("at", self.at),
             volume=self.unit,
@@ -107,13 +110,20 @@ class Compare(TableCommand):
         screen = [comparisons.summary(found), *comparisons.trust(found)]
         return Answer(document=comparisons.document(found), screen=screen)
 
+    def chosen_laws(self, table: "bimixjax.Observations") -> tuple[str, ...]:
+        """The laws named, else those of `COMPARED` that can describe every target."""
+        targets = names(self.targets) or table.own_targets or table.targets
+        own_only = set(targets) <= set(table.domains)
+        able = (law for law in COMPARED if law == "auto" or own_only or not bimixjax.LAWS[law].own_proportion)
+        return names(self.laws) or tuple(able)
+
 
 def _scheme(options: Compare) -> "Scheme":
     """What is held out."""
     from bimixjax import comparison
 
     if options.folds == "designs":
-        counts = tuple(int(number("runs", text)) for text in names(options.runs) or ("4", "8"))
+        counts = wholes("runs", options.runs) or (4, 8)
         return comparison.RunDesigns(runs=counts, draws=options.draws, seed=options.seed)
     if options.folds == "later":
         return comparison.LaterVolumes(cuts=tuple(number("cuts", text) for text in names(options.cuts) or ("0.5",)))

@@ -9,14 +9,15 @@ from tyro.conf import Positional, arg
 
 from bimixjax import _progress
 from bimixjax._checks import InputError
-from bimixjax._console import Answer, File, FileCommand, FolderCommand, Names, names
+from bimixjax._console import Answer, File, FileCommand, FolderCommand
+from bimixjax._options import Counts, Names, Numbers, Whole, names, numbers, wholes
 
 if TYPE_CHECKING:
     from bimixjax.corpus import Document, Tokenizer
+    from bimixjax.designs import Mixtures
     from bimixjax.proxy import SwarmConfig
 
 Store = Annotated[Positional[Path], arg(metavar="STORE")]
-Wholes = Annotated[tuple[str, ...], arg(metavar="NUMBER,...")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Corpus(FolderCommand):
     """The field or column that names a document's source; documents of one source fall into one split."""
     validation_fraction: Annotated[float, arg(metavar="NUMBER")] = 0.1
     """Expected share of the sources that become validation."""
-    cap: Annotated[int, arg(metavar="BYTES")] = 4_000_000
+    cap: Annotated[Whole, arg(metavar="BYTES")] = 4_000_000
     """About the most bytes per domain of the local corpus."""
 
     def work(self) -> Answer:
@@ -82,7 +83,7 @@ class Entropy(FileCommand):
 
     store: Store
     """A token store, as `bimix corpus` makes one."""
-    sequence_length: Annotated[int, arg(metavar="TOKENS")] = 1024
+    sequence_length: Annotated[Whole, arg(metavar="TOKENS")] = 1024
     """Length of the packed sequences; pairs of tokens do not cross their ends."""
 
     def work(self) -> Answer:
@@ -106,34 +107,50 @@ class Design(FileCommand):
 
     formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": (".csv",)}
 
-    store: Store
-    """A token store, as `bimix corpus` makes one."""
+    store: Annotated[Positional[Path | None], arg(metavar="STORE", help_behavior_hint="")] = None
+    """A token store, as `bimix corpus` makes one; or none, and --tokens."""
+    tokens: Numbers = ()
+    """Without a token store: the tokens of every domain, for the natural mixture."""
     entropy: Names = ()
-    """Entropies to make mixtures of: conditional, joint, shannon. Default: conditional."""
-    spread: Annotated[int, arg(metavar="NUMBER")] = 9
+    """Entropies to make mixtures of: conditional, joint, shannon. Default: conditional, from a token store."""
+    spread: Annotated[Whole, arg(metavar="NUMBER")] = 9
     """How many mixtures to spread over the simplex."""
     concentration: Annotated[float, arg(metavar="NUMBER")] = 6.0
     """Of the Dirichlet distribution from which they are drawn; the larger, the nearer to uniform."""
-    seed: Annotated[int, arg(metavar="NUMBER")] = 0
+    seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
     """Seed of the draw."""
-    run_seeds: Wholes = ()
+    run_seeds: Counts = ()
     """Seeds of the runs; each mixture is there once per seed. Default: 0."""
 
     def work(self) -> Answer:
         """Plan, and write."""
-        from bimixjax import corpus, designs
-        from bimixjax.entropy import corpus_entropies
+        from bimixjax import designs
         from bimixjax.reports import corpora
 
-        store = corpus.TokenStore.open(self.store)
         spread = designs.Spread(count=self.spread, concentration=self.concentration, seed=self.seed)
-        chosen = designs.training_free(store, corpus_entropies(store), names(self.entropy) or ("conditional",))
+        domains, chosen = self.training_free()
         chosen |= spread.draw(chosen)
-        made = designs.make_design(chosen, store.domains, _wholes("run-seeds", self.run_seeds) or (0,))
+        made = designs.make_design(chosen, domains, wholes("run-seeds", self.run_seeds) or (0,))
         if self.out:
             made.write(self.out)
-        document = corpora.mixtures_document(store.domains, chosen)
-        return Answer(document=document, screen=[corpora.mixtures(store.domains, chosen)])
+        document = corpora.mixtures_document(domains, chosen)
+        return Answer(document=document, screen=[corpora.mixtures(domains, chosen)])
+
+    def training_free(self) -> "tuple[tuple[str, ...], Mixtures]":
+        """The domains, and their mixtures by name: of the token store, or of the tokens given."""
+        from bimixjax import corpus, designs
+        from bimixjax.entropy import corpus_entropies
+
+        if (self.store is None) == (not self.tokens):
+            raise InputError("bimix design takes either a token store or --tokens NAME=NUMBER,... of every domain")
+        if self.store is not None:
+            store = corpus.TokenStore.open(self.store)
+            measures = names(self.entropy) or ("conditional",)
+            return store.domains, designs.training_free(store, corpus_entropies(store), measures)
+        if self.entropy:
+            raise InputError("--entropy needs a token store; numbers of tokens do not tell entropies")
+        counts = numbers("tokens", self.tokens)
+        return tuple(counts), designs.of_counts(tuple(counts.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,23 +165,23 @@ class Swarm(FolderCommand):
     """Where observations.csv and the checkpoints go."""
     model: Annotated[Literal["0.1m", "1m", "10m", "60m", "150m", "300m", "1b"], arg(metavar="SIZE")] = "0.1m"
     """Parameters of the model: 0.1m, 1m, 10m, 60m, 150m, 300m, 1b."""
-    context: Annotated[int, arg(metavar="TOKENS")] = 128
+    context: Annotated[Whole, arg(metavar="TOKENS")] = 128
     """Length of the training sequences."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of activations and products."""
-    batch: Annotated[int, arg(metavar="NUMBER")] = 16
+    batch: Annotated[Whole, arg(metavar="NUMBER")] = 16
     """Sequences per step."""
-    steps: Annotated[int, arg(metavar="NUMBER")] = 500
+    steps: Annotated[Whole, arg(metavar="NUMBER")] = 500
     """Optimizer steps of each run."""
     learning_rate: Annotated[float, arg(metavar="NUMBER")] = 3e-3
     """Learning rate after the warm-up."""
-    warmup: Annotated[int, arg(metavar="STEPS")] = 20
+    warmup: Annotated[Whole, arg(metavar="STEPS")] = 20
     """Steps of the warm-up."""
-    eval_steps: Wholes = ()
+    eval_steps: Counts = ()
     """Steps at which losses are measured. Default: eight, from a sixteenth of the steps on."""
-    eval_windows: Annotated[int, arg(metavar="NUMBER")] = 64
+    eval_windows: Annotated[Whole, arg(metavar="NUMBER")] = 64
     """Most validation sequences per domain."""
-    checkpoint_every: Annotated[int, arg(metavar="STEPS")] = 500
+    checkpoint_every: Annotated[Whole, arg(metavar="STEPS")] = 500
     """Steps between checkpoints."""
     shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="")] = None
     """Train every N-th run from the I-th on (I from 0); the shard that ends last puts the tables together."""
@@ -194,7 +211,7 @@ class Swarm(FolderCommand):
         return SwarmConfig(
             train=train,
             steps=self.steps,
-            eval_steps=_wholes("eval-steps", self.eval_steps),
+            eval_steps=wholes("eval-steps", self.eval_steps),
             eval_windows=self.eval_windows,
             checkpoint_every=self.checkpoint_every,
         )
@@ -206,10 +223,10 @@ class Demo(FolderCommand):
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("bimix-demo")
     """Where everything goes; the same command goes on where it was killed."""
-    steps: Annotated[int, arg(metavar="NUMBER")] = 700
+    steps: Annotated[Whole, arg(metavar="NUMBER")] = 700
     """Optimizer steps of each run."""
     law: Annotated[str, arg(metavar="NAME")] = "auto"
-    """The law to fit, or auto: an average of several."""
+    """The law to fit, or auto: an average of several. `bimix fit --help` lists all."""
 
     def work(self) -> Answer:
         """Run the loop, and write the report."""
@@ -230,14 +247,6 @@ def _named_path(given: str) -> tuple[str, Path]:
     if not (name.strip() and path):
         raise InputError(f"--domain has {given!r}; allowed: NAME=PATH")
     return name.strip(), Path(path)
-
-
-def _wholes(option: str, given: Iterable[str]) -> tuple[int, ...]:
-    parts = names(given)
-    wrong = [part for part in parts if not (part.isascii() and part.isdigit())]
-    if wrong:
-        raise InputError(f"--{option} has {wrong[0]!r}; allowed: whole numbers, with commas between them")
-    return tuple(map(int, parts))
 
 
 def _shard(given: str | None) -> tuple[int, int] | None:

@@ -2,14 +2,14 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from bimixjax import _tables
-from bimixjax._checks import InputError, every
+from bimixjax._checks import InputError, choice, every, not_negative
 from bimixjax._tables import Table
 
 MIXTURE, LOSS = "mixture/", "loss/"
@@ -20,6 +20,7 @@ SAME_TOLERANCE = 1e-6
 ROUNDING = 1e-12
 
 Floats = NDArray[np.float64]
+Keep = Literal["first", "last"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +36,50 @@ class Runs:
         return cls(codes, np.unique(codes, return_index=True)[1])
 
 
-def fields(table: Table) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Which rows of a table are read: from `min_volume` on, in the column `volume` or the table's own; `keep` says
+    which of the rows of one run and volume.
+    """
+
+    min_volume: float | None = None
+    volume: str | None = None
+    keep: Keep | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_volume is not None:
+            not_negative("min_volume", self.min_volume)
+        if self.keep is not None:
+            choice("keep", self.keep, ("first", "last"))
+
+    def once(self, table: Table, key: pd.DataFrame) -> tuple[NDArray[np.intp], str]:
+        """The rows that are left where one of each `key`, run and volume, is taken; and what was left out, in words."""
+        again = key.duplicated(keep=self.keep or "first").to_numpy()
+        if self.keep is None and again.any():
+            again = again & table.frame.astype(str).duplicated().to_numpy()
+        what = f"the {self.keep} of each run and volume is kept" if self.keep else "each is the same as another"
+        return np.flatnonzero(~again), f"{again.sum()} of {len(again)} rows left out: {what}" if again.any() else ""
+
+    def trained(self, table: Table) -> Table:
+        """The rows from `min_volume` on; a blank cell stays, to be named where it is read."""
+        if self.min_volume is None:
+            return table
+        column = self.volume or next((name for name in ("tokens", "step") if name in table.frame), None)
+        if column is None or column not in table.frame:
+            raise InputError(f"{table.source} has no column {column or 'step'!r}; min_volume needs it")
+        volumes = table.numbers(column, counts=True)
+        below = volumes < self.min_volume
+        if below.all():
+            raise InputError(
+                f"{table.source} has no {column} from {self.min_volume:g} on; most there: {volumes.max():g}"
+            )
+        return table.take(np.flatnonzero(~below))
+
+
+def fields(table: Table, chosen: Chosen = Chosen()) -> dict[str, Any]:
     """Return the fields of `Observations`, or raise `InputError` at the first cell that cannot be used."""
     domains, targets = names(table, MIXTURE), names(table, LOSS)
+    table = chosen.trained(table)
     run = run_ids(table)
     numbers = {name: _run_column(table, name) for name in RUN_COLUMNS if name in table.frame}
     runs = Runs.of(run)
@@ -45,7 +87,12 @@ def fields(table: Table) -> dict[str, Any]:
     for name in ("model_size", "seed"):
         if name in numbers:
             _same(table, name, numbers[name], runs, name)
-    _unique(table, runs, numbers)
+    column, key = _key(runs, numbers)
+    kept, left_out = chosen.once(table, key)
+    if left_out:
+        rest = fields(table.take(kept))
+        return rest | {"notes": (left_out, *rest["notes"])}
+    _unique(table, column, key)
     return {
         "run": run,
         "domains": domains,
@@ -64,17 +111,31 @@ def names(table: Table, prefix: str) -> tuple[str, ...]:
     found = tuple(column.removeprefix(prefix) for column in table.frame if column.startswith(prefix))
     if not all(found) or not found:
         lack = f"a column {prefix!r} without a name behind it" if found else f"no {prefix.rstrip('/')} column"
-        raise InputError(f"{table.source} has {lack}; needed: {prefix}<name>; columns: {_listed(table.frame)}")
+        raise InputError(
+            f"{table.source} has {lack}; needed: {prefix}<name>; columns: {_listed(table.frame)}{_kind(table.frame)}"
+        )
     return found
 
 
 def run_ids(table: Table) -> NDArray[np.object_]:
     """Return the ids of the runs as text; a blank one is an error."""
     if "run" not in table.frame:
-        raise InputError(f"{table.source} has no column 'run'; columns: {_listed(table.frame)}")
+        raise InputError(f"{table.source} has no column 'run'; columns: {_listed(table.frame)}{_kind(table.frame)}")
     run = _tables.texts(table.column("run")).str.strip().to_numpy(object)
     every(run != "", lambda i: f"{table.place(i, 'run')}: blank; every row needs the id of its run")
     return run
+
+
+def apart(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add model size and seed to the id of each run that has several of them: such rows are of several runs."""
+    ids = frame["run"]
+    for name in ("model_size", "seed"):
+        if name in frame:
+            several = frame.groupby("run")[name].transform("nunique").to_numpy() > 1
+            ids = ids.where(
+                ~several, [f"{run}/{name}-{value:.15g}" for run, value in zip(ids, frame[name], strict=True)]
+            )
+    return frame.assign(run=ids)
 
 
 def join(mixtures: Table, losses: Table) -> Table:
@@ -157,12 +218,20 @@ def _losses(table: Table, targets: tuple[str, ...]) -> Floats:
 
 
 def _run_column(table: Table, name: str) -> NDArray[Any]:
-    values = table.numbers(name)
+    values = table.numbers(name, counts=True)
+    hint = ""
     if name == "seed":
         ok, allowed = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53), "a whole number"
     else:
         ok, allowed = np.isfinite(values) & (values > 0), "finite and above 0"
-    every(ok, lambda i: f"{table.place(i, name)}: {name} is {_shown(values[i])}; allowed: {allowed}")
+        if name in ("step", "tokens"):
+            hint = "; --min-volume (in Python min_volume) leaves evaluations before the training out"
+    every(
+        ok,
+        lambda i: (
+            f"{table.place(i, name)}: {name} is {_shown(values[i])}; allowed: {allowed}{hint if values[i] == 0 else ''}"
+        ),
+    )
     return values.astype(np.int64) if name == "seed" else values
 
 
@@ -180,18 +249,26 @@ def _same(table: Table, column: str, values: NDArray[Any], runs: Runs, what: str
     every(np.abs(values - at_first) <= SAME_TOLERANCE, say)
 
 
-def _unique(table: Table, runs: Runs, numbers: dict[str, NDArray[Any]]) -> None:
-    """Raise where a (run, volume) occurs twice; the volume is the step, else the tokens, else there is one only."""
+def _key(runs: Runs, numbers: dict[str, NDArray[Any]]) -> tuple[str, pd.DataFrame]:
+    """What tells rows apart, and its column: run and volume, the step, else the tokens, else there is one only."""
     column = next((name for name in ("step", "tokens") if name in numbers), "run")
     volumes = numbers.get(column, np.zeros(len(runs.codes)))
+    return column, pd.DataFrame({"run": runs.codes, "volume": volumes})
+
+
+def _unique(table: Table, column: str, key: pd.DataFrame) -> None:
+    """Raise where a (run, volume) occurs twice."""
 
     def say(i: int) -> str:
-        row = table.origins[column].rows[np.argmax((runs.codes == runs.codes[i]) & (volumes == volumes[i]))] + 1
-        kind = "a table without step and tokens has one row per run"
-        kind = kind if column == "run" else f"a run has one row per {column.removesuffix('s')} value"
+        row = table.origins[column].rows[np.argmax((key == key.iloc[i]).all(axis=1))] + 1
+        if column == "run":
+            kind = "a table without step and tokens has one row per run"
+        else:
+            kind = f"a run has one row per {column.removesuffix('s')} value"
+            kind += "; after a restart, --keep last (in Python keep='last') takes the later one"
         return f"{table.place(i, column)}: the same run and volume as data row {row}; {kind}"
 
-    every(~pd.DataFrame({"run": runs.codes, "volume": volumes}).duplicated().to_numpy(), say)
+    every(~key.duplicated().to_numpy(), say)
 
 
 def _matched(alone: set[str], has: Table, lacks: Table) -> None:
@@ -208,3 +285,23 @@ def _shown(value: Any) -> str:
 
 def _listed(frame: pd.DataFrame) -> str:
     return ", ".join(map(str, frame.columns))
+
+
+def _kind(frame: pd.DataFrame) -> str:
+    """What a table without the columns that are needed seems to be, and what would make it one that has them."""
+    columns = list(map(str, frame.columns))
+    if any(column.endswith(("__MIN", "__MAX")) for column in columns):
+        return (
+            ". It looks like curves exported from W&B, a column per run and metric; needed: one row per run and step, "
+            f"with run, step, {MIXTURE}<domain> and {LOSS}<target>"
+        )
+    kinds = [column for column in columns if column.lower() in ("domain", "target", "task", "dataset", "metric")]
+    if kinds and any(column.lower() in ("loss", "value") for column in columns):
+        return (
+            f". It looks like a long table, one row per loss; needed: one row per run and step, with a column "
+            f"{LOSS}<name> for each name in {kinds[0]!r}"
+        )
+    losses = [column for column in columns if "loss" in column.lower() and not column.startswith(LOSS)]
+    if losses and not any(column.startswith(LOSS) for column in columns):
+        return f". Losses seem to be in {losses[0]!r} and the like; rename each to {LOSS}<name>"
+    return ""

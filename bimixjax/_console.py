@@ -1,13 +1,12 @@
 """What all subcommands of `bimix` share: option types, config files, output, and errors turned into exit codes."""
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_type_hints
@@ -17,6 +16,16 @@ from tyro.conf import arg
 
 from bimixjax import __version__, _checks, _signals
 from bimixjax._checks import InputError
+from bimixjax._options import QUOTING, SCALING, quoted
+from bimixjax._options import Counts as Counts
+from bimixjax._options import Names as Names
+from bimixjax._options import Number as Number
+from bimixjax._options import Numbers as Numbers
+from bimixjax._options import Whole as Whole
+from bimixjax._options import names as names
+from bimixjax._options import number as number
+from bimixjax._options import numbers as numbers
+from bimixjax._options import wholes as wholes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,12 +39,8 @@ WIDTH = 120
 
 # Where None or a flag's name says it all, the help adds no "(default: None)".
 File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
-Number = Annotated[float | None, arg(metavar="NUMBER", help_behavior_hint="")]
 Unit = Annotated[Literal["steps", "tokens"] | None, arg(metavar="{steps,tokens}", help_behavior_hint="")]
 Flag = Annotated[bool, arg(help_behavior_hint="")]
-Names = Annotated[tuple[str, ...], arg(metavar="NAME,...")]
-Counts = Annotated[tuple[str, ...], arg(metavar="NUMBER,...")]
-Numbers = Annotated[tuple[str, ...], arg(metavar="NAME=NUMBER,...")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,56 +130,16 @@ def run(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> int:
         return FAILED
 
 
-def names(given: Iterable[str]) -> tuple[str, ...]:
-    """Split `a,b` and `c` into three names."""
-    return tuple(name.strip() for part in given for name in part.split(",") if name.strip())
-
-
-def number(option: str, text: str) -> float:
-    """Read one number.
-
-    Raises:
-        InputError: for anything else.
-    """
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InputError(f"--{option} has {text!r}; a number belongs there") from error
-
-
-def numbers(option: str, given: Iterable[str]) -> dict[str, float]:
-    """Turn `web=0.5,code=0.5` into numbers by name; a later part overrides an earlier one.
-
-    Raises:
-        InputError: for a part that is not NAME=NUMBER, or a name twice in one part.
-    """
-    found: dict[str, float] = {}
-    for part in given:
-        pairs = [_pair(option, pair) for pair in part.split(",")]
-        if len(dict(pairs)) < len(pairs):
-            raise InputError(f"--{option} {part!r} names something twice")
-        found |= dict(pairs)
-    return found
-
-
-def _pair(option: str, text: str) -> tuple[str, float]:
-    name, _, number = text.rpartition("=")
-    with contextlib.suppress(ValueError):
-        if name.strip():
-            return name.strip(), float(number)
-    raise InputError(f"--{option} has {text!r}; allowed: NAME=NUMBER, with commas between pairs")
-
-
 def _parse(commands: Mapping[str, type[Command]], arguments: list[str]) -> Command:
     chosen = arguments[0] if arguments and arguments[0] in commands else None
     defaults: dict[str, Any] = {}
     if chosen:
         arguments, defaults = _with_config(chosen, commands[chosen], arguments[1:])
         arguments = [chosen, *arguments]
-    kinds = [
-        Annotated[kind, tyro.conf.subcommand(name, **(defaults if name == chosen else {}))]
-        for name, kind in commands.items()
-    ]
+    kinds = []
+    for name, kind in commands.items():
+        more = {"description": _described(kind), **defaults} if name == chosen else {}
+        kinds.append(Annotated[kind, tyro.conf.subcommand(name, **more)])
     any_of: Any = Union[tuple(kinds)]  # noqa: UP007 - `|` takes no tuple
     return tyro.cli(
         any_of,
@@ -191,6 +156,13 @@ def _parse(commands: Mapping[str, type[Command]], arguments: list[str]) -> Comma
     )
 
 
+def _described(kind: type[Command]) -> str:
+    """What a command does, and how numbers and, where it takes any, lists of names are written."""
+    hints = get_type_hints(kind, include_extras=True).values()
+    said = [SCALING, *([QUOTING] if Names in hints or Numbers in hints else [])]
+    return f"{kind.__doc__}\n\n{' '.join(said)}"
+
+
 def _with_config(name: str, kind: type[Command], arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
     """Put the options of the config file, if any, before those given, which win; positional ones become defaults."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -201,7 +173,8 @@ def _with_config(name: str, kind: type[Command], arguments: list[str]) -> tuple[
     fields = {field.name: field for field in dataclasses.fields(kind)}
     options = _read_config(path, name, list(fields))
     positional = [key for key, hint in get_type_hints(kind, include_extras=True).items() if _is_positional(hint)]
-    given: dict[str, Any] = {key: Path(options.pop(key)) for key in positional if key in options}
+    named = {key: options.pop(key, None) for key in positional}
+    given: dict[str, Any] = {key: Path(value) for key, value in named.items() if value is not None}
     flags = [flag for key, value in options.items() for flag in _flags(key, value, fields[key].default)]
     absent = {key: tyro.MISSING for key in positional if fields[key].default is dataclasses.MISSING}
     return [*flags, *arguments], {"default": kind(**absent | given)} if given else {}
@@ -237,7 +210,7 @@ def _flags(key: str, value: Any, default: object) -> list[str]:
     if value is None:
         return []
     if isinstance(value, dict):
-        value = [f"{name}={number}" for name, number in value.items()]
+        value = [f"{quoted(f'{name}={count}')}" for name, count in value.items()]
     return [f"--{option}={item}" for item in (value if isinstance(value, list) else [value])]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from bimixjax import _checks
+from bimixjax import _checks, _summaries
 from bimixjax._fit_file import checked
 from bimixjax._float64 import in_float64
 from bimixjax._reach import Reach
@@ -84,6 +84,13 @@ class FitResult(Reach):
     r2: Leaf
     proportion_range: Leaf
     volume_range: Leaf
+
+    def __repr__(self) -> str:
+        return f"FitResult(law {self.law.name}; {_summaries.reach(self)})"
+
+    def summary(self) -> str:
+        """Say in plain text what was fitted: coefficients, errors and a status for each lane."""
+        return _summaries.fitted(self)
 
     @property
     def names(self) -> tuple[str, ...]:

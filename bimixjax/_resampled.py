@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
-from bimixjax import _checks
+from bimixjax import _checks, _summaries
 from bimixjax._fit_result import FitResult
 from bimixjax._records import Leaf, read_json, record, write_json
 from bimixjax._schema import Spot, numbers
@@ -83,6 +83,13 @@ class Resampled(Resamples):
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __repr__(self) -> str:
+        return f"Resampled({self.fit!r}; {len(self)} resamples of the runs)"
+
+    def summary(self) -> str:
+        """Say in plain text what was fitted, and how its coefficients vary over resamples."""
+        return _summaries.spread(self)
 
     @property
     def standard_errors(self) -> dict[str, np.ndarray]:

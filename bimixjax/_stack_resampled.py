@@ -58,6 +58,17 @@ class AutoResampled(Resamples):
     def __len__(self) -> int:
         return len(self.sizes[0].weights)
 
+    def __repr__(self) -> str:
+        return f"AutoResampled({self.fit!r}; {self._count})"
+
+    def summary(self) -> str:
+        """Say in plain text what was fitted, and how many resamples or draws there are."""
+        return f"{self.fit.summary()}\n{self._count}"
+
+    @property
+    def _count(self) -> str:
+        return f"{len(self)} {'draws of what it leaves open' if self.drawn else 'resamples of the runs'}"
+
     @property
     def drawn(self) -> bool:
         """Whether these are draws of what the fit leaves open, not resamples of its runs."""

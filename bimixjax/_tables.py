@@ -1,6 +1,8 @@
 """One table from a file or frame: cells as they were written, and words for the place of each."""
 
 import dataclasses
+import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +17,12 @@ from bimixjax._files import replacing
 
 BLANK = ("", "na", "n/a", "nan", "null", "none")
 FORMATS = (".csv", ".parquet")
+# What else is read; cells may stand apart by commas, tabs or semicolons in each.
+TEXTS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+
+_BETWEEN = (",", "\t", ";")
+_POINT, _COMMA = (re.compile(rf"[+-]?\d*{mark}\d+(?:[eE][+-]?\d+)?") for mark in (r"\.", ","))
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +32,8 @@ class Origin:
     name: str
     rows: NDArray[np.int64]
     is_csv: bool = False
+    # Whether decimals are written with a comma.
+    decimal_comma: bool = False
 
     def place(self, index: int) -> str:
         row = int(self.rows[index]) + 1
@@ -49,18 +59,25 @@ class Table:
     def column(self, name: str) -> pd.Series:
         return pd.Series(self.frame[name])
 
-    def numbers(self, column: str) -> NDArray[np.float64]:
-        """Return a column as float64, blank cells as NaN; text where a number belongs is an error."""
+    def numbers(self, column: str, *, counts: bool = False) -> NDArray[np.float64]:
+        """Return a column as float64, blank cells as NaN; text where a number belongs is an error.
+
+        In a column of counts, commas may stand between thousands.
+        """
         values = self.column(column)
         if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
             return values.to_numpy(np.float64, na_value=np.nan)
         cells = texts(values).str.strip()
         cells = cells.mask(cells.str.lower().isin(BLANK), "nan")
+        if self.origins[column].decimal_comma:
+            cells = cells.str.replace(",", ".")
+        elif counts:
+            cells = cells.mask(cells.str.fullmatch(_THOUSANDS), cells.str.replace(",", ""))
         try:
             return pa.array(cells, pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False)
         except pa.ArrowInvalid:
             is_number = np.array([_is_number(cell) for cell in cells])
-            every(is_number, lambda i: f"{self.place(i, column)}: got {cells.iloc[i]!r}, a number belongs here")
+            every(is_number, lambda i: f"{self.place(i, column)}: {_not_a_number(cells.iloc[i])}")
             return cells.to_numpy(object).astype(np.float64)
 
     def take(self, rows: NDArray[np.int64]) -> "Table":
@@ -70,7 +87,7 @@ class Table:
         return Table(self.frame.iloc[rows].reset_index(drop=True), origins)
 
 
-def from_frame(frame: pd.DataFrame, name: str, *, is_csv: bool = False) -> Table:
+def from_frame(frame: pd.DataFrame, name: str, *, is_csv: bool = False, decimal_comma: bool = False) -> Table:
     """Make a table of a frame: names stripped and unique, at least one row."""
     if "run" in frame.index.names and "run" not in frame.columns:
         frame = frame.reset_index()
@@ -83,21 +100,25 @@ def from_frame(frame: pd.DataFrame, name: str, *, is_csv: bool = False) -> Table
         rows = rows[~np.logical_and.reduce([frame.iloc[:, i] == "" for i in range(len(columns))])]
     if not len(rows):
         raise InputError(f"{name}: no data rows; columns: {', '.join(columns) or 'none'}")
-    origin = Origin(name, rows, is_csv)
+    origin = Origin(name, rows, is_csv, decimal_comma)
     return Table(frame.iloc[rows].set_axis(columns, axis=1).reset_index(drop=True), dict.fromkeys(columns, origin))
 
 
 def read(path: str | Path) -> Table:
-    """Read a CSV or Parquet file."""
+    """Read a table of text, compressed or not, or a Parquet file."""
     path = Path(path)
-    choice(f"{path}: the file's suffix", path.suffix, FORMATS)
+    is_text = path.name.endswith(TEXTS)
+    if not is_text:
+        choice(f"{path}: the file's suffix", path.suffix, (*TEXTS, ".parquet"))
     try:
-        frame = _read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        mark = _between(path) if is_text else ""
+        frame = _read_text(path, mark) if is_text else pd.read_parquet(path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable {path.suffix[1:]} file: {str(error).strip()}") from error
-    return from_frame(frame, str(path), is_csv=path.suffix == ".csv")
+    decimal_comma = mark in ("\t", ";") and _has_commas(frame)
+    return from_frame(frame, str(path), is_csv=is_text, decimal_comma=decimal_comma)
 
 
 def write(path: str | Path, frame: pd.DataFrame) -> None:
@@ -143,11 +164,31 @@ def _lossless(cells: NDArray[np.object_], number: type[int] | type[float]) -> ND
     return made if [repr(value) for value in made.tolist()] == filled.tolist() else None
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _between(path: Path) -> str:
+    """What stands between cells: that of the marks which the header has most often outside of quotes."""
+    with pa.input_stream(path, compression="detect") as file, io.TextIOWrapper(file, encoding="utf-8-sig") as lines:
+        header = re.sub(r'"[^"]*"', "", next(iter(lines), ""))
+    return max(_BETWEEN, key=header.count)
+
+
+def _has_commas(frame: pd.DataFrame) -> bool:
+    """Whether decimals have a comma: some numbers have one, and none has a point."""
+    cells = [frame.iloc[:, i].str.strip() for i in range(frame.shape[1])]
+    has = [any(column.str.fullmatch(mark).any() for column in cells) for mark in (_COMMA, _POINT)]
+    return has == [True, False]
+
+
+def _not_a_number(cell: str) -> str:
+    if _THOUSANDS.fullmatch(cell) or _COMMA.fullmatch(cell):
+        return f"got {cell!r}; write decimals with a point, and nothing between thousands"
+    return f"got {cell!r}, a number belongs here"
+
+
+def _read_text(path: Path, mark: str) -> pd.DataFrame:
     """Read every cell, the header too, as text; a line with too few or too many cells is an error."""
     read = csv.ReadOptions(autogenerate_column_names=True, use_threads=False)
     # Blank lines are read, and dropped later, so that rows keep the numbers that they have in the file.
-    parse = csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)
+    parse = csv.ParseOptions(delimiter=mark, newlines_in_values=True, ignore_empty_lines=False)
     with csv.open_csv(path, read_options=read, parse_options=parse) as head:
         as_text = {name: pa.string() for name in head.schema.names}
     convert = csv.ConvertOptions(column_types=as_text, strings_can_be_null=False)

@@ -27,11 +27,8 @@ from bimixjax._console import (
     File,
     FileCommand,
     Flag,
-    Number,
-    Numbers,
-    names,
-    numbers,
 )
+from bimixjax._options import Law, Number, Numbers, Whole, names, numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,8 +46,7 @@ class Fit(TableCommand):
 
     formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON, "figure": FIGURES, "residuals": FIGURES}
 
-    law: Annotated[str, arg(metavar="NAME")] = "auto"
-    """The law to fit, or auto: an average of several."""
+    law: Law = "auto"
     priors: Flag = True
     """Plain least squares, without the weak priors; for a single law."""
     criterion: Annotated[
@@ -65,9 +61,9 @@ class Fit(TableCommand):
     """Draw measured and fitted losses (.png, .pdf, .svg)."""
     residuals: File = None
     """Draw the residuals (.png, .pdf, .svg)."""
-    draws: Annotated[int, arg(metavar="NUMBER")] = 0
+    draws: Annotated[Whole, arg(metavar="NUMBER")] = 0
     """For the spread of predictions: draws of what auto leaves open, or resamples of the runs for a single law."""
-    seed: Annotated[int, arg(metavar="NUMBER")] = 0
+    seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
     """Seed of the draws."""
 
     def work(self) -> Answer:
@@ -182,9 +178,9 @@ class Optimize(FileCommand):
     """The exact dual, L-BFGS on a softmax, or the dual where the law allows."""
     figure: File = None
     """Draw the proportions beside the baselines (.png, .pdf, .svg)."""
-    draws: Annotated[int, arg(metavar="NUMBER")] = 0
+    draws: Annotated[Whole, arg(metavar="NUMBER")] = 0
     """How sure the mixture is: draws of what a fit of auto leaves open, each with its own best mixture."""
-    seed: Annotated[int, arg(metavar="NUMBER")] = 0
+    seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
     """Seed of the draws."""
 
     def work(self) -> Answer:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bimixjax import _scores, _trust
+from bimixjax import _scores, _summaries, _trust
 from bimixjax._checks import InputError, choice, distinct, known
 from bimixjax._intervals import Errors, half_widths, nearest
 from bimixjax._kernel import Solver
@@ -48,6 +48,16 @@ class Comparison(HeldOut):
         >>> found.to_frame()["law"].tolist()
         ['bimix', 'additive']
     """
+
+    def __repr__(self) -> str:
+        return (
+            f"Comparison(laws {_summaries.listed(self.laws)}; targets {_summaries.listed(self.targets)}; "
+            f"{len(self.group)} folds, {len(self.run)} rows held out)"
+        )
+
+    def summary(self) -> str:
+        """Say in plain text how each law did: errors, rank correlations, regrets, and what to be wary of."""
+        return _summaries.compared(self)
 
     def cells(self) -> pd.DataFrame:
         """One row per law, held-out row and target, with the measured loss, the prediction and its interval.

@@ -63,6 +63,19 @@ class Spread:
         return {f"spread-{number}": mixture for number, mixture in enumerate(chosen[len(beside) :], 1)}
 
 
+def of_counts(tokens: ArrayLike) -> Mixtures:
+    """Return the natural and the uniform mixture of domains with so many tokens each.
+
+    Raises:
+        InputError: as `mixtures.natural`.
+
+    Example:
+        >>> {name: mixture.tolist() for name, mixture in of_counts([3e9, 1e9]).items()}
+        {'natural': [0.75, 0.25], 'uniform': [0.5, 0.5]}
+    """
+    return {"natural": mixtures.natural(tokens), "uniform": mixtures.uniform(np.size(tokens))}
+
+
 def training_free(
     store: TokenStore, entropies: Mapping[str, Entropies], measures: Sequence[str] = ("conditional",)
 ) -> Mixtures:
@@ -89,7 +102,7 @@ def training_free(
     """
     for measure in measures:
         choice("entropy", measure, MEASURES)
-    found = {"natural": mixtures.natural(store.tokens), "uniform": mixtures.uniform(len(store.domains))}
+    found = of_counts(store.tokens)
     for measure in measures:
         values = [getattr(entropies[domain], measure) for domain in store.domains]
         found[f"{measure}-entropy"] = entropy_mixture(values)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from bimixjax import _columns, _tables
 from bimixjax._checks import InputError, choice, known, positive
-from bimixjax._columns import LOSS, MIXTURE, RUN_COLUMNS, Floats
+from bimixjax._columns import LOSS, MIXTURE, RUN_COLUMNS, Chosen, Floats, Keep
+from bimixjax._summaries import listed
 
 Unit = Literal["steps", "tokens"]
 # In the order of preference.
@@ -81,14 +82,45 @@ class Observations:
     source: str = "frame"
 
     @classmethod
-    def read(cls, path: str | Path) -> Self:
-        """Read a `.csv` or `.parquet` table; an `InputError` names file, row, column and run of what is wrong."""
-        return cls(**_columns.fields(_tables.read(path)))
+    def read(
+        cls, path: str | Path, *, min_volume: float | None = None, unit: Unit | None = None, keep: Keep | None = None
+    ) -> Self:
+        """Read a table from a file.
+
+        Args:
+            path: `.parquet`, or `.csv`, `.tsv`, `.csv.gz`, `.tsv.gz` with commas, tabs or semicolons between cells; in
+                the last two kinds of file, decimals may have a comma.
+            min_volume: leave out rows with less training than this, such as an evaluation before the training.
+            unit: of `min_volume`; by default tokens where the table has them, else steps.
+            keep: which of the rows with one run and volume to take, the "first" or the "last", as after a restart. By
+                default such rows are an error, unless they are the same in every cell.
+
+        Raises:
+            InputError: for what is wrong, with its file, row, column and run.
+        """
+        return cls(**_columns.fields(_tables.read(path), _chosen(min_volume, unit, keep)))
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame, *, source: str = "frame") -> Self:
-        """Take the table from a pandas frame; `source` is its name in messages."""
-        return cls(**_columns.fields(_tables.from_frame(frame, source)))
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        source: str = "frame",
+        min_volume: float | None = None,
+        unit: Unit | None = None,
+        keep: Keep | None = None,
+    ) -> Self:
+        """Take the table from a pandas frame; `source` is its name in messages, the rest as in `read`.
+
+        Example:
+            >>> import pandas as pd
+            >>> from bimixjax import Observations
+            >>> table = {"run": ["r1"] * 4, "step": [0, 10, 20, 20], "mixture/web": [1.0] * 4}
+            >>> table = pd.DataFrame(table | {"loss/web": [9.0, 4.0, 3.1, 3.0]})
+            >>> Observations.from_frame(table, min_volume=1, keep="last").losses.ravel().tolist()
+            [4.0, 3.0]
+        """
+        return cls(**_columns.fields(_tables.from_frame(frame, source), _chosen(min_volume, unit, keep)))
 
     @classmethod
     def join(cls, mixtures: str | Path | pd.DataFrame, losses: str | Path | pd.DataFrame, *, on: str = "run") -> Self:
@@ -112,7 +144,11 @@ class Observations:
 
     @classmethod
     def concat(cls, first: "Observations", *others: "Observations") -> Self:
-        """Put tables with the same domains below each other; a target that one lacks is missing there."""
+        """Put tables with the same domains below each other; a target that one lacks is missing there.
+
+        Runs of one id in several tables are one run, unless their model sizes or seeds differ: then the id of each gets
+        its own added, as in `r1/model_size-70000000`.
+        """
         for other in others:
             if set(other.domains) != set(first.domains):
                 raise InputError(
@@ -121,8 +157,10 @@ class Observations:
                 )
         every = (first, *others)
         source = " + ".join(dict.fromkeys(one.source for one in every))
-        whole = cls.from_frame(pd.concat([one.to_frame() for one in every], ignore_index=True), source=source)
-        return dataclasses.replace(whole, notes=tuple(dict.fromkeys(note for one in every for note in one.notes)))
+        frame = _columns.apart(pd.concat([one.to_frame() for one in every], ignore_index=True))
+        whole = cls.from_frame(frame, source=source)
+        notes = dict.fromkeys(note for one in (*every, whole) for note in one.notes)
+        return dataclasses.replace(whole, notes=tuple(notes))
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table as a pandas frame, as `write` writes it."""
@@ -138,6 +176,14 @@ class Observations:
 
     def __len__(self) -> int:
         return len(self.run)
+
+    def __repr__(self) -> str:
+        unit = self.volume_unit()
+        volumes = self.volumes(unit)
+        where = f"; {volumes.min():g} to {volumes.max():g} {unit}" if unit else ""
+        sizes = f"; model sizes {listed(f'{size:g}' for size in self.model_sizes)}" if self.model_sizes else ""
+        names = f"domains {listed(self.domains)}; targets {listed(self.targets)}"
+        return f"Observations({len(self.runs)} runs, {len(self)} rows; {names}{where}{sizes}; from {self.source})"
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -256,6 +302,12 @@ class Observations:
                 f"volumes there: {volumes.min():g} to {volumes.max():g}"
             )
         return within
+
+
+def _chosen(min_volume: float | None, unit: Unit | None, keep: Keep | None) -> Chosen:
+    if unit is not None:
+        choice("unit", unit, UNITS)
+    return Chosen(min_volume=min_volume, volume=None if unit is None else UNITS[unit], keep=keep)
 
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:

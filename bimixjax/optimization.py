@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from bimixjax import _checks, _schema
+from bimixjax import _checks, _schema, _summaries
 from bimixjax._auto_result import AutoFit
 from bimixjax._checks import InputError
 from bimixjax._fit_result import FitResult
@@ -102,6 +102,13 @@ class OptimalMixture:
     at_upper: tuple[str, ...]
     idle: tuple[str, ...]
     extrapolated: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"OptimalMixture({_summaries.largest(self)}; objective {self.objective:.4f} nats per token)"
+
+    def summary(self) -> str:
+        """Say in plain text what was found: shares, predicted losses, and how the search ended."""
+        return _summaries.optimum(self)
 
     def as_dict(self) -> dict[str, float]:
         """Proportions by domain."""
@@ -246,6 +253,17 @@ class OptimalResamples:
     proportions: np.ndarray
     regret: np.ndarray
     converged: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"OptimalResamples({self.best!r}; {len(self.proportions)} resamples or draws)"
+
+    def summary(self) -> str:
+        """Say in plain text what was found, and how far the mixtures of resamples or draws go from it."""
+        ends = zip(self.best.domains, *self.interval(), strict=True)
+        rows = [[name, f"{low:.4f}", f"to {high:.4f}"] for name, low, high in ends]
+        said = f"Shares in 90 % of {len(self.proportions)} resamples or draws"
+        regret = f"expected regret {self.expected_regret:.2g} nats per token"
+        return "\n".join([self.best.summary(), said, _summaries.aligned(rows), regret])
 
     @property
     def expected_regret(self) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeGuard, overload
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ from bimixjax._resampled import Resampled as Resampled
 from bimixjax._resamples import Redraw
 from bimixjax._stack_resampled import AutoResampled as AutoResampled
 from bimixjax._stack_resampled import resample
-from bimixjax.laws import Law
+from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit
 
 # Points that are read come in multiples of this, so that tables of many lengths share a compiled program.
@@ -211,13 +211,20 @@ def fit(
     Source: the laws of arXiv 2405.14908, 2410.12883 and 2507.09404; kriging about a fitted mean (universal kriging);
     stacking on held-out data (Breiman, 1996), with weights by error in place of a regression.
     """
-    if law != "auto" and not isinstance(law, Auto):
+    if _is_single(law):
         single = {} if criterion is None else {"criterion": criterion}
         return fitting.fit(
             law, observations, volume=volume, targets=targets, priors=priors, weights=weights, solver=solver, **single
         )
     _check_settings(priors=priors, weights=weights, criterion=criterion, solver=solver)
     return _fit_auto(law if isinstance(law, Auto) else Auto(), observations, volume, targets)[0]
+
+
+def _is_single(law: Law | str | Auto) -> TypeGuard[Law | str]:
+    """Whether a law is one of its own; a name that is neither that of one nor `auto` is an error."""
+    if isinstance(law, str):
+        return _checks.choice("law", law, ("auto", *LAWS)) != "auto"
+    return not isinstance(law, Auto)
 
 
 def _fit_auto(
@@ -318,7 +325,7 @@ def bootstrap(
     Source: Efron, Annals of Statistics 7 (1979), for `auto`; Rubin, The Bayesian bootstrap, same 9 (1981).
     """
     key = jax.random.key(key) if isinstance(key, int) else key
-    if law != "auto" and not isinstance(law, Auto):
+    if _is_single(law):
         options: dict[str, Any] = {"volume": volume, "targets": targets, "priors": priors, "weights": weights}
         options |= {"solver": solver} if criterion is None else {"solver": solver, "criterion": criterion}
         return fitting.bootstrap(law, observations, key=key, count=count, **options)

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from bimixjax import FitResult, Observations, OptimalMixture
+from bimixjax import LAWS, FitResult, Observations, OptimalMixture, __version__
+from bimixjax._cli_comparison import Compare
 from bimixjax._console import BAD_INPUT, DONE, FAILED
+from bimixjax._law_lines import LINES
 from bimixjax.cli import COMMANDS, run
 
 
@@ -83,6 +85,80 @@ def test_a_run_far_outside_is_named_left_out_or_counts_less(folder: Path, capsys
     for found, error in ((without, 0.01), (huber, 0.02)):
         alpha = [lane["coefficients"]["alpha"]["value"] for lane in found["lanes"]]
         assert alpha == pytest.approx([0.05, 0.1, 0.2], abs=error)
+
+
+def test_fit_takes_rows_from_the_training_on_and_the_last_of_a_step(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An evaluation before the training, and a run that went on from a step that it had passed."""
+    rows = pd.read_csv("my.csv")
+    before, again = rows.head(1).assign(step=0), rows.head(1).copy()
+    again["loss/web"] *= 1.1
+    pd.concat([before, rows, again]).to_csv("real.csv", index=False)
+    errors = {}
+    for keep in ("first", "last"):
+        assert bimix(f"fit real.csv --law bimix --json --targets web --min-volume 1 --keep {keep}") == DONE
+        (lane,) = json.loads(capsys.readouterr().out)["lanes"]
+        errors[keep] = lane["mean_relative_error"]
+        assert lane["rows"] + lane["rows_missing"] + lane["rows_of_zero_proportion"] == len(rows)
+    assert bimix("fit my.csv --law bimix --json --targets web") == DONE
+    assert errors["first"] == pytest.approx(json.loads(capsys.readouterr().out)["lanes"][0]["mean_relative_error"])
+    assert errors["last"] > 1.2 * errors["first"]
+
+
+def test_numbers_may_end_in_a_scale(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "optimize fit.json --volume {} --tokens web={},books=1e9,code=2e9 --json"
+    assert bimix(line.format("16000", "500000000")) == DONE
+    plain = capsys.readouterr().out
+    assert bimix(line.format("16k", "0.5B")) == DONE
+    assert capsys.readouterr().out == plain
+    assert bimix("fit my.csv --law bimix --json --targets web --min-volume 2k --max-volume 16K") == DONE
+    assert json.loads(capsys.readouterr().out)["lanes"][0]["rows"] == 28
+    assert bimix("fit my.csv --draws 1.5") == BAD_INPUT
+    assert "a whole number" in capsys.readouterr().err
+    assert bimix("fit my.csv --model-size 70,000,000") == BAD_INPUT
+    assert "with k, M, B or T" in capsys.readouterr().err
+
+
+def test_names_may_hold_a_comma_or_begin_with_a_dash(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pd.read_csv("my.csv")
+    rows.columns = [column.replace("/web", "/web, old").replace("/code", "/-code") for column in rows]
+    rows.to_csv("named.csv", index=False)
+    targets = ["--targets=-code,books", "--targets", '"web, old"']
+    assert run(["fit", "named.csv", "--law", "bimix", *targets, "--out", "n.json"]) == DONE
+    assert FitResult.load("n.json").targets == ("-code", "books", "web, old")
+    capsys.readouterr()
+    mixture = '--mixture="web, old"=0.5,-code=0.25,books=0.25'
+    assert run(["predict", "n.json", mixture, "--volume", "16k", "--json"]) == DONE
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["mixture"] == {"web, old": 0.5, "books": 0.25, "-code": 0.25}
+    Path("limits.yaml").write_text("volume: 16k\nlower: {'web, old': 0.6}\njson: true\n")
+    assert bimix("optimize n.json --config limits.yaml") == DONE
+    assert json.loads(capsys.readouterr().out)["mixture"]["web, old"] >= 0.6 - 1e-12
+
+
+def test_help_lists_every_law(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(LINES) == {"auto", *LAWS}
+    assert run(["fit", "--help"]) == DONE
+    shown = [line.strip(" │") for line in capsys.readouterr().out.splitlines()]
+    # One line each, in a terminal of 80 columns.
+    assert not [name for name, line in LINES.items() if f"{name}: {line}" not in shown]
+
+
+def test_compare_takes_the_laws_that_can_describe_the_targets(three_domains: Observations) -> None:
+    def chosen(targets: tuple[str, ...] = (), laws: tuple[str, ...] = ()) -> tuple[str, ...]:
+        return Compare(table=Path(), targets=targets, laws=laws).chosen_laws(three_domains)
+
+    assert chosen() == ("auto", "bimix", "bimix_offset", "bimix_transfer", "additive")
+    assert chosen(("web,law",)) == ("auto", "bimix_transfer", "additive")
+    assert chosen(("law",), ("bimix", "auto")) == ("bimix", "auto")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == DONE
+    assert capsys.readouterr().out == f"bimix {__version__}\n"
+    assert run(["--help"]) == DONE
+    assert "--version" in capsys.readouterr().out
 
 
 def test_a_fit_without_any_usable_row_is_a_failure(folder: Path) -> None:
@@ -185,7 +261,10 @@ def test_a_config_may_map_names_to_numbers(folder: Path, capsys: pytest.CaptureF
     ("line", "words"),
     [
         ("fit nothing.csv", "nothing.csv: no such file"),
-        ("fit my.csv --law bimx", "law is 'bimx'"),
+        ("fit my.csv --law bimx", "law is 'bimx'; allowed: additive, additive_sized, auto, bimix"),
+        ("fit my.csv --keep last --min-volume 1e9", "my.csv has no step from 1e+09 on"),
+        ("fit twice.csv --law bimix", "--keep last"),
+        ("fit zero.csv --law bimix", "--min-volume"),
         ("fit my.csv --law bimix --targets law", "'law' is not a training domain"),
         ("fit my.csv --unit tokens", "no column 'tokens'"),
         ("fit my.csv --out fit.txt", "suffix is '.txt'"),
@@ -205,6 +284,7 @@ def test_a_config_may_map_names_to_numbers(folder: Path, capsys: pytest.CaptureF
         ("compare my.csv --laws bimx", "law is 'bimx'"),
         ("compare my.csv --laws bimix --at first", "--at has 'first'"),
         ("compare my.csv --laws bimix --folds designs --runs few", "--runs has 'few'"),
+        ("compare my.csv --laws bimix --folds designs --runs 2.5", "--runs has '2.5'; allowed: a whole number"),
         ("compare my.csv --laws bimix --folds designs --runs 7", "at most 6"),
         ("compare my.csv --laws bimix --folds larger", "needs --largest"),
         ("compare my.csv --laws bimix --out t.json", "suffix is '.json'"),
@@ -212,7 +292,9 @@ def test_a_config_may_map_names_to_numbers(folder: Path, capsys: pytest.CaptureF
         ("predict fit.json --volume 16000", "no mixture to judge"),
         ("predict fit.json --volume 16000 --mixture wob=1", "unknown domain 'wob'"),
         ("predict fit.json --volume 16000 --mixture web", "allowed: NAME=NUMBER"),
-        ("predict fit.json --volume 16000 --mixture web=x", "allowed: NAME=NUMBER"),
+        ("predict fit.json --volume 16000 --mixture web=x", "--mixture web has 'x'; allowed: a number, with k, M, B"),
+        ("predict fit.json --volume 16000 --mixture web=inf", "--mixture web has 'inf'"),
+        ('predict fit.json --volume 16000 --mixture "web=1', "a double quote that does not close"),
         ("predict fit.json --volume 16000 --mixture web=.5,web=.5", "twice"),
         ("predict fit.json --volume 16000 --mixture web=.5", "sums to 0.5"),
         ("predict fit.json --volume 16000 --mixtures my.csv", "run 'r0', 'r1'"),
@@ -228,6 +310,9 @@ def test_wrong_input_is_one_clean_line(line: str, words: str, folder: Path, caps
     Path("list.yaml").write_text("- law")
     Path("other.yaml").write_text("command: predict")
     Path("unknown.yaml").write_text("lawn: bimix")
+    rows = pd.read_csv("my.csv")
+    rows.assign(step=rows["step"].mask(rows["step"] == 2000, 4000)).to_csv("twice.csv", index=False)
+    rows.assign(step=rows["step"].mask(rows["step"] == 2000, 0)).to_csv("zero.csv", index=False)
     before = names(folder)
     assert bimix(line) == BAD_INPUT
     printed = capsys.readouterr()

@@ -1,6 +1,7 @@
 """Each way in which a table can be wrong is one error that names file, row, column and run; joins are by id."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -62,7 +63,7 @@ SPOILED = {
         ("r1,2000", "r1,1000"),
         (
             "my.csv, data row 2 (line 3), column 'step', run 'r1': the same run and volume as data row 1; "
-            "a run has one row per step value"
+            "a run has one row per step value; after a restart, --keep last (in Python keep='last') takes the later one"
         ),
     ),
     "text in a loss": (
@@ -96,7 +97,7 @@ SPOILED = {
         ),
     ),
     "infinite loss": (("4.25", "inf"), "column 'loss/a', run 'r2': loss is inf; allowed: finite and above 0"),
-    "zero step": (("r2,1000", "r2,0"), "column 'step', run 'r2': step is 0; allowed: finite and above 0"),
+    "zero step": (("r2,1000", "r2,0"), "column 'step', run 'r2': step is 0; allowed: finite and above 0; --min-volume"),
     "blank step": (("r2,1000", "r2,"), "column 'step', run 'r2': step is blank; allowed: finite and above 0"),
     "short line": (("4.25", "4.25\nr3,1000,0.5"), "my.csv: not a readable csv file: CSV parse error: Row #5"),
     "long line": (("4.25", "4.25,1"), "my.csv: not a readable csv file: CSV parse error: Row #4: Expected 5"),
@@ -270,3 +271,58 @@ def test_join_refuses(mixtures: pd.DataFrame, losses: pd.DataFrame, words: str) 
 def test_join_on_one_id_column_only() -> None:
     with pytest.raises(InputError, match="mixtures has both 'index' and 'run'"):
         Observations.join(MIXTURES.assign(index=[1, 2, 3]), LOSSES, on="index")
+
+
+TWICE = GOOD.replace("r2,1000", "r1,1000,0.25,0.75,4.25\nr2,1000")
+
+
+def test_rows_before_the_training_can_be_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "my.csv"
+    path.write_text(GOOD.replace("r1,1000", "r1,0,0.25,0.75,11\nr1,1000"), encoding="utf-8")
+    assert Observations.read(path, min_volume=1).volumes().tolist() == [1000, 2000, 1000]
+    assert Observations.from_frame(pd.read_csv(path), min_volume=2000, unit="steps").runs == ("r1",)
+    with pytest.raises(InputError, match="my.csv has no step from 9000 on; most there: 2000"):
+        Observations.read(path, min_volume=9000)
+    with pytest.raises(InputError, match="my.csv has no column 'tokens'; min_volume needs it"):
+        Observations.read(path, min_volume=1, unit="tokens")
+    with pytest.raises(InputError, match="min_volume is nan"):
+        Observations.read(path, min_volume=float("nan"))
+
+
+@pytest.mark.parametrize(("keep", "loss"), [("first", 4.5), ("last", 4.25)])
+def test_one_of_the_rows_of_a_step_can_be_kept(tmp_path: Path, keep: Literal["first", "last"], loss: float) -> None:
+    path = tmp_path / "my.csv"
+    path.write_text(TWICE, encoding="utf-8")
+    found = Observations.read(path, keep=keep)
+    assert (found.run.tolist().count("r1"), found.losses[found.volumes() == 1000][0, 0]) == (2, loss)
+    assert found.notes == (f"1 of 4 rows left out: the {keep} of each run and volume is kept",)
+
+
+def test_keep_takes_nothing_from_runs_that_share_an_id(tmp_path: Path) -> None:
+    """Two sizes under one id are a mistake, not a restart."""
+    path = tmp_path / "my.csv"
+    path.write_text("run,step,model_size,mixture/a,loss/a\nr1,1,70,1,4.5\nr1,1,410,1,4.0\n", encoding="utf-8")
+    with pytest.raises(InputError, match="allowed: one model_size in a run"):
+        Observations.read(path, keep="last")
+
+
+def test_rows_that_are_the_same_in_every_cell_are_one(tmp_path: Path) -> None:
+    found = read(tmp_path, GOOD + "r2,1000,0.5,0.5,4.25\n")
+    assert len(found) == 3
+    assert found.notes == ("1 of 4 rows left out: each is the same as another",)
+    assert "the same run and volume" in refusal(tmp_path, TWICE + "r2,1000,0.5,0.5,4.25\n")
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (
+            "run,step,mixture/a,eval/a/loss",
+            "Losses seem to be in 'eval/a/loss' and the like; rename each",
+        ),
+        ("run,step,mixture/a,domain,loss", "a long table, one row per loss; needed: one row per run and step"),
+        ("Step,r1 - eval/loss,r1 - eval/loss__MIN", "curves exported from W&B"),
+    ],
+)
+def test_other_kinds_of_table_are_named(tmp_path: Path, header: str, words: str) -> None:
+    assert words in refusal(tmp_path, f"{header}\n" + ",".join("1" * len(header.split(","))) + "\n")

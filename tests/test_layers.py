@@ -11,7 +11,7 @@ PACKAGE = ROOT / "bimixjax"
 
 # Layer by layer from the ground; within a layer, later modules may import earlier ones.
 LAYERS = (
-    ("_checks", "_files", "_records", "_schema", "_float64"),
+    ("_checks", "_summaries", "_files", "_records", "_schema", "_float64"),
     ("mixtures", "_tables", "_columns", "observations", "datasets", "metrics"),
     ("laws", "solve", "corpus", "entropy"),
     (
@@ -43,7 +43,10 @@ LAYERS = (
         *("_splits", "_intervals", "_scores", "_trust", "comparison", "planning", "proxy", "designs", "interchange"),
     ),
     ("evidence", "workflow", "reports"),
-    ("_progress", "_signals", "_console", "_cli_compiled", "_cli_training", "_cli_comparison", "cli", "__main__"),
+    (
+        *("_progress", "_signals", "_law_lines", "_options", "_console", "_cli_compiled", "_cli_training"),
+        *("_cli_comparison", "cli", "__main__"),
+    ),
 )
 LAYER = {module: number for number, layer in enumerate(LAYERS) for module in layer}
 PLACE = {module: place for place, module in enumerate(LAYER)}
@@ -64,7 +67,7 @@ THIRD_PARTY = {
     "yaml": {"interchange", "_console"},
     "rich": {"reports", "_progress", "_console"},
     "matplotlib": {"reports"},
-    "tyro": {"_console", "_cli_training", "_cli_comparison", "cli"},
+    "tyro": {"_options", "_console", "_cli_training", "_cli_comparison", "cli"},
 }
 NO_JAX = {
     "_checks",
@@ -76,6 +79,8 @@ NO_JAX = {
     "reports",
     "_progress",
     "_signals",
+    "_law_lines",
+    "_options",
     "_console",
     "_cli_training",
     "_cli_comparison",

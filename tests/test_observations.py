@@ -222,8 +222,22 @@ def test_concat_needs_the_same_domains(observations: Observations) -> None:
 
 
 def test_concat_finds_what_is_in_both(observations: Observations) -> None:
+    other = Observations.from_frame(table(**{"loss/web": [4.1, 3.5, 3.9, 3.0]}))
     with pytest.raises(InputError, match="data row 5, column 'step', run 'a': the same run and volume as data row 1"):
-        Observations.concat(observations, observations)
+        Observations.concat(observations, other)
+    both = Observations.concat(observations, observations)
+    same(both, observations)
+    assert both.notes == ("4 of 8 rows left out: each is the same as another",)
+
+
+def test_concat_tells_runs_of_other_sizes_and_seeds_apart(observations: Observations) -> None:
+    """Sweeps over sizes bear the same ids at each; what stands in one table only keeps its id."""
+    other = Observations.from_frame(table(model_size=[4.1e8] * 4, run=["a", "a", "c", "c"]))
+    both = Observations.concat(observations, other)
+    assert both.runs == ("a/model_size-70000000", "b", "a/model_size-410000000", "c")
+    assert both.model_sizes == (7e7, 1.6e8, 4.1e8)
+    seeds = Observations.concat(observations, Observations.from_frame(table(seed=[5, 5, 1, 1])).select(runs="a"))
+    assert seeds.runs == ("a/seed-0", "b", "a/seed-5")
 
 
 def test_budget() -> None:

@@ -1,5 +1,6 @@
 """Tables in files: suffixes, unreadable files, whole writes, size."""
 
+import gzip
 import time
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from bimixjax import InputError, Observations, _tables
 
 
 def test_only_csv_and_parquet(tmp_path: Path) -> None:
-    for call in (lambda path: _tables.read(path), lambda path: _tables.write(path, pd.DataFrame({"a": [1]}))):
-        with pytest.raises(InputError, match=r"the file's suffix is '.xlsx'; allowed: .csv, .parquet"):
-            call(tmp_path / "table.xlsx")
+    with pytest.raises(InputError, match=r"the file's suffix is '.xlsx'; allowed: .csv, .csv.gz, .parquet, .tsv"):
+        _tables.read(tmp_path / "table.xlsx")
+    with pytest.raises(InputError, match=r"the file's suffix is '.xlsx'; allowed: .csv, .parquet"):
+        _tables.write(tmp_path / "table.xlsx", pd.DataFrame({"a": [1]}))
     assert not list(tmp_path.iterdir())
 
 
@@ -31,6 +33,58 @@ def test_unreadable_file(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"folder{suffix}").mkdir()
     with pytest.raises(InputError, match=f"folder{suffix}"):
         _tables.read(tmp_path / f"folder{suffix}")
+
+
+def texts(mark: str, point: str, thousands: str) -> str:
+    """A table with other marks between cells, before decimals, and between thousands."""
+    rows = [["run", "step", "mixture/x, y", "mixture/z", "loss/z"]]
+    rows += [["a", "2,000", "0.25", "0.75", "3.5"], ["a", "1,002,000", "0.25", "0.75", "3"]]
+    head, *numbers = rows
+    cells = [head, *([cell.replace(",", thousands).replace(".", point) for cell in row] for row in numbers)]
+    quoted = [[f'"{cell}"' if mark in cell or "," in cell else cell for cell in row] for row in cells]
+    return "".join(mark.join(row) + "\n" for row in quoted)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz", ".tsv.gz"])
+@pytest.mark.parametrize(
+    ("mark", "point", "thousands"),
+    [(",", ".", ""), (",", ".", ","), ("\t", ".", ","), (";", ".", ","), (";", ",", ""), ("\t", ",", "")],
+)
+def test_marks_of_other_programs(tmp_path: Path, suffix: str, mark: str, point: str, thousands: str) -> None:
+    path = tmp_path / f"table{suffix}"
+    content = texts(mark, point, thousands).encode()
+    path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+    found = Observations.read(path)
+    assert found.domains == ("x, y", "z")
+    assert found.volumes().tolist() == [2000, 1_002_000]
+    assert found.proportions[0].tolist() == [0.25, 0.75]
+    assert found.losses[:, 0].tolist() == [3.5, 3.0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'r1,2000,"0,25","0,75",3.5',  # decimal commas between commas: 3,512 could be a loss of 3512
+        'r1,2000,0.25,0.75,"3,512"',
+    ],
+)
+def test_commas_that_may_mean_either_are_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "table.csv").write_text(f"run,step,mixture/x,mixture/z,loss/z\n{line}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="got '[03],[0-9]+'; write decimals with a point, and nothing betw"):
+        Observations.read(tmp_path / "table.csv")
+
+
+def test_points_and_commas_in_one_file_are_named(tmp_path: Path) -> None:
+    """2.000 may be two or two thousand where other decimals have a comma."""
+    (tmp_path / "table.csv").write_text("run;step;mixture/x;loss/x\nr1;2.000;1;3,5\n", encoding="utf-8")
+    with pytest.raises(InputError, match="column 'loss/x', run 'r1': got '3,5'; write decimals with a point"):
+        Observations.read(tmp_path / "table.csv")
+
+
+def test_a_torn_compressed_file_is_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "table.csv.gz").write_bytes(gzip.compress(b"run,mixture/x,loss/x\nr1,1,3\n" * 99)[:40])
+    with pytest.raises(InputError, match="not a readable gz file"):
+        _tables.read(tmp_path / "table.csv.gz")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

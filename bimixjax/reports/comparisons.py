@@ -13,7 +13,7 @@ from rich.text import Text
 
 from bimixjax.comparison import Comparison
 from bimixjax.reports._layout import framed, table
-from bimixjax.reports.figures import MARKERS, PALE, PALETTE
+from bimixjax.reports.figures import MARKERS, PALE, PALETTE, log_ticks, loss_axis
 from bimixjax.reports.lanes import short
 
 _GLOSS = {
@@ -25,7 +25,6 @@ _GLOSS = {
 }
 _MORE = "Worst target, bias, R2 and width of the intervals: --json, --out"
 _PANEL_COLUMNS = 4
-_TICKS = (0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.3, 0.5, 1.0)
 # More dots than these in a panel hide their intervals.
 _MOST_BARS = 300
 
@@ -138,6 +137,8 @@ def _losses_panel(axes: Axes, cells: pd.DataFrame, targets: tuple[str, ...]) -> 
     if len(cells):
         start = float(np.min(cells["measured"]))
         axes.axline((start, start), slope=1, color="black", linewidth=0.6)
+    loss_axis(axes.xaxis)
+    loss_axis(axes.yaxis)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -200,9 +201,18 @@ def style(number: int, law: str) -> dict[str, Any]:
 
 def _group_axis(axes: Axes, found: Comparison, frame: pd.DataFrame) -> None:
     groups = sorted(frame["group"].unique())
+    place = np.log(groups) if found.grouped_by == "runs" else np.array(groups)
+    margin = 0.05 * (place[-1] - place[0])
+    ends = np.array([place[0] - margin, place[-1] + margin])
     if found.grouped_by == "runs":
         axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(groups))
+        ends = np.exp(ends)
+    axes.set_xlim(*ends.tolist())
+    labeled = [0]
+    for i in range(1, len(groups)):
+        if place[i] - place[labeled[-1]] > margin:
+            labeled.append(i)
+    axes.xaxis.set_major_locator(FixedLocator([groups[i] for i in labeled]))
     axes.xaxis.set_major_formatter(lambda value, _: _group(found, value))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(f"{found.grouped_by.capitalize()} fitted")
@@ -212,9 +222,7 @@ def _percents(axes: Axes, label: str, *, log: bool = False) -> None:
     axis = axes.yaxis if log or axes.get_xlabel() else axes.xaxis
     if log:
         axes.set_yscale("log")
-        low, high = axes.get_ylim()
-        ticks = [t for t in _TICKS if low <= t <= high]
-        axes.yaxis.set_major_locator(FixedLocator(ticks))
+        axes.yaxis.set_major_locator(FixedLocator(log_ticks(*axes.get_ylim(), most=6)))
         axes.yaxis.set_minor_locator(NullLocator())
     elif axis is axes.xaxis:
         axes.set_xlim(left=0.0)

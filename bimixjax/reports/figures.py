@@ -1,16 +1,18 @@
 """Figures of fits and mixtures: small multiples on matplotlib `Figure` objects, without pyplot's global state."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, PercentFormatter, ScalarFormatter
 from numpy.typing import ArrayLike
 
 from bimixjax._checks import choice
@@ -29,16 +31,31 @@ PALE = "#D0D0D0"
 FORMATS = (".png", ".pdf", ".svg")
 MAX_COLUMNS = 6
 
+# Letters of a panel's title that have room above it.
+_TITLE = 28
+
+# A color for each mixture that has a name of its own, in all figures; others take what is left, in their order.
+MIXTURES = {
+    "optimized": PALETTE[0],
+    "natural": PALETTE[1],
+    "uniform": PALETTE[2],
+    "conditional-entropy": PALETTE[3],
+    "joint-entropy": PALETTE[4],
+    "shannon-entropy": PALETTE[5],
+}
+OTHERS = ("#332288", "#882255", "#44AA99", "#999933", "#661100", "#888888")
+
 # Draws one lane, given a color for each of its rows.
 Panel = Callable[[Axes, Lane, Floats], None]
 
 
 def loss_curves(losses: FittedLosses) -> Figure:
     """Draw measured losses (dots) and the law (lines) over the volume: one panel per lane, one line per run."""
+    shades = _shades(losses)
 
     def panel(axes: Axes, lane: Lane, colors: Floats) -> None:
-        for rows in lane.curves():
-            axes.plot(lane.volume[rows], lane.predicted[rows], color=colors[rows[0]], linewidth=0.8)
+        for curve in lane.curves:
+            axes.plot(curve.volume, curve.loss, color=shades.to_rgba(np.array(curve.own)), linewidth=0.8)
         _dots(axes, lane, colors, lane.volume, lane.measured)
         _volume_axis(axes)
 
@@ -54,9 +71,11 @@ def residuals(losses: FittedLosses) -> Figure:
         _dots(
             axes, lane, colors, lane.volume if losses.has_curves else lane.measured, lane.predicted / lane.measured - 1
         )
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(percents())
         if losses.has_curves:
             _volume_axis(axes)
+        else:
+            loss_axis(axes.xaxis)
 
     label = _volume_label(losses) if losses.has_curves else "Measured loss (nats per token)"
     return _multiples(losses, panel, f"Residuals of {losses.law}", label, "(predicted - measured) / measured")
@@ -74,6 +93,8 @@ def agreement(losses: FittedLosses, rows: str = "") -> Figure:
             start = float(lane.measured[lane.usable].min())
             axes.axline((start, start), slope=1, color="black", linewidth=0.6)
         axes.set_aspect("equal", adjustable="datalim")
+        loss_axis(axes.xaxis)
+        loss_axis(axes.yaxis)
 
     title = f"Loss: {losses.law} against measurement{rows and f', {rows}'}"
     return _multiples(losses, panel, title, "Measured loss (nats per token)", "Predicted loss (nats per token)")
@@ -98,40 +119,56 @@ def proportions(
     figure = Figure(figsize=(7.0, 1.3 + 0.28 * len(domains)), layout="constrained")
     axes = figure.add_subplot()
     axes.hlines(rows, values[:, order].min(0), values[:, order].max(0), color=PALE, linewidth=1.5)
-    for i, name in enumerate(mixtures):
-        style = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "markersize": 7}
+    colors = mixture_colors(mixtures)
+    for i, (name, color) in enumerate(colors.items()):
+        style = {"color": color, "marker": MARKERS[i % len(MARKERS)], "markersize": 7}
         axes.plot(values[i, order], rows, linestyle="none", label=name, zorder=3 - i / 100, clip_on=False, **style)
     for name, (lower, upper) in (limits or {}).items():
-        bars = {"color": PALETTE[0], "linewidth": 5.0, "alpha": 0.35, "capstyle": "butt"}
+        bars = {"color": next(iter(colors.values())), "linewidth": 5.0, "alpha": 0.35, "capstyle": "butt"}
         axes.hlines(rows, lower[order], upper[order], label=name, zorder=1.9, **bars)
     axes.set_yticks(rows, [str(domains[i]) for i in order.tolist()])
     axes.set_xlim(left=0.0)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.xaxis.set_major_locator(MaxNLocator(8))
+    axes.xaxis.set_major_formatter(percents())
     axes.set_xlabel("Share of the training tokens")
     axes.grid(axis="x", color=PALE, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=len(mixtures) + len(limits or {}), frameon=False)
+    figure.legend(loc="outside upper center", ncols=min(len(mixtures) + len(limits or {}), 4), frameon=False)
     return figure
 
 
 def proof(found: Proof) -> Figure:
-    """Draw the mean losses of mixtures trained afresh: a dot per seed, a bar at their mean, a ring where predicted."""
+    """Draw the mean losses of mixtures trained afresh: a dot per seed, a bar at their mean, a ring where predicted.
+
+    Each mixture has the color that it has beside the others in `proportions`.
+    """
     order = [found.mixtures.index(name) for name in reversed(found.ranked)]
     means, rows = found.losses.mean(axis=2), np.arange(len(order))
     figure = Figure(figsize=(7.0, 1.5 + 0.35 * len(order)), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(means[order], rows, linestyle="none", marker="o", markersize=4, color=PALETTE[0])
+    colors = mixture_colors(found.mixtures)
+    for row, i in enumerate(order):
+        color = colors[found.mixtures[i]]
+        axes.plot(means[i], np.full(means.shape[1], row), "o", color=color, markersize=4)
+        axes.plot(found.predicted[i].mean(), row, "o", color=color, markersize=9, fillstyle="none")
     axes.plot(found.means[order], rows, linestyle="none", marker="|", markersize=16, color="black", label="mean")
-    ring = {"marker": "o", "markersize": 9, "fillstyle": "none", "color": PALETTE[5]}
-    axes.plot(found.predicted.mean(axis=1)[order], rows, linestyle="none", label="predicted by the law", **ring)
-    axes.lines[0].set_label("measured, one run")
+    # Of every color, so gray in the legend.
+    axes.plot([], [], "o", color="gray", markersize=4, label="measured, one run")
+    axes.plot([], [], "o", color="gray", markersize=9, fillstyle="none", label="predicted by the law")
     axes.set_yticks(rows, [found.mixtures[i] for i in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(8))
     axes.set_xlabel(f"Mean validation loss at {found.steps:.0f} steps (nats per token)")
     axes.grid(axis="x", color=PALE, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
     return figure
+
+
+def mixture_colors(names: Iterable[str]) -> dict[str, str]:
+    """Return the color of each mixture by name."""
+    others = [name for name in names if name not in MIXTURES]
+    return {name: MIXTURES.get(name) or OTHERS[others.index(name) % len(OTHERS)] for name in names}
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -159,7 +196,7 @@ def _multiples(losses: FittedLosses, panel: Panel, title: str, x_label: str, y_l
     shades = _shades(losses)
     for axes, lane in zip(grid, losses.lanes, strict=False):
         panel(axes, lane, shades.to_rgba(lane.own))
-        axes.set_title(_title(lane), fontsize=9)
+        axes.set_title(textwrap.fill(_title(lane), _TITLE), fontsize=9)
         axes.tick_params(labelsize=7, which="both")
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(losses.lanes) :]:
@@ -168,7 +205,7 @@ def _multiples(losses: FittedLosses, panel: Panel, title: str, x_label: str, y_l
     figure.supxlabel(x_label, fontsize=9)
     figure.supylabel(y_label, fontsize=9)
     if any(np.isfinite(lane.own).any() for lane in losses.lanes):
-        bar = figure.colorbar(shades, ax=figure.axes, fraction=0.03, pad=0.01, aspect=30, format=PercentFormatter(1.0))
+        bar = figure.colorbar(shades, ax=figure.axes, fraction=0.03, pad=0.01, aspect=30, format=percents())
         bar.set_label("Share of the target's own domain in training", fontsize=8)
         bar.ax.tick_params(labelsize=7)
     return figure
@@ -195,8 +232,41 @@ def _volume_label(losses: FittedLosses) -> str:
 
 
 def _volume_axis(axes: Axes) -> None:
-    """A log axis labeled at 1, 2 and 5 of each decade, so that less than a decade has labels too."""
+    """Label a log axis of volumes, `2M` or `30B`, at few round numbers."""
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_locator(FixedLocator(log_ticks(*axes.get_xlim(), most=4)))
     axes.xaxis.set_major_formatter(lambda value, _: short(value))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def loss_axis(axis: Axis) -> None:
+    """Label a linear axis of losses at few round numbers, none of them as a difference from another one."""
+    axis.set_major_locator(MaxNLocator(5))
+    axis.set_major_formatter(ScalarFormatter(useOffset=False))
+
+
+def percents() -> PercentFormatter:
+    """Return what labels shares as the screen does, `10 %`."""
+    return PercentFormatter(1.0, symbol=" %")
+
+
+def log_ticks(low: float, high: float, *, most: int) -> list[float]:
+    """Return at most so many round numbers within limits, for a log axis: the most that are there.
+
+    Example:
+        >>> log_ticks(900.0, 40_000.0, most=4)
+        [1000.0, 3000.0, 10000.0, 30000.0]
+        >>> log_ticks(3.1, 3.9, most=4)
+        [3.2, 3.4, 3.6, 3.8]
+    """
+    if not (0 < low < high < math.inf):
+        return []
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    decades = [10.0**k for k in range(first, last + 1)]
+    plans = [[round(m * d, 12) for d in decades for m in steps] for steps in ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,))]
+    plans += [decades[::stride] for stride in range(2, len(decades) + 1)]
+    kept = [[tick for tick in plan if low <= tick <= high] for plan in plans]
+    best = max((ticks for ticks in kept if len(ticks) <= most), key=len)
+    if len(best) > 1:
+        return best
+    return [float(tick) for tick in MaxNLocator(most).tick_values(low, high) if low <= tick <= high]

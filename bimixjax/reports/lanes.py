@@ -13,6 +13,9 @@ from bimixjax.stacking import AutoFit
 
 Floats = NDArray[np.float64]
 
+# The fewest and most points of a curve, and about how many points all curves of a model size may have.
+_POINTS, _MOST_POINTS = (16, 64), 8192
+
 
 def short(number: float) -> str:
     """A model size or a volume as people say it.
@@ -39,6 +42,15 @@ def names_of_lanes(fit: FitResult | AutoFit) -> list[tuple[str, ...]]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Curve:
+    """The law's loss of one run between its first and last volume: the own proportion, volumes [p] and losses [p]."""
+
+    own: float
+    volume: Floats
+    loss: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lane:
     """One target (at one model size): what was measured and what the law says at the same n rows.
 
@@ -49,6 +61,7 @@ class Lane:
         volume: s [n].
         own: the target's own proportion r_i [n], NaN where the target is no domain.
         measured, predicted: losses [n], nats per token; NaN or infinite where there is none.
+        curves: of the runs with usable rows at more than one volume.
     """
 
     target: str
@@ -58,17 +71,12 @@ class Lane:
     own: Floats
     measured: Floats
     predicted: Floats
+    curves: tuple[Curve, ...] = ()
 
     @property
     def usable(self) -> NDArray[np.bool_]:
         """Rows with a finite measured and predicted loss."""
         return np.isfinite(self.measured) & np.isfinite(self.predicted)
-
-    def curves(self) -> Iterator[NDArray[np.intp]]:
-        """The usable rows of each run that has any, by volume."""
-        for run in dict.fromkeys(self.run[self.usable]):
-            rows = np.flatnonzero(self.usable & (self.run == run))
-            yield rows[np.argsort(self.volume[rows], kind="stable")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +98,16 @@ class FittedLosses:
     @property
     def has_curves(self) -> bool:
         """Whether some run was measured at more than one volume."""
-        return any(len(curve) > 1 for lane in self.lanes for curve in lane.curves())
+        return any(lane.curves for lane in self.lanes)
 
 
 def _lanes(fit: FitResult | AutoFit, observations: Observations, size: float | None) -> Iterator[Lane]:
     table = observations if size is None else observations.select(model_size=size)
     volume = table.volumes(fit.volume_unit)
     predicted = np.asarray(fit.predict(table.proportions, volume, model_size=size))
+    measured = table.losses[:, [table.targets.index(target) for target in fit.targets]]
+    usable = np.isfinite(measured) & np.isfinite(predicted)
+    curves = _curves(fit, table, size, usable)
     for i, target in enumerate(fit.targets):
         yield Lane(
             target=target,
@@ -104,6 +115,33 @@ def _lanes(fit: FitResult | AutoFit, observations: Observations, size: float | N
             run=table.run,
             volume=volume,
             own=table.proportions[:, fit.own[i]] if fit.own[i] >= 0 else np.full(len(table), np.nan),
-            measured=table.losses[:, table.targets.index(target)],
+            measured=measured[:, i],
             predicted=predicted[:, i],
+            curves=tuple(curves[i]),
         )
+
+
+def _curves(
+    fit: FitResult | AutoFit, table: Observations, size: float | None, usable: NDArray[np.bool_]
+) -> list[list[Curve]]:
+    """The curves of each target, all read in one call of `predict`."""
+    volume, names = table.volumes(fit.volume_unit), dict.fromkeys(table.run.tolist())
+    # A curve starts above zero, where its axis does.
+    rows = [np.flatnonzero((table.run == name) & usable.any(axis=1) & (volume > 0)) for name in names]
+    rows = [of_run for of_run in rows if len(np.unique(volume[of_run])) > 1]
+    found: list[list[Curve]] = [[] for _ in fit.targets]
+    if not rows:
+        return found
+    count = int(np.clip(_MOST_POINTS // len(rows), *_POINTS))
+    grid = np.stack([np.geomspace(volume[of_run].min(), volume[of_run].max(), count) for of_run in rows])
+    mixtures = np.stack([table.proportions[of_run[0]] for of_run in rows])
+    losses = np.asarray(fit.predict(np.repeat(mixtures, count, axis=0), grid.ravel(), model_size=size))
+    losses = losses.reshape(len(rows), count, len(fit.targets))
+    for k, of_run in enumerate(rows):
+        for i, own in enumerate(fit.own):
+            there = volume[of_run[usable[of_run, i]]]
+            if len(np.unique(there)) > 1:
+                inside = (grid[k] >= there.min() * (1 - 1e-9)) & (grid[k] <= there.max() * (1 + 1e-9))
+                share = float(mixtures[k, own]) if own >= 0 else np.nan
+                found[i].append(Curve(own=share, volume=grid[k, inside], loss=losses[k, inside, i]))
+    return found

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from bimixjax import FitResult, InputError, Observations
 from bimixjax.evidence import Proof
 from bimixjax.reports import figures
-from bimixjax.reports.lanes import FittedLosses, Lane
+from bimixjax.reports.lanes import Curve, FittedLosses, Lane
 
 
 @pytest.fixture
@@ -40,6 +41,7 @@ def many(count: int) -> FittedLosses:
         own=np.full(5, 0.1),
         measured=3 + 1 / volume,
         predicted=3 + 1 / volume,
+        curves=(Curve(own=0.1, volume=volume, loss=3 + 1 / volume),),
     )
     lanes = tuple(dataclasses.replace(lane, target=f"t{i}") for i in range(count))
     return FittedLosses(law="made-up", volume_unit="steps", lanes=lanes)
@@ -50,7 +52,8 @@ def test_loss_curves_draw_each_run_and_row(losses: FittedLosses) -> None:
     assert [axes.get_title() for axes in drawn] == ["web", "books", "code"]
     assert [len(axes.lines) for axes in drawn] == [7, 7, 6]
     assert [len(dots(axes)) for axes in drawn] == [42, 41, 36]
-    assert drawn[0].lines[0].get_ydata() == pytest.approx(losses.lanes[0].predicted[:6])
+    assert drawn[0].lines[0].get_ydata() == pytest.approx(losses.lanes[0].curves[0].loss)
+    assert np.asarray(drawn[0].lines[0].get_ydata())[[0, -1]] == pytest.approx(losses.lanes[0].predicted[[0, 5]])
 
 
 def test_residuals_are_relative(losses: FittedLosses) -> None:
@@ -61,6 +64,42 @@ def test_residuals_are_relative(losses: FittedLosses) -> None:
 def test_agreement_puts_predicted_over_measured(losses: FittedLosses) -> None:
     web = panels(figures.agreement(losses))[0]
     assert dots(web) == pytest.approx(np.stack([losses.lanes[0].measured, losses.lanes[0].predicted], -1))
+
+
+@pytest.mark.parametrize("ends", [(1e3, 1e5), (900, 1100), (3, 7), (1, 1e12), (2.1e9, 2.2e9)])
+def test_few_labels_on_a_log_axis(ends: tuple[float, float]) -> None:
+    ticks = figures.log_ticks(*ends, most=4)
+    assert 2 <= len(ticks) <= 5
+    assert ends[0] <= min(ticks) < max(ticks) <= ends[1]
+
+
+@pytest.mark.parametrize("count", [1, 22])
+def test_labels_of_ticks_do_not_overlap(count: int) -> None:
+    for figure in (figures.loss_curves(many(count)), figures.residuals(many(count)), figures.agreement(many(count))):
+        figure.draw_without_rendering()
+        for axes in panels(figure):
+            boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+            low, high = axes.get_window_extent().x0 - 1, axes.get_window_extent().x1 + 1
+            shown = sorted((box.x0, box.x1) for box in boxes if low <= (box.x0 + box.x1) / 2 <= high)
+            assert all(left[1] < right[0] for left, right in pairwise(shown))
+            assert shown
+
+
+def test_a_mixture_has_one_color_in_all_figures() -> None:
+    names = ("uniform", "optimized", "my own", "natural", "conditional-entropy")
+    losses = np.random.default_rng(0).normal(3, 0.1, (5, 3, 2))
+    found = Proof(mixtures=names, targets=("a", "b"), steps=60.0, losses=losses, predicted=losses[:, 0])
+    colors = figures.mixture_colors(names)
+    assert len(set(colors.values())) == 5
+    (axes,) = figures.proof(found).axes
+    rows = {label.get_text(): i for i, label in enumerate(axes.get_yticklabels())}
+    for name, row in rows.items():
+        dots = [line for line in axes.lines if line.get_marker() == "o" and len(np.atleast_1d(line.get_ydata()))]
+        drawn = {line.get_color() for line in dots if np.all(np.asarray(line.get_ydata()) == row)}
+        assert drawn == {colors[name]}
+    (axes,) = figures.proportions(("x", "y"), {name: [0.5, 0.5] for name in reversed(names)}).axes
+    assert {line.get_label(): line.get_color() for line in axes.lines} == colors
+    assert figures.mixture_colors(["natural"]) == {"natural": colors["natural"]}
 
 
 def test_axes_are_labeled_with_units(losses: FittedLosses) -> None:
@@ -124,11 +163,12 @@ def test_a_proof_shows_runs_means_and_predictions_the_best_on_top() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["worse", "better"]
     drawn = {str(line.get_label()): np.asarray(line.get_xdata()) for line in axes.lines}
     assert drawn["mean"] == pytest.approx([3.0, 2.0])
-    assert drawn["predicted by the law"] == pytest.approx([3.1, 2.1])
-    assert {len(line.get_ydata()) for line in axes.lines} == {2}  # pyright: ignore[reportArgumentType]
-    assert np.sort(np.concatenate([line.get_xdata() for line in axes.lines if line.get_markersize() == 4])) == (
-        pytest.approx([1.9, 2.1, 2.9, 3.1])
-    )
+
+    def of_size(size: int) -> np.ndarray:
+        return np.sort(np.concatenate([line.get_xdata() for line in axes.lines if line.get_markersize() == size]))
+
+    assert of_size(9) == pytest.approx([2.1, 3.1])
+    assert of_size(4) == pytest.approx([1.9, 2.1, 2.9, 3.1])
 
 
 def test_a_fit_of_one_volume_gets_agreement_instead_of_curves(

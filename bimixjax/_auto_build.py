@@ -120,7 +120,7 @@ def _sentences(size: AutoSize) -> list[str]:
     """What each target's average is made of."""
     lent = "" if size.lent is None else _lender(size.lent)
     return [
-        f"{int(size.rows[t])} observations; error on runs left out {size.left_out_error[t]:.2%}{lent}; "
+        f"{int(size.rows[t])} observations; cross-validation error {size.left_out_error[t]:.2%}{lent}; "
         + _shares(size.member_names, w)
         if size.rows[t]
         else "no usable observation"
@@ -129,7 +129,7 @@ def _sentences(size: AutoSize) -> list[str]:
 
 
 def _lender(lent: Lent) -> str:
-    return f"; model size {float(lent.size.model_size):g}, with {lent.size.mixture.shape[1]} runs, lends its losses"
+    return f"; covariate: model size {float(lent.size.model_size):g}, with {lent.size.mixture.shape[1]} runs"
 
 
 def _shares(names: Sequence[str], weights: np.ndarray) -> str:

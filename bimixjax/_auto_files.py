@@ -24,7 +24,7 @@ def saved_size(size: AutoSize) -> dict[str, Any]:
     if size.carried:
         raise InputError("this is a fit carried to a size that was not fitted; save the fit that it is of")
     if size.drawn:
-        raise InputError("this is a draw of what a fit leaves open; save the fit that it is of")
+        raise InputError("this is a draw from the posterior of a fit; save the fit itself")
     fields = {f.name: getattr(size, f.name) for f in dataclasses.fields(size) if f.name not in _NEVER}
     fields["fitted"] = [{f: getattr(one, f) for f in _KEPT} for one in size.fitted]
     if size.lent:

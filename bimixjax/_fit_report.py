@@ -213,12 +213,13 @@ def _remarks(law: Law, names: np.ndarray, lane: int, rows: _Rows, known: _Knowle
         yield f"too few observations: {rows.count[lane]} for {free} coefficients"
     if law.sized and rows.sizes[lane] < 2:
         yield "one model size, which does not identify how losses depend on it"
-    verb = "not identified, resting on the prior" if known.prior[lane] else "not identified"
+    verb = "not identified, set by the prior" if known.prior[lane] else "not identified"
     for name, need, got in _shortages(law, rows, lane) if short.any() else ():
         yield f"{name} {verb}: takes {need}, got {got}"
     apart = names[~known.identified[lane] & ~short]
     if apart.size:
-        why = "known only together with these" if short.any() else "the observations do not tell them apart"
+        combined = "identified only in combination with these"
+        why = combined if short.any() else "the observations determine only combinations of them"
         yield f"{', '.join(apart)} {verb}: {why}"
     yield from (f"{name} at a bound" for name in names[known.at_bound[lane]])
 

@@ -157,7 +157,10 @@ class LeaveOneRunOut(Scheme):
         every = np.ones(len(rows.run), bool)
         out = [each for each in _each(rows.run if self.alone else rows.mixture, every) if (each & rows.judged).any()]
         if len(out) < 2:
-            raise InputError(f"{len(out)} run or mixture can be held out; allowed: at least 2, each with a judged row")
+            raise InputError(
+                f"{len(out)} run or mixture can be held out; allowed: at least 2, each with a row at the volume "
+                "that is evaluated"
+            )
         return Split(
             group=np.full(len(out), len(out) - 1.0),
             grouped_by="runs",

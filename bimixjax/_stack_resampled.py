@@ -67,7 +67,7 @@ class AutoResampled(Resamples):
 
     @property
     def _count(self) -> str:
-        return f"{len(self)} {'draws of what it leaves open' if self.drawn else 'resamples of the runs'}"
+        return f"{len(self)} {'draws from its posterior' if self.drawn else 'resamples of the runs'}"
 
     @property
     def drawn(self) -> bool:

@@ -27,7 +27,7 @@ def _rows(found: HeldOut, rows: np.ndarray) -> list[str]:
     if runs < FEW_UNITS:
         said.append(f"{runs} held-out mixture{'s' if runs > 1 else ''} only")
     elif ranked < FEWEST_RANKED:
-        said.append(f"as few as {ranked} held-out mixtures: ranks not scored there")
+        said.append(f"as few as {ranked} held-out mixtures: too few for a rank correlation")
     if found.beyond:
         said.append(f"extrapolates in {found.beyond}")
     outside = found.outside[rows].mean()
@@ -38,9 +38,9 @@ def _law(found: HeldOut, law: int, rows: np.ndarray) -> list[str]:
     measured = np.isfinite(found.measured[rows])
     spoken = np.isfinite(found.predicted[law, rows]) & measured
     if not spoken.any():
-        return ["says nothing of any cell"]
+        return ["no finite prediction"]
     silent = 1 - spoken.sum() / measured.sum()
-    said = [f"says nothing of {silent:.0%} of cells"] if silent > 0 else []
+    said = [f"no finite prediction of {silent:.0%} of held-out losses"] if silent > 0 else []
     lower, upper = found.lower[law, rows], found.upper[law, rows]
     bounded = measured & np.isfinite(lower) & np.isfinite(upper)
     if found.level is not None and bounded.any():

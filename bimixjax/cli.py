@@ -62,7 +62,7 @@ class Fit(TableCommand):
     residuals: File = None
     """Draw the residuals (.png, .pdf, .svg)."""
     draws: Annotated[Whole, arg(metavar="NUMBER")] = 0
-    """For the spread of predictions: draws of what auto leaves open, or resamples of the runs for a single law."""
+    """For the spread of predictions: draws from the posterior of auto, or resamples of the runs for a single law."""
     seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
     """Seed of the draws."""
 
@@ -179,7 +179,7 @@ class Optimize(FileCommand):
     figure: File = None
     """Draw the proportions beside the baselines (.png, .pdf, .svg)."""
     draws: Annotated[Whole, arg(metavar="NUMBER")] = 0
-    """How sure the mixture is: draws of what a fit of auto leaves open, each with its own best mixture."""
+    """How sure the mixture is: draws from the posterior of a fit of auto, each with its own best mixture."""
     seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
     """Seed of the draws."""
 

@@ -48,7 +48,7 @@ def extrapolate(law: str | Auto, observations: Observations) -> Check:
     before = observations.select(volume=(steps[-2], steps[-2]), unit=UNIT)
     kept = dict(zip(before.run.tolist(), before.losses, strict=True))
     guess = np.stack([kept[run] for run in last.run.tolist()])
-    return _check(law, (known, last), guess, "the loss measured before it")
+    return _check(law, (known, last), guess, "the loss measured at the step before")
 
 
 def generalize(law: str | Auto, observations: Observations, held_out: Iterable[str]) -> Check:
@@ -60,7 +60,7 @@ def generalize(law: str | Auto, observations: Observations, held_out: Iterable[s
     known, rest = observations.split(held_out)
     steps = known.volumes(UNIT)
     guess = np.stack([np.nanmean(known.losses[steps == step], axis=0) for step in rest.volumes(UNIT)])
-    return _check(law, (known, rest), guess, "the mean loss of the others at that step")
+    return _check(law, (known, rest), guess, "the mean loss of the other mixtures at that step")
 
 
 def _check(law: str | Auto, parts: tuple[Observations, Observations], guess: Floats, words: str) -> Check:

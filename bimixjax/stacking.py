@@ -337,7 +337,7 @@ def bootstrap(
 
 
 def sample(fit: AutoFit, *, key: jax.Array | int, count: int = 1000) -> AutoResampled:
-    """Draw from what a fit of `auto` leaves open: as many fits as are wanted, each of which could be the true one.
+    """Draw from the posterior of a fit of `auto`: as many fits as are wanted, each of which could be the true one.
 
     A draw takes for each target one member, with the chance of its weight, coefficients z + spread' e for standard
     normal e, and a path of the member's process over mixtures given the runs that were fitted; deviations from the mean

@@ -51,10 +51,10 @@ def test_fit_prints_a_table_and_writes_what_it_was_asked_for(
 def test_fit_of_a_single_law_shows_what_resamples_leave_open(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bimix("fit my.csv --law bimix --targets web,code --draws 8 --seed 3") == DONE
     shown = capsys.readouterr().out
-    assert "Spread over 8 resamples of the runs" in shown
+    assert "Spread over 8 bootstrap resamples of the runs" in shown
     assert bimix("fit my.csv --law bimix --targets web,code --draws 8 --seed 3 --json") == DONE
     found = json.loads(capsys.readouterr().out)["spread"]
-    assert (found["of"], found["count"]) == ("resamples of the runs", 8)
+    assert (found["of"], found["count"]) == ("bootstrap resamples of the runs", 8)
     assert [row["target"] for row in found["predictions"]] == ["web", "code"]
     assert all(0 < row["relative_standard_deviation"] < 0.05 for row in found["predictions"])
     assert np.shape(found["standard_errors"]["alpha"]) == (2,)

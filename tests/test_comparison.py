@@ -151,8 +151,8 @@ def test_what_a_law_is_silent_of_is_counted_and_left_out(monkeypatch: pytest.Mon
     assert found["error"]["bimix"] == pytest.approx(np.mean([0.0, 0.0, *[0.1] * 8]))
     assert found["difference"]["additive"] == pytest.approx(np.mean([0.2, 0.2, *[0.1] * 8]))
     assert math.isnan(found["error"]["joint"])
-    assert found["trust"]["joint"].endswith("; says nothing of any cell")
-    assert "says nothing of 10% of cells" in found["trust"]["bimix"]
+    assert found["trust"]["joint"].endswith("; no finite prediction")
+    assert "no finite prediction of 10% of held-out losses" in found["trust"]["bimix"]
 
 
 def test_common_cells_are_those_of_which_all_laws_speak(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def lost(result: FitResult, target: str) -> set[str]:
 
 ALONE = {"alpha", "B", "C"}
 FLAT = {"B", "C", "beta"}
-ONE_SHARE = "alpha not identified: takes 2 distinct proportions, got 1; B, C not identified: known only together with"
+ONE_SHARE = "alpha not identified: takes 2 distinct proportions, got 1; B, C not identified: identified only in combination with"
 NEITHER = (
     "converged; too few observations: 1 for 4 coefficients; alpha not identified: takes 2 distinct proportions, got 1; "
     "B, C, beta not identified: takes 3 distinct volumes, got 1"
@@ -121,7 +121,7 @@ def test_what_is_known_predicts_where_it_was_measured(target):
 @pytest.mark.parametrize("target", ["run", "volume", "volumes", "same", "single", "few"])
 def test_with_priors_the_same_coefficients_rest_on_them(target):
     assert lost(bimix(priors=True), target) == UNKNOWN[target][1]
-    assert "not identified, resting on the prior" in sentence(bimix(priors=True), target)
+    assert "not identified, set by the prior" in sentence(bimix(priors=True), target)
     lane = TARGETS.index(target)
     assert np.isfinite(bimix(priors=True).values[lane]).all()
 

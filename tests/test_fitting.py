@@ -77,7 +77,7 @@ def test_a_coefficient_that_noisy_rows_say_nothing_of_stays_where_it_began():
 
 def test_priors_keep_a_small_design_well_posed():
     result = fit("bimix", observe(table((0.2,), (1000,))))
-    assert all("resting on the prior" in sentence for sentence in result.sentences)
+    assert all("set by the prior" in sentence for sentence in result.sentences)
     assert np.isfinite(result.values).all()
 
 

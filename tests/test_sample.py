@@ -131,11 +131,11 @@ def test_the_command_that_fits_auto_draws_from_it(
     found = json.loads(capsys.readouterr().out)["spread"]
     wanted = Spread.of(bimixjax.sample(fit, key=1, count=FEW), observations)
     (told,) = found["predictions"]
-    assert (found["of"], found["count"]) == ("draws of what the fit leaves open", FEW)
+    assert (found["of"], found["count"]) == ("draws from the posterior of the fit", FEW)
     assert told["relative_standard_deviation"] == pytest.approx(wanted.predictions[0, 0], rel=1e-6)
     assert run(line) == 0
     shown = capsys.readouterr().out
-    assert f"Spread over {FEW} draws of what the fit leaves open" in shown
+    assert f"Spread over {FEW} draws from the posterior of the fit" in shown
     assert max(map(len, shown.splitlines())) <= 120
 
 
@@ -155,4 +155,4 @@ def test_the_command_that_optimizes_tells_how_sure_the_mixture_is(
     assert run(line) == 0
     shown = capsys.readouterr().out
     assert "90 % of draws" in shown
-    assert f"Over {FEW} draws of what the fit leaves open" in shown
+    assert f"Over {FEW} draws from the posterior of the fit" in shown

@@ -35,7 +35,7 @@ def test_reprs_are_short_and_say_what_it_is(
         (three_domain_fit, ("FitResult(law bimix", "targets web, books, code", "volume in steps")),
         (resampled, ("Resampled(FitResult(law bimix", "8 resamples of the runs")),
         (drawn.fit, ("AutoFit(targets web, code",)),
-        (drawn, ("AutoResampled(AutoFit(", "4 draws of what it leaves open")),
+        (drawn, ("AutoResampled(AutoFit(", "4 draws from its posterior")),
         (best, ("OptimalMixture(", f"code {best.as_dict()['code']:.3f}", f"{best.objective:.4f} nats per token")),
         (both, ("OptimalResamples(OptimalMixture(", "8 resamples")),
         (found, ("Comparison(laws bimix", "targets web", "rows held out")),
@@ -82,7 +82,7 @@ def test_auto_sums_up_its_lanes(drawn: bimixjax.AutoResampled) -> None:
     said = drawn.fit.summary()
     assert said.startswith("auto, an average of laws; volume in steps\nweb: ")
     assert all(sentence in said for sentence in drawn.fit.sentences)
-    assert drawn.summary() == f"{said}\n4 draws of what it leaves open"
+    assert drawn.summary() == f"{said}\n4 draws from its posterior"
 
 
 def test_resamples_sum_up_deviations(resampled: bimixjax.Resampled) -> None:

@@ -18,8 +18,8 @@ from bimixjax.reports.lanes import short
 
 _GLOSS = {
     "error %": "mean relative error, ± standard error",
-    "behind %": "error minus the best law's, paired, on the cells of which all speak",
-    "rank": "Spearman of the mean loss",
+    "gap %": "error minus the best law's, paired, on the held-out losses that all laws predict",
+    "rank": "Spearman correlation of the mean loss",
     "regret": "of the mixture that the law would choose, nats per token",
     "inside %": "share of losses in the interval",
 }

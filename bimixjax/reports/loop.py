@@ -39,13 +39,13 @@ def screen(result: LoopResult) -> list[RenderableType]:
 
 
 def checks(result: LoopResult) -> Group:
-    """One row per check: the law's mean relative error on what it had not seen, and that of a guess without a law."""
+    """One row per check: the law's mean relative error on held-out losses, and that of a baseline without a law."""
     shown = table(["held out", "", *result.fit.targets], keys=2)
     for name, check in named_checks(result).items():
         shown.add_row(name, "law", *_percents(check.error))
-        shown.add_row("", "guess", *_percents(check.naive))
-    guesses = "; ".join(f"{name}: {check.guess}" for name, check in named_checks(result).items())
-    return framed("Mean relative error on losses held out of the fit", shown, f"Guess: {guesses}")
+        shown.add_row("", "baseline", *_percents(check.naive))
+    baselines = "; ".join(f"{name}: {check.guess}" for name, check in named_checks(result).items())
+    return framed("Mean relative error on losses held out of the fit", shown, f"Baseline: {baselines}")
 
 
 def named_checks(result: LoopResult) -> dict[str, Check]:
@@ -65,7 +65,7 @@ def proof(found: Proof) -> Group:
     shown.add_row("mean", *map(_loss, found.means[order]))
     shown.add_row("mean, predicted", *map(_loss, found.predicted.mean(axis=1)[order]))
     behind = found.differences(names[0])
-    shown.add_row("behind the best", *(f"{behind[name][0]:.4f}" if name in behind else "" for name in names))
+    shown.add_row("above the best", *(f"{behind[name][0]:.4f}" if name in behind else "" for name in names))
     shown.add_row("in standard errors", *(f"{behind[name][1]:.1f}" if name in behind else "" for name in names))
     title = f"Proof: loss measured at {found.steps:.0f} steps, trained afresh with {found.losses.shape[1]} seeds each"
     gloss = f"Nats per token. Standard error of a difference of means: {found.standard_error:.4f}"
@@ -113,14 +113,14 @@ def _check_document(check: Check) -> dict[str, Any]:
     targets = check.fit.targets
     return {
         "law": dict(zip(targets, check.error, strict=True)),
-        "guess": dict(zip(targets, check.naive, strict=True)),
-        "guess_in_words": check.guess,
+        "baseline": dict(zip(targets, check.naive, strict=True)),
+        "baseline_in_words": check.guess,
     }
 
 
 def _outcome(other: str, gap: float, errors: float) -> str:
     verb, side = ("beats", "lower") if gap > 0 else ("loses to", "higher")
-    verb = verb if abs(errors) >= CLEAR else "is not told apart from"
+    verb = verb if abs(errors) >= CLEAR else "ties with"
     size = f"{abs(gap):.4f} nats per token {side}, {abs(errors):.1f} standard errors"
     return f"The {OPTIMIZED} mixture {verb} {other}: {size}."
 

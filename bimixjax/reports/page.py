@@ -34,7 +34,7 @@ The swarm trains on these mixtures of it:
 
 ![Loss curves with the law](losses.png)
 
-## What the law predicts without having seen it
+## Predictions of held-out losses
 
 {checks}
 
@@ -42,7 +42,7 @@ The swarm trains on these mixtures of it:
 
 ![Predicted against measured, mixtures held out](generalization.png)
 
-## The mixture that the law likes best
+## The best mixture under the law
 
 {proportions}
 
@@ -70,8 +70,8 @@ differences would change with other seeds, not with other text.
 """
 
 _CAUTION = (
-    "The law predicts a domain's loss from that domain's own share: it does not see that domains help each other, "
-    "which they do most in small models that have seen little."
+    "The law predicts a domain's loss from that domain's own share: it ignores that domains help each other, "
+    "which they do most in small models that were trained briefly."
 )
 
 
@@ -119,7 +119,7 @@ def _setting(result: LoopResult) -> str:
     return (
         f"bimixjax {__version__}: {len(result.design)} models of {size} parameters, each trained on one "
         f"mixture of {len(result.design.domains)} domains for {last:.0f} steps{tokens}; {law} fitted to their losses; "
-        f"and the mixture that it likes best trained beside {len(result.compared) - 1} others."
+        f"and the best mixture under it trained beside {len(result.compared) - 1} others."
     )
 
 

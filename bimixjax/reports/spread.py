@@ -11,7 +11,7 @@ from bimixjax.stacking import AutoResampled, Resampled
 
 Floats = NDArray[np.float64]
 
-DRAWS, RESAMPLES = "draws of what the fit leaves open", "resamples of the runs"
+DRAWS, RESAMPLES = "draws from the posterior of the fit", "bootstrap resamples of the runs"
 
 # The share of draws that limits hold.
 LEVEL = 0.9

@@ -29,14 +29,14 @@ def fitted(fit: FitResult | AutoFit) -> list[RenderableType]:
 def members(fit: AutoFit) -> Group:
     """One row per lane of a fit of `auto`: rows used, the error on runs left out, and the laws of most weight."""
     lanes = names_of_lanes(fit)
-    shown = table(["", *["size"] * (len(lanes[0]) - 1), "rows", "left out", "weights"], keys=len(lanes[0]))
+    shown = table(["", *["size"] * (len(lanes[0]) - 1), "rows", "CV error", "weights"], keys=len(lanes[0]))
     for lane, name in enumerate(lanes):
         error, rows = np.ravel(fit.left_out_error)[lane], np.ravel(fit.rows)[lane]
         weights = {member: float(np.ravel(weight)[lane]) for member, weight in fit.members.items()}
         shown.add_row(*name, f"{rows:.0f}", _percent(error), _largest(weights) if rows else "no usable observation")
     volume = f"volume in {fit.volume_unit}" if fit.volume_unit else "one volume"
-    gloss = f"{volume}; left out: mean relative error on runs left out of the fit"
-    gloss += "".join(f"; {short(large)} learns from {short(small)}" for large, small in fit.donors.items())
+    gloss = f"{volume}; CV error: mean relative error in cross-validation over runs"
+    gloss += "".join(f"; {short(large)} uses the predictions of {short(small)}" for large, small in fit.donors.items())
     return framed("auto, an average of laws", shown, gloss)
 
 
@@ -56,7 +56,7 @@ def spread(shown: Spread) -> Group:
     if shown.drawn:
         gloss += "; without the noise of a measured loss"
     if isinstance(found.fit, AutoFit) and found.fit.donors:
-        gloss += "; what a size learns from a smaller one is kept as it was fitted"
+        gloss += "; predictions taken from a smaller size are kept fixed"
     framed_rows = framed(f"Spread over {len(found)} {shown.source}", rows, gloss)
     if not isinstance(found, Resampled):
         return framed_rows
@@ -135,12 +135,12 @@ def certificate(best: OptimalMixture) -> Text:
         text.append(f"under this law no mixture within the limits is better by more than {gap:.1e} nats per token.")
     else:
         text.append(f"to first order no small change gains more than {gap:.1e} nats per token; ")
-        text.append("the best end of several starts, since a law that is not convex may have other valleys.")
+        text.append("the best of several starts, since an objective that is not convex may have other local minima.")
     return text
 
 
 def regret(draws: OptimalResamples, fit: FitResult | AutoFit) -> Text:
-    """How much better another mixture may be: what the one found loses in draws of what the fit leaves open."""
+    """How much better another mixture may be: what the one found loses in draws from the posterior of the fit."""
     count, limit = len(draws.regret), draws.regret_limit(level=LEVEL)
     text = Text(f"Over {count} {DRAWS}, the best mixture of each is better than this one by ")
     text.append(f"{draws.expected_regret:.1e} nats per token in the mean, and by less than {limit:.1e} in ")
@@ -148,7 +148,7 @@ def regret(draws: OptimalResamples, fit: FitResult | AutoFit) -> Text:
     if unfinished := count - int(np.sum(draws.converged)):
         text.append(f" The search did NOT converge in {unfinished} of them.")
     if _leans_on_other_sizes(fit, draws.best.budget.model_size):
-        text.append(" What other model sizes tell of this one is held as it was fitted, so more than that is open.")
+        text.append(" Predictions taken from other model sizes are kept fixed, so the uncertainty is larger than that.")
     return text
 
 

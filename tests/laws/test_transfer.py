@@ -62,7 +62,7 @@ def test_the_gradient_solver_agrees(exact):
 def test_priors_keep_transfers_about_their_common_mean():
     alone = Observations.from_frame(table().to_frame().query("run == '3'"))
     result = fit("bimix_transfer", alone, targets=["x"])
-    assert "resting on the prior" in result.sentences[0]
+    assert "set by the prior" in result.sentences[0]
     # One mixture tells nothing apart: what it asks of the T is asked of their mean, and they stay together.
     found = [result.coefficients[f"T[{d}]"][0] for d in "yz"]
     assert np.log(found[0] / found[1]) == pytest.approx(0.0, abs=0.05)

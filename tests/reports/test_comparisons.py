@@ -72,7 +72,7 @@ def test_a_table_of_the_longest_names_fits_80_columns() -> None:
     lines = text(comparisons.summary(found), width=80).splitlines()
     rows = [line.split() for line in lines if line.strip().startswith(found.laws)]
     assert [len(row) for row in rows] == [9, 11, 11] * 2
-    assert all(f"\n{word}: " in "\n".join(lines) for word in ("error %", "behind %", "rank", "regret", "inside %"))
+    assert all(f"\n{word}: " in "\n".join(lines) for word in ("error %", "gap %", "rank", "regret", "inside %"))
 
 
 def test_no_intervals_need_no_column() -> None:
@@ -88,7 +88,7 @@ def test_one_group_needs_no_column() -> None:
 
 def test_each_reason_is_said_once_with_whom_it_is_of() -> None:
     said = [part.plain for part in comparisons.trust(made())]
-    assert "Caution, bimix (2): says nothing of 4% of cells." in said
+    assert "Caution, bimix (2): no finite prediction of 4% of held-out losses." in said
     assert "Caution, joint (2), joint (4): 90% intervals cover 0%." in said
     assert len(said) == len(set(said))
 

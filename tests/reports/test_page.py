@@ -29,7 +29,7 @@ def test_the_page_has_the_verdict_and_every_table(written: Path, tiny_loop: Loop
     assert all(f"| {run} |" in text for run in tiny_loop.design.runs)
     assert text.count("|:--|") == 8
     assert "8 models of" in text
-    assert "does not see that domains help each other" in text
+    assert "ignores that domains help each other" in text
 
 
 def test_the_same_result_gives_the_same_page(written: Path, tiny_loop: LoopResult) -> None:

@@ -137,7 +137,7 @@ def test_an_average_leaves_out_what_rounds_to_nothing() -> None:
 
 def test_an_average_says_which_size_learns_from_which() -> None:
     shown = text(tables.members(average(0.5, 0.5, lent=70e6)), width=80)
-    assert "700M learns from 70M" in " ".join(shown.split())
+    assert "700M uses the predictions of 70M" in " ".join(shown.split())
     assert [line.split()[1] for line in shown.splitlines() if line.startswith(" x")] == ["70M", "700M"]
 
 
@@ -218,8 +218,8 @@ def test_the_regret_says_what_is_held_of_other_sizes(draws: OptimalResamples) ->
         for size in fit.model_sizes
     }
     small, large = (" ".join(text(tables.regret(each, fit)).split()) for each in sized.values())
-    assert "held as it was fitted" not in small
-    assert "What other model sizes tell of this one is held as it was fitted" in large
+    assert "kept fixed" not in small
+    assert "Predictions taken from other model sizes are kept fixed" in large
 
 
 @pytest.mark.parametrize(

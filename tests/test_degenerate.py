@@ -72,7 +72,10 @@ def lost(result: FitResult, target: str) -> set[str]:
 
 ALONE = {"alpha", "B", "C"}
 FLAT = {"B", "C", "beta"}
-ONE_SHARE = "alpha not identified: takes 2 distinct proportions, got 1; B, C not identified: identified only in combination with"
+ONE_SHARE = (
+    "alpha not identified: takes 2 distinct proportions, got 1; "
+    "B, C not identified: identified only in combination with"
+)
 NEITHER = (
     "converged; too few observations: 1 for 4 coefficients; alpha not identified: takes 2 distinct proportions, got 1; "
     "B, C, beta not identified: takes 3 distinct volumes, got 1"

@@ -49,13 +49,15 @@ def checked(found: Any, law: Law, path: str | Path) -> dict[str, Any]:
     sizes = 1 if law.sized else max(1, len(names["model_sizes"]))
     spot.lengths.update(lanes=sizes * len(names["targets"]), coefficients=len(law.names(names["domains"])))
     whole = {**dict.fromkeys(NAMES, _anything), "law": _anything, "law_version": _anything, **_LANES}
+    whole["mixtures"] = numbers("mixtures", "domains", low=0, high=1 + 1e-6)
     if "resampled" in found:
         whole["resampled"] = _anything
-    read = record(whole)(found, spot)
+    # Files of before did not tell the mixtures.
+    read = record(whole)({"mixtures": [], **found}, spot)
     lanes = {name: read[name] for name in _LANES}
     _check_measured(lanes, spot)
     _check_bounds(law, np.tile(names["own"], sizes), lanes, names["model_sizes"], spot)
-    return {**names, **lanes}
+    return {**names, **lanes, "mixtures": read["mixtures"]}
 
 
 def names_of(found: dict[str, Any], spot: Spot) -> dict[str, Any]:

@@ -23,7 +23,7 @@ _COUNTED = {"proportions": "proportions", "volumes": "volumes", "sizes": "model 
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """What each lane was fitted on: counts [L] and ranges [L, d, 2] and [L, 2]."""
+    """What each lane was fitted on: counts [L] and ranges [L, d, 2] and [L, 2]; and the mixtures of all [m, d]."""
 
     count: np.ndarray
     proportions: np.ndarray
@@ -31,6 +31,7 @@ class _Rows:
     sizes: np.ndarray
     proportion_range: np.ndarray
     volume_range: np.ndarray
+    mixtures: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,7 @@ def report(law: Law, layout: Layout, lanes: Lanes, ends: Ends, notes: tuple[str,
         r2=_r2(ends.predicted, loss, used),
         proportion_range=rows.proportion_range,
         volume_range=rows.volume_range,
+        mixtures=rows.mixtures,
     )
 
 
@@ -120,7 +122,15 @@ def _rows(law: Law, layout: Layout, lanes: Lanes) -> _Rows:
         sizes=_distinct(lanes.flat(lanes.model_size)[:, lanes.group], used),
         proportion_range=np.stack([_range(share[:, lanes.group], used) for share in mixture], axis=1),
         volume_range=_range(volume, used),
+        mixtures=_distinct_mixtures(mixture, used, lanes.group),
     )
+
+
+def _distinct_mixtures(mixture: np.ndarray, used: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """The mixtures [d, n, S] of rows that any lane [n, L] uses, each once: [m, d]."""
+    sizes = np.stack([used[:, group == size].any(1) for size in range(mixture.shape[2])], axis=1)
+    kept = mixture[:, sizes].T
+    return kept[np.unique(kept.round(9), axis=0, return_index=True)[1]]
 
 
 def _distinct(values: np.ndarray, used: np.ndarray) -> np.ndarray:

@@ -45,6 +45,7 @@ class FitResult(Reach):
         condition [L]: condition number of the scaled Jacobian.
         error [L], r2 [L]: in-sample mean relative error and R2 of the loss.
         proportion_range [L, d, 2], volume_range [L, 2]: what was fitted; outside it, a prediction extrapolates.
+        mixtures: of the rows fitted [m, d], each once; empty where an older file has none.
         sentences: per lane, its status in words.
         notes: what else a reader should know.
 
@@ -84,6 +85,7 @@ class FitResult(Reach):
     r2: Leaf
     proportion_range: Leaf
     volume_range: Leaf
+    mixtures: Leaf = ()
 
     def __repr__(self) -> str:
         return f"FitResult(law {self.law.name}; {_summaries.reach(self)})"
@@ -138,9 +140,9 @@ class FitResult(Reach):
         start, count = self._place(model_size) * len(self.targets), len(self.targets)
         if len(self.model_sizes) == 1:
             return self
-        lanes = jax.tree.map(lambda leaf: leaf[start : start + count], self)
+        lanes = jax.tree.map(lambda leaf: leaf[start : start + count], dataclasses.replace(self, mixtures=()))
         sentences = self.sentences[start : start + count]
-        return dataclasses.replace(lanes, model_sizes=(model_size,), sentences=sentences)
+        return dataclasses.replace(lanes, model_sizes=(model_size,), sentences=sentences, mixtures=self.mixtures)
 
     def predict(self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None) -> Array:
         """Predict the loss of every target.

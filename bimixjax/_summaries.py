@@ -77,6 +77,7 @@ def largest(best: Any) -> str:
 def optimum(best: Any) -> str:
     """The summary of a mixture found: shares, losses, and how the search ended."""
     at = {**dict.fromkeys(best.at_lower, "at its lower limit"), **dict.fromkeys(best.at_upper, "at its upper limit")}
+    at |= dict.fromkeys(best.fixed, "fixed")
     shares = [[name, f"{share:.4f}", at.get(name, "")] for name, share in best.as_dict().items()]
     rows = zip(best.targets, best.losses, best.weights, strict=True)
     losses = [[name, f"{loss:.4f}", f"weight {w:.3g}", _outside(name in best.extrapolated)] for name, loss, w in rows]
@@ -86,7 +87,7 @@ def optimum(best: Any) -> str:
     ended = "converged" if best.converged else "did not converge"
     return "\n".join(
         [
-            f"Mixture{''.join(f', {each}' for each in where)}",
+            ", ".join(["Mixture" if best.converged else "Not found; the search stopped here", *where]),
             aligned(shares),
             "Predicted losses, nats per token",
             aligned(losses),

@@ -173,7 +173,7 @@ class Optimize(FileCommand):
     upper: Numbers = ()
     """Greatest shares of domains."""
     tokens: Numbers = ()
-    """Available tokens of every domain: compare with the natural mixture."""
+    """Available tokens of every domain: compare with the natural mixture, which shares without effect follow."""
     method: Literal["auto", "dual", "softmax"] = "auto"
     """The exact dual, L-BFGS on a softmax, or the dual where the law allows."""
     figure: File = None
@@ -191,8 +191,9 @@ class Optimize(FileCommand):
 
         fit = stacking.load(self.fit)
         budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size)
-        baselines = Predictions.of(fit, _baselines(self, fit.domains), budget)
-        best, draws = self.searched(fit, budget)
+        mixtures = _baselines(self, fit.domains)
+        best, draws = self.searched(fit, budget, mixtures.get("natural"))
+        baselines = Predictions.of(fit, mixtures, budget).beside(best, fit)
         if self.out:
             best.save(self.out)
         if self.figure:
@@ -204,7 +205,10 @@ class Optimize(FileCommand):
         return Answer(document=documents.optimum(best, baselines, draws), screen=screen, failed=not best.converged)
 
     def searched(
-        self, fit: "bimixjax.FitResult | bimixjax.AutoFit", budget: "bimixjax.Budget"
+        self,
+        fit: "bimixjax.FitResult | bimixjax.AutoFit",
+        budget: "bimixjax.Budget",
+        natural: "np.ndarray | None" = None,
     ) -> "tuple[bimixjax.OptimalMixture, bimixjax.OptimalResamples | None]":
         """The best mixture, and those of draws where they are asked for."""
         options: dict[str, Any] = {
@@ -212,6 +216,7 @@ class Optimize(FileCommand):
             "weights": numbers("weight", self.weight) or None,
             "limits": bimixjax.Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper)),
             "method": self.method,
+            "reference": natural,
         }
         if not self.draws:
             return bimixjax.optimize(fit, **options), None

@@ -116,6 +116,33 @@ def _project(x: Array) -> Array:
     return projection_simplex(x - jnp.max(x))
 
 
+def nearest(x: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> NDArray[np.float64]:
+    """Return the mixtures within limits that are nearest to x, argmin_r |r - x|_2 over lower <= r <= upper.
+
+    Some mixture must keep to the limits: sum lower <= 1 <= sum upper (checked by `_checks.limits`).
+
+    Args:
+        x: finite numbers [..., n].
+        lower: lower limits [n] or [..., n].
+        upper: upper limits [n] or [..., n].
+
+    Example:
+        >>> nearest([0.7, 0.2, 0.1], [0.0, 0.0, 0.2], [0.6, 1.0, 1.0]).round(3).tolist()
+        [0.6, 0.2, 0.2]
+    """
+    x, low, high = np.broadcast_arrays(np.asarray(x, float), np.asarray(lower, float), np.asarray(upper, float))
+    # r = clip(x - shift, lower, upper): bisection for the shift, then exactly from the shares that are off the limits.
+    first, last = np.min(x - high, axis=-1, keepdims=True), np.max(x - low, axis=-1, keepdims=True)
+    for _ in range(60):
+        shift = (first + last) / 2
+        over = np.clip(x - shift, low, high).sum(-1, keepdims=True) > 1
+        first, last = np.where(over, shift, first), np.where(over, last, shift)
+    r = np.clip(x - last, low, high)
+    free = (r > low) & (r < high)
+    left = (1 - r.sum(-1, keepdims=True)) / np.maximum(free.sum(-1, keepdims=True), 1)
+    return np.clip(np.where(free, r + left, r), low, high)
+
+
 def total_variation(p: ArrayLike, q: ArrayLike) -> Array:
     """Return the total variation distance sum_i |p_i - q_i| / 2 of mixtures of shape [..., n].
 

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from numpy.typing import ArrayLike
 
-from bimixjax import _checks, _schema, _summaries
+from bimixjax import _checks, _schema, _search, _summaries
 from bimixjax._auto_result import AutoFit
 from bimixjax._checks import InputError
 from bimixjax._fit_result import FitResult
@@ -19,12 +20,12 @@ from bimixjax._objective import AutoObjective as AutoObjective
 from bimixjax._objective import Objective as Objective
 from bimixjax._objective import Weights, of_resample
 from bimixjax._objective import objective as objective
-from bimixjax._records import read_json, record, write_json
+from bimixjax._records import read_json, write_json
 from bimixjax._resampled import Resampled
 from bimixjax._stack_resampled import AutoResampled
-from bimixjax.mixtures import box_inverse, softmax_inverse
+from bimixjax.mixtures import box_inverse, nearest, softmax_inverse
 from bimixjax.observations import UNITS, Budget
-from bimixjax.solve import LBFGS, Certificate, certify, softmax_search
+from bimixjax.solve import LBFGS, Certificate, softmax_search
 
 Method = Literal["auto", "dual", "softmax"]
 
@@ -33,6 +34,9 @@ _QUICK = LBFGS(max_steps=200, tolerance=1e-10, patience=3)
 
 # Resamples that are searched side by side.
 _TOGETHER = 50
+
+# A share this near a limit stands there.
+_NEAR = 1e-9
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,10 +73,13 @@ class OptimalMixture:
         budget: where the mixture is judged.
         method: "dual" (exact) or "softmax" (L-BFGS from several starts).
         kkt_residual, gap, multiplier: the certificate, see `Certificate`; of a law that is not convex it says only that
-            nothing nearby is better.
-        converged: whether the search ended by itself.
+            nothing nearby is better. The residual is over the multiplier, or over 1 % of the objective where that is
+            larger.
+        converged: whether this is a stationary point: a residual of at most 1e-5 and a gap of at most 1e-6.
         at_lower, at_upper: domains that stand at a limit.
-        idle: domains on which no weighted target depends; they get their lower limit.
+        lower, upper: the limits of each domain.
+        idle: domains on which no weighted target depends; they get their lower limit, or share what the others cannot
+            take or do better without.
         extrapolated: targets whose loss at this mixture and volume lies outside what was fitted.
 
     Example:
@@ -100,8 +107,24 @@ class OptimalMixture:
     converged: bool
     at_lower: tuple[str, ...]
     at_upper: tuple[str, ...]
+    lower: np.ndarray
+    upper: np.ndarray
     idle: tuple[str, ...]
     extrapolated: tuple[str, ...]
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Domains whose limits leave one share only."""
+        return tuple(d for d, low, high in zip(self.domains, self.lower, self.upper, strict=True) if low == high)
+
+    def allows(self, mixture: ArrayLike) -> bool:
+        """Whether another mixture [d] keeps to the limits."""
+        r = np.asarray(mixture, float)
+        return bool(np.all((r >= self.lower - _NEAR) & (r <= self.upper + _NEAR)))
+
+    def nearest(self, mixture: ArrayLike) -> np.ndarray:
+        """The mixture within the limits that is nearest to another one [d]."""
+        return nearest(mixture, self.lower, self.upper)
 
     def __repr__(self) -> str:
         return f"OptimalMixture({_summaries.largest(self)}; objective {self.objective:.4f} nats per token)"
@@ -121,7 +144,11 @@ class OptimalMixture:
     @classmethod
     def load(cls, path: str | Path) -> "OptimalMixture":
         """Read a file written by `save`; an `InputError` if it is not one."""
-        found = _schema.read(read_json(path), _TABLE, path)
+        found = read_json(path)
+        if isinstance(found, dict) and isinstance(domains := found.get("domains"), list):
+            # Files of before did not tell the limits.
+            found = {"lower": [0.0] * len(domains), "upper": [1.0] * len(domains), **found}
+        found = _schema.read(found, _TABLE, path)
         spot = _schema.Spot(file=str(path))
         for field, names in (
             ("at_lower", "domains"),
@@ -155,6 +182,7 @@ _TABLE: dict[str, _schema.Kind] = {
     "multiplier": _schema.number(null=True),
     "converged": _schema.flag,
     **dict.fromkeys(("at_lower", "at_upper", "idle", "extrapolated"), _schema.texts(names=True)),
+    **dict.fromkeys(("lower", "upper"), _schema.numbers("domains", low=0, high=1)),
 }
 
 
@@ -165,8 +193,9 @@ def optimize(
     weights: Weights | None = None,
     limits: Limits | None = None,
     method: Method = "auto",
+    reference: Mapping[str, float] | ArrayLike | None = None,
     solver: LBFGS | None = None,
-    starts: int = 8,
+    starts: int = 12,
 ) -> OptimalMixture:
     """Find the mixture with the least weighted mean of predicted losses at a budget.
 
@@ -178,17 +207,21 @@ def optimize(
             volume was fitted.
         weights: w by target, those not named get 0, or in the order of `fit.targets`; by default all count the same.
         limits: the least and the most of each domain.
-        method: "dual", exact, for laws that are a power of the own proportion; "softmax", L-BFGS from the middle of the
-            limits and random mixtures, for every law; "auto" takes the dual where it can.
+        method: "dual", exact, for laws that are a power of the own proportion; "softmax", L-BFGS, for every law; "auto"
+            takes the dual where it can.
+        reference: a mixture, by domain or in the order of `fit.domains`, as `mixtures.natural` gives it: domains on
+            which no weighted target depends share in its proportions what falls to them; by default all alike.
         solver: settings of the L-BFGS.
-        starts: how many points the L-BFGS starts from.
+        starts: how many points the L-BFGS starts from: the middle of the limits, the best vertices, and the best, apart
+            from each other, of 2048 random mixtures, those near the vertices and those that were measured.
 
     Returns:
-        The mixture with its certificate.
+        The mixture with its certificate; where `converged` is false, none was found, and this is where the search
+        stopped.
 
     Raises:
-        InputError: for limits that no mixture meets, an unknown domain or target, a budget in another unit, or a target
-            with weight whose fit has no usable observation.
+        InputError: for limits that no mixture meets, an unknown domain or target, a budget in another unit, a target
+            with weight whose fit has no usable observation, or an objective that is not finite.
 
     Example:
         >>> import pandas as pd
@@ -211,18 +244,21 @@ def optimize(
     if method == "dual" and not goal.separable:
         raise InputError(f"the dual needs a law that is a power of the own proportion; {_law_name(fit)} is not one")
     exact = goal.separable and method != "softmax"
+    shares = _reference(reference, fit.domains)
     with jax.enable_x64(True):
-        idle = _idle_domains(goal, jnp.asarray(lower))
-        if exact:
-            found = _dual(goal, jnp.asarray(lower), jnp.asarray(upper))
+        flat = _search.flat_domains(goal, len(lower))
+        if flat.all():
+            r = nearest(lower, lower, upper)
+        elif exact:
+            r = np.asarray(goal.optimal_proportions(lower, upper))
         else:
-            pinned = _pinned(lower, upper, idle)
-            found = _softmax(
-                goal, jnp.asarray(lower), jnp.asarray(upper), pinned, solver=solver or LBFGS(), starts=starts
-            )
-    return _describe(
-        fit, budget, goal, jax.tree.map(np.asarray, found), idle, "dual" if exact else "softmax", (lower, upper)
-    )
+            at = {"solver": solver or LBFGS(), "starts": starts}
+            r = _search.search(goal, lower, upper, _measured(fit.at_size(budget.model_size)), **at)
+        r = None if r is None else _shared(r, flat, shares, lower, upper)
+        found = None if r is None else _search.certificate(goal, r, lower, upper)
+    if r is None or found is None:
+        raise InputError(_not_finite(fit, goal, nearest(shares, lower, upper), budget, "no mixture that was looked at"))
+    return _describe(fit, budget, goal, (r, found), flat, "dual" if exact else "softmax", (lower, upper))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -300,6 +336,7 @@ def optimize_resamples(
     weights: Weights | None = None,
     limits: Limits | None = None,
     method: Method = "auto",
+    reference: Mapping[str, float] | ArrayLike | None = None,
     solver: LBFGS = _QUICK,
     starts: int = 3,
 ) -> OptimalResamples:
@@ -315,6 +352,7 @@ def optimize_resamples(
         weights: as in `optimize`.
         limits: as in `optimize`.
         method: as in `optimize`.
+        reference: as in `optimize`.
         solver: settings of the L-BFGS in the resamples; the fit's own search is that of `optimize`.
         starts: how many points it starts from in each: the mixture chosen, the middle of the limits, random ones.
 
@@ -336,14 +374,14 @@ def optimize_resamples(
         ((50, 2), True)
     """
     budget = budget or Budget()
-    best = optimize(found.fit, budget=budget, weights=weights, limits=limits, method=method)
+    best = optimize(found.fit, budget=budget, weights=weights, limits=limits, method=method, reference=reference)
     goal = objective(found.fit, budget=budget, weights=weights)
     lower, upper = (limits or Limits()).arrays(found.fit.domains)
     with jax.enable_x64(True):
         if best.method == "dual":
             ends = _dual_resamples(goal, found, lower, upper, best.proportions, model_size=budget.model_size)
         else:
-            searched = _pinned(lower, upper, np.isin(best.domains, best.idle))
+            searched = _pinned(lower, upper, np.isin(best.domains, best.idle) & (best.proportions <= lower + _NEAR))
             where = (lower, upper, searched, best.proportions)
             ends = _softmax_resamples(goal, found, *where, model_size=budget.model_size, solver=solver, starts=starts)
     return OptimalResamples(best=best, **{name: np.asarray(values) for name, values in ends.items()})
@@ -358,33 +396,6 @@ def _pinned(lower: np.ndarray, upper: np.ndarray, idle: np.ndarray) -> Array | N
     pinned = np.where(idle, lower, upper)
     used = pinned if pinned.sum() >= 1 else upper
     return jnp.asarray(used) if (used < 1).any() else None
-
-
-@record
-class _Found:
-    """A mixture, its certificate, and whether the search ended by itself."""
-
-    r: Array
-    certificate: Certificate
-    converged: Array
-
-
-@jax.jit
-def _dual(goal: Objective | AutoObjective, lower: Array, upper: Array) -> _Found:
-    r = goal.optimal_proportions(lower, upper)
-    return _Found(r=r, certificate=certify(jax.grad(goal)(r), r, lower, upper), converged=jnp.asarray(True))
-
-
-@partial(jax.jit, static_argnames=("solver", "starts"))
-def _softmax(
-    goal: Objective | AutoObjective, lower: Array, upper: Array, searched: Array | None, *, solver: LBFGS, starts: int
-) -> _Found:
-    """L-BFGS from the middle of the limits and from random mixtures; `searched` are its upper limits, if any."""
-    z = jax.random.normal(jax.random.key(0), (starts, lower.shape[0]), lower.dtype).at[0].set(0.0)
-    ends, minima = softmax_search(goal, lower, searched, z, solver)
-    best = jnp.argmin(jnp.where(jnp.isfinite(minima.value), minima.value, jnp.inf))
-    r = ends[best]
-    return _Found(r=r, certificate=certify(minima.known[best], r, lower, upper), converged=minima.converged[best])
 
 
 @partial(jax.jit, static_argnames=("model_size",))
@@ -418,7 +429,7 @@ def _softmax_resamples(
     solver: LBFGS,
     starts: int,
 ) -> dict[str, Array]:
-    """As `_softmax` in every resample; its first start is the mixture chosen, a little inside of the limits."""
+    """A search in every resample; its first start is the mixture chosen, a little inside of the limits."""
     z = jax.random.normal(jax.random.key(0), (starts, lower.shape[0]), lower.dtype)
     z = z.at[1:2].set(0.0).at[0].set(_inside(chosen, lower, searched))
 
@@ -442,57 +453,97 @@ def _inside(r: Array, lower: Array, upper: Array | None) -> Array:
     return box_inverse(lower + 0.01 * (upper - lower) + 0.98 * (r - lower), lower, upper)
 
 
-def _idle_domains(goal: Objective | AutoObjective, like: Array) -> np.ndarray:
-    """Whether each domain has no say in the objective [d]; all have in `auto`, whose process lies over mixtures.
+def _measured(fit: FitResult | AutoFit) -> np.ndarray:
+    """The mixtures that a fit of one size has seen [m, d]."""
+    known = np.asarray(fit.sizes[0].mixture).T if isinstance(fit, AutoFit) else fit.mixtures
+    return np.asarray(known, float).reshape(-1, len(fit.domains))
+
+
+def _reference(given: Mapping[str, float] | ArrayLike | None, domains: tuple[str, ...]) -> np.ndarray:
+    """The mixture that domains without a say follow, in the order of `domains`."""
+    if given is None:
+        return np.full(len(domains), 1 / len(domains))
+    if isinstance(given, Mapping):
+        _checks.known("domain", tuple(given), domains, "reference")
+        given = [float(given.get(domain, 0.0)) for domain in domains]
+    shares = np.asarray(given, float)
+    if shares.shape != (len(domains),):
+        raise InputError(f"reference has shape {shares.shape}; allowed: [{len(domains)}], for {', '.join(domains)}")
+    _checks.mixtures(shares, domains)
+    return shares
+
+
+def _shared(r: np.ndarray, flat: np.ndarray, reference: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """The mixture with what falls to domains without a slope split in the proportions of a reference, within limits."""
+    low, high, like, mass = lower[flat], upper[flat], reference[flat], float(r[flat].sum())
+    there = like > 0
+    # sum clip(scale like, low, high) grows with the scale along straight lines between these.
+    knots = np.unique(np.concatenate([[0.0], low[there] / like[there], high[there] / like[there]]))
+    sums = np.array([np.clip(knot * like, low, high).sum() for knot in knots])
+    shares = np.clip(np.interp(mass, sums, knots) * like, low, high)
+    # What is left is for those that the reference does not have.
+    room, left = np.where(there, 0.0, high - low), max(mass - shares.sum(), 0.0)
+    found = r.copy()
+    found[flat] = shares + left * room / max(room.sum(), np.finfo(float).tiny)
+    return found
+
+
+def _idle(goal: Objective | AutoObjective, flat: np.ndarray) -> np.ndarray:
+    """The domains on which no weighted target depends, of those without a slope [d].
 
     Where a law says what other domains are worth beside the target's own, the slope in that one may be zero by
     convention: it is the others' that say what the own domain is worth.
     """
-    if isinstance(goal, AutoObjective):
-        return np.zeros(len(like), bool)
-    flat = np.asarray(_flat(goal, like))
-    own_only = goal.law.own_proportion and not goal.law.cross_domain
-    return flat if own_only or flat.all() else flat & ~np.isin(np.arange(len(flat)), goal.own)
+    if isinstance(goal, AutoObjective) or flat.all() or (goal.law.own_proportion and not goal.law.cross_domain):
+        return flat
+    return flat & ~np.isin(np.arange(len(flat)), goal.own)
 
 
-@jax.jit
-def _flat(goal: Objective, like: Array) -> Array:
-    """Domains in which the objective has no slope, read at three random mixtures."""
-    z = jax.random.normal(jax.random.key(1), (3, like.shape[0]), like.dtype)
-    slopes = jax.vmap(lambda free: jax.grad(goal)(jax.nn.softmax(free)))(z)
-    return jnp.all(slopes == 0, axis=0)
+def _not_finite(
+    fit: FitResult | AutoFit, goal: Objective | AutoObjective, r: np.ndarray, budget: Budget, where: str
+) -> str:
+    """Which targets have no finite loss at a mixture, in words."""
+    one = fit.at_size(budget.model_size)
+    losses = np.asarray(one.predict(r, goal.volume, budget.model_size))
+    bad = [f"{one.targets[t]} ({losses[t]:g})" for t in goal.chosen if not np.isfinite(losses[t])]
+    at = ", ".join(f"{domain}={share:.3g}" for domain, share in zip(fit.domains, r, strict=True))
+    return f"the objective is finite at {where} within the limits; at {at} these losses are not: {', '.join(bad)}"
 
 
 def _describe(
     fit: FitResult | AutoFit,
     budget: Budget,
     goal: Objective | AutoObjective,
-    found: _Found,
-    idle: np.ndarray,
+    found: tuple[np.ndarray, Certificate],
+    flat: np.ndarray,
     method: str,
     limits: tuple[np.ndarray, np.ndarray],
 ) -> OptimalMixture:
-    one = fit.at_size(budget.model_size)
+    one, (r, known) = fit.at_size(budget.model_size), found
     names, (lower, upper) = np.array(fit.domains), limits
-    near = 1e-9
-    outside = one.extrapolates(found.r, goal.volume, budget.model_size)
-    weights = np.zeros(len(one.targets))
+    outside = one.extrapolates(r, goal.volume, budget.model_size)
+    losses, weights = np.asarray(one.predict(r, goal.volume, budget.model_size)), np.zeros(len(one.targets))
     weights[list(goal.chosen)] = goal.weights
+    objective = float(weights[weights > 0] @ losses[weights > 0])
+    if not np.isfinite(objective):
+        raise InputError(_not_finite(fit, goal, r, budget, "no mixture"))
     return OptimalMixture(
         domains=fit.domains,
-        proportions=np.asarray(found.r),
+        proportions=r,
         targets=one.targets,
-        losses=np.asarray(one.predict(found.r, goal.volume, budget.model_size)),
+        losses=losses,
         weights=weights,
-        objective=float(goal(found.r)),
+        objective=objective,
         budget=Budget(volume=float(goal.volume), unit=one.volume_unit, model_size=budget.model_size),
         method=method,
-        kkt_residual=float(found.certificate.kkt_residual),
-        gap=float(found.certificate.gap),
-        multiplier=float(found.certificate.multiplier),
-        converged=bool(found.converged),
-        at_lower=tuple(names[found.r <= lower + near].tolist()),
-        at_upper=tuple(names[(found.r >= upper - near) & (upper < 1)].tolist()),
-        idle=tuple(names[idle].tolist()),
+        kkt_residual=float(known.kkt_residual),
+        gap=float(known.gap),
+        multiplier=float(known.multiplier),
+        converged=_search.settled(known),
+        at_lower=tuple(names[r <= lower + _NEAR].tolist()),
+        at_upper=tuple(names[(r >= upper - _NEAR) & (upper < 1)].tolist()),
+        lower=lower,
+        upper=upper,
+        idle=tuple(names[_idle(goal, flat)].tolist()),
         extrapolated=tuple(np.array(one.targets)[outside].tolist()),
     )

@@ -38,6 +38,7 @@ LAYERS = (
             *("_reweighted", "_auto_draws", "_stack_resampled"),
             "stacking",
             "_objective",
+            "_search",
             "optimization",
         ),
         *("_splits", "_intervals", "_scores", "_trust", "comparison", "planning", "proxy", "designs", "interchange"),

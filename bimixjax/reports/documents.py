@@ -91,7 +91,11 @@ def predictions(predicted: Predictions) -> list[dict[str, Any]]:
 
 def optimum(best: OptimalMixture, baselines: Predictions, draws: OptimalResamples | None = None) -> dict[str, Any]:
     """All that is known of the mixture found, the baselines with their predicted losses, and what draws leave open."""
-    document = {**to_plain(best), "mixture": best.as_dict(), "baselines": predictions(baselines)}
+    beside = [
+        {**one, "within_limits": best.allows(mixture)}
+        for one, mixture in zip(predictions(baselines), baselines.mixtures.values(), strict=True)
+    ]
+    document = {**to_plain(best), "mixture": best.as_dict(), "fixed": best.fixed, "baselines": beside}
     return document | {"spread": _of_mixture(draws)} if draws else document
 
 

@@ -103,7 +103,8 @@ def agreement(losses: FittedLosses, rows: str = "") -> Figure:
 def optimum(best: OptimalMixture, baselines: Predictions, draws: OptimalResamples | None = None) -> Figure:
     """Draw the mixture found, with its limits over draws, beside the baselines."""
     limits = {WITHIN: draws.interval(level=LEVEL)} if draws else None
-    return proportions(best.domains, {"optimized": best.proportions, **baselines.mixtures}, limits)
+    name = "optimized" if best.converged else "not found"
+    return proportions(best.domains, {name: best.proportions, **baselines.mixtures}, limits)
 
 
 def proportions(

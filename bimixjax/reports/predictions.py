@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bimixjax.fitting import FitResult
 from bimixjax.observations import Budget
+from bimixjax.optimization import OptimalMixture
 from bimixjax.stacking import AutoFit
 
 Floats = NDArray[np.float64]
@@ -45,6 +46,12 @@ class Predictions:
             extrapolated=np.asarray(fit.extrapolates(r, volume, model_size=size)),
             budget=Budget(volume=volume, unit=fit.volume_unit, model_size=size),
         )
+
+    def beside(self, best: OptimalMixture, fit: FitResult | AutoFit) -> Self:
+        """The same, and for each mixture that the limits of a search do not allow the nearest one that they do."""
+        outside = {name: r for name, r in self.mixtures.items() if not best.allows(r)}
+        allowed = {f"{name}, nearest allowed": best.nearest(r) for name, r in outside.items()}
+        return self.of(fit, {**self.mixtures, **allowed}, self.budget) if allowed else self
 
     def to_frame(self) -> pd.DataFrame:
         """One row per mixture: `run`, `mixture/<domain>`, `predicted/<target>`, `extrapolated/<target>`."""

@@ -19,6 +19,7 @@ from bimixjax.stacking import AutoFit, Resampled
 # How many members of an average are named, and from which share on they count: a half percent is shown as 1.
 _NAMED, _LEAST_SHARE = 2, 0.005
 _STARS = "* extrapolated: outside the fitted proportions or volumes"
+_DAGGER = "† outside the limits"
 
 
 def fitted(fit: FitResult | AutoFit) -> list[RenderableType]:
@@ -96,20 +97,22 @@ def predictions(predicted: Predictions) -> Group:
 
 
 def proportions(best: OptimalMixture, baselines: Predictions, draws: OptimalResamples | None = None) -> Group:
-    """One row per domain: the mixture found, its limits over draws, the baselines, and whether it stands at a limit."""
+    """One row per domain: the mixture found, its limits over draws, the baselines, and what holds its share."""
     told = {**dict.fromkeys(best.at_lower, "at its lower limit"), **dict.fromkeys(best.at_upper, "at its upper limit")}
-    told |= dict.fromkeys(best.idle, "no weighted target depends on it")
-    columns = {"optimized": [f"{share:.4f}" for share in best.proportions]}
+    told |= dict.fromkeys(best.idle, "no weighted target depends on it") | dict.fromkeys(best.fixed, "fixed")
+    columns = {_name(best): [f"{share:.4f}" for share in best.proportions]}
     if draws:
         limits = zip(*draws.interval(level=LEVEL), strict=True)
         columns[WITHIN] = [f"{lower:.3f} to {upper:.3f}" for lower, upper in limits]
-    columns |= {name: [f"{share:.4f}" for share in mixture] for name, mixture in baselines.mixtures.items()}
+    named = _marked(best, baselines)
+    columns |= {named[name]: [f"{share:.4f}" for share in mixture] for name, mixture in baselines.mixtures.items()}
     if told:
         columns["note"] = [told.get(domain, "") for domain in best.domains]
     shown = table(["", *columns])
     for row in zip(best.domains, *columns.values(), strict=True):
         shown.add_row(*row)
-    return framed("Proportions", shown)
+    title = "Proportions" if best.converged else "Not found: the search stopped at proportions that are not stationary"
+    return framed(title, shown, _DAGGER if _outside(best, baselines) else None)
 
 
 def losses(best: OptimalMixture, baselines: Predictions) -> Group:
@@ -117,20 +120,41 @@ def losses(best: OptimalMixture, baselines: Predictions) -> Group:
     stars = np.column_stack([[target in best.extrapolated for target in best.targets], baselines.extrapolated.T])
     columns = np.column_stack([best.losses, baselines.losses.T])
     title = f"Predicted loss{_at(best.budget)}, nats per token"
-    shown = table(["", "weight", "optimized", *baselines.mixtures])
+    shown = table(["", "weight", _name(best), *_marked(best, baselines).values()])
     for target, weight, row, starred in zip(best.targets, best.weights, columns, stars, strict=True):
         shown.add_row(target, f"{weight:.3g}", *map(_starred, row, starred))
     shown.add_section()
     weighted = best.weights > 0
     means = best.weights[weighted] @ columns[weighted]
     shown.add_row("weighted mean", "", *map(_starred, means, np.zeros(len(means), bool)))
-    return framed(title, shown, _STARS if stars.any() else None)
+    gloss = [_STARS] * bool(stars.any()) + [_DAGGER] * bool(_outside(best, baselines))
+    return framed(title, shown, "; ".join(gloss) or None)
+
+
+def _name(best: OptimalMixture) -> str:
+    """What a mixture is called: optimized only where it is."""
+    return "optimized" if best.converged else "not found"
+
+
+def _outside(best: OptimalMixture, baselines: Predictions) -> list[str]:
+    """The baselines that the limits do not allow."""
+    return [name for name, mixture in baselines.mixtures.items() if not best.allows(mixture)]
+
+
+def _marked(best: OptimalMixture, baselines: Predictions) -> dict[str, str]:
+    """The names of the baselines as headings, with a mark on those that the limits do not allow."""
+    outside = _outside(best, baselines)
+    return {name: f"{name}†" if name in outside else name for name in baselines.mixtures}
 
 
 def certificate(best: OptimalMixture) -> Text:
     """How sure the search is: of all mixtures where the objective is convex, else of those nearby."""
-    end = "converged" if best.converged else "did NOT converge"
-    text, gap = Text(f"Search ({best.method}) {end}; KKT residual {best.kkt_residual:.1e}; "), max(best.gap, 0.0)
+    gap, residual = max(best.gap, 0.0), f"KKT residual {best.kkt_residual:.1e}"
+    if not best.converged:
+        text = Text(f"Not found: the search ({best.method}) did NOT converge to a stationary point; {residual}; ")
+        text.append(f"to first order a small change gains {gap:.1e} nats per token.")
+        return text
+    text = Text(f"Search ({best.method}) converged; {residual}; ")
     if best.method == "dual":
         text.append(f"under this law no mixture within the limits is better by more than {gap:.1e} nats per token.")
     else:

@@ -18,6 +18,7 @@ from bimixjax.solve.separable import products as products
 from bimixjax.solve.separable import unit_directions as unit_directions
 from bimixjax.solve.simplex import Certificate as Certificate
 from bimixjax.solve.simplex import certify as certify
+from bimixjax.solve.simplex import cheapest as cheapest
 from bimixjax.solve.simplex import power_dual as power_dual
 from bimixjax.solve.simplex import softmax_search as softmax_search
 from bimixjax.solve.solution import Solution as Solution

@@ -20,8 +20,8 @@ class Certificate:
 
     Args:
         multiplier: price mu of the constraint sum r = 1: what the objective gains per unit of share.
-        kkt_residual: largest of stationarity over |mu|, sign violation and |sum r - 1|; a coordinate is excused from
-            stationarity only as far as it stands at the limit that holds it.
+        kkt_residual: largest of stationarity over |mu| (or over the least slope that counts), sign violation and
+            |sum r - 1|; a coordinate is excused from stationarity only as far as it stands at the limit that holds it.
         gap: Frank-Wolfe gap, the most that any feasible move gains to first order; where the objective is convex, an
             upper bound on what is lost against the optimum.
     """
@@ -31,14 +31,17 @@ class Certificate:
     gap: Array
 
 
-def certify(gradient: Array, r: Array, lower: Array, upper: Array) -> Certificate:
-    """Certificate of a mixture r [n] within limits, from the objective's gradient there [n]."""
+def certify(gradient: Array, r: Array, lower: Array, upper: Array, *, least: float = 0.0) -> Certificate:
+    """Certificate of a mixture r [n] within limits, from the objective's gradient there [n].
+
+    Stationarity is taken over |mu|, or over `least` where that is larger.
+    """
     multiplier = _multiplier(gradient, r, lower, upper)
-    reduced = (gradient + multiplier) / jnp.maximum(jnp.abs(multiplier), jnp.finfo(r.dtype).tiny)
+    reduced = (gradient + multiplier) / jnp.maximum(jnp.abs(multiplier), jnp.maximum(least, jnp.finfo(r.dtype).tiny))
     excess = jnp.minimum(jnp.maximum(reduced, 0.0), r - lower) + jnp.minimum(jnp.maximum(-reduced, 0.0), upper - r)
     outside = jnp.maximum(jnp.max(lower - r), jnp.max(r - upper))
     residual = jnp.max(jnp.array([jnp.max(excess), jnp.abs(jnp.sum(r) - 1), outside]))
-    vertex = _cheapest(gradient, lower, upper)
+    vertex = cheapest(gradient, lower, upper)
     return Certificate(multiplier=multiplier, kkt_residual=residual, gap=gradient @ (r - vertex))
 
 
@@ -55,7 +58,7 @@ def _multiplier(gradient: Array, r: Array, lower: Array, upper: Array) -> Array:
     return jnp.where(inside > 1e-12, mean, between)
 
 
-def _cheapest(gradient: Array, lower: Array, upper: Array) -> Array:
+def cheapest(gradient: Array, lower: Array, upper: Array) -> Array:
     """The feasible mixture that minimizes gradient . r: every domain at its lower limit, the best ones filled up."""
     order = jnp.argsort(gradient)
     room = (upper - lower)[order]
@@ -139,7 +142,12 @@ def _price(
 
 
 def softmax_search(
-    objective: Callable[[Array], Array], lower: Array, upper: Array | None, starts: Array, solver: LBFGS
+    objective: Callable[[Array], Array],
+    lower: Array,
+    upper: Array | None,
+    starts: Array,
+    solver: LBFGS,
+    held: Array | bool = False,
 ) -> tuple[Array, Minimum]:
     """Minimize any smooth objective of a mixture by L-BFGS in unconstrained coordinates z, from several starts.
 
@@ -148,23 +156,30 @@ def softmax_search(
 
     Args:
         objective: r [n] -> scalar.
-        lower: lower limits [n].
-        upper: upper limits [n]; None where there are none.
+        lower: lower limits [n] or [k, n].
+        upper: upper limits [n] or [k, n]; None where there are none.
         starts: z [k, n].
         solver: settings of the L-BFGS.
+        held: shares that stay at their lower limit [k, n], not all of one start; the upper limit is the same there.
 
     Returns:
         The end of every start, as mixtures [k, n]; and the minima behind them, whose `known` is the gradient of the
         objective by the mixture [k, n].
     """
 
-    def to_mixture(z: Array) -> Array:
-        return softmax_map(z, lower) if upper is None else box_map(z, lower, upper)
+    def one(z: Array, low: Array, high: Array | None, stays: Array) -> tuple[Array, Minimum]:
+        def to_mixture(z: Array) -> Array:
+            return softmax_map(jnp.where(stays, -jnp.inf, z), low) if high is None else box_map(z, low, high)
 
-    def evaluate(z: Array) -> tuple[Array, Array, Array]:
-        r, pull = jax.vjp(to_mixture, z)
-        value, gradient = jax.value_and_grad(objective)(r)
-        return value, pull(gradient)[0], gradient
+        def evaluate(z: Array) -> tuple[Array, Array, Array]:
+            r, pull = jax.vjp(to_mixture, z)
+            value, gradient = jax.value_and_grad(objective)(r)
+            # A share that stays has no say, also where the objective has no finite slope in it.
+            return value, pull(jnp.where(stays, 0.0, gradient))[0], gradient
 
-    minima = jax.vmap(lambda z: solver.descend(evaluate, z))(starts)
-    return jax.vmap(to_mixture)(minima.point), minima
+        minimum = solver.descend(evaluate, z)
+        return to_mixture(minimum.point), minimum
+
+    low, stays = jnp.broadcast_to(lower, starts.shape), jnp.broadcast_to(held, starts.shape)
+    high = None if upper is None else jnp.broadcast_to(upper, starts.shape)
+    return jax.vmap(one)(starts, low, high, stays)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bimixjax import _tables
 from bimixjax._checks import InputError, choice, every, not_negative
+from bimixjax._summaries import listed
 from bimixjax._tables import Table
 
 MIXTURE, LOSS = "mixture/", "loss/"
@@ -284,7 +285,7 @@ def _shown(value: Any) -> str:
 
 
 def _listed(frame: pd.DataFrame) -> str:
-    return ", ".join(map(str, frame.columns))
+    return listed(frame.columns, most=20)
 
 
 def _kind(frame: pd.DataFrame) -> str:

@@ -139,7 +139,7 @@ def _reader(read: Any, kind: type | UnionType, metavar: str) -> PrimitiveConstru
 # Where None says it all, the help adds no "(default: None)".
 Number = Annotated[float | None, _reader(number, float | int, "NUMBER"), arg(metavar="NUMBER", help_behavior_hint="")]
 Whole = Annotated[int, _reader(whole, int, "NUMBER")]
-Law = Annotated[str, arg(metavar="NAME", help=f"The law to fit:\n\n{listed()}")]
+Law = Annotated[str, arg(metavar="NAME", help=f"The law to fit. Default: auto.\n\n{listed()}", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME,...")]
 Counts = Annotated[tuple[str, ...], arg(metavar="NUMBER,...")]
 Numbers = Annotated[tuple[str, ...], arg(metavar="NAME=NUMBER,...")]

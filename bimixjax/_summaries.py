@@ -49,7 +49,7 @@ def fitted(fit: Any) -> str:
         told = f"mean relative error {100 * fit.error[lane]:.2f} %; R2 {fit.r2[lane]:.4f}"
         lines.append(f"{name}: {fit.rows[lane]} rows; {told}; {fit.sentences[lane]}")
         known = ((each, np.ravel(values[each])[lane], np.ravel(errors[each])[lane]) for each in names)
-        lines += [f"  {each} {value:.4g} ± {error:.2g}" for each, value, error in known]
+        lines += [f"  {each} {value:.4g} ± {error:.2g}".replace("± nan", "± ?") for each, value, error in known]
     return "\n".join([*lines, *fit.notes])
 
 

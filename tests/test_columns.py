@@ -313,6 +313,13 @@ def test_rows_that_are_the_same_in_every_cell_are_one(tmp_path: Path) -> None:
     assert "the same run and volume" in refusal(tmp_path, TWICE + "r2,1000,0.5,0.5,4.25\n")
 
 
+def test_of_many_columns_the_first_are_named(tmp_path: Path) -> None:
+    header = ",".join(["run", *(f"metric{i}" for i in range(500))])
+    message = refusal(tmp_path, f"{header}\nr1{',1' * 500}\n")
+    assert "metric18, ... (501 in all)" in message
+    assert "metric19" not in message
+
+
 @pytest.mark.parametrize(
     ("header", "words"),
     [

@@ -69,6 +69,11 @@ def test_a_fit_sums_up_coefficients_and_statuses(three_domain_fit: FitResult) ->
     assert lines[-len(three_domain_fit.notes) :] == list(three_domain_fit.notes)
 
 
+def test_an_error_that_is_not_known_is_a_question_mark(three_domain_fit: FitResult) -> None:
+    unknown = dataclasses.replace(three_domain_fit, covariance=np.full_like(three_domain_fit.covariance, np.nan))
+    assert unknown.summary().count("± ?") == 12
+
+
 def test_a_fit_of_sizes_names_them(three_domains: Observations) -> None:
     sizes = np.where(np.isin(three_domains.run, three_domains.runs[::2]), 7e7, 4e8)
     sized = dataclasses.replace(three_domains, model_size=sizes)

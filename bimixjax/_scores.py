@@ -20,7 +20,8 @@ _AVERAGED = ("r2", "spearman", "spearman_target", "regret", "coverage", "width")
 class HeldOut:
     """What L laws predict for the same C held-out rows and t targets, in F folds.
 
-    Losses are in nats per token; a prediction is infinite where the law diverges, and NaN where it says nothing.
+    Losses are in nats per token. A prediction is infinite where the law diverges at a share of zero, which is
+    counted; any other that is not finite has failed, and a law with such a one has no error to compare.
 
     Args:
         laws, targets: names.
@@ -30,6 +31,7 @@ class HeldOut:
         group, block: of each fold: its group, and which folds are ranked together [F].
         fold, run, mixture, model_size, volume: of each row held out in a fold [C].
         outside: whether a row's mixture lies outside the fitted proportions [C].
+        absent: whether the target's own domain has a share of zero there [C, t].
         measured: losses, NaN where missing [C, t].
         predicted, lower, upper: losses and ends of the intervals [L, C, t].
         at_bound, unconverged: share of the fits of a fold that ended so, NaN for an average of laws [L, F].
@@ -48,6 +50,7 @@ class HeldOut:
     model_size: Floats
     volume: Floats
     outside: Mask
+    absent: Mask
     measured: Floats
     predicted: Floats
     lower: Floats
@@ -92,21 +95,27 @@ def _relative(found: HeldOut) -> Floats:
     return np.where(np.isfinite(found.predicted), found.predicted, np.nan) / found.measured - 1
 
 
+def failures(found: HeldOut) -> Mask:
+    """Measured losses whose prediction is not finite, though the law does not diverge at a share of zero [L, C, t]."""
+    return np.isfinite(found.measured) & ~np.isfinite(found.predicted) & ~(found.absent & np.isposinf(found.predicted))
+
+
 def _common(found: HeldOut) -> Mask:
-    """Cells of which every law speaks that speaks of any in their group [C, t]."""
-    finite, groups = np.isfinite(_relative(found)), found.group[found.fold]
+    """Cells that every law predicts that fails nowhere in their group [C, t]."""
+    finite, failed, groups = np.isfinite(_relative(found)), failures(found), found.group[found.fold]
     common = np.ones(found.measured.shape, bool)
     for group in np.unique(groups):
         own = groups == group
-        speaks = finite[:, own].any(axis=(1, 2))
-        common[own] = finite[speaks][:, own].all(axis=0)
+        whole = ~failed[:, own].any(axis=(1, 2))
+        common[own] = finite[whole][:, own].all(axis=0)
     return common
 
 
 def scores(found: HeldOut) -> pd.DataFrame:
     """One row per law, block, model size and volume."""
+    failed = failures(found)
     rows = [
-        {"law": name, **_place(found, part[0]), **_score(found, law, part)}
+        {"law": name, **_place(found, part[0]), **_score(found, law, part, failed[law, part])}
         for part in _parts(found, np.full(len(found.fold), True))
         for law, name in enumerate(found.laws)
     ]
@@ -128,26 +137,29 @@ def _place(found: HeldOut, row: int) -> dict[str, float]:
     return {"group": float(found.group[fold]), "block": block, "model_size": size, "volume": volume}
 
 
-def _score(found: HeldOut, law: int, rows: NDArray[np.intp]) -> dict[str, float]:
+def _score(found: HeldOut, law: int, rows: NDArray[np.intp], failed: Mask) -> dict[str, float]:
     predicted, measured = found.predicted[law, rows], found.measured[rows]
     there, spoken = np.isfinite(measured), np.isfinite(predicted)
-    known = np.where(spoken, measured, np.nan)
+    # What failed stays as it is, and leaves no error; what diverges at a share of zero is not asked for.
+    asked = np.where(spoken | failed, measured, np.nan)
+    given = np.where(spoken, predicted, np.nan)
     return {
         "mixtures": len(rows),
         "cells": int(there.sum()),
         "silent": int((there & ~spoken).sum()),
-        "error": float(metrics.mean_relative_error(np.where(spoken, predicted, 0.0), known)),
-        "bias": float(metrics.bias(np.where(spoken, predicted, 0.0), known)),
-        **_ranks(predicted, measured),
-        **_intervals(found.lower[law, rows], found.upper[law, rows], measured),
+        "failed": int(failed.sum()),
+        "error": float(metrics.mean_relative_error(given, asked)),
+        "bias": float(metrics.bias(given, asked)),
+        **_ranks(predicted, measured, given, asked),
+        **_intervals(found.lower[law, rows], found.upper[law, rows], measured, failed),
     }
 
 
-def _ranks(predicted: Floats, measured: Floats) -> dict[str, float]:
-    """Scores of the order of mixtures; an infinite loss ranks last, and NaN is not ranked."""
-    mean, truth = predicted.mean(axis=1), measured.mean(axis=1)
+def _ranks(predicted: Floats, measured: Floats, given: Floats, asked: Floats) -> dict[str, float]:
+    """Scores of the order of mixtures; a prediction that is not finite ranks last."""
     # A mixture of which the law says nothing is one that it would not choose.
-    liked = np.where(np.isfinite(mean), mean, np.inf)
+    ranked = np.where(np.isfinite(predicted), predicted, np.inf)
+    liked, truth = ranked.mean(axis=1), measured.mean(axis=1)
     if np.isfinite(truth).sum() < FEWEST_RANKED:
         return {
             "r2": np.nan,
@@ -155,19 +167,21 @@ def _ranks(predicted: Floats, measured: Floats) -> dict[str, float]:
             "spearman_target": np.nan,
             "regret": float(metrics.regret(liked, truth)),
         }
-    spoken = np.where(np.isfinite(predicted), measured, np.nan)
+    failed = np.isfinite(asked) & np.isnan(given)
     return {
-        "r2": _mean(metrics.r2(predicted, spoken, axis=0)),
-        "spearman": float(metrics.spearman(mean, truth)),
-        "spearman_target": _mean(metrics.spearman(predicted, measured, axis=0)),
+        "r2": np.nan if failed.any() else _mean(metrics.r2(given, asked, axis=0)),
+        "spearman": float(metrics.spearman(liked, truth)),
+        "spearman_target": _mean(metrics.spearman(ranked, measured, axis=0)),
         "regret": float(metrics.regret(liked, truth)),
     }
 
 
-def _intervals(lower: Floats, upper: Floats, measured: Floats) -> dict[str, float]:
-    known = np.where(np.isfinite(lower) & np.isfinite(upper), measured, np.nan)
+def _intervals(lower: Floats, upper: Floats, measured: Floats, failed: Mask) -> dict[str, float]:
+    """Of a law with intervals, one of a prediction that failed does not hold the loss."""
+    there = np.isfinite(lower) & np.isfinite(upper)
+    known = np.where(there, measured, np.nan)
     return {
-        "coverage": float(metrics.coverage(lower, upper, known)),
+        "coverage": float(metrics.coverage(lower, upper, np.where(failed & there.any(), measured, known))),
         "width": float(metrics.width(lower, upper, known)),
     }
 
@@ -178,7 +192,7 @@ def _mean(values: Floats | float) -> float:
 
 
 def summary(found: HeldOut) -> pd.DataFrame:
-    """One row per law and group, least error on the common cells first."""
+    """One row per law and group, least error on the common cells first, laws without one last."""
     rows = [row for group in np.unique(found.group) for row in _group(found, group)]
     return pd.DataFrame(rows)
 
@@ -187,6 +201,8 @@ def _group(found: HeldOut, group: float) -> list[dict[str, object]]:
     """The rows of one group, best first."""
     own = found.group[found.fold] == group
     relative, units = _relative(found)[:, own], (_units(found)[own], found.model_size[own])
+    failed, silent = failures(found)[:, own], np.isfinite(found.measured[own]) & np.isnan(relative)
+    relative[failed.any((1, 2))] = np.nan
     absolute = np.abs(relative)
     errors, biases = _by_unit(absolute, *units), _mean_of(_by_unit(relative, *units))
     shared = _by_unit(np.where(_common(found)[own], absolute, np.nan), *units)
@@ -197,12 +213,13 @@ def _group(found: HeldOut, group: float) -> list[dict[str, object]]:
             "law": name,
             "group": group,
             "cells": int(np.isfinite(found.measured[own]).sum()),
-            "silent": int((np.isfinite(found.measured[own]) & np.isnan(relative[law])).sum()),
+            "silent": int(silent[law].sum()),
+            "failed": int(failed[law].sum()),
             "error": float(_mean_of(errors)[law]),
             "error_se": float(_error_of(errors)[law]),
             **_worst(absolute[law], found.targets),
             "bias": float(biases[law]),
-            **_mean_score(found, law, own),
+            **_mean_score(found, law, own, failures(found)[law]),
             "common": float(common[law]),
             "difference": float(_mean_of(shared - shared[best])[law]),
             "difference_se": float(_error_of(shared - shared[best])[law]),
@@ -249,19 +266,26 @@ def _worst(absolute: Floats, targets: tuple[str, ...]) -> dict[str, object]:
     return {"worst": float(np.nanmax(errors)), "worst_target": targets[int(np.nanargmax(errors))]}
 
 
-def _mean_score(found: HeldOut, law: int, own: Mask) -> dict[str, float]:
+def _mean_score(found: HeldOut, law: int, own: Mask, failed: Mask) -> dict[str, float]:
     """Scores of a law by block, model size and volume; their means over sizes and volumes, then over blocks."""
     parts = _parts(found, own)
-    scored = [_score(found, law, part) for part in parts]
+    scored = [_score(found, law, part, failed[part]) for part in parts]
     block = np.array([found.block[found.fold[part[0]]] for part in parts])
     by_block = np.unique(block, return_inverse=True)[1].reshape(-1)
     values = np.array([[score[name] for score in scored] for name in _AVERAGED])
-    return dict(zip(_AVERAGED, _mean_of(_means(values, by_block)).tolist(), strict=True))
+    means = dict(zip(_AVERAGED, _mean_of(_means(values, by_block)).tolist(), strict=True))
+    return means | ({"r2": np.nan} if failed[own].any() else {})
 
 
 def difference(found: HeldOut, laws: tuple[str, str], group: float | None) -> tuple[float, float]:
-    """Mean over units of the error of one law minus that of another where both speak, and its standard error."""
+    """Mean over units of the error of one law minus that of another where both speak, and its standard error.
+
+    NaN where a prediction of either failed.
+    """
     own = np.full(len(found.fold), True) if group is None else found.group[found.fold] == group
-    first, second = (np.abs(_relative(found)[found.laws.index(law), own]) for law in laws)
+    places = [found.laws.index(law) for law in laws]
+    if failures(found)[places][:, own].any():
+        return np.nan, np.nan
+    first, second = (np.abs(_relative(found)[place, own]) for place in places)
     gaps = _by_unit((first - second)[None], _units(found)[own], found.model_size[own])
     return float(_mean_of(gaps)[0]), float(_error_of(gaps)[0])

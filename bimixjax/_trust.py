@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bimixjax._scores import FEWEST_RANKED, HeldOut
+from bimixjax._scores import FEWEST_RANKED, HeldOut, failures
 
 # From these on, few units and shares of cells or fits are worth a word.
 FEW_UNITS = 5
@@ -39,8 +39,10 @@ def _law(found: HeldOut, law: int, rows: np.ndarray) -> list[str]:
     spoken = np.isfinite(found.predicted[law, rows]) & measured
     if not spoken.any():
         return ["no finite prediction"]
-    silent = 1 - spoken.sum() / measured.sum()
-    said = [f"no finite prediction of {silent:.0%} of held-out losses"] if silent > 0 else []
+    failed, cells = int(failures(found)[law, rows].sum()), int(measured.sum())
+    zero = cells - int(spoken.sum()) - failed
+    said = [f"{failed} of {cells} predictions are not finite: no error to compare"] if failed else []
+    said += [f"not predicted at a share of zero: {zero} of {cells} losses"] if zero else []
     lower, upper = found.lower[law, rows], found.upper[law, rows]
     bounded = measured & np.isfinite(lower) & np.isfinite(upper)
     if found.level is not None and bounded.any():

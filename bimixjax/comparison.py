@@ -83,14 +83,17 @@ class Comparison(HeldOut):
             A frame with the columns
             law, group: the law, and what tells groups of folds apart, such as the number of runs fitted;
             cells, silent: held-out losses, and those of which the law says nothing finite;
-            error, error_se: mean relative error where it does, means over targets, rows, model sizes, then units;
+            failed: those of them that it has no right to, where no share of zero makes it diverge; with any such one,
+            error, bias, r2, common and difference are NaN, since a mean of the others would flatter the law;
+            error, error_se: mean relative error of what it predicts, means over targets, rows, model sizes, then units;
             worst, worst_target: the error of the worst target, and its name;
             bias: mean of (predicted - measured) / measured;
             r2: R2 of a target's loss over held-out mixtures, mean over targets;
-            spearman, spearman_target: rank correlation over held-out mixtures of the mean loss, and mean over targets;
+            spearman, spearman_target: rank correlation over held-out mixtures of the mean loss, and mean over targets,
+            with predictions that are not finite last;
             regret: measured mean loss of the mixture that the law likes best among those held out, minus the least one;
             coverage, width: share of losses inside the interval, and its width relative to the loss;
-            common: error on the cells of which all laws speak (laws that speak of none aside);
+            common: error on the cells that all laws predict (laws that fail somewhere aside);
             difference, difference_se: `common` minus that of the group's best law, paired over units;
             trust: why a row should not be believed, in words, or nothing.
         """
@@ -301,9 +304,16 @@ class _Judge:
             model_size=rows.model_size[row],
             volume=rows.volume[row],
             outside=self._outside()[self.held],
+            absent=self._absent()[row],
             measured=self.losses[row],
             **stacked,
         )
+
+    def _absent(self) -> Mask:
+        """Whether the share of a target's own domain is zero [n, t]."""
+        domains, shares = self.observations.domains, self.observations.proportions
+        own = [shares[:, domains.index(t)] if t in domains else np.ones(len(shares)) for t in self.targets]
+        return np.stack(own, axis=1) == 0
 
     def _outside(self) -> Mask:
         """Whether a row's mixture has a proportion outside those fitted at its size, or at all sizes [F, n]."""

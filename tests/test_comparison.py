@@ -144,15 +144,61 @@ def test_what_a_law_is_silent_of_is_counted_and_left_out(monkeypatch: pytest.Mon
         return np.where(observations.proportions[:, :1] < 0.15, [np.inf, 1.0], 1.1) * observations.losses
 
     told(monkeypatch, bimix=partly, additive=lambda o: 1.2 * o.losses, joint=lambda o: np.nan * o.losses)
-    found = compared(["joint", "bimix", "additive"], table(), level=None).to_frame().set_index("law")
+    said = compared(["joint", "bimix", "additive"], table(), level=None)
+    absent = np.isposinf(said.predicted).any(axis=0)
+    found = dataclasses.replace(said, absent=absent).to_frame().set_index("law")
     assert found.index.tolist() == ["bimix", "additive", "joint"]
     assert found["silent"].to_dict() == {"bimix": 2, "additive": 0, "joint": 20}
+    assert found["failed"].to_dict() == {"bimix": 0, "additive": 0, "joint": 20}
     assert found["error"]["additive"] == pytest.approx(0.2)
     assert found["error"]["bimix"] == pytest.approx(np.mean([0.0, 0.0, *[0.1] * 8]))
     assert found["difference"]["additive"] == pytest.approx(np.mean([0.2, 0.2, *[0.1] * 8]))
     assert math.isnan(found["error"]["joint"])
     assert found["trust"]["joint"].endswith("; no finite prediction")
-    assert "no finite prediction of 10% of held-out losses" in found["trust"]["bimix"]
+    assert "not predicted at a share of zero: 2 of 20 losses" in found["trust"]["bimix"]
+
+
+def test_predictions_that_are_not_finite_are_counted_and_leave_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(value: float) -> Any:
+        return lambda o: np.where(o.proportions[:, :1] > 0.85, [value, 1.0], 1.001) * o.losses
+
+    told(monkeypatch, bimix=broken(NAN), joint=broken(np.inf), additive=lambda o: 1.2 * o.losses)
+    said = compared(["bimix", "joint", "additive"], table(), level=None)
+    found = said.to_frame().set_index("law")
+    assert found.index[0] == "additive"
+    assert found["failed"].to_dict() == found["silent"].to_dict() == {"bimix": 1, "joint": 1, "additive": 0}
+    for law in ("bimix", "joint"):
+        assert found.loc[law, ["error", "bias", "r2", "common", "difference"]].isna().all()
+        assert "1 of 20 predictions are not finite: no error to compare" in found["trust"][law]
+        # They rank last among the others, which are in order.
+        assert np.isfinite(found["spearman"][law])
+        assert said.difference("additive", law)[0] != said.difference("additive", law)[0]
+    # What others fail at is not taken from the cells that are compared.
+    assert found["common"]["additive"] == pytest.approx(0.2)
+    scores = said.scores().set_index("law")
+    assert scores["failed"].to_dict() == {"bimix": 1, "joint": 1, "additive": 0}
+    assert np.isnan(scores["error"]["bimix"])
+
+
+def test_an_interval_of_a_failed_prediction_holds_nothing() -> None:
+    found = compared(["bimix"], table(), level=0.9)
+    predicted, lower, upper = found.predicted.copy(), found.lower.copy(), found.upper.copy()
+    for values in (predicted, lower, upper):
+        values[0, :5] = NAN
+    broken = dataclasses.replace(found, predicted=predicted, lower=lower, upper=upper)
+    kept = found.cells().iloc[10:]
+    inside = ((kept["lower"] <= kept["measured"]) & (kept["measured"] <= kept["upper"])).sum()
+    assert broken.to_frame()["coverage"][0] == pytest.approx(inside / 20)
+
+
+def test_a_share_of_zero_is_told_from_a_failure() -> None:
+    frame = table().to_frame()
+    frame.loc[frame["run"] == frame["run"].iloc[0], ["mixture/x", "mixture/y"]] = [0.0, 1.0]
+    found = compared(["bimix", "additive"], Observations.from_frame(frame), level=None)
+    rows = found.to_frame().set_index("law")
+    assert rows["failed"].to_dict() == {"bimix": 0, "additive": 0}
+    assert rows["silent"].to_dict() == {"bimix": 1, "additive": 0}
+    assert np.isfinite(rows["error"]).all()
 
 
 def test_common_cells_are_those_of_which_all_laws_speak(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +209,8 @@ def test_common_cells_are_those_of_which_all_laws_speak(monkeypatch: pytest.Monk
         return np.where(observations.proportions[:, :1] < 0.15, 2.0, 1.2) * observations.losses
 
     told(monkeypatch, bimix=partly, additive=twofold)
-    found = compared(["bimix", "additive"], table(), level=None).to_frame().set_index("law")
+    said = compared(["bimix", "additive"], table(), level=None)
+    found = dataclasses.replace(said, absent=np.isposinf(said.predicted[0])).to_frame().set_index("law")
     assert found["error"]["additive"] == pytest.approx(0.2 * 1.0 + 0.8 * 0.2)
     assert found["common"].to_dict() == pytest.approx({"bimix": 0.1, "additive": 0.2})
 

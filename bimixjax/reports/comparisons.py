@@ -254,12 +254,19 @@ def _group(found: Comparison, group: float) -> str:
 def _cells(row: dict[str, Any]) -> list[str]:
     """In the order of `_GLOSS`; the last one is that of the intervals, which are not always there."""
     return [
-        _percents_with_error(row["error"], row["error_se"]),
+        _error(row),
         "best" if row["difference"] == 0 else _percents_with_error(row["difference"], row["difference_se"]),
         _number(row["spearman"], 3),
         _number(row["regret"], 4),
         _number(100 * row["coverage"], 0),
     ]
+
+
+def _error(row: dict[str, Any]) -> str:
+    """The error, or how many predictions leave none."""
+    if 0 < row["failed"] < row["cells"]:
+        return f"{row['failed']} not finite"
+    return _percents_with_error(row["error"], row["error_se"])
 
 
 def _percents_with_error(value: float, error: float) -> str:

@@ -52,12 +52,29 @@ class Goal:
 
 def all_of(found: Found, seconds: float | None) -> list[Row]:
     """Every goal of which the study has the numbers; `seconds` are those of the whole study, None of a part of it."""
-    goals = [goal for case, comparison in found for goal in _OF_PART.get(case.part, _nothing)(case, comparison)]
+    goals = [
+        goal
+        for case, comparison in found
+        for goal in (*_OF_PART.get(case.part, _nothing)(case, comparison), _finite(case, comparison))
+    ]
     return [goal.row() for goal in [*goals, *([] if seconds is None else [_cost(seconds)])]]
 
 
 def _nothing(case: Case, found: Comparison) -> Iterator[Goal]:
     yield from ()
+
+
+def _finite(case: Case, found: Comparison) -> Goal:
+    own = [row for row in summary.laws(found) if row["law"] == AUTO]
+    failed, cells = (sum(row[name] for row in own) for name in ("failed", "cells"))
+    return Goal(
+        what=f"{case.name}: predictions of auto that are not finite",
+        at="all folds",
+        wanted="0",
+        measured=failed,
+        beside=f"of {cells}",
+        met=failed == 0,
+    )
 
 
 def _groups(case: Case, found: Comparison) -> Iterator[Goal]:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +44,8 @@ class Job:
         """Where the outcome is kept, named by what decides it: the table, the folds, the law, and code."""
         table = self.case.table
         numbers = [digest(column.tobytes()) for column in (table.proportions, table.losses, table.volumes("steps"))]
-        key = digest(numbers, table.runs, self.scheme, self.law, self.solver, self.code)
+        kept = [field.name for field in fields(Comparison)]
+        key = digest(numbers, table.runs, self.scheme, self.law, self.solver, self.code, kept)
         return folder / f"{self.case.part}-{self.name}-{key}.npz".replace(" ", "_")
 
     @property

@@ -23,7 +23,7 @@ PACKAGE = Path(bimixjax.__file__).parent
 
 _BY_LAW = ("predicted", "lower", "upper", "at_bound", "unconverged")
 _BY_FOLD = ("group", "block")
-_BY_ROW = ("run", "mixture", "model_size", "volume", "outside", "measured")
+_BY_ROW = ("run", "mixture", "model_size", "volume", "outside", "absent", "measured")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

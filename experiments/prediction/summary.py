@@ -32,7 +32,9 @@ def laws(found: Comparison) -> list[Row]:
 
 
 def _medians(scores: Sequence[Row]) -> Row:
-    """Median error over draws, all and the first ten, mean over model sizes."""
+    """Median error over draws, all and the first ten, mean over model sizes; NaN where a prediction failed."""
+    if any(row["failed"] for row in scores):
+        return {"median": np.nan, "median_of_10": np.nan}
     errors = [column(rows, "error") for _, rows in groups(scores, "model_size")]
     spoken = [e for e in errors if e.size]
     return {
@@ -44,10 +46,14 @@ def _medians(scores: Sequence[Row]) -> Row:
 def by_size(found: Comparison) -> list[Row]:
     """One row per law, group and model size."""
     scores = records(found.scores())
-    return [
-        {**key, **{name: mean(rows, name) for name in _SCORES}}
-        for key, rows in groups(scores, "law", "group", "model_size")
-    ]
+    return [{**key, **_means(rows)} for key, rows in groups(scores, "law", "group", "model_size")]
+
+
+def _means(scores: Sequence[Row]) -> Row:
+    """Mean scores and how many predictions failed, with which there is no error to compare."""
+    failed = sum(row["failed"] for row in scores)
+    means = {name: mean(scores, name) for name in _SCORES}
+    return {**means, **(dict.fromkeys(("error", "bias", "r2"), np.nan) if failed else {}), "failed": failed}
 
 
 def verdicts(found: Comparison) -> list[Row]:
@@ -65,6 +71,7 @@ def _verdict(found: Comparison, scores: list[Row], group: float, rows: Sequence[
     rank_gap, rank_error = _rank_difference(scores, (AUTO, ranked["law"]), group)
     return {
         "group": group,
+        "auto_failed": own["failed"],
         "best": best["law"],
         "best_error": best["common"],
         "auto_error": own["common"],
@@ -116,7 +123,9 @@ def target_ranks(found: Comparison) -> list[Row]:
     for number, law in enumerate(found.laws):
         for group in np.unique(found.group).tolist():
             folds = [found.fold == fold for fold in np.flatnonzero(found.group == group)]
-            losses = [(found.predicted[number, own, place], found.measured[own, place]) for own in folds]
+            # What is not finite ranks last.
+            ranked = np.where(np.isfinite(found.predicted[number]), found.predicted[number], np.inf)
+            losses = [(ranked[own, place], found.measured[own, place]) for own in folds]
             rank = float(np.mean([float(metrics.spearman(*pair)) for pair in losses]))
             rows.append({"law": law, "group": group, "target": target, "spearman": rank})
     return rows

@@ -66,6 +66,7 @@ def made(groups=(2.0, 4.0), off=(0.99, 1.03, 1.02), law_names=(AUTO, "bimix", "j
         model_size=np.ones(fold.size),
         volume=np.ones(fold.size),
         outside=np.zeros(fold.size, bool),
+        absent=np.zeros(measured.shape, bool),
         measured=measured,
         predicted=predicted,
         lower=predicted * 0.9895,
@@ -235,16 +236,34 @@ def test_the_time_of_a_part_is_no_goal() -> None:
 
 def test_goals_of_cuts_are_means_over_them() -> None:
     found = made(groups=(0.4, 0.5))
-    (row, _) = goals.all_of([(case("later", "pile_5groups"), found)], seconds=1.0)
+    (row, finite, _) = goals.all_of([(case("later", "pile_5groups"), found)], seconds=1.0)
     assert row["measured"] == "0.0105"
     assert row["wanted"] == "at most 0.021 (joint)"
-    assert row["met"] == "yes"
+    assert row["met"] == finite["met"] == "yes"
 
 
 def test_a_silent_law_reaches_no_goal() -> None:
     found = made(groups=(2.0,), off=(math.nan, 1.03, 1.02))
     rows = goals.all_of([(case("sizes", "pile_5groups"), found)], seconds=1.0)
-    assert [(row["measured"], row["met"]) for row in rows[:1]] == [("-", "NO")]
+    assert [(row["measured"], row["met"]) for row in rows[:2]] == [("-", "NO"), ("24", "NO")]
+
+
+def test_one_prediction_that_is_not_finite_leaves_no_error_and_is_counted() -> None:
+    found = made()
+    found.predicted[0, 0, 0] = math.nan
+    rows = {(row["law"], row["group"]): row for row in summary.laws(found)}
+    assert [rows[AUTO, group]["failed"] for group in (2.0, 4.0)] == [1, 0]
+    assert [math.isnan(rows[AUTO, 2.0][name]) for name in ("error", "bias", "r2", "common", "median")] == [True] * 5
+    assert math.isfinite(rows[AUTO, 4.0]["error"])
+    sizes = {(row["law"], row["group"]): row for row in summary.by_size(found)}
+    assert (sizes[AUTO, 2.0]["failed"], math.isnan(sizes[AUTO, 2.0]["error"])) == (1, True)
+    first, second = summary.verdicts(found)
+    assert (first["auto_failed"], second["auto_failed"]) == (1, 0)
+    assert math.isnan(first["difference"])
+    reached = goals.all_of([(case("groups", "pile_5groups"), found)], seconds=1.0)
+    met = {(row["what"].partition(": ")[2], row["at"]): (row["measured"], row["met"]) for row in reached}
+    assert met["error of auto minus best single law, bp", "K = 2"] == ("-", "NO")
+    assert met["predictions of auto that are not finite", "all folds"] == ("1", "NO")
 
 
 def test_figures_show_every_law() -> None:

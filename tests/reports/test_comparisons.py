@@ -37,6 +37,7 @@ def made(groups=(2.0, 4.0)) -> Comparison:
         model_size=np.ones(cells),
         volume=np.ones(cells),
         outside=np.zeros(cells, bool),
+        absent=np.isposinf(predicted[1]),
         measured=measured,
         predicted=predicted,
         lower=predicted * 0.975,
@@ -88,7 +89,7 @@ def test_one_group_needs_no_column() -> None:
 
 def test_each_reason_is_said_once_with_whom_it_is_of() -> None:
     said = [part.plain for part in comparisons.trust(made())]
-    assert "Caution, bimix (2): no finite prediction of 4% of held-out losses." in said
+    assert "Caution, bimix (2): not predicted at a share of zero: 1 of 24 losses." in said
     assert "Caution, joint (2), joint (4): 90% intervals cover 0%." in said
     assert len(said) == len(set(said))
 

@@ -1,7 +1,7 @@
 """Fit the members of `auto` to many cells of rows, and judge them on runs left out."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from bimixjax import _devices
+from bimixjax import _devices, _stages
 from bimixjax._auto_average import Average, MemberFit, joined
 from bimixjax._auto_cells import Cells
 from bimixjax._auto_kernel import Ends, Points, Prior, fit_lanes, read_grid, read_lanes
@@ -110,7 +110,10 @@ def fit_members(members: Sequence[Member], cells: Cells, lanes: np.ndarray) -> t
     with ThreadPoolExecutor(_devices.cores()) as pool:
         # The longest first.
         order = sorted(range(len(members)), key=lambda i: -len(members[i].law.coefficients))
-        found = list(pool.map(one, [(members[i], part) for i in order for part in parts]))
+        jobs = [pool.submit(one, (members[i], part)) for i in order for part in parts]
+        for _ in _stages.counted("fits of laws for auto", len(jobs), as_completed(jobs)):
+            pass
+        found = [job.result() for job in jobs]
     runs, back = cells.mask.shape[1], np.argsort(np.concatenate([part.index for part in parts]))
     of_member = [
         MemberFit.joined([fit.wide(runs) for fit in found[k : k + len(parts)]]).take(back[which])

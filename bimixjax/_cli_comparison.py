@@ -51,6 +51,7 @@ class TableCommand(FileCommand):
 class Compare(TableCommand):
     """Judge laws on the same held-out runs, later volumes or larger models."""
 
+    at_work = "comparing laws"
     formats: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "out": TABLES,
         **dict.fromkeys(("figure", "agreement", "calibration"), FIGURES),

@@ -7,6 +7,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_type_hints
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 import tyro
 from tyro.conf import arg
 
-from bimixjax import __version__, _checks, _signals
+from bimixjax import __version__, _checks, _progress, _signals
 from bimixjax._checks import InputError
 from bimixjax._options import QUOTING, SCALING, quoted
 from bimixjax._options import Counts as Counts
@@ -54,9 +55,14 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Command(ABC):
-    """The options that every command has; `formats` says which options name files to write, and their suffixes."""
+    """The options that every command has.
+
+    `formats` says which options name files to write, and their suffixes; `at_work`, what a terminal shows meanwhile,
+    where the command does not show its progress itself.
+    """
 
     formats: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    at_work: ClassVar[str] = ""
 
     config: File = None
     """YAML file with values for options that are not given on the command line."""
@@ -109,7 +115,8 @@ def run(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> int:
     try:
         command = _parse(commands, list(arguments))
         _check_outputs(command)
-        answer = command.work()
+        with _progress.counted(command.at_work) if command.at_work and not command.json else nullcontext():
+            answer = command.work()
         _write_config(command, next(name for name, kind in commands.items() if kind is type(command)))
         _print(answer, as_json=command.json)
         return FAILED if answer.failed else DONE

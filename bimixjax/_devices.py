@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from bimixjax import _single
 from bimixjax._kernel import Plan, Work, solve_lanes
+from bimixjax._stages import counted
 from bimixjax.solve import IN_LANES, VarPro
 
 # Fewer lanes than this are not worth another core or device.
@@ -57,7 +58,7 @@ def _solve(work: Work, plan: Plan, devices: Sequence[Any]) -> Any:
     elif blocks > 1:
         work = jax.device_put(work)
     answer = _Answer(len(work))
-    for block in range(blocks):
+    for block in counted("blocks of fits", blocks, range(blocks)) if blocks > 1 else range(blocks):
         begun = first + min(block * length, len(work) - length)
         if len(devices) > 1:
             answer.put(begun.reshape(1, -1), width, _over_devices(work, plan, devices, begun, width))

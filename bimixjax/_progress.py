@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from bimixjax import _stages
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -52,6 +54,37 @@ class _Bars:
             self._progress.update(self._task, completed=1, total=1, detail="")
 
 
+@contextmanager
+def counted(what: str) -> Iterator[None]:
+    """On a terminal, show what is at work and since when, and a bar with the time left for each stage that is said.
+
+    Nothing is left of it when the work has ended, and nothing is written where stderr is no terminal.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[detail]}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task(what, total=None, detail="")
+        tasks: dict[str, TaskID] = {}
+
+        def listener(stage: str, done: int, of: int) -> None:
+            if stage not in tasks or done == 0:
+                if stage in tasks:
+                    progress.remove_task(tasks[stage])
+                tasks[stage] = progress.add_task(stage, total=of, detail="")
+            left = progress.tasks[progress.task_ids.index(tasks[stage])].elapsed or 0.0
+            detail = f"{done} of {of}" + (f", {clock(left * (of - done) / done)} left" if 0 < done < of else "")
+            progress.update(tasks[stage], completed=done, total=of, detail=detail, refresh=True)
+
+        with _stages.listening(listener):
+            yield
+
+
 def said(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> str:
     """Say how far training is.
 
@@ -59,10 +92,19 @@ def said(step: int, steps: int, tokens_per_second: float, seconds_left: float) -
         >>> said(350, 700, 61_234.0, 75.4)
         '350 of 700 steps, 61,200 tokens/s, 1:15 left'
     """
-    minutes, seconds = divmod(round(seconds_left), 60)
+    return f"{step:,} of {steps:,} steps, {round(tokens_per_second, -2):,.0f} tokens/s, {clock(seconds_left)} left"
+
+
+def clock(seconds: float) -> str:
+    """Return minutes and seconds, and hours where there are any.
+
+    Example:
+        >>> clock(75.4), clock(7325.0)
+        ('1:15', '2:02:05')
+    """
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    clock = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-    return f"{step:,} of {steps:,} steps, {round(tokens_per_second, -2):,.0f} tokens/s, {clock} left"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _log(stage: str) -> Report:

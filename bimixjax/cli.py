@@ -44,6 +44,7 @@ _HUBER = 0.01
 class Fit(TableCommand):
     """Fit a law to a table of measured losses."""
 
+    at_work = "fitting"
     formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON, "figure": FIGURES, "residuals": FIGURES}
 
     law: Law = "auto"
@@ -158,6 +159,7 @@ class Predict(FileCommand):
 class Optimize(FileCommand):
     """Find the mixture with the least weighted mean of predicted losses."""
 
+    at_work = "searching"
     formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON, "figure": FIGURES}
 
     fit: Annotated[Positional[Path], arg(metavar="FIT")]

@@ -20,6 +20,7 @@ from bimixjax._splits import LargerSizes as LargerSizes
 from bimixjax._splits import LaterVolumes as LaterVolumes
 from bimixjax._splits import LeaveOneRunOut as LeaveOneRunOut
 from bimixjax._splits import RunDesigns as RunDesigns
+from bimixjax._stages import counted
 from bimixjax.fitting import FoldFits, fit_folds
 from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit
@@ -173,7 +174,7 @@ def compare(
     rows = Rows.of(observations, unit, at)
     scheme = folds or LeaveOneRunOut()
     judge = _Judge(observations, rows, unit, names, scheme, scheme.split(rows), level, solver)
-    outcomes = [judge.outcome(law) for law in rivals.values()]
+    outcomes = [judge.outcome(law) for law in counted("laws compared", len(rivals), rivals.values())]
     return judge.comparison(tuple(rivals), outcomes)
 
 

@@ -1,7 +1,7 @@
 """Choose the proportions that a fitted law likes best, within limits, with a certificate."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -9,7 +9,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from numpy.typing import ArrayLike
 
 from bimixjax import _checks, _schema, _search, _summaries
@@ -23,6 +23,7 @@ from bimixjax._objective import objective as objective
 from bimixjax._records import read_json, write_json
 from bimixjax._resampled import Resampled
 from bimixjax._stack_resampled import AutoResampled
+from bimixjax._stages import counted
 from bimixjax.mixtures import box_inverse, nearest, softmax_inverse
 from bimixjax.observations import UNITS, Budget
 from bimixjax.solve import LBFGS, Certificate, softmax_search
@@ -379,12 +380,24 @@ def optimize_resamples(
     lower, upper = (limits or Limits()).arrays(found.fit.domains)
     with jax.enable_x64(True):
         if best.method == "dual":
-            ends = _dual_resamples(goal, found, lower, upper, best.proportions, model_size=budget.model_size)
+            where = (lower, upper, best.proportions)
+            search = partial(_dual_resamples, goal, found, where, model_size=budget.model_size)
         else:
-            searched = _pinned(lower, upper, np.isin(best.domains, best.idle) & (best.proportions <= lower + _NEAR))
-            where = (lower, upper, searched, best.proportions)
-            ends = _softmax_resamples(goal, found, *where, model_size=budget.model_size, solver=solver, starts=starts)
-    return OptimalResamples(best=best, **{name: np.asarray(values) for name, values in ends.items()})
+            at_lower = np.isin(best.domains, best.idle) & (best.proportions <= lower + _NEAR)
+            where = (lower, _pinned(lower, upper, at_lower), best.proportions)
+            settings = {"model_size": budget.model_size, "solver": solver, "starts": starts}
+            search = partial(_softmax_resamples, goal, found, where, **settings)
+        return OptimalResamples(best=best, **_searched(search, len(found)))
+
+
+def _searched(search: Callable[[np.ndarray], dict[str, Array]], count: int) -> dict[str, np.ndarray]:
+    """Search in all resamples, some at a time; the last ones are filled up, so that one program serves all."""
+    width = min(count, _TOGETHER)
+    begins, parts = range(0, count, width), []
+    for begin in counted("searches", len(begins), begins):
+        found = search(np.minimum(np.arange(begin, begin + width), count - 1))
+        parts.append({name: np.asarray(values) for name, values in found.items()})
+    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
 
 def _law_name(fit: FitResult | AutoFit) -> str:
@@ -402,34 +415,35 @@ def _pinned(lower: np.ndarray, upper: np.ndarray, idle: np.ndarray) -> Array | N
 def _dual_resamples(
     goal: Objective | AutoObjective,
     found: Resampled | AutoResampled,
-    lower: Array,
-    upper: Array,
-    chosen: Array,
+    where: tuple[Array, Array, Array],
+    index: Array,
     *,
     model_size: float | None,
 ) -> dict[str, Array]:
+    """The exact optimum of some resamples; `where`: the limits, and the mixture chosen."""
+    lower, upper, chosen = where
+
     def one(index: Array) -> dict[str, Array]:
         own = of_resample(goal, found, index, model_size)
         r = own.optimal_proportions(lower, upper)
         return {"proportions": r, "regret": jnp.maximum(own(chosen) - own(r), 0.0), "converged": jnp.asarray(True)}
 
-    return lax.map(one, jnp.arange(len(found)), batch_size=_TOGETHER)
+    return jax.vmap(one)(index)
 
 
 @partial(jax.jit, static_argnames=("model_size", "solver", "starts"))
 def _softmax_resamples(
     goal: Objective | AutoObjective,
     found: Resampled | AutoResampled,
-    lower: Array,
-    upper: Array,
-    searched: Array | None,
-    chosen: Array,
+    where: tuple[Array, Array | None, Array],
+    index: Array,
     *,
     model_size: float | None,
     solver: LBFGS,
     starts: int,
 ) -> dict[str, Array]:
-    """A search in every resample; its first start is the mixture chosen, a little inside of the limits."""
+    """A search in some resamples; its first start is the mixture chosen, a little inside of the limits."""
+    lower, searched, chosen = where
     z = jax.random.normal(jax.random.key(0), (starts, lower.shape[0]), lower.dtype)
     z = z.at[1:2].set(0.0).at[0].set(_inside(chosen, lower, searched))
 
@@ -442,7 +456,7 @@ def _softmax_resamples(
         r = jnp.where(regret > 0, ends[best], chosen)
         return {"proportions": r, "regret": jnp.maximum(regret, 0.0), "converged": minima.converged[best]}
 
-    return lax.map(one, jnp.arange(len(found)), batch_size=_TOGETHER)
+    return jax.vmap(one)(index)
 
 
 def _inside(r: Array, lower: Array, upper: Array | None) -> Array:

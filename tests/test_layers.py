@@ -11,7 +11,7 @@ PACKAGE = ROOT / "bimixjax"
 
 # Layer by layer from the ground; within a layer, later modules may import earlier ones.
 LAYERS = (
-    ("_checks", "_summaries", "_files", "_records", "_schema", "_float64"),
+    ("_checks", "_stages", "_summaries", "_files", "_records", "_schema", "_float64"),
     ("mixtures", "_tables", "_columns", "observations", "datasets", "metrics"),
     ("laws", "solve", "corpus", "entropy"),
     (

@@ -1,11 +1,15 @@
 """What long work says: bars on a terminal, lines in a log."""
 
 import io
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from bimixjax import _progress
+import bimixjax
+from bimixjax import FitResult, Observations, _progress, _stages
+from bimixjax.cli import run
 
 
 @pytest.mark.parametrize(
@@ -47,3 +51,52 @@ def test_a_terminal_has_a_bar_per_stage(monkeypatch: pytest.MonkeyPatch) -> None
     last = shown[shown.rindex("swarm") :]
     assert "law" in last
     assert "left" not in last
+
+
+def test_stages_have_a_bar_with_the_time_left_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=100)
+    monkeypatch.setattr("rich.console.Console", lambda **_: terminal)
+    with _progress.counted("comparing laws"):
+        for _ in _stages.counted("laws compared", 4, "abcd"):
+            assert list(_stages.counted("fits", 2, "xy")) == ["x", "y"]
+    shown = screen.getvalue()
+    assert "comparing laws" in shown
+    assert "0 of 4" in shown
+    assert "3 of 4, 0:00 left" in shown
+    assert "1 of 2, 0:00 left" in shown
+
+
+def test_nothing_is_written_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with _progress.counted("fitting"):
+        assert list(_stages.counted("fits", 2, "xy")) == ["x", "y"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_stages_are_said_to_the_listener_of_the_context_only() -> None:
+    heard = []
+    with _stages.listening(lambda *said: heard.append(said)):
+        list(_stages.counted("a", 2, "xy"))
+    list(_stages.counted("b", 2, "xy"))
+    assert heard == [("a", 0, 2), ("a", 1, 2), ("a", 2, 2)]
+
+
+def test_compare_and_auto_say_how_far_they_are(three_domains: Observations) -> None:
+    heard = []
+    runs = three_domains.select(volume=(32000, None), unit="steps")
+    laws = {"bimix": "bimix", "few": bimixjax.Auto(members=("offset", "transfer"))}
+    with _stages.listening(lambda *said: heard.append(said)):
+        bimixjax.compare(laws, runs, targets=["web"], level=None)
+    assert [said for said in heard if said[0] == "laws compared"] == [("laws compared", done, 2) for done in (0, 1, 2)]
+    assert ("fits of laws for auto", 2, 2) in heard
+
+
+def test_json_has_no_bar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, three_domain_fit: FitResult) -> None:
+    three_domain_fit.save(tmp_path / "fit.json")
+    begun = []
+    monkeypatch.setattr(_progress, "counted", lambda what: begun.append(what) or nullcontext())
+    line = ["optimize", str(tmp_path / "fit.json"), "--volume", "16000"]
+    assert run([*line, "--json"]) == 0
+    assert begun == []
+    assert run(line) == 0
+    assert begun == ["searching"]

@@ -32,8 +32,12 @@ _APART, _VERTICES = 0.1, 4
 _INSIDE = 1e-6
 _SNAPPED = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-9)
 
-# Slopes are read at shares of no less: those of a power of a share are not finite at 0, nor what they are a hair off.
-_LEAST_SHARE = 1e-12
+# Slopes are read at shares of no less: those of a power of a share r^g, g < 1, are as steep as one likes near 0, and
+# what is to be gained there is less than this share times the multiplier over g.
+_LEAST_SHARE = 1e-8
+
+# Mixtures whose objectives differ by less of it are as good as each other.
+_SAME = 1e-12
 
 # Slopes are held against the multiplier, or this part of the objective where that is larger: a law with a best share
 # inside has slopes and a multiplier of 0 there, whose ratio says nothing.
@@ -95,7 +99,7 @@ def values_at(goal: Goal, mixtures: np.ndarray) -> np.ndarray:
 
 
 def slopes_at(goal: Goal, mixtures: np.ndarray) -> np.ndarray:
-    """The slopes of the objective at mixtures [n, d], those at a share of 0 a hair inside."""
+    """The slopes of the objective at mixtures [n, d], none at a share of less than `_LEAST_SHARE`."""
     return _in_calls(_slopes, goal, mixtures, _SLOPES)
 
 
@@ -171,10 +175,10 @@ def _snapped(ends: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> list[np.
 
 
 def _lowest(goal: Goal, tried: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Of mixtures [n, d] the one of least objective [1, d]; of those that rounding alone tells apart, the plainest."""
+    """Of mixtures [n, d] the one of least objective [1, d]; of those that are as good, the plainest."""
     values = values_at(goal, tried)
     values = np.where(np.isfinite(values), values, np.inf)
-    same = values <= values.min() + 1e-14 * abs(values.min())
+    same = values <= values.min() + _SAME * abs(values.min())
     at_limits = np.sum((tried == lower) | (tried == upper), axis=1)
     return tried[[np.argmax(np.where(same, at_limits, -1))]]
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from bimixjax import LAWS, FitResult, Observations, OptimalMixture, __version__
+from bimixjax import LAWS, FitResult, Observations, OptimalMixture, __version__, _search
 from bimixjax._cli_comparison import Compare
 from bimixjax._console import BAD_INPUT, DONE, FAILED
 from bimixjax._law_lines import LINES
@@ -226,6 +226,22 @@ def test_an_optimum_for_machines_has_its_certificate(folder: Path, capsys: pytes
     assert document["kkt_residual"] < 1e-10
     assert sum(document["mixture"].values()) == pytest.approx(1)
     assert [baseline["run"] for baseline in document["baselines"]] == ["uniform"]
+
+
+def test_a_search_that_is_not_stationary_is_a_failure(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_search, "STATIONARY", (-1.0, -1.0))
+    assert bimix("optimize fit.json --volume 16000") == FAILED
+    assert "Not found: " in capsys.readouterr().out
+
+
+def test_shares_without_effect_follow_the_tokens(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "optimize fit.json --volume 16000 --weight web=1 --upper web=0.4 --tokens web=1,books=1e9,code=2e9 --json"
+    assert bimix(line) == DONE
+    document = json.loads(capsys.readouterr().out)
+    assert document["mixture"] == pytest.approx({"web": 0.4, "books": 0.2, "code": 0.4})
+    assert document["idle"] == ["books", "code"]
 
 
 def test_repeated_options_add_up_and_the_last_wins(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

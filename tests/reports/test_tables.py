@@ -189,6 +189,35 @@ def test_certificate_of_a_search_from_several_starts_speaks_of_nearby_mixtures(b
     assert "no mixture within the limits" not in shown
 
 
+def test_what_is_not_stationary_is_not_headed_as_found(best: OptimalMixture, baselines: Predictions) -> None:
+    lost = dataclasses.replace(best, converged=False)
+    assert text(tables.certificate(lost)).startswith("Not found: ")
+    for shown in (text(tables.proportions(lost, baselines)), text(tables.losses(lost, baselines))):
+        assert "not found" in shown
+        assert "optimized" not in shown
+    assert text(tables.proportions(lost, baselines)).startswith("Not found: ")
+
+
+def test_baselines_outside_the_limits_are_marked_with_the_nearest_inside(
+    best: OptimalMixture, three_domain_fit: FitResult
+) -> None:
+    mixtures = {"uniform": uniform(3), "inside": np.array([0.4, 0.4, 0.2])}
+    predicted = Predictions.of(three_domain_fit, mixtures, Budget(volume=16000)).beside(best, three_domain_fit)
+    np.testing.assert_allclose(predicted.mixtures["uniform, nearest allowed"], [0.375, 0.375, 0.25])
+    for shown in (text(tables.proportions(best, predicted)), text(tables.losses(best, predicted))):
+        assert "uniform†" in shown
+        assert "inside†" not in shown
+        assert "† outside the limits" in shown
+    marked = {one["run"]: one["within_limits"] for one in documents.optimum(best, predicted)["baselines"]}
+    assert marked == {"uniform": False, "inside": True, "uniform, nearest allowed": True}
+
+
+def test_a_domain_with_one_share_only_reads_fixed(best: OptimalMixture, baselines: Predictions) -> None:
+    fixed = dataclasses.replace(best, lower=np.array([0.1, 0.0, 0.25]))
+    code = next(line for line in text(tables.proportions(fixed, baselines)).splitlines() if line.startswith(" code"))
+    assert code.rstrip().endswith("fixed")
+
+
 def test_proportions_have_limits_over_draws_within_80_columns(
     best: OptimalMixture, baselines: Predictions, draws: OptimalResamples
 ) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bimixjax.observations import Unit
+from bimixjax.observations import Observations, Unit
 
 # How far a row must be off: in robust standard deviations of all rows, and as a factor of the loss, in the median of
 # its targets or in one of them. Misfits of laws on public tables reach 1.2 in the median, and 1.6 in one target.
@@ -83,6 +83,21 @@ def _apart(values: np.ndarray) -> bool:
     """Whether any two deviations of a target are as far apart as an outlier is from the median: cheap, mostly not."""
     ends = np.fmax.reduce(values, axis=0) - np.fmin.reduce(values, axis=0)
     return bool((ends >= np.log(ROW_FACTOR)).any())
+
+
+def outliers_of_all(predictions: Sequence[ArrayLike], measured: ArrayLike, observations: Observations) -> Outliers:
+    """Find the rows that lie far outside what every one of several laws says.
+
+    Args:
+        predictions: losses by each law in each of its folds [F, n, t]; the median over folds counts.
+        measured: losses [n, t], NaN where missing.
+        observations: the table of these rows.
+    """
+    unit = observations.volume_unit()
+    place = {"volume": observations.volumes(unit), "unit": unit}
+    typical = [_median(np.where(np.isfinite(each), each, np.nan), axis=0) for each in map(np.asarray, predictions)]
+    every = [outliers(each, measured, observations.run, **place).rows for each in typical]
+    return _named(np.all(every, axis=0), observations.run, **place)
 
 
 def _far(deviation: np.ndarray, volume: ArrayLike | None, factor: float) -> np.ndarray:

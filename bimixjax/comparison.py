@@ -13,6 +13,7 @@ from bimixjax._checks import InputError, choice, distinct, known
 from bimixjax._intervals import Errors, half_widths, nearest
 from bimixjax._kernel import Solver
 from bimixjax._lanes import choose_targets
+from bimixjax._outliers import outliers_of_all
 from bimixjax._scores import HeldOut
 from bimixjax._splits import At, Mask, Rows, Scheme, Split
 from bimixjax._splits import ChosenRuns as ChosenRuns
@@ -36,7 +37,8 @@ AUTO = "auto"
 class Comparison(HeldOut):
     """What laws predict for the same held-out rows, beside what was measured there; `compare` makes one.
 
-    `HeldOut` states its fields: arrays with laws, held-out rows and targets as axes.
+    `HeldOut` states its fields: arrays with laws, held-out rows and targets as axes. `notes` say what else a reader
+    should know: of rows far outside what every law says.
 
     Example:
         >>> import pandas as pd
@@ -49,6 +51,8 @@ class Comparison(HeldOut):
         >>> found.to_frame()["law"].tolist()
         ['bimix', 'additive']
     """
+
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -212,7 +216,7 @@ class _Judge:
         predicted = np.asarray(found.predicted)
         half = self._half_widths([*self._others(predicted), *self._within(inner, predicted[len(self.split) :])])
         kept = predicted[self.held]
-        return self._kept(found, kept * np.exp(-half), kept * np.exp(half))
+        return self._kept(found, predicted, kept * np.exp(-half), kept * np.exp(half))
 
     def _combined(self, settings: Auto) -> "_Outcome":
         """Auto has intervals of its own."""
@@ -229,7 +233,8 @@ class _Judge:
             lower = upper = np.full_like(predicted, np.nan)
         # An average of laws has no bounds of its own, and says in its status how its members ended.
         unknown = np.full(len(self.split), np.nan)
-        return _Outcome(predicted=predicted, lower=lower, upper=upper, at_bound=unknown, unconverged=unknown)
+        kept = {"predicted": predicted, "lower": lower, "upper": upper, "at_bound": unknown, "unconverged": unknown}
+        return _Outcome(kept=kept, every=found.predicted)
 
     def _inner(self) -> list[tuple[int, Mask, Mask]]:
         """Folds within each fold: its number, rows to fit, rows to judge."""
@@ -270,27 +275,26 @@ class _Judge:
             half[own] = half_widths(within, self.level or 0.0, self.rows.model_size[row[own]], distance)
         return half
 
-    def _kept(self, found: FoldFits, lower: Floats, upper: Floats) -> "_Outcome":
+    def _kept(self, found: FoldFits, predicted: Floats, lower: Floats, upper: Floats) -> "_Outcome":
         """What is kept of a law; fits without any row do not count."""
         count = len(self.split)
         rows, status, at_bound = (np.asarray(a)[:count] for a in (found.rows, found.status, found.at_bound))
         total = np.maximum((rows > 0).sum(axis=(1, 2)), 1)
-        return _Outcome(
-            predicted=np.asarray(found.predicted)[self.held],
-            lower=lower,
-            upper=upper,
-            at_bound=(at_bound & (rows > 0)).sum(axis=(1, 2)) / total,
-            unconverged=((status != Status.CONVERGED) & (rows > 0)).sum(axis=(1, 2)) / total,
-        )
+        kept = {
+            "predicted": predicted[self.held],
+            "lower": lower,
+            "upper": upper,
+            "at_bound": (at_bound & (rows > 0)).sum(axis=(1, 2)) / total,
+            "unconverged": ((status != Status.CONVERGED) & (rows > 0)).sum(axis=(1, 2)) / total,
+        }
+        return _Outcome(kept=kept, every=predicted[:count])
 
     def comparison(self, laws: tuple[str, ...], outcomes: Sequence["_Outcome"]) -> Comparison:
         """The outcomes of all laws beside what was measured."""
         fold, row = self.held
         rows, split = self.rows, self.split
-        stacked = {
-            field.name: np.stack([getattr(outcome, field.name) for outcome in outcomes])
-            for field in dataclasses.fields(_Outcome)
-        }
+        stacked = {name: np.stack([outcome.kept[name] for outcome in outcomes]) for name in outcomes[0].kept}
+        outlying = outliers_of_all([outcome.every for outcome in outcomes], self.losses, self.observations).sentence
         return Comparison(
             laws=laws,
             targets=self.targets,
@@ -307,6 +311,7 @@ class _Judge:
             outside=self._outside()[self.held],
             absent=self._absent()[row],
             measured=self.losses[row],
+            notes=(outlying,) if outlying else (),
             **stacked,
         )
 
@@ -331,13 +336,16 @@ class _Judge:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Outcome:
-    """Of one law: losses and ends of intervals [C, t]; shares of its fits at bounds and not converged [F]."""
+    """What one law says.
 
-    predicted: Floats
-    lower: Floats
-    upper: Floats
-    at_bound: Floats
-    unconverged: Floats
+    Args:
+        kept: fields of `HeldOut`: losses and ends of intervals [C, t]; shares of its fits at bounds and not converged
+            [F].
+        every: losses of all rows in each fold [F, n, t].
+    """
+
+    kept: dict[str, Floats]
+    every: Floats
 
 
 def _named(laws: Sequence[str | Rival] | Mapping[str, str | Rival]) -> dict[str, Rival]:

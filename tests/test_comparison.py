@@ -326,3 +326,12 @@ def test_wrong_input_is_named(laws, options, words: str) -> None:
 def test_an_unknown_law_of_a_difference_is_named(designs: Any) -> None:
     with pytest.raises(InputError, match="unknown law 'bimx'"):
         designs.difference("bimx", "bimix")
+
+
+def test_a_run_that_diverged_is_named_with_its_rows() -> None:
+    frame = table(noise=0.01).to_frame()
+    assert compared(["bimix", "bimix_offset"], Observations.from_frame(frame), level=None).notes == ()
+    run = frame["run"].iloc[-1]
+    frame.loc[(frame["run"] == run) & (frame["step"] >= 4000), ["loss/x", "loss/y"]] = 9.0
+    (note,) = compared(["bimix", "bimix_offset"], Observations.from_frame(frame), level=None).notes
+    assert f"run {run} (2 of its 4 rows, at 4000, 8000 steps)" in note

@@ -46,13 +46,14 @@ def summary(found: Comparison) -> Group:
 
 
 def trust(found: Comparison) -> list[Text]:
-    """Each reason not to believe a row, once, with the laws and groups that it is of."""
+    """What holds for the table, and each reason not to believe a row, once, with the laws and groups that it is of."""
     frame = found.to_frame()
     reasons: dict[str, list[tuple[float, str]]] = {}
     for law, group, words in zip(frame["law"], frame["group"], frame["trust"], strict=True):
         for reason in filter(None, words.split("; ")):
             reasons.setdefault(reason, []).append((group, str(law)))
-    return [Text(f"Caution, {_who(found, frame, rows)}: {reason}.") for reason, rows in reasons.items()]
+    said = [Text(f"Caution: {note}; --exclude-run leaves a run out.") for note in found.notes]
+    return said + [Text(f"Caution, {_who(found, frame, rows)}: {reason}.") for reason, rows in reasons.items()]
 
 
 def document(found: Comparison) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def document(found: Comparison) -> dict[str, Any]:
         "targets": found.targets,
         "level": found.level,
         "grouped_by": found.grouped_by,
+        "notes": found.notes,
         "laws": found.to_frame().to_dict("records"),
     }
 

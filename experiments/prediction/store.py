@@ -21,6 +21,7 @@ from experiments.prediction import config
 
 PACKAGE = Path(bimixjax.__file__).parent
 
+_FIELDS = tuple(field.name for field in dataclasses.fields(Comparison) if field.name != "notes")
 _BY_LAW = ("predicted", "lower", "upper", "at_bound", "unconverged")
 _BY_FOLD = ("group", "block")
 _BY_ROW = ("run", "mixture", "model_size", "volume", "outside", "absent", "measured")
@@ -65,7 +66,7 @@ class Clock:
 
 def save(path: Path, timed: Timed) -> None:
     found = timed.found
-    arrays = {field.name: np.asarray(getattr(found, field.name)) for field in dataclasses.fields(found)}
+    arrays = {name: np.asarray(getattr(found, name)) for name in _FIELDS}
     texts = {name: arrays[name].astype(str) for name in ("laws", "targets", "run", "grouped_by", "beyond")}
     numbers = {"level": np.nan if found.level is None else found.level}
     numbers |= {"seconds": timed.seconds, "processor_seconds": timed.processor_seconds}
@@ -75,7 +76,7 @@ def save(path: Path, timed: Timed) -> None:
 
 def load(path: Path) -> Timed:
     with np.load(path) as read:
-        fields = {field.name: read[field.name] for field in dataclasses.fields(Comparison)}
+        fields = {name: read[name] for name in _FIELDS}
         seconds, processor = float(read["seconds"]), float(read["processor_seconds"])
     names = {name: tuple(fields[name].tolist()) for name in ("laws", "targets")}
     words = {name: str(fields[name]) for name in ("grouped_by", "beyond")}

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bimixjax import _stages
@@ -70,19 +71,39 @@ def counted(what: str) -> Iterator[None]:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[detail]}"))
     with Progress(*columns, console=console, transient=True) as progress:
         progress.add_task(what, total=None, detail="")
-        tasks: dict[str, TaskID] = {}
+        stages: dict[str, tuple[TaskID, float]] = {}
 
         def listener(stage: str, done: int, of: int) -> None:
-            if stage not in tasks or done == 0:
-                if stage in tasks:
-                    progress.remove_task(tasks[stage])
-                tasks[stage] = progress.add_task(stage, total=of, detail="")
-            left = progress.tasks[progress.task_ids.index(tasks[stage])].elapsed or 0.0
-            detail = f"{done} of {of}" + (f", {clock(left * (of - done) / done)} left" if 0 < done < of else "")
-            progress.update(tasks[stage], completed=done, total=of, detail=detail, refresh=True)
+            if done == 0 and stage in stages:
+                progress.remove_task(stages.pop(stage)[0])
+            if stage not in stages:
+                stages[stage] = progress.add_task(stage, total=of, detail=""), time.monotonic()
+            task, begun = stages[stage]
+            detail = _Left(done=done, of=of, begun=begun, said=time.monotonic())
+            progress.update(task, completed=done, detail=detail, refresh=True)
 
         with _stages.listening(listener):
             yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Left:
+    """How many parts of a stage were done when it was last said; as text, with the time that is left by now.
+
+    The parts that are left are taken to be as long as those done; nothing is promised where they prove longer.
+    """
+
+    done: int
+    of: int
+    begun: float
+    said: float
+
+    def __str__(self) -> str:
+        counts = f"{self.done} of {self.of}"
+        if not 0 < self.done < self.of:
+            return counts
+        left = (self.said - self.begun) * (self.of - self.done) / self.done - (time.monotonic() - self.said)
+        return f"{counts}, {clock(left)} left" if left >= 0 else counts
 
 
 def said(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> str:

@@ -57,14 +57,25 @@ def test_stages_have_a_bar_with_the_time_left_on_a_terminal(monkeypatch: pytest.
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=100)
     monkeypatch.setattr("rich.console.Console", lambda **_: terminal)
+    now = [0.0]
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: now[0])
     with _progress.counted("comparing laws"):
         for _ in _stages.counted("laws compared", 4, "abcd"):
+            now[0] += 10.0
             assert list(_stages.counted("fits", 2, "xy")) == ["x", "y"]
     shown = screen.getvalue()
     assert "comparing laws" in shown
     assert "0 of 4" in shown
-    assert "3 of 4, 0:00 left" in shown
+    assert "1 of 4, 0:30 left" in shown
+    assert "3 of 4, 0:10 left" in shown
     assert "1 of 2, 0:00 left" in shown
+
+
+def test_no_time_is_promised_once_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = _progress._Left(done=1, of=3, begun=0.0, said=5.0)
+    for now, words in ((5.0, "1 of 3, 0:10 left"), (12.0, "1 of 3, 0:03 left"), (16.0, "1 of 3")):
+        monkeypatch.setattr(_progress.time, "monotonic", lambda now=now: now)
+        assert str(left) == words
 
 
 def test_nothing_is_written_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

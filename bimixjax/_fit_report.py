@@ -8,6 +8,7 @@ import numpy as np
 from bimixjax._fit_result import FitResult
 from bimixjax._kernel import Ends
 from bimixjax._lanes import Lanes, Layout
+from bimixjax._told import LEAST_GAIN, gain
 from bimixjax.laws import Coefficient, Law
 from bimixjax.solve import Status, infer
 
@@ -16,6 +17,8 @@ _BOUND = 1e-9
 
 # A coefficient whose posterior is this wide beside its prior, in standard deviations, rests on the prior.
 _HARDLY_NARROWER = 0.9
+
+_SAME = ("the losses are the same for all mixtures",)
 
 # What a coefficient may take several distinct ones of, and what that is called.
 _COUNTED = {"proportions": "proportions", "volumes": "volumes", "sizes": "model sizes"}
@@ -65,6 +68,8 @@ def report(law: Law, layout: Layout, lanes: Lanes, ends: Ends, notes: tuple[str,
     difference = np.where(used, ends.predicted - loss, 0.0)
     rows, squares = _rows(law, layout, lanes), ((difference * ends.factor) ** 2).sum(-1)
     status = np.where(rows.count > 0, ends.solution.status, Status.NO_OBSERVATIONS)
+    told = gain(law, lanes, ends, rows.proportions)
+    status = np.where((status == Status.CONVERGED) & (told < LEAST_GAIN), Status.CONSTANT, status)
     held = np.array([law.held(len(layout.domains), own) for own in layout.own])
     held = np.tile(held, (len(used) // len(layout.own), 1))
     known = _knowledge(law, layout, ends, rows, squares, ~np.isnan(held))
@@ -76,7 +81,7 @@ def report(law: Law, layout: Layout, lanes: Lanes, ends: Ends, notes: tuple[str,
         own=layout.own,
         volume_unit=layout.volume_unit,
         model_sizes=layout.sizes,
-        sentences=_sentences(law, layout, status, rows, known),
+        sentences=_sentences(law, layout, status, rows, known, np.isnan(told)),
         notes=notes,
         values=np.where(rows.count[:, None] > 0, values, np.nan),
         covariance=known.covariance,
@@ -200,11 +205,15 @@ def _transformed(covariance: np.ndarray, slope: np.ndarray, known: np.ndarray) -
     return np.where(blank[:, None, :] | blank[:, :, None], np.nan, moved)
 
 
-def _sentences(law: Law, layout: Layout, status: np.ndarray, rows: _Rows, known: _Knowledge) -> tuple[str, ...]:
+def _sentences(
+    law: Law, layout: Layout, status: np.ndarray, rows: _Rows, known: _Knowledge, same: np.ndarray
+) -> tuple[str, ...]:
     names, of_status = np.array(law.names(layout.domains)), {int(one): one.sentence for one in Status}
-    remarked = _remarkable(law, rows, known).tolist()
+    remarked = (same | _remarkable(law, rows, known)).tolist()
     return tuple(
-        "; ".join([of_status[how], *_remarks(law, names, lane, rows, known)]) if remarked[lane] else of_status[how]
+        "; ".join([of_status[how], *_SAME[: int(same[lane])], *_remarks(law, names, lane, rows, known)])
+        if remarked[lane]
+        else of_status[how]
         for lane, how in enumerate(status.tolist())
     )
 

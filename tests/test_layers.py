@@ -28,6 +28,7 @@ LAYERS = (
             "_fit_file",
             "_fit_result",
             "_resampled",
+            "_told",
             "_fit_report",
             "_outliers",
             "_folds",

@@ -71,6 +71,8 @@ class Additive(Law):
 
     name = "additive"
     valleys = 3
+    # Where all C and g are equal, K may vanish for a target without an own domain: a saddle.
+    draws = 16
     coefficients = (*_LEVEL, _BETA, *_MIXTURE)
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:

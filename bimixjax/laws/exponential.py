@@ -44,6 +44,8 @@ class Exponential(Law):
 
     name = "exponential"
     valleys = 4
+    # Where all t are equal, which a target without an own domain allows, the mixture has no effect: a saddle.
+    draws = 16
     coefficients = (
         _FLOOR,
         _SCALE,
@@ -181,7 +183,7 @@ class ExponentialM3(Law):
 
     name = "exponential_m3"
     valleys = 16
-    coefficients = (_FLOOR, _SCALE, Coefficient(name="t", prior=(0.0, 2.0), lower=-50.0, upper=50.0))
+    coefficients = (_FLOOR, _SCALE, Coefficient(name="t", prior=(0.0, 2.0), lower=-50.0, upper=50.0, proportions=2))
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
         """C multiplies 1, k the exponential."""

@@ -22,6 +22,7 @@ class Status(IntEnum):
     STEP_LIMIT = 1
     NOT_FINITE = 2
     NO_OBSERVATIONS = 3
+    CONSTANT = 4
 
     @property
     def sentence(self) -> str:
@@ -34,6 +35,7 @@ _SENTENCES = {
     Status.STEP_LIMIT: "stopped at the step limit before it converged",
     Status.NOT_FINITE: "no finite cost at any start",
     Status.NO_OBSERVATIONS: "no usable observation",
+    Status.CONSTANT: "no better than a constant: it tells no mixture from another",
 }
 
 

@@ -70,7 +70,7 @@ def measure(table: Observations, runs: int, draw: int) -> dict[str, Any]:
         wrong += int((~ok).any(1).sum())
         beyond = np.maximum(low - np.log(found), np.log(found) - high)
         outside = max(outside, float(beyond[ok.all(1)].max()))
-    best = bimixjax.optimize(fit, budget=Budget(volume=volume))
+    best = bimixjax.optimize(fit, budget=Budget(volume=volume, from_prior=True))
     rival = np.asarray(fit.predict(random.dirichlet(np.ones(len(table.domains)), RANDOM), volume)).mean(1).min()
     ratio, worst = _errors(fit, fitted, others, volume)
     return {

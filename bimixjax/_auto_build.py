@@ -1,5 +1,6 @@
 """From fitted and averaged lanes to an `AutoFit`."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -11,6 +12,8 @@ from bimixjax._auto_fit import Stack
 from bimixjax._auto_kernel import Fitted
 from bimixjax._auto_result import AutoFit
 from bimixjax._auto_size import AutoSize, Lent
+from bimixjax._coverage import losses_differ, share_range
+from bimixjax._coverage import notes as coverage_notes
 from bimixjax.observations import Observations, Unit
 
 # Weights below this are not spoken of.
@@ -27,7 +30,7 @@ def build(
     """Put the lanes of all stacks, whose cells are one per model size, into an `AutoFit`."""
     cells = stacks[0].stack.cells
     sizes = tuple(_donated(_of_cell(stacks, cell), cell) for cell in range(len(cells.size)))
-    return AutoFit(
+    fit = AutoFit(
         domains=observations.domains,
         targets=targets,
         own=tuple(cells.own.tolist()),
@@ -38,6 +41,7 @@ def build(
         sizes=sizes,
         beyond=beyond,
     )
+    return dataclasses.replace(fit, notes=(*fit.notes, *coverage_notes(fit.coverage, fit.domains)))
 
 
 def _of_cell(stacks: Sequence[Donated], cell: int) -> Donated:
@@ -75,6 +79,7 @@ def _size(stack: Stack, lent: Lent | None) -> AutoSize:
 
     mixture = cells.mixture[cell, :, :runs]
     volume = cells.volume[cell, :volumes]
+    loss = np.exp(cells.loss[cell, :runs, :volumes]).reshape(runs * volumes, -1)
     return AutoSize(
         member_names=tuple(member.name for member in stack.members),
         model_size=np.asarray(cells.size[cell]),
@@ -89,8 +94,9 @@ def _size(stack: Stack, lent: Lent | None) -> AutoSize:
         left_out_error=of(stack.average.left_out_error, np.nan),
         log_range=of(stack.average.log_range),
         rows=mask.sum((0, 1)),
-        proportion_range=np.stack([_ranges(share, mask.max(1)) for share in mixture], axis=1),
-        volume_range=_ranges(volume * cells.scale[cell], mask.max(0)),
+        proportion_range=np.stack([share_range(share, mask.max(1)) for share in mixture], axis=1),
+        volume_range=share_range(volume * cells.scale[cell], mask.max(0)),
+        varies=losses_differ(np.tile(np.arange(volumes), runs), loss, mask.reshape(loss.shape)).astype(float),
         lent=lent,
     )
 
@@ -106,14 +112,6 @@ def _trimmed(fitted: Fitted, runs: int, volumes: int) -> Fitted:
         step_variance=fitted.step_variance[:volumes],
         known=fitted.known[:runs, :runs],
     )
-
-
-def _ranges(values: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """The lowest and highest of the values [k] that each target used [k, T]: [T, 2]."""
-    wide = np.broadcast_to(values[:, None], used.shape)
-    there = used > 0
-    low, high = wide.min(0, where=there, initial=np.inf), wide.max(0, where=there, initial=-np.inf)
-    return np.where(there.any(0), [low, high], np.nan).T
 
 
 def _sentences(size: AutoSize) -> list[str]:

@@ -35,8 +35,10 @@ def saved_size(size: AutoSize) -> dict[str, Any]:
 def read_size(value: Any, spot: Spot) -> AutoSize:
     """What `saved_size` gave, checked, with `known` made anew; the lengths "domains" and "targets" are settled."""
     spot = dataclasses.replace(spot, lengths={key: spot.lengths[key] for key in ("domains", "targets")})
-    # Files that were written before the range was kept lack it: see `with_log_range`.
-    found = record(_SIZE)({"log_range": None, **value} if isinstance(value, dict) else value, spot)
+    # Older files lack the range of losses, see `with_log_range`, and whether they vary.
+    found = record(_SIZE)({**_LATER, **value} if isinstance(value, dict) else value, spot)
+    if found["varies"] is None:
+        found["varies"] = np.ones(len(found["center"]))
     mixture = np.repeat(found["mixture"][None], len(found["center"]), axis=0)
     members, fitted = named_members(found["member_names"]), []
     for i, member in enumerate(members):
@@ -95,6 +97,7 @@ _FITTED = {
     "step_slope": numbers("coefficients", "volumes", "targets"),
     "step_variance": numbers("volumes", "targets", low=0),
 }
+_LATER = {"log_range": None, "varies": None}
 _SIZE = {
     "member_names": texts("members", of=tuple(member.name for member in (*MEMBERS, *DONATED)), names=True),
     "model_size": numbers(low=1e-300),
@@ -111,5 +114,6 @@ _SIZE = {
     "rows": numbers("targets", low=0),
     "proportion_range": numbers("targets", "domains", 2, low=0, high=1 + 1e-6, null=True),
     "volume_range": numbers("targets", 2, low=1e-300, null=True),
+    "varies": maybe(numbers("targets", low=0, high=1)),
     "lent": maybe(_read_lent),
 }

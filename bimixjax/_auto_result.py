@@ -16,8 +16,9 @@ from bimixjax import _checks, _summaries
 from bimixjax._auto_beyond import Beyond, Carried
 from bimixjax._auto_files import read_size, saved_size, with_log_range
 from bimixjax._auto_size import AutoSize, at_points, losses
+from bimixjax._coverage import Coverage
 from bimixjax._fit_file import NAMES, names_of
-from bimixjax._reach import Reach
+from bimixjax._reach import Extrapolation, Reach
 from bimixjax._records import read_json, record, static, write_json
 from bimixjax._schema import Kind, Spot, each, maybe, texts
 from bimixjax._schema import record as record_of
@@ -25,6 +26,9 @@ from bimixjax.observations import Unit
 
 # What a file must have been written by.
 _VERSION = 2
+
+# So many distinct volumes it takes to tell the power of the volume, and the floor under it, that the members share.
+_VOLUMES = 3
 
 
 @record
@@ -101,6 +105,15 @@ class AutoFit(Reach):
         """The lowest and highest fitted volume [L, 2]."""
         return np.concatenate([np.asarray(size.volume_range) for size in self.sizes])
 
+    @property
+    def coverage(self) -> Coverage:
+        """What the rows of each lane tell of mixtures and volumes."""
+        each = [size.coverage for size in self.sizes]
+        return Coverage(**{n: np.concatenate([getattr(one, n) for one in each]) for n in Coverage.__dataclass_fields__})
+
+    def _needed(self) -> int:
+        return _VOLUMES
+
     def _of_sizes(self, read: Callable[[AutoSize], Any]) -> np.ndarray:
         values = np.stack([np.asarray(read(size)) for size in self.sizes])
         return values if len(values) > 1 else values[0]
@@ -128,29 +141,47 @@ class AutoFit(Reach):
         size = dataclasses.replace(one.sizes[0], carried=to)
         return dataclasses.replace(one, model_sizes=(model_size,), sizes=(size,), beyond=None)
 
-    def extrapolates(
-        self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
-    ) -> np.ndarray:
-        """As for a single law; true everywhere at a model size that was not fitted."""
-        return super().extrapolates(mixtures, volume, model_size) | (
-            self.at_size(model_size).sizes[0].carried is not None
-        )
+    def _size(self, asked: float | None) -> list[Extrapolation]:
+        """That a model size was not fitted, where a law carries predictions there."""
+        carried = self.sizes[0].carried
+        if carried is None:
+            return []
+        return [
+            Extrapolation(
+                kind="model size",
+                name=carried.beyond.law.name,
+                asked=float(carried.wanted),
+                fitted=float(carried.fitted),
+                several=True,
+                targets=self.targets,
+                from_prior=False,
+            )
+        ]
 
-    def predict(self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None) -> Array:
+    def predict(
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None = None,
+        model_size: float | None = None,
+        *,
+        from_prior: bool = False,
+    ) -> Array:
         """Predict the loss of every target.
 
         Args:
             mixtures: proportions r over `domains` [n, d] or [d].
             volume: s in the fit's unit, one number or [n]; may be left out where a single volume was fitted.
             model_size: N in parameters; needed where several sizes were fitted.
+            from_prior: whether to answer at volumes of which nothing fitted tells.
 
         Returns:
             Losses in nats per token, [n, targets] or [targets], in the floating dtype of `mixtures`.
 
         Raises:
-            InputError: for a shape that does not fit, or a volume or size that is missing or unknown.
+            InputError: for a shape that does not fit, a volume or size that is missing or unknown, or a volume of
+                which nothing fitted tells.
         """
-        return self._read(mixtures, volume, model_size)
+        return self._read(mixtures, volume, model_size, from_prior=from_prior)
 
     def interval(
         self,
@@ -159,6 +190,7 @@ class AutoFit(Reach):
         model_size: float | None = None,
         *,
         level: float = 0.9,
+        from_prior: bool = False,
     ) -> tuple[Array, Array]:
         """Limits that should contain a measured loss as often as `level` says: lower and upper, as in `predict`.
 
@@ -167,11 +199,17 @@ class AutoFit(Reach):
         """
         _checks.share("level", level)
         width = NormalDist().inv_cdf((1 + level) / 2)
-        ends = [self._read(mixtures, volume, model_size, shift) for shift in (-width, width)]
+        ends = [self._read(mixtures, volume, model_size, shift, from_prior=from_prior) for shift in (-width, width)]
         return ends[0], ends[1]
 
     def _read(
-        self, mixtures: ArrayLike, volume: ArrayLike | None, model_size: float | None, shift: float | None = None
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None,
+        model_size: float | None,
+        shift: float | None = None,
+        *,
+        from_prior: bool,
     ) -> Array:
         """Losses, or with `shift` so many standard deviations above them."""
         one = self.at_size(model_size)
@@ -180,7 +218,7 @@ class AutoFit(Reach):
         _checks.mixtures(mixtures, self.domains)
         dtype = mixtures.dtype if jnp.issubdtype(mixtures.dtype, jnp.floating) else jnp.float64
         with jax.enable_x64(True):
-            s = jnp.asarray(one.volume_or_only(volume), jnp.float64)
+            s = jnp.asarray(one.allowed_volume(volume, from_prior=from_prior), jnp.float64)
             size = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), one.sizes[0])
             r = jnp.asarray(mixtures, jnp.float64)
             by = None if shift is None else jnp.asarray(shift)

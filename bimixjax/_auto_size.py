@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from bimixjax._auto_average import MOST_VARIANCE, SPREAD, Sane, sane
 from bimixjax._auto_beyond import Carried
 from bimixjax._auto_fit import noise_of, prior_of
 from bimixjax._auto_kernel import Fitted, Points, Prior, Rows, read_mean, read_variance
+from bimixjax._coverage import Coverage, companions, share_range
 from bimixjax._float64 import in_float64
 from bimixjax._members import named_members
 from bimixjax._noise import Noise, places
@@ -60,6 +62,7 @@ class AutoSize:
         log_range: the lowest and the highest log loss that was fitted, less their mean [2, T].
         rows: observations used [T].
         proportion_range [T, d, 2], volume_range [T, 2]: what was fitted; outside it, a prediction extrapolates.
+        varies: whether losses differ between mixtures, see `Coverage` [T].
         lent: what a smaller model size lends, if any does.
         carried: where predictions are for a model size that was not fitted, what carries them there.
         drawn: in a draw of what the fit leaves open, where it differs from the fit.
@@ -80,9 +83,28 @@ class AutoSize:
     rows: Leaf
     proportion_range: Leaf
     volume_range: Leaf
+    varies: Leaf
     lent: "Lent | None"
     carried: Carried | None = None
     drawn: "Drawn | None" = None
+
+    @property
+    def coverage(self) -> Coverage:
+        """What its rows, and those of the size that lends, tell of mixtures and volumes."""
+        mask, mixture = np.asarray(self.mask), np.asarray(self.mixture)
+        used, volumes, varies = mask.max(1), (mask.max(0) > 0).sum(0), np.asarray(self.varies) > 0
+        if self.lent is not None:
+            lender = self.lent.size
+            mixture = np.concatenate([mixture, np.asarray(lender.mixture)], axis=1)
+            used = np.concatenate([used, np.asarray(lender.mask).max(1)])
+            volumes, varies = np.maximum(volumes, lender.coverage.volumes), varies | lender.coverage.varies
+        return Coverage(
+            shares=np.stack([share_range(share, used) for share in mixture], axis=1),
+            companion=companions(mixture, used),
+            volumes=volumes,
+            varies=varies,
+            own=np.full(used.shape[1], -1),
+        )
 
 
 @record

@@ -77,9 +77,17 @@ class Chosen:
         return table.take(np.flatnonzero(~below))
 
 
-def fields(table: Table, chosen: Chosen = Chosen()) -> dict[str, Any]:
-    """Return the fields of `Observations`, or raise `InputError` at the first cell that cannot be used."""
-    domains, targets = names(table, MIXTURE), names(table, LOSS)
+def fields(table: Table, chosen: Chosen = Chosen(), *, with_losses: bool = True) -> dict[str, Any]:
+    """Return the fields of `Observations`, or raise `InputError` at the first cell that cannot be used.
+
+    Args:
+        table: what was read.
+        chosen: which of its rows count.
+        with_losses: whether there must be losses.
+    """
+    domains = names(table, MIXTURE)
+    measured = with_losses or any(column.startswith(LOSS) for column in table.frame)
+    targets = names(table, LOSS) if measured else ()
     table = chosen.trained(table)
     run = run_ids(table)
     numbers = {name: _run_column(table, name) for name in RUN_COLUMNS if name in table.frame}
@@ -207,7 +215,7 @@ def _metadata(table: Table) -> pd.DataFrame:
 def _losses(table: Table, targets: tuple[str, ...]) -> Floats:
     """Return the losses, [n, t]; blank cells are missing, NaN."""
     columns = [LOSS + name for name in targets]
-    losses = np.column_stack([table.numbers(column) for column in columns])
+    losses = np.array([table.numbers(column) for column in columns]).reshape(len(columns), len(table.frame)).T
     every(
         np.isnan(losses) | ((losses > 0) & np.isfinite(losses)),
         lambda i, j: (

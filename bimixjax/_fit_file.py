@@ -31,7 +31,9 @@ NAMES: dict[str, Kind] = {
 _LANES: dict[str, Kind] = {
     "sentences": texts("lanes"),
     "status": numbers("lanes", of=int, low=min(Status), high=max(Status)),
-    **{name: numbers("lanes", of=int, low=0) for name in ("steps", "rows", "missing", "zero")},
+    **{name: numbers("lanes", of=int, low=0) for name in ("steps", "rows", "missing", "zero", "volumes")},
+    "companion": numbers("lanes", "domains", of=int, low=0),
+    "varies": numbers("lanes", of=bool),
     **{name: numbers("lanes", low=0, null=True) for name in ("cost", "residual_scale", "condition", "error")},
     "r2": numbers("lanes", high=1, null=True),
     **{name: numbers("lanes", "coefficients", of=bool) for name in ("identified", "at_bound", "at_prior")},
@@ -55,6 +57,8 @@ def checked(found: Any, law: Law, path: str | Path) -> dict[str, Any]:
     # Files of before did not tell the mixtures.
     read = record(whole)({"mixtures": [], **found}, spot)
     lanes = {name: read[name] for name in _LANES}
+    if lanes["companion"].max(initial=0) >= len(names["domains"]):
+        raise spot.at("companion").wrong(int(lanes["companion"].max()), f"places among {len(names['domains'])} domains")
     _check_measured(lanes, spot)
     _check_bounds(law, np.tile(names["own"], sizes), lanes, names["model_sizes"], spot)
     return {**names, **lanes, "mixtures": read["mixtures"]}

@@ -1,10 +1,12 @@
 """From solved lanes to a `FitResult`: what each coefficient is, how well it is known, and that in words."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bimixjax._coverage import companions, losses_differ
+from bimixjax._coverage import notes as coverage_notes
 from bimixjax._fit_result import FitResult
 from bimixjax._kernel import Ends
 from bimixjax._lanes import Lanes, Layout
@@ -26,7 +28,7 @@ _COUNTED = {"proportions": "proportions", "volumes": "volumes", "sizes": "model 
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """What each lane was fitted on: counts [L] and ranges [L, d, 2] and [L, 2]; and the mixtures of all [m, d]."""
+    """What each lane was fitted on: counts [L], ranges [L, d, 2] and [L, 2], as in `Coverage`, and mixtures [m, d]."""
 
     count: np.ndarray
     proportions: np.ndarray
@@ -35,6 +37,8 @@ class _Rows:
     proportion_range: np.ndarray
     volume_range: np.ndarray
     mixtures: np.ndarray
+    companion: np.ndarray
+    varies: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,7 @@ def report(law: Law, layout: Layout, lanes: Lanes, ends: Ends, notes: tuple[str,
     held = np.tile(held, (len(used) // len(layout.own), 1))
     known = _knowledge(law, layout, ends, rows, squares, ~np.isnan(held))
     values = np.where(np.isnan(held), ends.user_values, held)
-    return FitResult(
+    result = FitResult(
         law=law,
         domains=layout.domains,
         targets=layout.targets,
@@ -101,7 +105,11 @@ def report(law: Law, layout: Layout, lanes: Lanes, ends: Ends, notes: tuple[str,
         proportion_range=rows.proportion_range,
         volume_range=rows.volume_range,
         mixtures=rows.mixtures,
+        volumes=rows.volumes,
+        companion=rows.companion,
+        varies=rows.varies,
     )
+    return replace(result, notes=(*notes, *coverage_notes(result.coverage, layout.domains)))
 
 
 def _divide(top: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -120,6 +128,14 @@ def _rows(law: Law, layout: Layout, lanes: Lanes) -> _Rows:
     volume = (lanes.flat(lanes.volume) * layout.volume_scale)[:, lanes.group]
     mixture, own = lanes.flat(lanes.mixture), lanes.flat(lanes.own)
     own_only = law.own_proportion and not law.cross_domain
+    loss, size = lanes.flat(lanes.loss), lanes.flat(lanes.model_size)
+    companion, varies = np.zeros((used.shape[1], len(mixture)), int), np.zeros(used.shape[1], bool)
+    for group in range(mixture.shape[-1]):
+        own_lanes = np.flatnonzero(lanes.group == group)
+        companion[own_lanes] = companions(mixture[..., group], used[:, own_lanes])
+        places = np.column_stack([lanes.flat(lanes.volume)[:, group], size[:, group]])
+        number = np.unique(places, axis=0, return_inverse=True)[1].reshape(-1)
+        varies[own_lanes] = losses_differ(number, loss[:, own_lanes], used[:, own_lanes])
     return _Rows(
         count=used.sum(0),
         proportions=_distinct(own.round(9) if own_only else _numbered(mixture)[:, lanes.group], used),
@@ -128,6 +144,8 @@ def _rows(law: Law, layout: Layout, lanes: Lanes) -> _Rows:
         proportion_range=np.stack([_range(share[:, lanes.group], used) for share in mixture], axis=1),
         volume_range=_range(volume, used),
         mixtures=_distinct_mixtures(mixture, used, lanes.group),
+        companion=companion,
+        varies=varies,
     )
 
 

@@ -13,6 +13,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from bimixjax import _checks, _summaries
+from bimixjax._coverage import Coverage
 from bimixjax._fit_file import checked
 from bimixjax._float64 import in_float64
 from bimixjax._reach import Reach
@@ -45,6 +46,8 @@ class FitResult(Reach):
         condition [L]: condition number of the scaled Jacobian.
         error [L], r2 [L]: in-sample mean relative error and R2 of the loss.
         proportion_range [L, d, 2], volume_range [L, 2]: what was fitted; outside it, a prediction extrapolates.
+        volumes [L]: how many distinct volumes were fitted.
+        companion [L, d], varies [L]: what the rows tell of mixtures, as in `Coverage`.
         mixtures: of the rows fitted [m, d], each once; empty where an older file has none.
         sentences: per lane, its status in words.
         notes: what else a reader should know.
@@ -85,6 +88,9 @@ class FitResult(Reach):
     r2: Leaf
     proportion_range: Leaf
     volume_range: Leaf
+    volumes: Leaf
+    companion: Leaf
+    varies: Leaf
     mixtures: Leaf = ()
 
     def __repr__(self) -> str:
@@ -144,19 +150,28 @@ class FitResult(Reach):
         sentences = self.sentences[start : start + count]
         return dataclasses.replace(lanes, model_sizes=(model_size,), sentences=sentences, mixtures=self.mixtures)
 
-    def predict(self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None) -> Array:
+    def predict(
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None = None,
+        model_size: float | None = None,
+        *,
+        from_prior: bool = False,
+    ) -> Array:
         """Predict the loss of every target.
 
         Args:
             mixtures: proportions r over `domains` [n, d] or [d].
             volume: s in the fit's unit, one number or [n]; may be left out where a single volume was fitted.
             model_size: N in parameters; needed where several sizes were fitted.
+            from_prior: whether to answer at volumes of which nothing fitted tells.
 
         Returns:
             Losses in nats per token, [n, targets] or [targets], in the floating dtype of `mixtures`.
 
         Raises:
-            InputError: for a shape that does not fit, or a volume or size that is missing or unknown.
+            InputError: for a shape that does not fit, a volume or size that is missing or unknown, or a volume of
+                which nothing fitted tells.
 
         Example:
             >>> import pandas as pd
@@ -174,7 +189,7 @@ class FitResult(Reach):
         _checks.mixtures(mixtures, self.domains)
         dtype = mixtures.dtype if jnp.issubdtype(mixtures.dtype, jnp.floating) else jnp.float64
         with jax.enable_x64(True):
-            s = jnp.asarray(one.volume_or_only(volume), jnp.float64)
+            s = jnp.asarray(one.allowed_volume(volume, from_prior=from_prior), jnp.float64)
             r = jnp.asarray(mixtures, jnp.float64)
             size = jnp.asarray(one.size_or_only(model_size), jnp.float64)
             losses = _predict(self.law, jnp.asarray(one.values, jnp.float64), self.own, r, s, size)
@@ -193,6 +208,21 @@ class FitResult(Reach):
 
     def _own_only(self) -> bool:
         return self.law.own_proportion and not self.law.cross_domain
+
+    @property
+    def coverage(self) -> Coverage:
+        """What the rows of each lane tell of mixtures and volumes."""
+        sizes = len(self.rows) // len(self.targets)
+        return Coverage(
+            shares=np.asarray(self.proportion_range),
+            companion=np.asarray(self.companion),
+            volumes=np.asarray(self.volumes),
+            varies=np.asarray(self.varies),
+            own=np.tile(self.own if self._own_only() else np.full(len(self.own), -1), sizes),
+        )
+
+    def _needed(self) -> int:
+        return max(2, *(c.volumes for c in self.law.ordered()))
 
     def save(self, path: str | Path) -> None:
         """Write one strict JSON file; a number that is not finite becomes null."""

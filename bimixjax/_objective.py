@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from bimixjax import _checks
 from bimixjax._auto_result import AutoFit
 from bimixjax._checks import InputError
+from bimixjax._coverage import Coverage
 from bimixjax._fit_result import FitResult, target_loss
 from bimixjax._float64 import in_float64
 from bimixjax._records import Leaf, record, static
@@ -131,8 +132,8 @@ def objective(
         A callable of a mixture r [d]; a pytree.
 
     Raises:
-        InputError: for an unknown target, a negative weight, a budget in another unit, or a target with weight whose
-            fit has no usable observation.
+        InputError: for an unknown target, a negative weight, a budget in another unit or at a volume of which nothing
+            fitted tells, or a target with weight whose fit has no usable observation.
 
     Example:
         >>> import bimixjax, jax
@@ -156,7 +157,8 @@ def objective(
     blank = [one.targets[t] for t in chosen if not known[t]]
     if blank:
         raise InputError(f"no usable observation of {', '.join(blank)}: give it weight 0 or fit it on other data")
-    volume = np.asarray(one.volume_or_only(budget.volume), float)
+    s = one.allowed_volume(budget.volume, from_prior=budget.from_prior, lanes=chosen.tolist())
+    volume = np.asarray(s, float)
     if isinstance(one, AutoFit):
         return AutoObjective(fit=one, chosen=tuple(chosen.tolist()), weights=w[chosen], volume=volume)
     return Objective(
@@ -168,6 +170,38 @@ def objective(
         volume=volume,
         model_size=np.asarray(one.size_or_only(budget.model_size), float),
     )
+
+
+def check_told(fit: FitResult | AutoFit, goal: Objective | AutoObjective, budget: Budget) -> None:
+    """Raise an `InputError` where no weighted target's rows tell mixtures apart, unless priors are asked for."""
+    weighted = fit.at_size(budget.model_size).coverage.take(goal.chosen)
+    if not weighted.tells.any() and not budget.from_prior:
+        raise InputError(
+            f"{_alike(weighted)}; fit runs of other mixtures; --from-prior (in Python Budget(from_prior=True)) "
+            "searches by the priors"
+        )
+
+
+def untold(
+    fit: FitResult | AutoFit, goal: Objective | AutoObjective, budget: Budget, mixture: np.ndarray
+) -> tuple[str, ...]:
+    """What of a mixture follows from no run: shares that never varied, and those that were always in one ratio."""
+    one = fit.at_size(budget.model_size)
+    weighted = one.coverage.take(goal.chosen)
+    if not weighted.tells.any():
+        return (f"{_alike(weighted)}; the mixture found rests on the law and its priors",)
+    own, said = set(weighted.own.tolist()), []
+    for gap in weighted.gaps():
+        read = {gap.domain, gap.domain if gap.other is None else gap.other} <= own or -1 in own
+        if read and (left := gap.left(mixture)):
+            said.append(f"{gap.words(one.domains)}; {left} rests on the law and its priors")
+    return tuple(said)
+
+
+def _alike(weighted: Coverage) -> str:
+    """Why runs do not tell mixtures apart."""
+    why = "the runs do not differ in their shares" if weighted.varies.any() else "losses are the same in all runs"
+    return f"nothing here tells mixtures apart: {why}"
 
 
 def of_resample(

@@ -24,7 +24,12 @@ class Resamples(ABC):
 
     @abstractmethod
     def predict(
-        self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None = None,
+        model_size: float | None = None,
+        *,
+        from_prior: bool = False,
     ) -> np.ndarray:
         """What every resample predicts."""
 
@@ -35,6 +40,7 @@ class Resamples(ABC):
         model_size: float | None = None,
         *,
         level: float = 0.9,
+        from_prior: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The limits that hold the share `level` of the resamples' predictions, in the middle.
 
@@ -45,6 +51,7 @@ class Resamples(ABC):
             volume: as in `predict` of the fit.
             model_size: as in `predict` of the fit.
             level: above 0 and below 1.
+            from_prior: as in `predict` of the fit.
 
         Returns:
             Lower and upper losses in nats per token, each shaped as `fit.predict` gives them.
@@ -53,7 +60,7 @@ class Resamples(ABC):
             InputError: as `predict` of the fit; and for another level.
         """
         _checks.share("level", level)
-        losses = self.predict(mixtures, volume, model_size)
+        losses = self.predict(mixtures, volume, model_size, from_prior=from_prior)
         lower, upper = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return lower, upper
 
@@ -111,13 +118,19 @@ class Resampled(Resamples):
         return dataclasses.replace(self.fit, values=self.values[index])
 
     def predict(
-        self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None = None,
+        model_size: float | None = None,
+        *,
+        from_prior: bool = False,
     ) -> np.ndarray:
         """What every resample predicts, in nats per token [R, ...]; arguments and errors as in `FitResult.predict`."""
         _checks.mixtures(np.asarray(mixtures, float), self.fit.domains)
         one = self.fit.at_size(model_size)
         start = 0 if one is self.fit else self.fit.model_sizes.index(model_size or 0.0) * len(self.fit.targets)
         values = np.asarray(self.values)[:, start : start + len(self.fit.targets)]
+        volume = one.allowed_volume(volume, from_prior=from_prior)
         with jax.enable_x64(True):
             return np.asarray(one.losses_of(jnp.asarray(values), jnp.asarray(mixtures, float), volume, model_size))
 

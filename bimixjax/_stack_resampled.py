@@ -112,12 +112,17 @@ class AutoResampled(Resamples):
         return dataclasses.replace(self.fit, sizes=sizes)
 
     def predict(
-        self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None = None,
+        model_size: float | None = None,
+        *,
+        from_prior: bool = False,
     ) -> np.ndarray:
         """What every resample predicts, in nats per token [R, ...]; arguments and errors as in `AutoFit.predict`."""
         r = np.asarray(mixtures, float)
         _checks.mixtures(r, self.fit.domains)
-        s = np.asarray(self.fit.at_size(model_size).volume_or_only(volume), float)
+        s = np.asarray(self.fit.at_size(model_size).allowed_volume(volume, from_prior=from_prior), float)
         shape = np.broadcast_shapes(r.shape[:-1], s.shape)
         points = np.broadcast_to(r, (*shape, r.shape[-1])).reshape(-1, r.shape[-1])
         numbers = max(size.mixture.shape[1] * np.size(size.weights) for size in self.fit.sizes) * max(len(points), 1)

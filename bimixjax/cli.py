@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bimixjax.fitting import Criterion
+    from bimixjax.reports.predictions import Asked
     from bimixjax.reports.spread import Spread
 
 # Residuals of losses measured well are below this, as shares of the loss.
@@ -126,7 +127,7 @@ class Fit(TableCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class Predict(FileCommand):
-    """Predict the losses of mixtures with a saved fit."""
+    """Predict the losses of mixtures with a saved fit, and score them where they were measured."""
 
     formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": TABLES}
 
@@ -135,24 +136,44 @@ class Predict(FileCommand):
     mixture: Numbers = ()
     """A mixture to judge; may be repeated. Domains not named get 0."""
     mixtures: File = None
-    """A table of mixtures to judge (.csv, .parquet): run, mixture/<domain>."""
+    """A table of mixtures to judge (.csv, .parquet): run, mixture/<domain>; with its steps or tokens, model_size and
+    loss/<target> where there are any."""
     volume: Number = None
-    """Training volume, in the unit of the fit."""
+    """Training volume, in the unit of the fit; in place of that of the table."""
     model_size: Number = None
-    """Model size in parameters, where several were fitted."""
+    """Model size in parameters, where several were fitted; in place of that of the table."""
+    from_prior: Flag = False
+    """Answer also at volumes of which nothing fitted tells, by priors alone; such numbers are marked."""
 
     def work(self) -> Answer:
-        """Predict, and mark what is extrapolated."""
+        """Predict, mark what is extrapolated, and score what was measured."""
         from bimixjax import _tables, stacking
         from bimixjax.reports import documents, tables
-        from bimixjax.reports.predictions import Predictions
+        from bimixjax.reports.predictions import Predictions, Scores
 
         fit = stacking.load(self.fit)
-        budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size)
-        predicted = Predictions.of(fit, _mixtures(self, fit.domains), budget)
+        predicted = Predictions.judged(fit, self.asked(fit), intervals=True)
+        scored = Scores.of(predicted)
         if self.out:
             _tables.write(self.out, predicted.to_frame())
-        return Answer(document=documents.predictions(predicted), screen=[tables.predictions(predicted)])
+        screen = [tables.predictions(predicted), *([tables.scores(scored)] if scored else [])]
+        if not isinstance(fit, bimixjax.AutoFit):
+            screen += tables.notes([f"no limits: a fit of {fit.law.name} alone keeps no errors on runs left out"])
+        document = {"predictions": documents.predictions(predicted), "scores": documents.scores(scored)}
+        return Answer(document=document, screen=screen)
+
+    def asked(self, fit: "bimixjax.FitResult | bimixjax.AutoFit") -> "Asked":
+        """The mixtures asked for: those of the table, then those of the command line."""
+        from bimixjax.reports.predictions import Asked
+
+        budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size, from_prior=self.from_prior)
+        parts = [Asked.read(self.mixtures, fit, budget)] if self.mixtures else []
+        if self.mixture:
+            given = [_in_order(fit.domains, numbers("mixture", [text]), "--mixture") for text in self.mixture]
+            parts.append(Asked.of({f"mixture {i}": mixture for i, mixture in enumerate(given, 1)}, budget))
+        if not parts:
+            raise InputError("no mixture to judge: give --mixture NAME=NUMBER,... or --mixtures FILE")
+        return parts[0] if len(parts) == 1 else parts[0].and_then(parts[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +189,8 @@ class Optimize(FileCommand):
     """Training volume at which mixtures are judged, in the unit of the fit."""
     model_size: Number = None
     """Model size in parameters, where several were fitted."""
+    from_prior: Flag = False
+    """Search also where nothing fitted tells volumes or mixtures apart, by priors alone; such numbers are marked."""
     weight: Numbers = ()
     """Weights of targets; those not named get 0. Default: all the same."""
     lower: Numbers = ()
@@ -192,10 +215,11 @@ class Optimize(FileCommand):
         from bimixjax.reports.predictions import Predictions
 
         fit = stacking.load(self.fit)
-        budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size)
+        budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size, from_prior=self.from_prior)
         mixtures = _baselines(self, fit.domains)
         best, draws = self.searched(fit, budget, mixtures.get("natural"))
-        baselines = Predictions.of(fit, mixtures, budget).beside(best, fit)
+        # The search has refused what nothing tells of, but for targets without weight.
+        baselines = Predictions.of(fit, mixtures, budget, refuse=False).beside(best, fit)
         if self.out:
             best.save(self.out)
         if self.figure:
@@ -257,26 +281,6 @@ def main() -> None:
     if told.is_set():
         _signals.end(code)
     sys.exit(code)
-
-
-def _mixtures(options: Predict, domains: tuple[str, ...]) -> dict[str, "np.ndarray"]:
-    """The mixtures asked for, by name: those of the table, then those of the command line."""
-    chosen = _read_mixtures(options.mixtures, domains) if options.mixtures else {}
-    for i, text in enumerate(options.mixture, 1):
-        chosen[f"mixture {i}"] = _in_order(domains, numbers("mixture", [text]), "--mixture")
-    if not chosen:
-        raise InputError("no mixture to judge: give --mixture NAME=NUMBER,... or --mixtures FILE")
-    return chosen
-
-
-def _read_mixtures(path: Path, domains: tuple[str, ...]) -> dict[str, "np.ndarray"]:
-    from bimixjax import _columns, _tables
-
-    table = _tables.read(path)
-    runs = _columns.run_ids(table)
-    _checks.distinct("run", runs.tolist(), str(path))
-    columns = {name: table.numbers(_columns.MIXTURE + name) for name in _columns.names(table, _columns.MIXTURE)}
-    return {run: _in_order(domains, {d: r[i] for d, r in columns.items()}, str(path)) for i, run in enumerate(runs)}
 
 
 def _baselines(options: Optimize, domains: tuple[str, ...]) -> dict[str, "np.ndarray"]:

@@ -67,7 +67,7 @@ def _check(law: str | Auto, parts: tuple[Observations, Observations], guess: Flo
     known, rest = parts
     fitted = fit(law, known, volume=UNIT)
     columns = [rest.targets.index(target) for target in fitted.targets]
-    predicted = np.asarray(fitted.predict(rest.proportions, rest.volumes(UNIT)))
+    predicted = np.asarray(fitted.predict(rest.proportions, rest.volumes(UNIT), from_prior=True))
     measured = rest.losses[:, columns]
     return Check(
         fit=fitted,
@@ -154,5 +154,5 @@ def prove(
         targets=law.targets,
         steps=float(steps.max()),
         losses=np.array([[losses.get(run_id(name, seed), missing) for seed in seeds] for name in compared]),
-        predicted=np.asarray(law.predict(mixtures, steps.max())),
+        predicted=np.asarray(law.predict(mixtures, steps.max(), from_prior=True)),
     )

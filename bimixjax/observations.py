@@ -28,6 +28,7 @@ class Budget:
         volume: s, how much training, in `unit`.
         unit: "steps" or "tokens".
         model_size: parameters of the model.
+        from_prior: whether to judge also where nothing fitted tells mixtures or volumes apart, by priors alone.
 
     Raises:
         InputError: where a number is not finite and above 0, or the unit is another.
@@ -41,6 +42,7 @@ class Budget:
     volume: float | None = None
     unit: Unit | None = None
     model_size: float | None = None
+    from_prior: bool = False
 
     def __post_init__(self) -> None:
         for name in ("volume", "model_size"):
@@ -99,6 +101,11 @@ class Observations:
             InputError: for what is wrong, with its file, row, column and run.
         """
         return cls(**_columns.fields(_tables.read(path), _chosen(min_volume, unit, keep)))
+
+    @classmethod
+    def of_mixtures(cls, path: str | Path) -> Self:
+        """Read a table of mixtures as `read` does, with or without losses."""
+        return cls(**_columns.fields(_tables.read(path), with_losses=False))
 
     @classmethod
     def from_frame(

@@ -18,8 +18,9 @@ from bimixjax._checks import InputError
 from bimixjax._fit_result import FitResult
 from bimixjax._objective import AutoObjective as AutoObjective
 from bimixjax._objective import Objective as Objective
-from bimixjax._objective import Weights, of_resample
+from bimixjax._objective import Weights, check_told, of_resample, untold
 from bimixjax._objective import objective as objective
+from bimixjax._reach import Extrapolation
 from bimixjax._records import read_json, write_json
 from bimixjax._resampled import Resampled
 from bimixjax._stack_resampled import AutoResampled
@@ -82,6 +83,8 @@ class OptimalMixture:
         idle: domains on which no weighted target depends; they get their lower limit, or share what the others cannot
             take or do better without.
         extrapolated: targets whose loss at this mixture and volume lies outside what was fitted.
+        outside: what lies outside, and by how much.
+        untold: what of the mixture itself follows from no run, in words.
 
     Example:
         >>> import pandas as pd
@@ -112,6 +115,14 @@ class OptimalMixture:
     upper: np.ndarray
     idle: tuple[str, ...]
     extrapolated: tuple[str, ...]
+    outside: tuple[Extrapolation, ...] = ()
+    untold: tuple[str, ...] = ()
+
+    @property
+    def from_prior(self) -> tuple[str, ...]:
+        """Targets whose loss here follows from no run, but from the law and its priors alone."""
+        found = {target for one in self.outside if one.from_prior for target in one.targets}
+        return tuple(target for target in self.targets if target in found)
 
     @property
     def fixed(self) -> tuple[str, ...]:
@@ -160,7 +171,8 @@ class OptimalMixture:
             _checks.known(names, found[field], found[names], f"{field} of {path}")
         if abs(found["weights"].sum() - 1) > 1e-6:
             raise spot.at("weights").wrong(found["weights"].tolist(), "numbers that sum to 1")
-        return cls(**{**found, "budget": Budget(**found["budget"])})
+        outside = tuple(Extrapolation(**one) for one in found["outside"])
+        return cls(**{**found, "outside": outside, "budget": Budget(**found["budget"])})
 
 
 _TABLE: dict[str, _schema.Kind] = {
@@ -175,6 +187,7 @@ _TABLE: dict[str, _schema.Kind] = {
             "volume": _schema.maybe(_schema.number(low=1e-300)),
             "unit": _schema.maybe(_schema.text(tuple(UNITS))),
             "model_size": _schema.maybe(_schema.number(low=1e-300)),
+            "from_prior": _schema.flag,
         }
     ),
     "method": _schema.text(("dual", "softmax")),
@@ -184,6 +197,20 @@ _TABLE: dict[str, _schema.Kind] = {
     "converged": _schema.flag,
     **dict.fromkeys(("at_lower", "at_upper", "idle", "extrapolated"), _schema.texts(names=True)),
     **dict.fromkeys(("lower", "upper"), _schema.numbers("domains", low=0, high=1)),
+    "outside": _schema.each(
+        _schema.record(
+            {
+                "kind": _schema.text(("share", "volume", "model size")),
+                "name": _schema.text(),
+                "asked": _schema.number(low=0),
+                "fitted": _schema.number(low=0),
+                "several": _schema.flag,
+                "targets": _schema.texts(names=True),
+                "from_prior": _schema.flag,
+            }
+        )
+    ),
+    "untold": _schema.texts(),
 }
 
 
@@ -221,8 +248,9 @@ def optimize(
         stopped.
 
     Raises:
-        InputError: for limits that no mixture meets, an unknown domain or target, a budget in another unit, a target
-            with weight whose fit has no usable observation, or an objective that is not finite.
+        InputError: for limits that no mixture meets, an unknown domain or target, a budget in another unit or at a
+            volume of which nothing fitted tells, a target with weight whose fit has no usable observation, runs that do
+            not tell mixtures apart, or an objective that is not finite.
 
     Example:
         >>> import pandas as pd
@@ -241,6 +269,7 @@ def optimize(
     budget = budget or Budget()
     _checks.choice("method", method, ("auto", "dual", "softmax"))
     goal = objective(fit, budget=budget, weights=weights)
+    check_told(fit, goal, budget)
     lower, upper = (limits or Limits()).arrays(fit.domains)
     if method == "dual" and not goal.separable:
         raise InputError(f"the dual needs a law that is a power of the own proportion; {_law_name(fit)} is not one")
@@ -535,8 +564,9 @@ def _describe(
 ) -> OptimalMixture:
     one, (r, known) = fit.at_size(budget.model_size), found
     names, (lower, upper) = np.array(fit.domains), limits
-    outside = one.extrapolates(r, goal.volume, budget.model_size)
-    losses, weights = np.asarray(one.predict(r, goal.volume, budget.model_size)), np.zeros(len(one.targets))
+    asked = r, goal.volume, budget.model_size
+    outside, reasons = one.extrapolates(*asked), one.extrapolations(*asked)[0]
+    losses, weights = np.asarray(one.predict(*asked, from_prior=True)), np.zeros(len(one.targets))
     weights[list(goal.chosen)] = goal.weights
     objective = float(weights[weights > 0] @ losses[weights > 0])
     if not np.isfinite(objective):
@@ -548,7 +578,7 @@ def _describe(
         losses=losses,
         weights=weights,
         objective=objective,
-        budget=Budget(volume=float(goal.volume), unit=one.volume_unit, model_size=budget.model_size),
+        budget=dataclasses.replace(budget, volume=float(goal.volume), unit=one.volume_unit),
         method=method,
         kkt_residual=float(known.kkt_residual),
         gap=float(known.gap),
@@ -560,4 +590,6 @@ def _describe(
         upper=upper,
         idle=tuple(names[_idle(goal, flat)].tolist()),
         extrapolated=tuple(np.array(one.targets)[outside].tolist()),
+        outside=reasons,
+        untold=untold(fit, goal, budget, r),
     )

@@ -130,7 +130,7 @@ def test_names_may_hold_a_comma_or_begin_with_a_dash(folder: Path, capsys: pytes
     capsys.readouterr()
     mixture = '--mixture="web, old"=0.5,-code=0.25,books=0.25'
     assert run(["predict", "n.json", mixture, "--volume", "16k", "--json"]) == DONE
-    (found,) = json.loads(capsys.readouterr().out)
+    (found,) = json.loads(capsys.readouterr().out)["predictions"]
     assert found["mixture"] == {"web, old": 0.5, "books": 0.25, "-code": 0.25}
     Path("limits.yaml").write_text("volume: 16k\nlower: {'web, old': 0.6}\njson: true\n")
     assert bimix("optimize n.json --config limits.yaml") == DONE
@@ -193,7 +193,7 @@ def test_predict_judges_mixtures_of_both_sources(folder: Path, capsys: pytest.Ca
     pd.DataFrame({"run": ["even"], "mixture/web": 0.5, "mixture/code": 0.5}).to_csv("mixtures.csv", index=False)
     line = "predict fit.json --mixtures mixtures.csv --mixture web=0.2,books=0.4,code=0.4 --volume 16000 --json"
     assert bimix(line) == DONE
-    even, given = json.loads(capsys.readouterr().out)
+    even, given = json.loads(capsys.readouterr().out)["predictions"]
     assert even["run"] == "even"
     assert even["mixture"] == {"web": 0.5, "books": 0.0, "code": 0.5}
     assert even["losses"]["books"] is None
@@ -204,8 +204,83 @@ def test_predict_judges_mixtures_of_both_sources(folder: Path, capsys: pytest.Ca
 def test_predict_flags_extrapolation_and_writes_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = "predict fit.json --mixture web=0.3,books=0.3,code=0.4 --volume 64000 --out out.csv"
     assert bimix(line) == DONE
-    assert "* extrapolated" in capsys.readouterr().out
-    assert pd.read_csv("out.csv")["extrapolated/web"].tolist() == [True]
+    assert "* extrapolated: volume 2 x the largest fitted, 32000 steps" in capsys.readouterr().out
+    written = pd.read_csv("out.csv")
+    assert written["extrapolated/web"].tolist() == [True]
+    assert written["step"].tolist() == [64000]
+    assert written["extrapolation"].tolist() == ["volume 2 x the largest fitted, 32000 steps"]
+
+
+def test_predict_scores_a_table_where_it_was_measured(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bimix("predict fit.json --mixtures my.csv --out out.csv") == DONE
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Against the losses in the table" in shown
+    assert "r0 at 2K steps" in shown
+    assert "no limits: a fit of bimix alone" in shown
+    written = pd.read_csv("out.csv")
+    assert written["step"].tolist() == pd.read_csv("my.csv")["step"].tolist()
+    assert bimix("predict fit.json --mixtures my.csv --json") == DONE
+    found = json.loads(capsys.readouterr().out)
+    fitted = FitResult.load("fit.json")
+    code = found["scores"]["targets"][2]
+    assert (code["target"], code["rows"], code["silent"]) == ("code", 36, 6)
+    assert code["mean_relative_error"] == pytest.approx(fitted.error[2], rel=1e-9)
+    assert code["r2"] == pytest.approx(fitted.r2[2], rel=1e-9)
+    assert found["scores"]["rank_correlation_of_the_mean"] > 0.9
+    assert found["scores"]["mixtures_ranked"] == 41
+
+
+def test_a_volume_given_moves_the_runs_of_a_table_and_drops_other_losses(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bimix("predict fit.json --mixtures my.csv --volume 8000 --json") == DONE
+    found = json.loads(capsys.readouterr().out)
+    assert [row["run"] for row in found["predictions"]] == [f"r{i}" for i in range(7)]
+    assert found["scores"]["targets"][0]["rows"] == 7
+    assert bimix("predict fit.json --mixtures my.csv --volume 9000 --json") == DONE
+    assert json.loads(capsys.readouterr().out)["scores"] is None
+
+
+def test_predict_reads_sizes_and_volumes_of_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pd.read_csv("my.csv")
+    large = table.assign(
+        run="large-" + table["run"], **{f"loss/{n}": 0.9 * table[f"loss/{n}"] for n in ("web", "books")}
+    )
+    both = pd.concat([table.assign(model_size=1e8), large.assign(model_size=4e8)], ignore_index=True)
+    both.to_csv("both.csv", index=False)
+    assert bimix("fit both.csv --law bimix --targets web,books --out both.json") == DONE
+    both[["run", "step", "model_size", "mixture/web", "mixture/books", "mixture/code"]].to_csv("ask.csv", index=False)
+    assert bimix("predict both.json --mixtures ask.csv --out out.csv") == DONE
+    out, fit = pd.read_csv("out.csv"), FitResult.load("both.json")
+    assert out["model_size"].tolist() == both["model_size"].tolist()
+    last = out.iloc[-1]
+    expected = fit.predict(last[["mixture/web", "mixture/books", "mixture/code"]].to_numpy(float), last["step"], 4e8)
+    assert last[["predicted/web", "predicted/books"]].to_numpy(float) == pytest.approx(np.asarray(expected))
+    capsys.readouterr()
+    pd.DataFrame({"run": ["a"], "tokens": [1e9], "mixture/web": 0.5, "mixture/code": 0.5}).to_csv("t.csv", index=False)
+    assert bimix("predict fit.json --mixtures t.csv") == BAD_INPUT
+    assert "t.csv has tokens, the fit is in steps; add a column 'step' or give --volume" in capsys.readouterr().err
+
+
+def test_what_was_never_measured_is_refused_unless_priors_are_asked(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv("my.csv")
+    table[table["step"] == 32000].to_csv("final.csv", index=False)
+    assert bimix("fit final.csv --law bimix --out final.json") == DONE
+    for line in ("predict final.json --mixture web=.4,books=.3,code=.3", "optimize final.json"):
+        capsys.readouterr()
+        assert bimix(f"{line} --volume 64000") == BAD_INPUT
+        refused = capsys.readouterr().err
+        assert "fitted at 32000 steps only" in refused
+        assert "--from-prior" in refused
+        assert bimix(f"{line} --volume 64000 --from-prior") == DONE
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "‡ from the prior, since nothing fitted tells of it: volume 2 x the only one fitted" in shown
+        assert bimix(f"{line} --volume 64000 --from-prior --json") == DONE
+        document = json.loads(capsys.readouterr().out)
+        budget = document["budget"] if "budget" in document else document["predictions"][0]["budget"]
+        assert budget["from_prior"] is True
 
 
 def test_optimize_keeps_to_limits_and_shows_baselines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,7 +388,7 @@ def test_a_config_may_map_names_to_numbers(folder: Path, capsys: pytest.CaptureF
         ('predict fit.json --volume 16000 --mixture "web=1', "a double quote that does not close"),
         ("predict fit.json --volume 16000 --mixture web=.5,web=.5", "twice"),
         ("predict fit.json --volume 16000 --mixture web=.5", "sums to 0.5"),
-        ("predict fit.json --volume 16000 --mixtures my.csv", "run 'r0', 'r1'"),
+        ("predict fit.json --mixture web=1 --volume 3e9", "1000 to 32000 steps were fitted; is it given in tokens?"),
         ("predict fit.json --mixture web=1", "say which"),
         ("optimize fit.json --volume 16000 --lower web=.7,code=.7", "no mixture keeps to the limits"),
         ("optimize fit.json --volume 16000 --weight law=1", "unknown target 'law'"),

@@ -59,7 +59,7 @@ def errors(result: FitResult, target: str) -> np.ndarray:
     """Relative errors of the predictions where the target was measured and its law does not diverge."""
     table = frame()
     lane, mixtures = result.targets.index(target), table[[f"mixture/{name}" for name in TARGETS]].to_numpy()
-    predicted = np.asarray(result.predict(mixtures, table["step"].to_numpy()))[:, lane]
+    predicted = np.asarray(result.predict(mixtures, table["step"].to_numpy(), from_prior=True))[:, lane]
     loss = table[f"loss/{target}"].to_numpy()
     return np.abs(predicted / loss - 1)[np.isfinite(loss)]
 

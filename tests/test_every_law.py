@@ -75,7 +75,8 @@ def test_a_law_goes_through_fit_predict_and_optimize(
         assert "nan" not in screen
         assert run([*line, "--json"]) in (DONE, FAILED)
         documents.append(strict(capsys.readouterr().out))
-    fit, (predicted,), best = documents
+    fit, predictions, best = documents
+    (predicted,) = predictions["predictions"]
     assert len(fit["lanes"]) == apart * len(targets)
     assert {lane["model_size"] for lane in fit["lanes"]} == ({None} if apart == 1 else set(sizes))
     assert tuple(predicted["losses"]) == targets
@@ -112,7 +113,7 @@ def test_one_model_size_says_that_it_tells_nothing_of_others(
     answers = []
     for size in ([], ["--model-size", "1e6"]):
         assert run([*ask, *size]) == DONE
-        answers.append(strict(capsys.readouterr().out)[0]["losses"]["web"])
+        answers.append(strict(capsys.readouterr().out)["predictions"][0]["losses"]["web"])
     assert answers[0] == answers[1]
     assert 1 < answers[0] < 5
     assert run([*ask, "--model-size", "2e6"]) == BAD_INPUT

@@ -24,6 +24,7 @@ LAYERS = (
             "_kernel",
             "_single",
             "_devices",
+            "_coverage",
             "_reach",
             "_fit_file",
             "_fit_result",

@@ -334,7 +334,7 @@ def test_the_command_line_takes_auto(alone: AutoFit, tmp_path: Path, capsys: pyt
     path = tmp_path / "fit.json"
     alone.save(path)
     assert run(["predict", str(path), "--mixture", "x=0.4,y=0.6", "--volume", "8000", "--json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
+    (found,) = json.loads(capsys.readouterr().out)["predictions"]
     wanted = np.asarray(alone.predict(MIDDLE, volume=8000.0))
     np.testing.assert_allclose([found["losses"]["x"], found["losses"]["y"]], wanted, rtol=1e-9)
     assert run(["optimize", str(path), "--volume", "8000", "--json"]) == 0

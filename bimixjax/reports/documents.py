@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from bimixjax._reach import Extrapolation
 from bimixjax._records import to_plain
 from bimixjax.fitting import FitResult
 from bimixjax.optimization import OptimalMixture, OptimalResamples
 from bimixjax.reports.lanes import sizes_apart
-from bimixjax.reports.predictions import Predictions
+from bimixjax.reports.predictions import Predictions, Scores
 from bimixjax.reports.spread import DRAWS, LEVEL, Spread
 from bimixjax.stacking import AutoFit
 
@@ -73,20 +74,44 @@ def spread(shown: Spread) -> dict[str, Any]:
 
 
 def predictions(predicted: Predictions) -> list[dict[str, Any]]:
-    """For each mixture: its name and proportions, the budget, the losses, and the targets that extrapolate."""
-    targets = np.array(predicted.targets)
+    """For each mixture: its name, proportions and budget, the losses with their limits, and what extrapolates."""
+    targets, rows = np.array(predicted.targets), len(predicted.names)
+    known = {"losses": predicted.losses, "lower": predicted.lower, "upper": predicted.upper}
+    known |= {"measured": predicted.measured}
+    known = {kind: values for kind, values in known.items() if kind == "losses" or not np.isnan(values).all()}
     return [
         {
-            "run": name,
-            "mixture": dict(zip(predicted.domains, mixture, strict=True)),
-            "budget": predicted.budget,
-            "losses": dict(zip(predicted.targets, losses, strict=True)),
-            "extrapolated": targets[outside],
+            "run": predicted.names[i],
+            "mixture": dict(zip(predicted.domains, predicted.proportions[i], strict=True)),
+            "budget": predicted.budgets[i],
+            **{kind: dict(zip(predicted.targets, values[i], strict=True)) for kind, values in known.items()},
+            "extrapolated": targets[predicted.extrapolated[i]],
+            "from_prior": targets[predicted.from_prior[i]],
+            "outside": [outside(one) for one in predicted.outside[i]],
         }
-        for (name, mixture), losses, outside in zip(
-            predicted.mixtures.items(), predicted.losses, predicted.extrapolated, strict=True
-        )
+        for i in range(rows)
     ]
+
+
+def outside(one: Extrapolation) -> dict[str, Any]:
+    """One way in which a prediction extrapolates, in words and numbers."""
+    return {"words": str(one), **to_plain(one)}
+
+
+def scores(found: Scores | None) -> dict[str, Any] | None:
+    """How well predictions meet what was measured: by target, and the order of mixtures."""
+    if found is None:
+        return None
+    by_target = {"rows": found.rows, "silent": found.silent, "mean_relative_error": found.error, "r2": found.r2}
+    by_target |= {"coverage": found.coverage}
+    return {
+        "targets": [
+            {"target": target, **{name: values[i] for name, values in by_target.items()}}
+            for i, target in enumerate(found.targets)
+        ],
+        "rank_correlation_of_the_mean": found.rank,
+        "mixtures_ranked": found.ranked,
+    }
 
 
 def optimum(best: OptimalMixture, baselines: Predictions, draws: OptimalResamples | None = None) -> dict[str, Any]:
@@ -96,6 +121,7 @@ def optimum(best: OptimalMixture, baselines: Predictions, draws: OptimalResample
         for one, mixture in zip(predictions(baselines), baselines.mixtures.values(), strict=True)
     ]
     document = {**to_plain(best), "mixture": best.as_dict(), "fixed": best.fixed, "baselines": beside}
+    document |= {"from_prior": best.from_prior, "outside": [outside(one) for one in best.outside]}
     return document | {"spread": _of_mixture(draws)} if draws else document
 
 

@@ -104,7 +104,7 @@ class FittedLosses:
 def _lanes(fit: FitResult | AutoFit, observations: Observations, size: float | None) -> Iterator[Lane]:
     table = observations if size is None else observations.select(model_size=size)
     volume = table.volumes(fit.volume_unit)
-    predicted = np.asarray(fit.predict(table.proportions, volume, model_size=size))
+    predicted = np.asarray(fit.predict(table.proportions, volume, model_size=size, from_prior=True))
     measured = table.losses[:, [table.targets.index(target) for target in fit.targets]]
     usable = np.isfinite(measured) & np.isfinite(predicted)
     curves = _curves(fit, table, size, usable)
@@ -135,7 +135,7 @@ def _curves(
     count = int(np.clip(_MOST_POINTS // len(rows), *_POINTS))
     grid = np.stack([np.geomspace(volume[of_run].min(), volume[of_run].max(), count) for of_run in rows])
     mixtures = np.stack([table.proportions[of_run[0]] for of_run in rows])
-    losses = np.asarray(fit.predict(np.repeat(mixtures, count, axis=0), grid.ravel(), model_size=size))
+    losses = np.asarray(fit.predict(np.repeat(mixtures, count, axis=0), grid.ravel(), model_size=size, from_prior=True))
     losses = losses.reshape(len(rows), count, len(fit.targets))
     for k, of_run in enumerate(rows):
         for i, own in enumerate(fit.own):

@@ -18,7 +18,8 @@ from bimixjax.workflow import OPTIMIZED, LoopResult
 def baselines(result: LoopResult) -> Predictions:
     """What the law predicts for the mixtures that the optimized one is compared with."""
     others = {name: mixture for name, mixture in result.compared.items() if name != OPTIMIZED}
-    return Predictions.of(result.fit, others, result.best.budget).beside(result.best, result.fit)
+    baselines = Predictions.of(result.fit, others, result.best.budget, refuse=False)
+    return baselines.beside(result.best, result.fit)
 
 
 def screen(result: LoopResult) -> list[RenderableType]:

@@ -1,63 +1,290 @@
-"""Predicted losses of named mixtures, with what is extrapolated among them."""
+"""Predicted losses of named mixtures, with their limits, what is extrapolated among them, and what was measured."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bimixjax import metrics
+from bimixjax._checks import InputError, known
+from bimixjax._reach import Extrapolation
 from bimixjax.fitting import FitResult
-from bimixjax.observations import Budget
+from bimixjax.observations import UNITS, Budget, Observations
 from bimixjax.optimization import OptimalMixture
 from bimixjax.stacking import AutoFit
 
 Floats = NDArray[np.float64]
 
+# What share of measured losses the intervals should hold.
+COVERED = 0.9
+# A rank correlation of fewer mixtures says nothing.
+_FEWEST_RANKED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """n mixtures to judge, each at a budget of its own.
+
+    Args:
+        names, proportions: a name for each, and its shares of the fit's domains [n, d].
+        budgets: where each is judged [n].
+        measured: losses that were measured there, by target [n], NaN where there is none.
+    """
+
+    names: tuple[str, ...]
+    proportions: Floats
+    budgets: tuple[Budget, ...]
+    measured: Mapping[str, Floats]
+
+    @classmethod
+    def of(cls, mixtures: Mapping[str, Floats], budget: Budget) -> Self:
+        """Mixtures by name, all at one budget, without measured losses."""
+        proportions = np.stack(list(mixtures.values()))
+        return cls(names=tuple(mixtures), proportions=proportions, budgets=(budget,) * len(mixtures), measured={})
+
+    @classmethod
+    def read(cls, path: Path, fit: FitResult | AutoFit, budget: Budget) -> Self:
+        """The runs of a table, each where it was measured; a number that the budget names holds for all of them.
+
+        Where the budget moves a run away from where it was measured, its losses are not those of that place.
+
+        Raises:
+            InputError: for a domain that the fit does not have, or a table with the other unit of volume only.
+        """
+        table = Observations.of_mixtures(path)
+        known("domain", table.domains, fit.domains, str(path))
+        there = _volumes(table, fit, budget)
+        own = {"volume": there, "model_size": table.model_size}
+        asked = {name: [getattr(budget, name)] * len(table) for name in own}
+        kept = np.full(len(table), True)
+        for name, values in own.items():
+            if values is not None and getattr(budget, name) is None:
+                asked[name] = values.tolist()
+            elif values is not None:
+                kept &= values == getattr(budget, name)
+        # One row of each run at a place, that which was measured there if any was.
+        places = pd.DataFrame({"run": table.run, **asked})
+        first = places.iloc[np.argsort(~kept, kind="stable")].drop_duplicates().index
+        rows = np.sort(np.asarray(first))
+        proportions = np.zeros((len(table), len(fit.domains)))
+        proportions[:, [fit.domains.index(name) for name in table.domains]] = table.proportions
+        return cls(
+            names=tuple(table.run[rows].tolist()),
+            proportions=proportions[rows],
+            budgets=tuple(replace(budget, **{name: asked[name][row] for name in own}) for row in rows.tolist()),
+            measured=dict(zip(table.targets, np.where(kept[:, None], table.losses, np.nan)[rows].T, strict=True)),
+        )
+
+    def and_then(self, other: "Asked") -> "Asked":
+        """These and others; a loss that one of both lacks is missing."""
+        targets = dict.fromkeys((*self.measured, *other.measured))
+        return Asked(
+            names=self.names + other.names,
+            proportions=np.concatenate([self.proportions, other.proportions]),
+            budgets=self.budgets + other.budgets,
+            measured={target: np.concatenate([self._of(target), other._of(target)]) for target in targets},
+        )
+
+    def _of(self, target: str) -> Floats:
+        return self.measured.get(target, np.full(len(self.names), np.nan))
+
+
+def _volumes(table: Observations, fit: FitResult | AutoFit, budget: Budget) -> Floats | None:
+    """Where the rows of a table were measured, in the unit of the fit; None where it does not say."""
+    unit = fit.volume_unit
+    if unit is None or getattr(table, UNITS[unit]) is None:
+        other = table.volume_unit()
+        if unit is not None and other is not None and budget.volume is None:
+            raise InputError(
+                f"{table.source} has {other}, the fit is in {unit}; add a column {UNITS[unit]!r} or give --volume"
+            )
+        return None
+    return table.volumes(unit)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """Losses that a fit predicts for n mixtures at one budget.
+    """Losses that a fit predicts for n mixtures.
 
     Args:
-        domains, mixtures: names; proportions [n, d] by the mixture's name.
+        domains, names, proportions: the mixtures [n, d].
+        budgets: where each is judged [n].
         targets, losses: names; nats per token [n, t].
-        extrapolated: whether each loss lies outside the fitted proportions or volumes [n, t].
-        budget: the volume and the model size.
+        lower, upper: limits of measured losses, which hold 90 % of them [n, t]; NaN where the fit has none.
+        outside: of each mixture, what lies outside what was fitted [n].
+        measured: losses that were measured there, NaN where there is none [n, t].
     """
 
     domains: tuple[str, ...]
-    mixtures: Mapping[str, Floats]
+    names: tuple[str, ...]
+    proportions: Floats
+    budgets: tuple[Budget, ...]
     targets: tuple[str, ...]
     losses: Floats
-    extrapolated: NDArray[np.bool_]
-    budget: Budget
+    lower: Floats
+    upper: Floats
+    outside: tuple[tuple[Extrapolation, ...], ...]
+    measured: Floats
 
     @classmethod
-    def of(cls, fit: FitResult | AutoFit, mixtures: Mapping[str, Floats], budget: Budget) -> Self:
-        """Ask a fit for the losses of mixtures over its domains."""
-        r, volume, size = np.stack(list(mixtures.values())), budget.volume, budget.model_size
+    def of(
+        cls, fit: FitResult | AutoFit, mixtures: Mapping[str, Floats], budget: Budget, *, refuse: bool = True
+    ) -> Self:
+        """Ask a fit for the losses of mixtures over its domains at one budget; arguments as in `judged`."""
+        return cls.judged(fit, Asked.of(mixtures, budget), refuse=refuse)
+
+    @classmethod
+    def judged(cls, fit: FitResult | AutoFit, asked: Asked, *, intervals: bool = False, refuse: bool = True) -> Self:
+        """Ask a fit for the losses of mixtures.
+
+        Args:
+            fit: a fit over the domains of the mixtures.
+            asked: these.
+            intervals: whether to ask for limits, where the fit has any.
+            refuse: whether what nothing fitted tells of is an error, unless the budget asks for it; else it is marked.
+        """
+        budgets = tuple(_settled(fit, budget) for budget in asked.budgets)
+        shape = (len(asked.names), len(fit.targets))
+        losses, lower, upper = (np.full(shape, np.nan) for _ in range(3))
+        outside: dict[int, tuple[Extrapolation, ...]] = {}
+        for size, asks in dict.fromkeys((budget.model_size, budget.from_prior) for budget in budgets):
+            rows = [i for i, b in enumerate(budgets) if (b.model_size, b.from_prior) == (size, asks)]
+            from_prior = asks or not refuse
+            volume = None if fit.volume_unit is None else np.array([budgets[i].volume for i in rows], float)
+            where = asked.proportions[rows], volume, size
+            losses[rows] = fit.predict(*where, from_prior=from_prior)
+            outside |= dict(zip(rows, fit.extrapolations(*where), strict=True))
+            if intervals and isinstance(fit, AutoFit):
+                lower[rows], upper[rows] = fit.interval(*where, level=COVERED, from_prior=from_prior)
         return cls(
             domains=fit.domains,
-            mixtures=mixtures,
+            names=asked.names,
+            proportions=asked.proportions,
+            budgets=budgets,
             targets=fit.targets,
-            losses=np.asarray(fit.predict(r, volume, model_size=size)),
-            extrapolated=np.asarray(fit.extrapolates(r, volume, model_size=size)),
-            budget=Budget(volume=volume, unit=fit.volume_unit, model_size=size),
+            losses=losses,
+            lower=lower,
+            upper=upper,
+            outside=tuple(outside[i] for i in range(len(asked.names))),
+            measured=np.stack([asked.measured.get(t, np.full(shape[0], np.nan)) for t in fit.targets], axis=1),
         )
 
     def beside(self, best: OptimalMixture, fit: FitResult | AutoFit) -> Self:
         """The same, and for each mixture that the limits of a search do not allow the nearest one that they do."""
         outside = {name: r for name, r in self.mixtures.items() if not best.allows(r)}
         allowed = {f"{name}, nearest allowed": best.nearest(r) for name, r in outside.items()}
-        return self.of(fit, {**self.mixtures, **allowed}, self.budget) if allowed else self
+        return self.of(fit, {**self.mixtures, **allowed}, self.budgets[0], refuse=False) if allowed else self
+
+    @property
+    def mixtures(self) -> dict[str, Floats]:
+        """Proportions [d] by name."""
+        return dict(zip(self.names, self.proportions, strict=True))
+
+    @property
+    def extrapolated(self) -> NDArray[np.bool_]:
+        """Whether each loss lies outside what was fitted [n, t]."""
+        return self._concerned(from_prior=False)
+
+    @property
+    def from_prior(self) -> NDArray[np.bool_]:
+        """Whether nothing fitted tells of it, so that each loss is that of the priors [n, t]."""
+        return self._concerned(from_prior=True)
+
+    def _concerned(self, *, from_prior: bool) -> NDArray[np.bool_]:
+        found = [{t for one in each if one.from_prior or not from_prior for t in one.targets} for each in self.outside]
+        return np.array([[target in each for target in self.targets] for each in found])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per mixture: `run`, `mixture/<domain>`, `predicted/<target>`, `extrapolated/<target>`."""
-        r = np.stack(list(self.mixtures.values()))
-        columns: dict[str, object] = {"run": list(self.mixtures)}
-        columns |= {f"mixture/{name}": r[:, i] for i, name in enumerate(self.domains)}
-        columns |= {f"predicted/{name}": self.losses[:, i] for i, name in enumerate(self.targets)}
-        columns |= {f"extrapolated/{name}": self.extrapolated[:, i] for i, name in enumerate(self.targets)}
+        """One row per mixture: `run`, its budget, `mixture/<domain>`, then by target what was predicted and measured.
+
+        Columns: `predicted/`, `lower/` and `upper/` (limits that hold 90 % of measured losses) where there are any,
+        `loss/` where any was measured, `extrapolated/`, `from_prior/`; `extrapolation` says what lies outside.
+        """
+        columns: dict[str, object] = {"run": list(self.names)}
+        unit, size = self.budgets[0].unit, [budget.model_size for budget in self.budgets]
+        columns |= {UNITS[unit]: [budget.volume for budget in self.budgets]} if unit else {}
+        columns |= {"model_size": size} if any(size) else {}
+        columns |= {f"mixture/{name}": self.proportions[:, i] for i, name in enumerate(self.domains)}
+        shown = {"predicted": self.losses, "lower": self.lower, "upper": self.upper, "loss": self.measured}
+        for kind, values in shown.items():
+            if not np.isnan(values).all():
+                columns |= {f"{kind}/{name}": values[:, i] for i, name in enumerate(self.targets)}
+        for kind, flags in {"extrapolated": self.extrapolated, "from_prior": self.from_prior}.items():
+            columns |= {f"{kind}/{name}": flags[:, i] for i, name in enumerate(self.targets)}
+        columns["extrapolation"] = ["; ".join(map(str, each)) for each in self.outside]
         return pd.DataFrame(columns)
+
+
+def _settled(fit: FitResult | AutoFit, budget: Budget) -> Budget:
+    """A budget with the fit's unit, and the only volume that was fitted where none is given."""
+    if fit.volume_unit is None:
+        fit.at_size(budget.model_size).allowed_volume(budget.volume)
+        return replace(budget, volume=None, unit=None)
+    volume = fit.at_size(budget.model_size).volume_or_only(budget.volume)
+    return replace(budget, volume=float(np.asarray(volume)), unit=fit.volume_unit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """How well predictions meet the losses that stand beside them.
+
+    Args:
+        targets: names of those that were measured.
+        rows: measured losses with a finite prediction [t]; silent: those without one [t].
+        error: mean relative error [t].
+        r2: R2 of the loss [t].
+        coverage: share of the measured losses within the limits [t]; NaN where there are none.
+        rank: Spearman's correlation of the mean over targets, in the mean over volumes and model sizes with five
+            mixtures or more; NaN where there is none.
+        ranked: how many mixtures these have in all.
+    """
+
+    targets: tuple[str, ...]
+    rows: NDArray[np.intp]
+    silent: NDArray[np.intp]
+    error: Floats
+    r2: Floats
+    coverage: Floats
+    rank: float
+    ranked: int
+
+    @classmethod
+    def of(cls, predicted: Predictions) -> "Scores | None":
+        """Score what was measured; None where nothing was."""
+        chosen = np.flatnonzero(~np.isnan(predicted.measured).all(0))
+        if not chosen.size:
+            return None
+        losses, measured = predicted.losses[:, chosen], predicted.measured[:, chosen]
+        lower, upper = predicted.lower[:, chosen], predicted.upper[:, chosen]
+        finite = np.isfinite(losses)
+        scored = np.where(finite, measured, np.nan)
+        limited = np.where(np.isfinite(lower) & np.isfinite(upper), measured, np.nan)
+        known = np.where(finite, losses, 0.0)
+        rank, ranked = _ranks(losses.mean(1), measured.mean(1), predicted.budgets)
+        return cls(
+            targets=tuple(predicted.targets[t] for t in chosen),
+            rows=(~np.isnan(scored)).sum(0),
+            silent=(~np.isnan(measured) & ~finite).sum(0),
+            error=np.asarray(metrics.mean_relative_error(known, scored, axis=0)),
+            r2=np.asarray(metrics.r2(known, scored, axis=0)),
+            coverage=np.asarray(metrics.coverage(lower, upper, limited, axis=0)),
+            rank=rank,
+            ranked=ranked,
+        )
+
+
+def _ranks(predicted: Floats, measured: Floats, budgets: Sequence[Budget]) -> tuple[float, int]:
+    """Rank correlation within each volume and model size, in the mean, and how many mixtures it is of."""
+    there = np.isfinite(measured) & ~np.isnan(predicted)
+    places = [(budget.volume, budget.model_size) for budget in budgets]
+    found, count = [], 0
+    for place in dict.fromkeys(places):
+        rows = [i for i, one in enumerate(places) if one == place and there[i]]
+        if len(rows) >= _FEWEST_RANKED:
+            found.append(metrics.spearman(predicted[rows], measured[rows]))
+            count += len(rows)
+    return (float(np.mean(found)) if found else np.nan), count

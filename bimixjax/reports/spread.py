@@ -57,7 +57,7 @@ class Spread:
 def _of_size(found: Resampled | AutoResampled, observations: Observations, size: float | None) -> Floats:
     volume = observations.volumes(found.fit.volume_unit)
     last = [max(np.flatnonzero(observations.run == run), key=volume.__getitem__) for run in observations.runs]
-    losses = found.predict(observations.proportions[last], volume[last], size)
+    losses = found.predict(observations.proportions[last], volume[last], size, from_prior=True)
     known = np.isfinite(losses).all(0)
     usable = np.where(known, losses, 1.0)
     share, count = np.std(usable, axis=0, ddof=1) / np.mean(usable, axis=0), known.sum(0)

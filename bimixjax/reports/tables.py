@@ -1,6 +1,7 @@
 """Tables of results for a terminal, by rich."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -11,15 +12,17 @@ from bimixjax.observations import Budget
 from bimixjax.optimization import OptimalMixture, OptimalResamples
 from bimixjax.reports._layout import framed, table
 from bimixjax.reports.coefficients import coefficients, matrices, statuses
+from bimixjax.reports.footnotes import FROM_PRIOR, PRIOR, STAR, footnotes
 from bimixjax.reports.lanes import names_of_lanes, short
-from bimixjax.reports.predictions import Predictions
+from bimixjax.reports.predictions import COVERED, Predictions, Scores
 from bimixjax.reports.spread import DRAWS, LEVEL, WITHIN, Spread
 from bimixjax.stacking import AutoFit, Resampled
 
 # How many members of an average are named, and from which share on they count: a half percent is shown as 1.
 _NAMED, _LEAST_SHARE = 2, 0.005
-_STARS = "* extrapolated: outside the fitted proportions or volumes"
 _DAGGER = "† outside the limits"
+# Marks of a predicted loss, the gravest last.
+_MARKS = [" ", STAR, PRIOR]
 
 
 def fitted(fit: FitResult | AutoFit) -> list[RenderableType]:
@@ -83,24 +86,59 @@ def notes(said: Sequence[str]) -> list[Text]:
 
 
 def predictions(predicted: Predictions) -> Group:
-    """The longer of targets and mixtures runs down; a star marks what was extrapolated."""
-    title = f"Predicted loss{_at(predicted.budget)}, nats per token"
-    if len(predicted.mixtures) > len(predicted.targets):
-        rows, columns, losses, stars = predicted.mixtures, predicted.targets, predicted.losses, predicted.extrapolated
+    """The longer of targets and mixtures runs down; marks tell what was extrapolated, and what priors alone say."""
+    names, title = labels(predicted)
+    cells = [
+        [_cell(*cell) for cell in zip(losses, low, high, _marks(predicted, i), strict=True)]
+        for i, (losses, low, high) in enumerate(zip(predicted.losses, predicted.lower, predicted.upper, strict=True))
+    ]
+    if len(names) > len(predicted.targets):
+        rows, columns = names, predicted.targets
     else:
-        rows, columns = predicted.targets, predicted.mixtures
-        losses, stars = predicted.losses.T, predicted.extrapolated.T
+        rows, columns, cells = predicted.targets, names, list(zip(*cells, strict=True))
     shown = table(["", *columns])
-    for name, numbers, starred in zip(rows, losses, stars, strict=True):
-        shown.add_row(name, *map(_starred, numbers, starred))
-    return framed(title, shown, _STARS if stars.any() else None)
+    for name, texts in zip(rows, cells, strict=True):
+        shown.add_row(name, *texts)
+    said = [f"± half of the limits that hold {100 * COVERED:.0f} % of measured losses"]
+    said = said if np.isfinite(predicted.upper).any() else []
+    said += footnotes(names, predicted.outside, predicted.targets)
+    return framed(f"Predicted loss{title}, nats per token", shown, "\n".join(said) or None)
+
+
+def labels(predicted: Predictions) -> tuple[list[str], str]:
+    """A name for each mixture, with what of its budget is its own, and what of it all share, for the title."""
+    volumes, sizes = ({getattr(budget, of) for budget in predicted.budgets} for of in ("volume", "model_size"))
+
+    def said(budget: Budget, *, shared: bool) -> str:
+        volume = budget.volume if (len(volumes) == 1) == shared else None
+        size = budget.model_size if (len(sizes) == 1) == shared else None
+        return _at(replace(budget, volume=volume, model_size=size))
+
+    named = zip(predicted.names, predicted.budgets, strict=True)
+    return [name + said(budget, shared=False) for name, budget in named], said(predicted.budgets[0], shared=True)
+
+
+def scores(found: Scores) -> Group:
+    """One row per target: how well predictions meet the losses that stand in the table."""
+    silent, limited = found.silent.any(), not np.isnan(found.coverage).all()
+    shown = table(["", "rows", *(["no prediction"] if silent else []), "MRE", "R2", *(["within"] if limited else [])])
+    for i, target in enumerate(found.targets):
+        cells = [str(found.rows[i]), *([str(found.silent[i])] if silent else []), _percent(found.error[i])]
+        cells += [f"{found.r2[i]:.4f}" if np.isfinite(found.r2[i]) else "-"]
+        shown.add_row(target, *cells, *([_percent(found.coverage[i])] if limited else []))
+    gloss = ["MRE: mean relative error"]
+    gloss += [f"within: share of measured losses within the limits, {100 * COVERED:.0f} % wanted"] if limited else []
+    if np.isfinite(found.rank):
+        gloss += [f"rank correlation of the mean over targets: {found.rank:.3f}, of {found.ranked} mixtures"]
+    return framed("Against the losses in the table", shown, "; ".join(gloss))
 
 
 def proportions(best: OptimalMixture, baselines: Predictions, draws: OptimalResamples | None = None) -> Group:
     """One row per domain: the mixture found, its limits over draws, the baselines, and what holds its share."""
     told = {**dict.fromkeys(best.at_lower, "at its lower limit"), **dict.fromkeys(best.at_upper, "at its upper limit")}
     told |= dict.fromkeys(best.idle, "no weighted target depends on it") | dict.fromkeys(best.fixed, "fixed")
-    columns = {_name(best): [f"{share:.4f}" for share in best.proportions]}
+    mark = PRIOR if best.from_prior or (best.untold and best.budget.from_prior) else ""
+    columns = {_name(best): [f"{share:.4f}{mark}" for share in best.proportions]}
     if draws:
         limits = zip(*draws.interval(level=LEVEL), strict=True)
         columns[WITHIN] = [f"{lower:.3f} to {upper:.3f}" for lower, upper in limits]
@@ -112,23 +150,28 @@ def proportions(best: OptimalMixture, baselines: Predictions, draws: OptimalResa
     for row in zip(best.domains, *columns.values(), strict=True):
         shown.add_row(*row)
     title = "Proportions" if best.converged else "Not found: the search stopped at proportions that are not stationary"
-    return framed(title, shown, _DAGGER if _outside(best, baselines) else None)
+    said = [_DAGGER] * bool(_outside(best, baselines)) + [f"{PRIOR} {FROM_PRIOR}; see below"] * bool(mark)
+    return framed(title, shown, "\n".join(said) or None)
 
 
 def losses(best: OptimalMixture, baselines: Predictions) -> Group:
     """One row per target: predicted losses of the mixture found and of the baselines, and their weighted means."""
-    stars = np.column_stack([[target in best.extrapolated for target in best.targets], baselines.extrapolated.T])
+    extrapolated, from_prior = set(best.extrapolated), set(best.from_prior)
+    found = [_mark(target in extrapolated, target in from_prior) for target in best.targets]
+    marks = [found, *(_marks(baselines, i) for i in range(len(baselines.names)))]
     columns = np.column_stack([best.losses, baselines.losses.T])
-    title = f"Predicted loss{_at(best.budget)}, nats per token"
     shown = table(["", "weight", _name(best), *_marked(best, baselines).values()])
-    for target, weight, row, starred in zip(best.targets, best.weights, columns, stars, strict=True):
-        shown.add_row(target, f"{weight:.3g}", *map(_starred, row, starred))
+    for i, (target, weight, row) in enumerate(zip(best.targets, best.weights, columns, strict=True)):
+        cells = [_with_mark(loss, one[i]) for loss, one in zip(row, marks, strict=True)]
+        shown.add_row(target, f"{weight:.3g}", *cells)
     shown.add_section()
-    weighted = best.weights > 0
+    weighted = np.flatnonzero(best.weights > 0)
     means = best.weights[weighted] @ columns[weighted]
-    shown.add_row("weighted mean", "", *map(_starred, means, np.zeros(len(means), bool)))
-    gloss = [_STARS] * bool(stars.any()) + [_DAGGER] * bool(_outside(best, baselines))
-    return framed(title, shown, "; ".join(gloss) or None)
+    worst = [max((one[i] for i in weighted), key=_MARKS.index) for one in marks]
+    shown.add_row("weighted mean", "", *map(_with_mark, means, worst))
+    said = footnotes([_name(best), *baselines.names], [best.outside, *baselines.outside], best.targets)
+    said += [_DAGGER] * bool(_outside(best, baselines))
+    return framed(f"Predicted loss{_at(best.budget)}, nats per token", shown, "\n".join(said) or None)
 
 
 def _name(best: OptimalMixture) -> str:
@@ -160,6 +203,8 @@ def certificate(best: OptimalMixture) -> Text:
     else:
         text.append(f"to first order no small change gains more than {gap:.1e} nats per token; ")
         text.append("the best of several starts, since an objective that is not convex may have other local minima.")
+    for said in best.untold:
+        text.append(f" Caution: {said}.")
     return text
 
 
@@ -182,9 +227,21 @@ def _leans_on_other_sizes(fit: FitResult | AutoFit, model_size: float | None) ->
 
 
 def _at(budget: Budget) -> str:
-    volume = f" at {short(budget.volume)} {budget.unit or ''}".rstrip() if budget.volume is not None else ""
+    volume = f" at {short(budget.volume)} {budget.unit}" if budget.volume is not None and budget.unit else ""
     return volume + (f", size {short(budget.model_size)}" if budget.model_size is not None else "")
 
 
-def _starred(loss: float, outside: bool) -> str:
-    return f"{loss:.4f}{'*' if outside else ' '}"
+def _marks(predicted: Predictions, row: int) -> list[str]:
+    return list(map(_mark, predicted.extrapolated[row], predicted.from_prior[row]))
+
+
+def _mark(outside: bool, from_prior: bool) -> str:
+    return PRIOR if from_prior else STAR if outside else " "
+
+
+def _with_mark(loss: float, mark: str) -> str:
+    return f"{loss:.4f}{mark}"
+
+
+def _cell(loss: float, low: float, high: float, mark: str) -> str:
+    return _with_mark(loss, mark) + (f" ± {(high - low) / 2:.4f}" if np.isfinite(high) else "")

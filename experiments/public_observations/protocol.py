@@ -71,7 +71,7 @@ class Outcome:
     def of(cls, fit: FitResult, held: Observations) -> "Outcome":
         """Predict the mixtures of a table at their volumes."""
         absent = held.proportions[:, list(fit.own)] == 0
-        predicted = np.asarray(fit.predict(held.proportions, volume=held.volumes("steps")))
+        predicted = np.asarray(fit.predict(held.proportions, volume=held.volumes("steps"), from_prior=True))
         measured = held.losses[:, [held.targets.index(target) for target in fit.targets]]
         return cls(predicted=np.where(absent, np.inf, predicted), measured=measured, absent=absent)
 

@@ -17,7 +17,7 @@ def test_losses_and_flags_are_the_fits(predicted: Predictions, three_domain_fit:
     odd = three_domain_fit.predict(predicted.mixtures["odd"], 16000)
     assert predicted.losses[1] == pytest.approx(np.asarray(odd))
     assert predicted.extrapolated.tolist() == [[False] * 3, [True] * 3]
-    assert predicted.budget == Budget(volume=16000, unit="steps")
+    assert predicted.budgets == (Budget(volume=16000, unit="steps"),) * 2
 
 
 def test_the_frame_has_one_row_per_mixture(predicted: Predictions) -> None:

@@ -166,3 +166,9 @@ def test_forward_derivatives_in_the_limits_are_those_of_reverse_mode():
             forward = jax.jacfwd(power_dual, argnums=limit)(scale, exponent, lower, upper)
             np.testing.assert_allclose(forward, jax.jacrev(power_dual, argnums=limit)(scale, exponent, lower, upper))
             assert np.isfinite(forward).all()
+
+
+def test_slopes_that_all_vanish_are_held_against_the_least_that_counts():
+    inside = jnp.array([1e-9, -1e-9]), jnp.array([0.5, 0.5]), jnp.zeros(2), jnp.ones(2)
+    assert float(certify(*inside).kkt_residual) > 0.4
+    assert float(certify(*inside, least=0.03).kkt_residual) < 1e-7

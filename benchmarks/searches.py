@@ -46,6 +46,9 @@ def random_fit(law: Law, domains: int, draw: np.random.Generator, own: tuple[int
         covariance=np.zeros((lanes, count, count)),
         proportion_range=np.tile([0.0, 1.0], (lanes, domains, 1)),
         volume_range=np.ones((lanes, 2)),
+        volumes=np.full(lanes, 5),
+        companion=np.tile(np.arange(domains), (lanes, 1)),
+        varies=np.ones(lanes, bool),
         mixtures=draw.dirichlet(np.ones(domains), 8),
         **blank,
     )

@@ -242,7 +242,12 @@ class AutoFit(Reach):
         Raises:
             InputError: if the file is not a fit of `auto`, or one of another version.
         """
-        found = _checks.fields(read_json(path), ["law", "law_version"], path)
+        return cls.loaded(read_json(path), path)
+
+    @classmethod
+    def loaded(cls, whole: object, path: str | Path) -> "AutoFit":
+        """What `load` makes of the JSON that it read at `path`."""
+        found = _checks.fields(whole, ["law", "law_version"], path)
         if (found["law"], found["law_version"]) != ("auto", _VERSION):
             raise _checks.InputError(
                 f"{path} holds law {found['law']!r} version {found['law_version']!r}, not 'auto' version {_VERSION}"

@@ -17,6 +17,7 @@ from tyro.conf import arg
 
 from bimixjax import __version__, _checks, _progress, _signals
 from bimixjax._checks import InputError
+from bimixjax._files import read_text, write_text
 from bimixjax._options import QUOTING, SCALING, quoted
 from bimixjax._options import Counts as Counts
 from bimixjax._options import Names as Names
@@ -181,8 +182,8 @@ def _with_config(name: str, kind: type[Command], arguments: list[str]) -> tuple[
     options = _read_config(path, name, list(fields))
     positional = [key for key, hint in get_type_hints(kind, include_extras=True).items() if _is_positional(hint)]
     named = {key: options.pop(key, None) for key in positional}
-    given: dict[str, Any] = {key: Path(value) for key, value in named.items() if value is not None}
-    flags = [flag for key, value in options.items() for flag in _flags(key, value, fields[key].default)]
+    given: dict[str, Any] = {key: _path(path, key, value) for key, value in named.items() if value is not None}
+    flags = [flag for key, value in options.items() for flag in _flags(path, key, value, fields[key].default)]
     absent = {key: tyro.MISSING for key in positional if fields[key].default is dataclasses.MISSING}
     return [*flags, *arguments], {"default": kind(**absent | given)} if given else {}
 
@@ -195,11 +196,14 @@ def _read_config(path: str, command: str, known: list[str]) -> dict[str, Any]:
     import yaml
 
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
+        found = yaml.safe_load(read_text(path)) or {}
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        # What YAML takes for a number, a date or a key may be none to Python.
+        raise InputError(f"{path}: not YAML that can be read: {error}") from error
     if not isinstance(found, dict):
         raise InputError(f"{path}: holds {type(found).__name__}; a mapping of options to values belongs here")
     if found.pop("command", command) != command:
@@ -207,12 +211,34 @@ def _read_config(path: str, command: str, known: list[str]) -> dict[str, Any]:
     found.pop("version", None)
     options = {str(key).replace("-", "_"): value for key, value in found.items()}
     _checks.known("option", list(options), known, path)
+    for key, value in options.items():
+        _check_option(key, value, path)
     return options
 
 
-def _flags(key: str, value: Any, default: object) -> list[str]:
+def _check_option(key: str, value: Any, path: str) -> None:
+    """Raise unless a value can be that of an option: a number, a text, true or false, or a flat list or mapping."""
+    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    for part in parts:
+        plain = part is None or isinstance(part, bool | float) or (isinstance(part, int) and abs(part) < 10**100)
+        if not plain and not (isinstance(part, str) and part.isprintable()):
+            raise InputError(
+                f"{path}: {key} has a {type(part).__name__} that is no value of an option; "
+                "allowed: numbers, plain texts, true, false, and flat lists and mappings of them"
+            )
+
+
+def _path(config: str, key: str, value: object) -> Path:
+    if not isinstance(value, str):
+        raise InputError(f"{config}: {key} is {value!r}; allowed: a path")
+    return Path(value)
+
+
+def _flags(config: str, key: str, value: Any, default: object) -> list[str]:
     option = key.replace("_", "-")
     if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise InputError(f"{config}: {key} is {value!r}; allowed: true or false")
         return [] if value == default else [f"--no-{option}" if default else f"--{option}"]
     if value is None:
         return []
@@ -234,8 +260,6 @@ def _write_config(command: Command, name: str) -> None:
     if path is None:
         return
     import yaml
-
-    from bimixjax._files import write_text
 
     options = {f.name: getattr(command, f.name) for f in dataclasses.fields(command)}
     plain = {key: _plain(value) for key, value in options.items() if key not in ("config", "json")}

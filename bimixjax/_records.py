@@ -62,7 +62,8 @@ def write_json(path: str | Path, value: Any, *, hashed: bool = False) -> None:
     """Write `value` as strict JSON in one step; `hashed`, an object says by its own hash what it holds."""
     plain = to_plain(value)
     if hashed:
-        plain = {**plain, HASH: _hash(plain)}
+        plain.pop(HASH, None)
+        plain[HASH] = _hash(plain)
     write_text(path, json.dumps(plain, indent=2, allow_nan=False) + "\n")
 
 

@@ -88,9 +88,9 @@ def numbers(
         allowed = f"{lists}{what}{within}{' or null' if null else ''}"
         flat, lengths = [value], []
         for axis in shape:
-            wrong = next((item for item in flat if type(item) is not list or not spot.settle(axis, len(item))), None)
-            if wrong is not None:
-                raise spot.wrong(wrong, allowed)
+            for item in flat:
+                if type(item) is not list or not spot.settle(axis, len(item)):
+                    raise spot.wrong(item, allowed)
             lengths.append(len(flat[0]) if flat else spot.lengths.get(str(axis), 0))
             flat = [item for each in flat for item in each]
         if not set(map(type, flat)) <= types:
@@ -112,6 +112,12 @@ def number(*, low: float = -_LARGEST, high: float = _LARGEST, null: bool = False
     """One number; with `null`, null is NaN."""
     array = numbers(low=low, high=high, null=null)
     return lambda value, spot: float(array(value, spot))
+
+
+def whole(*, low: int, high: int) -> Kind:
+    """One whole number."""
+    array = numbers(of=int, low=low, high=high)
+    return lambda value, spot: int(array(value, spot))
 
 
 def shares(*shape: int | str) -> Kind:

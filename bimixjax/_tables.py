@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import csv
+from pyarrow import csv, parquet
 
 from bimixjax._checks import InputError, choice, every
 from bimixjax._files import replacing
@@ -23,6 +23,8 @@ TEXTS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _BETWEEN = (",", "\t", ";")
 _POINT, _COMMA = (re.compile(rf"[+-]?\d*{mark}\d+(?:[eE][+-]?\d+)?") for mark in (r"\.", ","))
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
+# An index without a name, as pandas stores it.
+_UNNAMED = re.compile(r"__index_level_\d+__")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,12 +114,14 @@ def read(path: str | Path) -> Table:
         choice(f"{path}: the file's suffix", path.suffix, (*TEXTS, ".parquet"))
     try:
         mark = _between(path) if is_text else ""
-        frame = _read_text(path, mark) if is_text else pd.read_parquet(path)
+        frame = _read_text(path, mark) if is_text else _read_parquet(path)
+        decimal_comma = mark in ("\t", ";") and _has_commas(frame)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable {path.suffix[1:]} file: {str(error).strip()}") from error
-    decimal_comma = mark in ("\t", ";") and _has_commas(frame)
+    except InputError:
+        raise
+    except Exception as error:  # damaged bytes raise anything inside pyarrow
+        raise InputError(f"{path}: not a readable {path.suffix[1:]} file: {' '.join(str(error).split())}") from error
     return from_frame(frame, str(path), is_csv=is_text, decimal_comma=decimal_comma)
 
 
@@ -195,6 +199,12 @@ def _read_text(path: Path, mark: str) -> pd.DataFrame:
     cells = csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert).to_pandas()
     header = [str(name) or f"Unnamed: {i}" for i, name in enumerate(cells.iloc[0])]
     return cells.iloc[1:].set_axis(header, axis=1).reset_index(drop=True)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Read the columns as they are stored, without what pandas says of them: an index is a column too."""
+    stored = parquet.read_table(path).replace_schema_metadata(None).to_pandas()
+    return stored.drop(columns=[name for name in stored.columns if _UNNAMED.fullmatch(str(name))])
 
 
 def _is_number(cell: str) -> bool:

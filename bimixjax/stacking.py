@@ -400,8 +400,9 @@ def load(path: str | Path) -> FitResult | AutoFit:
     Raises:
         InputError: as `FitResult.load` and `AutoFit.load`.
     """
-    law = _checks.fields(read_json(path), ["law"], path)["law"]
-    return AutoFit.load(path) if law == "auto" else FitResult.load(path)
+    found = read_json(path)
+    law = _checks.fields(found, ["law"], path)["law"]
+    return AutoFit.loaded(found, path) if law == "auto" else FitResult.loaded(found, path)
 
 
 def _check_settings(*, priors: bool, **single: object) -> None:

@@ -194,7 +194,7 @@ def _settle(path: Path, config: LoopConfig) -> None:
     """Write the settings that the folder is begun with, or compare: a later call must not mix two loops."""
     settings = to_plain({"version": __version__, **dataclasses.asdict(config)})
     if not path.exists():
-        write_json(path, settings)
+        write_json(path, settings, hashed=True)
         return
     begun = fields(read_json(path), settings, path)
     differ = [name for name in settings if begun[name] != settings[name]]

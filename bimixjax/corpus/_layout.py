@@ -1,6 +1,7 @@
 """What a token store is on disk: the names, widths and sizes that its writer and its readers share."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,15 @@ def sha256_of(file: Path) -> str:
         while chunk := content.read(_HASH_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def check_domain(domain: str, taken: Iterable[str]) -> None:
+    """Raise unless `domain` can name a folder beside those taken."""
+    if not domain or domain.startswith(".") or any(c in '/\\:*?"<>|' or not c.isprintable() for c in domain):
+        raise InputError(f'domain name {domain!r} cannot name a folder; no leading dot, no control, none of /\\:*?"<>|')
+    # Some file systems do not tell "C" from "c".
+    if domain.casefold() in (name.casefold() for name in taken):
+        raise InputError(f"domain name {domain!r} differs from another only in case")
 
 
 def check_size(file: Path, expected: int) -> None:

@@ -107,7 +107,7 @@ def _read_jsonl(path: Path, source: str, fields: _Fields) -> Iterator[Document]:
         where = f"{path}, line {number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: not JSON: {error}") from error
         if not isinstance(row, dict):
             raise InputError(f"{where}: {type(row).__name__} where an object belongs")
@@ -127,8 +127,10 @@ def _read_parquet(path: Path, source: str, fields: _Fields) -> Iterator[Document
                 for row in batch.to_pylist():
                     number += 1
                     yield _document(row, fields, f"{source}:{number}", f"{path}, row {number}")
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: damaged or not Parquet: {error}") from error
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise InputError(f"{path}: damaged or not Parquet: {' '.join(str(error).split())}") from error
 
 
 _READERS: dict[str, Callable[[Path, str, _Fields], Iterator[Document]]] = {
@@ -143,9 +145,11 @@ def _document(row: dict[str, Any], fields: _Fields, source: str, where: str) -> 
     text = "" if row[fields.text] is None else row[fields.text]
     if not isinstance(text, str):
         raise InputError(f"{where}: field {fields.text!r} is {type(text).__name__}; allowed: text")
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise InputError(f"{where}: field {fields.text!r} holds half a surrogate pair, which UTF-8 cannot write")
-    return Document(source=source if fields.id is None else str(row[fields.id]), text=text)
+    source = source if fields.id is None else str(row[fields.id])
+    for field, written in ((fields.text, text), (fields.id, source)):
+        if not written.isascii() and any("\ud800" <= character <= "\udfff" for character in written):
+            raise InputError(f"{where}: field {field!r} holds half a surrogate pair, which UTF-8 cannot write")
+    return Document(source=source, text=text)
 
 
 def _check_columns(wanted: list[str], present: Any, where: str) -> None:

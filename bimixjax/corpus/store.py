@@ -10,9 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bimixjax import _schema
 from bimixjax._checks import InputError, known
 from bimixjax._records import read_json
-from bimixjax.corpus._layout import DTYPES, SIDECAR, SPLITS, VERSION, Shard, check_size, on_disk, sha256_of, shard_file
+from bimixjax.corpus._layout import (
+    DTYPES,
+    FORMAT,
+    SIDECAR,
+    SPLITS,
+    VERSION,
+    Shard,
+    check_domain,
+    check_size,
+    narrowest_dtype,
+    on_disk,
+    sha256_of,
+    shard_file,
+)
 from bimixjax.corpus.writer import writing
 
 
@@ -136,10 +150,7 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such folder; a token store is a folder with {SIDECAR}")
     if not (path / SIDECAR).is_file():
         raise InputError(f"{path}: not a token store: it has no {SIDECAR}")
-    try:
-        sidecar = read_json(path / SIDECAR)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path / SIDECAR}: not text at byte {error.start}") from error
+    sidecar = read_json(path / SIDECAR)
     version = sidecar.get("version") if isinstance(sidecar, dict) else None
     if version != VERSION:
         raise InputError(f"{path / SIDECAR}: version is {version!r}; this release reads version {VERSION}")
@@ -147,11 +158,42 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
 
 
 def _from_sidecar(path: Path, sidecar: dict[str, Any]) -> TokenStore:
-    try:
-        if sidecar["dtype"] not in DTYPES:
-            raise ValueError(f"dtype {sidecar['dtype']!r}")
-        shards = {d: {split: Shard(**splits[split]) for split in SPLITS} for d, splits in sidecar["domains"].items()}
-        plain = {name: sidecar[name] for name in ("tokenizer", "vocab_size", "separator", "dtype")}
-        return TokenStore(path=path, shards=shards, notes=tuple(sidecar["notes"]), **plain)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path / SIDECAR}: not a token store's sidecar: {error!r}") from error
+    found = _schema.read(sidecar, _SIDECAR, path / SIDECAR)
+    if not found["vocab_size"] > (found["separator"] or 0):
+        raise InputError(f"{path / SIDECAR}: separator is {found['separator']}; allowed: below {found['vocab_size']}")
+    if found["dtype"] != narrowest_dtype(found["vocab_size"]):
+        raise InputError(f"{path / SIDECAR}: dtype is {found['dtype']}; allowed: that of {found['vocab_size']} tokens")
+    plain = {name: found[name] for name in ("tokenizer", "vocab_size", "separator", "dtype", "notes")}
+    return TokenStore(path=path, shards=found["domains"], **plain)
+
+
+def _read_domains(value: Any, spot: _schema.Spot) -> dict[str, dict[str, Shard]]:
+    if not isinstance(value, dict) or not value:
+        raise spot.wrong(value, "an object with a domain at least")
+    taken: list[str] = []
+    for name in value:
+        check_domain(name, taken)
+        taken.append(name)
+    splits = _schema.record(dict.fromkeys(SPLITS, _read_shard))
+    return {name: splits(found, spot.at(name)) for name, found in value.items()}
+
+
+def _read_shard(value: Any, spot: _schema.Spot) -> Shard:
+    return Shard(**_schema.record(_SHARD)(value, spot))
+
+
+_SHARD = {
+    "tokens": _schema.whole(low=1, high=2**53),
+    "documents": _schema.whole(low=0, high=2**53),
+    "sha256": _schema.text(),
+}
+_SIDECAR: dict[str, _schema.Kind] = {
+    "format": _schema.text((FORMAT,)),
+    "version": _schema.whole(low=VERSION, high=VERSION),
+    "dtype": _schema.text(DTYPES),
+    "tokenizer": _schema.text(),
+    "vocab_size": _schema.whole(low=1, high=2**32),
+    "separator": _schema.maybe(_schema.whole(low=0, high=2**32)),
+    "notes": _schema.texts(),
+    "domains": _read_domains,
+}

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -92,11 +93,9 @@ class FileTokenizer:
         import tokenizers
 
         content = _read_bytes(Path(path))
-        try:
+        with _naming(f"{path}: not a `tokenizers` JSON file"):
             model = tokenizers.Tokenizer.from_str(content.decode())
-        except Exception as error:  # the library raises nothing narrower
-            raise InputError(f"{path}: not a `tokenizers` JSON file: {error}") from error
-        special = {token.content: i for i, token in model.get_added_tokens_decoder().items() if token.special}
+            special = {token.content: i for i, token in model.get_added_tokens_decoder().items() if token.special}
         if separator not in special:
             raise InputError(f"{path}: no special token {separator!r}; it has: {', '.join(special) or 'none'}")
         model.no_truncation()
@@ -109,7 +108,8 @@ class FileTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, uint32, without special tokens."""
-        encodings = self.model.encode_batch_fast(list(texts), add_special_tokens=False)
+        with _naming(f"{self.name} cannot encode every text, as one with an unknown token or with bytes can"):
+            encodings = self.model.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.asarray(encoding.ids, dtype=np.uint32) for encoding in encodings]
 
 
@@ -216,6 +216,16 @@ class _Unique:
     def notes(self, domain: str) -> list[str]:
         counts = [f"{n} {reason}" for (name, reason), n in sorted(self._dropped.items()) if name == domain]
         return [f"{domain}: documents dropped: {', '.join(counts)}"] if counts else []
+
+
+@contextmanager
+def _naming(words: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises nothing narrower, and panics
+        raise InputError(f"{words}: {error}") from error
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -14,7 +14,17 @@ import numpy as np
 from bimixjax._checks import InputError, known
 from bimixjax._files import hidden_name, is_meant_for, lock, opened, unfinished
 from bimixjax._records import write_json
-from bimixjax.corpus._layout import FORMAT, SIDECAR, SPLITS, VERSION, Shard, narrowest_dtype, on_disk, shard_file
+from bimixjax.corpus._layout import (
+    FORMAT,
+    SIDECAR,
+    SPLITS,
+    VERSION,
+    Shard,
+    check_domain,
+    narrowest_dtype,
+    on_disk,
+    shard_file,
+)
 
 
 @dataclass
@@ -67,7 +77,7 @@ class Writer:
         return {d: {split: tally.shard() for split, tally in splits.items()} for d, splits in self._tallies.items()}
 
     def _add_domain(self, domain: str) -> None:
-        _check_domain(domain, self._tallies)
+        check_domain(domain, self._tallies)
         with _naming(self._final):
             (self._folder / domain).mkdir()
         self._tallies[domain] = {split: _Tally() for split in SPLITS}
@@ -107,7 +117,7 @@ def writing(
         _check_complete(final, shards)
         with _naming(final):
             _sync(shard_file(folder, domain, split) for domain, splits in shards.items() for split in splits)
-            write_json(folder / SIDECAR, sidecar | {"notes": writer.notes, "domains": shards})
+            write_json(folder / SIDECAR, sidecar | {"notes": writer.notes, "domains": shards}, hashed=True)
 
 
 @contextmanager
@@ -173,14 +183,6 @@ def _check_tokens(tokens: np.ndarray, vocab_size: int, domain: str) -> None:
     if tokens.size and not (tokens.min() >= 0 and tokens.max() < vocab_size):
         span = f"{tokens.min()} to {tokens.max()}"
         raise InputError(f"tokens of domain {domain!r} span {span}; allowed: 0 to {vocab_size - 1}")
-
-
-def _check_domain(domain: str, taken: Iterable[str]) -> None:
-    if not domain or domain.startswith(".") or any(c in '/\\:*?"<>|' or not c.isprintable() for c in domain):
-        raise InputError(f'domain name {domain!r} cannot name a folder; no leading dot, no control, none of /\\:*?"<>|')
-    # Some file systems do not tell "C" from "c".
-    if domain.casefold() in (name.casefold() for name in taken):
-        raise InputError(f"domain name {domain!r} differs from another only in case")
 
 
 def _check_replaceable(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -74,10 +75,9 @@ class Design:
     def read(cls, path: str | Path) -> Self:
         """Read a `.csv` table; an `InputError` names the file, and the row and column of what is wrong."""
         try:
-            with Path(path).open(encoding="utf-8", newline="") as file:
-                header, *rows = list(csv.reader(file)) or [[]]
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file") from error
+            header, *rows = list(csv.reader(io.StringIO(_files.read_text(path), newline=""))) or [[]]
+        except csv.Error as error:
+            raise InputError(f"{path}: not CSV: {error}") from error
         _check_header(header, rows, path)
         table = {name: [row[i].strip() for row in rows] for i, name in enumerate(header)}
         domains = [name.removeprefix(MIXTURE) for name in header if name.startswith(MIXTURE)]
@@ -142,6 +142,9 @@ def _check_numbers(
 def _check_header(header: list[str], rows: list[list[str]], path: str | Path) -> None:
     if "run" not in header or not any(name.startswith(MIXTURE) for name in header):
         raise InputError(f"{path}: columns are {', '.join(header) or 'none'}; needed: run and {MIXTURE}<domain>")
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise InputError(f"{path}: column {twice[0]!r} occurs more than once; names must be unique")
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise InputError(f"{path}, line {number}: {len(row)} cells; allowed: {len(header)}, as in the first line")

@@ -59,9 +59,15 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / SETTINGS
     if not path.exists():
         if writes():
-            write_json(path, settings)
+            write_json(path, settings, hashed=True)
         return
-    old, new = _flat(read_json(path)), _flat(to_plain(settings))
+    begun, settings = read_json(path), to_plain(settings)
+    if not isinstance(begun, dict) or set(begun) != set(settings):
+        raise InputError(f"{path} does not hold the settings of a swarm: {', '.join(settings)}")
+    try:
+        old, new = _flat(begun), _flat(settings)
+    except RecursionError as error:
+        raise InputError(f"{path} does not hold the settings of a swarm: it is nested too deeply") from error
     lines = [
         f"{name} is {_shown(new.get(name, None))}, there {_shown(old.get(name, None))}"
         for name in dict.fromkeys([*new, *old])
@@ -76,11 +82,26 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
 
 def begin_table(path: Path, header: Sequence[str], step: int) -> None:
     """Make the table hold its header and the whole rows up to `step`, in one step."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    place = header.index("step")
-    kept = [line for line in lines[1:] if line.endswith("\n") and int(cells(line)[place]) <= step]
+    lines = _files.read_text(path).splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith("\n")]
+    if whole and cells(whole[0]) != list(header):
+        raise InputError(f"{path}, line 1: not the columns of this swarm; allowed: {','.join(header)}")
+    kept = [line for line, at in zip(whole[1:], _steps(path, whole), strict=True) if at <= step]
     if writes():
         _files.write_text(path, row_text(header) + "".join(kept))
+
+
+def _steps(path: Path, lines: Sequence[str]) -> list[int]:
+    """The step of each row below the header."""
+    width = len(cells(lines[0])) if lines else 0
+    place = cells(lines[0]).index("step") if lines else 0
+    found = []
+    for number, line in enumerate(lines[1:], start=2):
+        row = cells(line)
+        if len(row) != width or not (row[place].isascii() and row[place].isdigit() and len(row[place]) < 19):
+            raise InputError(f"{path}, line {number}: not a row of {width} cells with a step; remove it, or the folder")
+        found.append(int(row[place]))
+    return found
 
 
 def append_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:
@@ -102,7 +123,10 @@ def row_text(row: Sequence[str]) -> str:
 
 def cells(line: str) -> list[str]:
     """Return the cells of one line of the table."""
-    return next(csv.reader([line]))
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
 
 
 def writes() -> bool:
@@ -126,11 +150,18 @@ def gather_shards(folder: str | Path, count: int) -> Path:
     waiting = [path.name for path in shards if not (path / DONE).exists()]
     if waiting:
         raise InputError(f"{folder}: not done: {', '.join(waiting)}; allowed: {count} finished shards")
-    tables = [(path / OBSERVATIONS).read_text(encoding="utf-8").splitlines(keepends=True) for path in shards]
-    header = tables[0][0]
-    place = cells(header).index("step")
-    rows = sorted((line for table in tables for line in table[1:]), key=lambda line: int(cells(line)[place]))
-    _files.write_text(folder / OBSERVATIONS, "".join([header, *rows]))
+    tables = {path: _files.read_text(path / OBSERVATIONS).splitlines(keepends=True) for path in shards}
+    header = next(iter(tables[shards[0]]), "")
+    for path, lines in tables.items():
+        if "step" not in cells(header) or lines[:1] != [header] or not lines[-1].endswith("\n"):
+            raise InputError(
+                f"{path / OBSERVATIONS}: not a whole table with the columns of the other shards, step among them"
+            )
+    rows = [
+        row for path, lines in tables.items() for row in zip(_steps(path / OBSERVATIONS, lines), lines[1:], strict=True)
+    ]
+    ordered = [line for _, line in sorted(rows, key=lambda row: row[0])]
+    _files.write_text(folder / OBSERVATIONS, "".join([header, *ordered]))
     return folder / OBSERVATIONS
 
 

@@ -229,7 +229,7 @@ def _train(
         with closing(storage.Checkpoints(folder, config.keep)) as checkpoints:
             _run(swarm, table, checkpoints, Pace(config.steps, config.train.tokens_per_step * len(design), progress))
         if storage.writes():
-            write_json(folder / storage.DONE, {"runs": len(design), "steps": config.steps})
+            write_json(folder / storage.DONE, {"runs": len(design), "steps": config.steps}, hashed=True)
     return table
 
 

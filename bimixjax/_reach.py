@@ -283,7 +283,9 @@ class Reach(ABC):
         if model_size in self.model_sizes:
             return self.model_sizes.index(model_size)
         sizes = ", ".join(f"{s:g}" for s in self.model_sizes) or "none"
-        raise _checks.InputError(f"model size {model_size:g} was not fitted; fitted sizes: {sizes}")
+        several = "fit auto with --beyond LAW (in Python Auto(beyond=LAW)) to go beyond them"
+        beyond = several if len(self.model_sizes) > 1 else "it takes two to tell how losses depend on it"
+        raise _checks.InputError(f"model size {model_size:g} was not fitted; fitted sizes: {sizes}; {beyond}")
 
 
 def _outside(value: Any, low: Any, high: Any) -> Any:

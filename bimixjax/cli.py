@@ -59,6 +59,9 @@ class Fit(TableCommand):
     residual counts by its size; for a single law. Default: squares."""
     huber: Number = None
     """Residual, as a share of the loss, from which Huber's criterion counts by size. Default: 0.01."""
+    beyond: Annotated[str | None, arg(metavar="LAW", help_behavior_hint="")] = None
+    """For auto on two or more model sizes: a law with model size, such as additive_sized, that carries predictions to
+    sizes that were not fitted."""
     figure: File = None
     """Draw measured and fitted losses (.png, .pdf, .svg)."""
     residuals: File = None
@@ -91,15 +94,25 @@ class Fit(TableCommand):
     def fitted(self, table: "bimixjax.Observations") -> "tuple[bimixjax.FitResult | bimixjax.AutoFit, Spread | None]":
         """The fit, and what it leaves open where draws are asked for."""
         if not self.draws:
-            return bimixjax.fit(self.law, table, **self.options()), None
+            return bimixjax.fit(self.averaged() or self.law, table, **self.options()), None
         from bimixjax.reports.spread import Spread
 
         of_draws = {"key": self.seed, "count": _checks.resamples(self.draws)}
-        if self.law == "auto":
-            found = bimixjax.sample(bimixjax.fit("auto", table, **self.options()), **of_draws)
+        if averaged := self.averaged():
+            found = bimixjax.sample(bimixjax.fit(averaged, table, **self.options()), **of_draws)
         else:
             found = bimixjax.bootstrap(self.law, table, **of_draws, **self.options())
         return found.fit, Spread.of(found, table)
+
+    def averaged(self) -> "bimixjax.Auto | None":
+        """The settings of auto, where no single law is named."""
+        if self.law == "auto":
+            return bimixjax.Auto(beyond=self.beyond)
+        if self.beyond is not None:
+            raise InputError(
+                f"--beyond {self.beyond} carries fits of auto, and --law is {self.law}; leave one of them out"
+            )
+        return None
 
     def options(self) -> dict[str, Any]:
         """How the law is fitted."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bimixjax import Auto, Observations, fit
 from bimixjax._console import BAD_INPUT, DONE, FAILED
 from bimixjax.cli import run
 from bimixjax.laws import LAWS
@@ -75,10 +76,10 @@ def test_a_law_goes_through_fit_predict_and_optimize(
         assert "nan" not in screen
         assert run([*line, "--json"]) in (DONE, FAILED)
         documents.append(strict(capsys.readouterr().out))
-    fit, predictions, best = documents
+    fitted, predictions, best = documents
     (predicted,) = predictions["predictions"]
-    assert len(fit["lanes"]) == apart * len(targets)
-    assert {lane["model_size"] for lane in fit["lanes"]} == ({None} if apart == 1 else set(sizes))
+    assert len(fitted["lanes"]) == apart * len(targets)
+    assert {lane["model_size"] for lane in fitted["lanes"]} == ({None} if apart == 1 else set(sizes))
     assert tuple(predicted["losses"]) == targets
     assert all(0.5 < loss < 10 for loss in predicted["losses"].values())
     assert all(0.5 < loss < 10 for loss in best["losses"])
@@ -117,4 +118,44 @@ def test_one_model_size_says_that_it_tells_nothing_of_others(
     assert answers[0] == answers[1]
     assert 1 < answers[0] < 5
     assert run([*ask, "--model-size", "2e6"]) == BAD_INPUT
-    assert "model size 2e+06 was not fitted; fitted sizes: 1e+06" in capsys.readouterr().err
+    assert "model size 2e+06 was not fitted; fitted sizes: 1e+06; it takes two to tell" in capsys.readouterr().err
+
+
+def test_a_law_with_model_size_marks_sizes_beyond_the_fitted_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    observations = Observations.from_frame(frame(*TABLES["two sizes"]))
+    fit("bimix_sized", observations).save("bimix_sized.json")
+    fit(Auto(members=("offset",), beyond="bimix_sized"), observations, targets=("web", "code")).save("auto.json")
+    for name in ("bimix_sized", "auto"):
+        ask = ["predict", f"{name}.json", "--mixture", "web=0.5,code=0.5", "--volume", "8000", "--json", "--model-size"]
+        losses, marks = [], []
+        for size in ("4e6", "1.6e7"):
+            assert run([*ask, size]) == DONE
+            (found,) = strict(capsys.readouterr().out)["predictions"]
+            losses.append(found["losses"]["web"])
+            marks.append(found["extrapolated"])
+        assert marks == [[], ["web", "code"]]
+        assert 1 < losses[1] < losses[0]
+        line = ["optimize", f"{name}.json", "--volume", "8000", "--model-size", "1.6e7", "--json"]
+        assert run(line) == DONE
+        assert strict(capsys.readouterr().out)["extrapolated"] == ["web", "code"]
+
+
+def test_sizes_that_cannot_be_reached_are_refused_with_the_way_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame(*TABLES["two sizes"]).to_csv("my.csv", index=False)
+    assert run(["fit", "my.csv", "--law", "bimix", "--out", "fit.json"]) == DONE
+    capsys.readouterr()
+    lines = {
+        "predict fit.json --mixture web=0.5,code=0.5 --volume 8000 --model-size 1.6e7": "--beyond LAW",
+        "fit my.csv --law bimix --beyond bimix_sized": "--beyond bimix_sized carries fits of auto",
+        "fit my.csv --beyond bimix": "does not read the model size",
+        "fit my.csv --model-size 1e6 --beyond bimix_sized": "needs two of them",
+    }
+    for line, words in lines.items():
+        assert run(line.split()) == BAD_INPUT
+        assert words in capsys.readouterr().err

@@ -33,8 +33,6 @@ def random_fit(law: Law, domains: int, draw: np.random.Generator, own: tuple[int
     blank = dict.fromkeys(("cost", "residual_scale", "condition", "error", "r2"), np.zeros(lanes))
     blank |= dict.fromkeys(("status", "steps", "rows", "missing", "zero"), np.zeros(lanes, int))
     blank |= dict.fromkeys(("identified", "at_bound", "at_prior"), np.zeros((lanes, count), bool))
-    blank |= {"volumes": np.full(lanes, 3), "companion": np.tile(np.arange(domains), (lanes, 1))}
-    blank["varies"] = np.ones(lanes, bool)
     return FitResult(
         law=law,
         domains=names,

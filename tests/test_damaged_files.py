@@ -79,7 +79,7 @@ def test_a_hash_holds_for_the_content_not_for_the_layout(path: Path, three_domai
             "domains is a list of 3; allowed: names, none of them blank or there twice",
         ),
         ({"targets": ["web", 1, "code"]}, r"targets\[1\] is 1; allowed: a text"),
-        ({"status": [0, 9, 0]}, "status is 9; allowed: .*whole numbers from 0 to 3"),
+        ({"status": [0, 9, 0]}, "status is 9; allowed: .*whole numbers from 0 to 4"),
         ({"identified": [[1] * 4] * 3}, "identified is 1; allowed: .*true or false"),
         ({"volume_unit": "epochs"}, 'volume_unit is "epochs"; allowed: tokens, steps'),
         ({"remark": 1}, "has the unknown field 'remark'; known: "),

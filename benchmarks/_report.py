@@ -9,9 +9,9 @@ from unittest import mock
 
 import jax
 
-from bimixjax import _devices
-from bimixjax._kernel import Plan, Work
-from bimixjax._records import write_json
+from bimixjax._base.records import write_json
+from bimixjax.fitting import devices as _devices
+from bimixjax.fitting.batch import Plan, Work
 
 PACKAGES = ("bimixjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy")
 

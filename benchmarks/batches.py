@@ -33,8 +33,9 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 import bimixjax
-from bimixjax import Observations, _devices
-from bimixjax._kernel import Plan, Work, brief
+from bimixjax import Observations
+from bimixjax.fitting import devices
+from bimixjax.fitting.batch import Plan, Work, brief
 
 HERE = Path(__file__).resolve().parent
 SIZES, MANY_SIZES, DOMAINS, RUNS, VOLUMES = 64, 512, 20, 5, 20
@@ -90,8 +91,8 @@ def cost(problem: Problem, found: Floats) -> Floats:
 
 
 def ours(call: tuple[Work, Plan], cores: int) -> Floats:
-    with jax.enable_x64(True), mock.patch.object(_devices, "cores", partial(int, cores)):
-        return _devices.solve(*call).values
+    with jax.enable_x64(True), mock.patch.object(devices, "cores", partial(int, cores)):
+        return devices.solve(*call).values
 
 
 def plain_start(problem: Problem, count: int) -> Floats:

@@ -26,10 +26,10 @@ import pandas as pd
 
 import bimixjax
 from benchmarks import _report
-from bimixjax import Budget, FitResult, InputError, Observations, OptimalMixture, Resampled, stacking
-from bimixjax._console import _with_config
-from bimixjax._records import HASH, write_json
+from bimixjax import Budget, FitResult, InputError, Observations, OptimalMixture, Resampled, estimation
+from bimixjax._base.records import HASH, write_json
 from bimixjax.cli import COMMANDS
+from bimixjax.cli.console import _with_config
 from bimixjax.corpus import FileTokenizer, TokenStore, read_documents
 from bimixjax.proxy import Design, gather_shards, storage
 
@@ -230,7 +230,7 @@ def readers(folder: Path) -> Mapping[str, Reader]:
     return {
         "fit": Reader(folder / "fit.json", FitResult.load, _predicted),
         "fit with model size": Reader(folder / "sized.json", FitResult.load, _predicted),
-        "fit of auto": Reader(folder / "auto.json", stacking.load, _predicted),
+        "fit of auto": Reader(folder / "auto.json", estimation.load, _predicted),
         "optimal mixture": Reader(folder / "mixture.json", OptimalMixture.load, _optimum),
         "resamples": Reader(folder / "resampled.json", Resampled.load, _predicted),
         "table, CSV": Reader(folder / "table.csv", Observations.read, lambda found: found.proportions),

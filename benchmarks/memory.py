@@ -23,8 +23,7 @@ import jax
 import numpy as np
 import solver as pile
 
-from bimixjax import _devices
-from bimixjax.fitting import bootstrap
+from bimixjax.fitting import bootstrap, devices
 
 HERE = Path(__file__).resolve().parent
 LANES = (200_000, 1_000_000)
@@ -39,7 +38,7 @@ def measure(lanes: int) -> dict[str, float]:
     """Fits per second and memory in megabytes of so many lanes."""
     problem = pile.make(0)
     targets = len(problem.r)
-    warm = -(-2 * _devices._MOST_LANES * _devices.cores() // targets)
+    warm = -(-2 * devices._MOST_LANES * devices.cores() // targets)
     bootstrap("bimix", problem.observations, key=jax.random.key(1), count=warm, priors=False)
     before = peak()
     call = partial(

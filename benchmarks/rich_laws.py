@@ -33,9 +33,10 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares, nnls
 
 import bimixjax
-from bimixjax import LAWS, Observations, _devices
-from bimixjax._kernel import Plan, Work, _prior_root, start_grid
-from bimixjax.fitting import _PRIOR_RESIDUAL
+from bimixjax import LAWS, Observations
+from bimixjax.fitting import devices
+from bimixjax.fitting.batch import Plan, Work, _prior_root, start_grid
+from bimixjax.fitting.one_law import _PRIOR_RESIDUAL
 
 HERE = Path(__file__).resolve().parent
 OURS = "ours, one core"
@@ -235,8 +236,8 @@ class System:
 
 
 def ours(call: tuple[Work, Plan], cores: int) -> Any:
-    with jax.enable_x64(True), mock.patch.object(_devices, "cores", partial(int, cores)):
-        return _devices.solve(*call)
+    with jax.enable_x64(True), mock.patch.object(devices, "cores", partial(int, cores)):
+        return devices.solve(*call)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares, leastsq
 
 import bimixjax
-from bimixjax import Observations, _devices
+from bimixjax import Observations
+from bimixjax.fitting import devices
 
 HERE = Path(__file__).resolve().parent
 MIXTURES = ("se", "ce", "je", "vne")
@@ -155,7 +156,7 @@ REPEATS = 20
 def compiled_call(problem: Problem) -> Callable[[], object]:
     """The call that `fit` makes of the compiled solver on a problem."""
     call = _report.solver_call(lambda: public_fit(problem))
-    return lambda: _devices.solve(*call)
+    return lambda: devices.solve(*call)
 
 
 class Compilations:

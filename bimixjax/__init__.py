@@ -12,11 +12,10 @@ if TYPE_CHECKING:
     from bimixjax import cli as cli
     from bimixjax import comparison as comparison
     from bimixjax import corpus as corpus
-    from bimixjax import designs as designs
-    from bimixjax import entropy as entropy
-    from bimixjax import evidence as evidence
+    from bimixjax import estimation as estimation
     from bimixjax import fitting as fitting
     from bimixjax import laws as laws
+    from bimixjax import loop as loop
     from bimixjax import metrics as metrics
     from bimixjax import mixtures as mixtures
     from bimixjax import observations as observations
@@ -24,11 +23,15 @@ if TYPE_CHECKING:
     from bimixjax import proxy as proxy
     from bimixjax import reports as reports
     from bimixjax import solve as solve
-    from bimixjax import stacking as stacking
-    from bimixjax import workflow as workflow
-    from bimixjax._checks import InputError as InputError
+    from bimixjax._base.checks import InputError as InputError
     from bimixjax.comparison import Comparison as Comparison
     from bimixjax.comparison import compare as compare
+    from bimixjax.estimation import Auto as Auto
+    from bimixjax.estimation import AutoFit as AutoFit
+    from bimixjax.estimation import AutoResampled as AutoResampled
+    from bimixjax.estimation import bootstrap as bootstrap
+    from bimixjax.estimation import fit as fit
+    from bimixjax.estimation import sample as sample
     from bimixjax.fitting import FitResult as FitResult
     from bimixjax.fitting import Resampled as Resampled
     from bimixjax.laws import LAWS as LAWS
@@ -41,25 +44,19 @@ if TYPE_CHECKING:
     from bimixjax.optimization import objective as objective
     from bimixjax.optimization import optimize as optimize
     from bimixjax.optimization import optimize_resamples as optimize_resamples
-    from bimixjax.stacking import Auto as Auto
-    from bimixjax.stacking import AutoFit as AutoFit
-    from bimixjax.stacking import AutoResampled as AutoResampled
-    from bimixjax.stacking import bootstrap as bootstrap
-    from bimixjax.stacking import fit as fit
-    from bimixjax.stacking import sample as sample
 
 _HOME = {
-    "InputError": "_checks",
+    "InputError": "_base.checks",
     "Observations": "observations",
     "Budget": "observations",
     "LAWS": "laws",
     "BiMix": "laws",
-    "fit": "stacking",
-    "bootstrap": "stacking",
-    "sample": "stacking",
-    "Auto": "stacking",
-    "AutoFit": "stacking",
-    "AutoResampled": "stacking",
+    "fit": "estimation",
+    "bootstrap": "estimation",
+    "sample": "estimation",
+    "Auto": "estimation",
+    "AutoFit": "estimation",
+    "AutoResampled": "estimation",
     "FitResult": "fitting",
     "Resampled": "fitting",
     "compare": "comparison",
@@ -74,8 +71,8 @@ _HOME = {
 # Modules that are public by their paths; the first two are names of the package as well.
 _MODULES = (
     *("metrics", "mixtures"),
-    *("cli", "comparison", "corpus", "designs", "entropy", "evidence", "fitting", "laws", "observations"),
-    *("optimization", "proxy", "reports", "solve", "stacking", "workflow"),
+    *("cli", "comparison", "corpus", "estimation", "fitting", "laws", "loop", "observations", "optimization"),
+    *("proxy", "reports", "solve"),
 )
 
 __all__ = sorted([*_HOME, *_MODULES[:2]])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 
 Floats = NDArray[np.float64]
 

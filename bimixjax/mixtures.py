@@ -14,7 +14,7 @@ from jax.scipy.special import rel_entr
 from numpy.typing import ArrayLike, NDArray
 from optax.projections import projection_simplex
 
-from bimixjax._checks import InputError, every
+from bimixjax._base.checks import InputError, every
 
 MOST_POINTS = 10_000_000
 MOST_STEPS = 200
@@ -119,7 +119,7 @@ def _project(x: Array) -> Array:
 def nearest(x: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> NDArray[np.float64]:
     """Return the mixtures within limits that are nearest to x, argmin_r |r - x|_2 over lower <= r <= upper.
 
-    Some mixture must keep to the limits: sum lower <= 1 <= sum upper (checked by `_checks.limits`).
+    Some mixture must keep to the limits: sum lower <= 1 <= sum upper (checked by `checks.limits`).
 
     Args:
         x: finite numbers [..., n].
@@ -209,7 +209,7 @@ def box_map(z: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
     """Map z, shape [..., n], onto the mixtures within limits: r = lower + (upper - lower) sigmoid(z - t).
 
     The shift t solves sum_i r_i = 1. Smooth under grad, jvp, vmap and jit, also where lower_i = upper_i.
-    Some mixture must keep to the limits: sum lower <= 1 <= sum upper (checked by `_checks.limits`).
+    Some mixture must keep to the limits: sum lower <= 1 <= sum upper (checked by `checks.limits`).
 
     Example:
         >>> box_map([0.0, 0.0], [0.0, 0.5], [0.5, 1.0]).tolist()

@@ -30,7 +30,7 @@ import pytest  # noqa: E402 - JAX reads the environment when a pytest plugin or 
 if TYPE_CHECKING:
     from bimixjax import FitResult, Observations
     from bimixjax.corpus import TokenStore
-    from bimixjax.workflow import LoopConfig, LoopResult
+    from bimixjax.loop.workflow import LoopConfig, LoopResult
 
 
 @pytest.fixture(scope="session")
@@ -92,9 +92,9 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> "TokenStore":
 @pytest.fixture(scope="session")
 def tiny_loop_config() -> "LoopConfig":
     """The whole loop with models that train in a second."""
-    from bimixjax.designs import Spread
+    from bimixjax.loop.designs import Spread
+    from bimixjax.loop.workflow import LoopConfig
     from bimixjax.proxy import ModelConfig, SwarmConfig, TrainConfig
-    from bimixjax.workflow import LoopConfig
 
     model = ModelConfig(vocab=16, layers=1, width=16, heads=2, context=16)
     train = TrainConfig(model=model, batch=4, learning_rate=1e-2, warmup=4)
@@ -107,6 +107,6 @@ def tiny_loop(
     tiny_store: "TokenStore", tiny_loop_config: "LoopConfig", tmp_path_factory: pytest.TempPathFactory
 ) -> "LoopResult":
     """What the whole loop finds on three tiny domains."""
-    from bimixjax.workflow import run_loop
+    from bimixjax.loop.workflow import run_loop
 
     return run_loop(tmp_path_factory.mktemp("loop") / "whole", tiny_loop_config, store=tiny_store)

@@ -11,12 +11,14 @@ import pandas as pd
 import pytest
 from jax import export
 
-from bimixjax import LAWS, Budget, Observations, _devices, _lanes, _single, fit, objective
-from bimixjax._criterion import Criterion
-from bimixjax._kernel import Plan, Work, brief, describe, solve_lanes, start_grid
-from bimixjax._lanes import build
-from bimixjax._resamples import Bootstrap
-from bimixjax.optimization import _dual, _softmax
+from bimixjax import LAWS, Budget, Observations, fit, objective
+from bimixjax.fitting import devices, single
+from bimixjax.fitting import lanes as _lanes
+from bimixjax.fitting.batch import Plan, Work, brief, describe, solve_lanes, start_grid
+from bimixjax.fitting.criterion import Criterion
+from bimixjax.fitting.lanes import build
+from bimixjax.fitting.resamples import Bootstrap
+from bimixjax.optimization.optimum import _dual, _softmax
 from bimixjax.solve import LBFGS, VarPro
 
 PLATFORMS = ["cpu", "cuda", "tpu"]
@@ -71,7 +73,7 @@ FAMILIES += ["capacity"]
 def test_the_fit_in_float32_lowers_without_float64(law, waste, observations, monkeypatch):
     monkeypatch.setattr(_lanes, "_GRID_WASTE", waste)
     frame = observations.to_frame().assign(model_size=1e6)
-    work, plan = _single.narrowed(*_call(law, Observations.from_frame(frame)))
+    work, plan = single.narrowed(*_call(law, Observations.from_frame(frame)))
     assert work.lanes.volume.shape[0] == (1 if waste else 6)
     with jax.enable_x64(False):
         assert_no_float64(work, plan)
@@ -82,7 +84,7 @@ def test_resamples_and_gradients_in_float32_lower_without_float64(observations):
     resamples = Bootstrap(key=jax.random.key(0), count=2, runs=2)
     plan = replace(plan, solver=LBFGS(), criterion=Criterion(huber=0.01))
     with jax.enable_x64(False):
-        assert_no_float64(*_single.narrowed(replace(work, resamples=resamples), plan))
+        assert_no_float64(*single.narrowed(replace(work, resamples=resamples), plan))
 
 
 def _call(law: str, observations: Observations) -> tuple[Work, Plan]:
@@ -93,7 +95,7 @@ def _call(law: str, observations: Observations) -> tuple[Work, Plan]:
         calls.append((work, plan))
         raise InterruptedError
 
-    with mock.patch.object(_devices, "solve", recorded), suppress(InterruptedError):
+    with mock.patch.object(devices, "solve", recorded), suppress(InterruptedError):
         fit(law, observations)
     return calls[0]
 

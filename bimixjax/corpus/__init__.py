@@ -1,10 +1,10 @@
 """Corpora: documents read from files, tokenized into memory-mapped stores; the local default corpus."""
 
-from bimixjax.corpus._layout import Shard as Shard
 from bimixjax.corpus.counting import TokenCounts as TokenCounts
 from bimixjax.corpus.counting import count_tokens as count_tokens
 from bimixjax.corpus.documents import Document as Document
 from bimixjax.corpus.documents import read_documents as read_documents
+from bimixjax.corpus.layout import Shard as Shard
 from bimixjax.corpus.local import local_corpus as local_corpus
 from bimixjax.corpus.local import local_documents as local_documents
 from bimixjax.corpus.store import TokenStore as TokenStore

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 
 CHUNK = 1 << 22
 _DENSE_VOCAB = 2048

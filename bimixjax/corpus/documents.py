@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 
 PIECE = 1 << 20
 _ROWS = 1024

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 from bimixjax.corpus.documents import Document
 from bimixjax.corpus.store import TokenStore
 from bimixjax.corpus.tokenization import tokenize

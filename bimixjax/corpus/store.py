@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bimixjax import _schema
-from bimixjax._checks import InputError, known
-from bimixjax._records import read_json
-from bimixjax.corpus._layout import (
+from bimixjax._base import schema
+from bimixjax._base.checks import InputError, known
+from bimixjax._base.records import read_json
+from bimixjax.corpus.layout import (
     DTYPES,
     FORMAT,
     SIDECAR,
@@ -158,7 +158,7 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
 
 
 def _from_sidecar(path: Path, sidecar: dict[str, Any]) -> TokenStore:
-    found = _schema.read(sidecar, _SIDECAR, path / SIDECAR)
+    found = schema.read(sidecar, _SIDECAR, path / SIDECAR)
     if not found["vocab_size"] > (found["separator"] or 0):
         raise InputError(f"{path / SIDECAR}: separator is {found['separator']}; allowed: below {found['vocab_size']}")
     if found["dtype"] != narrowest_dtype(found["vocab_size"]):
@@ -167,33 +167,33 @@ def _from_sidecar(path: Path, sidecar: dict[str, Any]) -> TokenStore:
     return TokenStore(path=path, shards=found["domains"], **plain)
 
 
-def _read_domains(value: Any, spot: _schema.Spot) -> dict[str, dict[str, Shard]]:
+def _read_domains(value: Any, spot: schema.Spot) -> dict[str, dict[str, Shard]]:
     if not isinstance(value, dict) or not value:
         raise spot.wrong(value, "an object with a domain at least")
     taken: list[str] = []
     for name in value:
         check_domain(name, taken)
         taken.append(name)
-    splits = _schema.record(dict.fromkeys(SPLITS, _read_shard))
+    splits = schema.record(dict.fromkeys(SPLITS, _read_shard))
     return {name: splits(found, spot.at(name)) for name, found in value.items()}
 
 
-def _read_shard(value: Any, spot: _schema.Spot) -> Shard:
-    return Shard(**_schema.record(_SHARD)(value, spot))
+def _read_shard(value: Any, spot: schema.Spot) -> Shard:
+    return Shard(**schema.record(_SHARD)(value, spot))
 
 
 _SHARD = {
-    "tokens": _schema.whole(low=1, high=2**53),
-    "documents": _schema.whole(low=0, high=2**53),
-    "sha256": _schema.text(),
+    "tokens": schema.whole(low=1, high=2**53),
+    "documents": schema.whole(low=0, high=2**53),
+    "sha256": schema.text(),
 }
-_SIDECAR: dict[str, _schema.Kind] = {
-    "format": _schema.text((FORMAT,)),
-    "version": _schema.whole(low=VERSION, high=VERSION),
-    "dtype": _schema.text(DTYPES),
-    "tokenizer": _schema.text(),
-    "vocab_size": _schema.whole(low=1, high=2**32),
-    "separator": _schema.maybe(_schema.whole(low=0, high=2**32)),
-    "notes": _schema.texts(),
+_SIDECAR: dict[str, schema.Kind] = {
+    "format": schema.text((FORMAT,)),
+    "version": schema.whole(low=VERSION, high=VERSION),
+    "dtype": schema.text(DTYPES),
+    "tokenizer": schema.text(),
+    "vocab_size": schema.whole(low=1, high=2**32),
+    "separator": schema.maybe(schema.whole(low=0, high=2**32)),
+    "notes": schema.texts(),
     "domains": _read_domains,
 }

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bimixjax._checks import InputError
-from bimixjax.corpus._layout import SPLITS
+from bimixjax._base.checks import InputError
 from bimixjax.corpus.documents import Document
+from bimixjax.corpus.layout import SPLITS
 from bimixjax.corpus.store import TokenStore
 from bimixjax.corpus.writer import Writer, writing
 

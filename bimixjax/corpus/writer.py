@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bimixjax._checks import InputError, known
-from bimixjax._files import hidden_name, is_meant_for, lock, opened, unfinished
-from bimixjax._records import write_json
-from bimixjax.corpus._layout import (
+from bimixjax._base.checks import InputError, known
+from bimixjax._base.files import hidden_name, is_meant_for, lock, opened, unfinished
+from bimixjax._base.records import write_json
+from bimixjax.corpus.layout import (
     FORMAT,
     SIDECAR,
     SPLITS,

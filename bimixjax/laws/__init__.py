@@ -29,14 +29,6 @@ Where a law reads volumes or model sizes itself, `with_units` says how its coeff
 refuses a law that needs it and has none.
 """
 
-from bimixjax.laws._law import Coefficient as Coefficient
-from bimixjax.laws._law import FactoredLaw as FactoredLaw
-from bimixjax.laws._law import Law as Law
-from bimixjax.laws._law import Point as Point
-from bimixjax.laws._law import ProductLaw as ProductLaw
-from bimixjax.laws._law import Units as Units
-from bimixjax.laws._law import power as power
-from bimixjax.laws._law import share_power as share_power
 from bimixjax.laws.additive import Additive as Additive
 from bimixjax.laws.additive import AdditiveSized as AdditiveSized
 from bimixjax.laws.additive import Joint as Joint
@@ -53,6 +45,14 @@ from bimixjax.laws.exponential import ExponentialM1 as ExponentialM1
 from bimixjax.laws.exponential import ExponentialM2 as ExponentialM2
 from bimixjax.laws.exponential import ExponentialM3 as ExponentialM3
 from bimixjax.laws.exponential import LogLinear as LogLinear
+from bimixjax.laws.law import Coefficient as Coefficient
+from bimixjax.laws.law import FactoredLaw as FactoredLaw
+from bimixjax.laws.law import Law as Law
+from bimixjax.laws.law import Point as Point
+from bimixjax.laws.law import ProductLaw as ProductLaw
+from bimixjax.laws.law import Units as Units
+from bimixjax.laws.law import power as power
+from bimixjax.laws.law import share_power as share_power
 from bimixjax.laws.power_linear import PowerLinear as PowerLinear
 from bimixjax.laws.repetition import Repeated as Repeated
 from bimixjax.laws.repetition import effective_volume as effective_volume

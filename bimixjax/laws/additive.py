@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
-from bimixjax.laws._law import Coefficient, Law, Point, Units, multiplied, power, share_power
+from bimixjax.laws.law import Coefficient, Law, Point, Units, multiplied, power, share_power
 
 _BETA = Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3)
 _ALPHA = Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0, sizes=3)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from bimixjax.laws._law import Coefficient, Point, ProductLaw, Units, power
+from bimixjax.laws.law import Coefficient, Point, ProductLaw, Units, power
 
 
 def volume_curves(nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:

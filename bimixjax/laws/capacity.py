@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array, lax
 
-from bimixjax.laws._law import Coefficient, Law, Point, Units, power
+from bimixjax.laws.law import Coefficient, Law, Point, Units, power
 
 # Newton's method rises monotonically from a start within a factor d of the root and then converges quadratically.
 _STEPS = 12

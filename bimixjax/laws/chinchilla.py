@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
-from bimixjax.laws._law import Coefficient, Law, Point, Units, power
+from bimixjax.laws.law import Coefficient, Law, Point, Units, power
 
 
 @dataclass(frozen=True)

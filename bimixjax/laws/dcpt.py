@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
-from bimixjax.laws._law import Coefficient, FactoredLaw, Point, Units, power, share_power
+from bimixjax.laws.law import Coefficient, FactoredLaw, Point, Units, power, share_power
 
 _LINEAR = (
     Coefficient(name="E", linear=True, prior=(2.0, 2.0)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
-from bimixjax.laws._law import Coefficient, Law, Point
+from bimixjax.laws.law import Coefficient, Law, Point
 
 _FLOOR = Coefficient(name="c", linear=True, prior=(2.0, 2.0))
 _SCALE = Coefficient(name="k", linear=True, prior=(0.5, 2.0))

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from bimixjax.laws._law import Law, Point, Units
+from bimixjax.laws.law import Law, Point, Units
 from bimixjax.laws.volume import adopt
 
 

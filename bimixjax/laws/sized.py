@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jax import Array
 
-from bimixjax.laws._law import Coefficient, FactoredLaw, Point, Units, power
+from bimixjax.laws.law import Coefficient, FactoredLaw, Point, Units, power
 
 
 @dataclass(frozen=True)

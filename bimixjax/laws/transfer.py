@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from bimixjax.laws._law import Coefficient, FactoredLaw, Point, ProductLaw, Units, power, share_power
 from bimixjax.laws.bimix import volume_curves
+from bimixjax.laws.law import Coefficient, FactoredLaw, Point, ProductLaw, Units, power, share_power
 
 _ALPHA = Coefficient(name="alpha", prior=(0.1, 1.5), upper=10.0, proportions=2)
 _BETA = Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3)

@@ -6,7 +6,7 @@ from typing import Any
 
 from jax import Array
 
-from bimixjax.laws._law import Coefficient, Law, Point, Units, power
+from bimixjax.laws.law import Coefficient, Law, Point, Units, power
 
 
 def adopt(wrapper: Law, inner: Law, **changed: Any) -> None:

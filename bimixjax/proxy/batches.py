@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, UInt32
 from numpy.typing import NDArray
 
-from bimixjax._checks import InputError, known
-from bimixjax._records import record
+from bimixjax._base.checks import InputError, known
+from bimixjax._base.records import record
 
 # 2^32 divided by the golden ratio: multiples of it, wrapped, are spread most evenly (a Weyl sequence).
 GOLDEN = np.uint32(2654435769)

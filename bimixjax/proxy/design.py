@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bimixjax import _files
-from bimixjax._checks import InputError, every
+from bimixjax._base import files
+from bimixjax._base.checks import InputError, every
 
 MIXTURE = "mixture/"
 SUM_TOLERANCE = 1e-2
@@ -75,7 +75,7 @@ class Design:
     def read(cls, path: str | Path) -> Self:
         """Read a `.csv` table; an `InputError` names the file, and the row and column of what is wrong."""
         try:
-            header, *rows = list(csv.reader(io.StringIO(_files.read_text(path), newline=""))) or [[]]
+            header, *rows = list(csv.reader(io.StringIO(files.read_text(path), newline=""))) or [[]]
         except csv.Error as error:
             raise InputError(f"{path}: not CSV: {error}") from error
         _check_header(header, rows, path)
@@ -87,7 +87,7 @@ class Design:
 
     def write(self, path: str | Path) -> None:
         """Write the table as `.csv` in one step; reading it gives the same numbers, bit for bit."""
-        with _files.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["run", "seed", *(MIXTURE + name for name in self.domains)])
             for run, seed, mixture in zip(self.runs, self.seeds, self.proportions, strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 
 AXES = ("member", "data", "model")
 

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from bimixjax._checks import InputError, choice
+from bimixjax._base.checks import InputError, choice
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 ROTARY_BASE = 10_000.0

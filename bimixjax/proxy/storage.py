@@ -18,9 +18,9 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
-from bimixjax import _files
-from bimixjax._checks import InputError
-from bimixjax._records import read_json, to_plain, write_json
+from bimixjax._base import files
+from bimixjax._base.checks import InputError
+from bimixjax._base.records import read_json, to_plain, write_json
 
 OBSERVATIONS, SETTINGS, DONE, LOCK, CHECKPOINTS = "observations.csv", "swarm.json", "done.json", ".lock", "checkpoints"
 # Bytes beside the members: what Orbax says about them, and the table.
@@ -82,13 +82,13 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
 
 def begin_table(path: Path, header: Sequence[str], step: int) -> None:
     """Make the table hold its header and the whole rows up to `step`, in one step."""
-    lines = _files.read_text(path).splitlines(keepends=True) if path.exists() else []
+    lines = files.read_text(path).splitlines(keepends=True) if path.exists() else []
     whole = [line for line in lines if line.endswith("\n")]
     if whole and cells(whole[0]) != list(header):
         raise InputError(f"{path}, line 1: not the columns of this swarm; allowed: {','.join(header)}")
     kept = [line for line, at in zip(whole[1:], _steps(path, whole), strict=True) if at <= step]
     if writes():
-        _files.write_text(path, row_text(header) + "".join(kept))
+        files.write_text(path, row_text(header) + "".join(kept))
 
 
 def _steps(path: Path, lines: Sequence[str]) -> list[int]:
@@ -150,7 +150,7 @@ def gather_shards(folder: str | Path, count: int) -> Path:
     waiting = [path.name for path in shards if not (path / DONE).exists()]
     if waiting:
         raise InputError(f"{folder}: not done: {', '.join(waiting)}; allowed: {count} finished shards")
-    tables = {path: _files.read_text(path / OBSERVATIONS).splitlines(keepends=True) for path in shards}
+    tables = {path: files.read_text(path / OBSERVATIONS).splitlines(keepends=True) for path in shards}
     header = next(iter(tables[shards[0]]), "")
     for path, lines in tables.items():
         if "step" not in cells(header) or lines[:1] != [header] or not lines[-1].endswith("\n"):
@@ -161,7 +161,7 @@ def gather_shards(folder: str | Path, count: int) -> Path:
         row for path, lines in tables.items() for row in zip(_steps(path / OBSERVATIONS, lines), lines[1:], strict=True)
     ]
     ordered = [line for _, line in sorted(rows, key=lambda row: row[0])]
-    _files.write_text(folder / OBSERVATIONS, "".join([header, *ordered]))
+    files.write_text(folder / OBSERVATIONS, "".join([header, *ordered]))
     return folder / OBSERVATIONS
 
 

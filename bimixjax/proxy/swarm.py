@@ -11,8 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import NDArray
 
-from bimixjax._checks import InputError
-from bimixjax._records import write_json
+from bimixjax._base.checks import InputError
+from bimixjax._base.records import write_json
 from bimixjax.proxy import mesh as meshes
 from bimixjax.proxy import storage
 from bimixjax.proxy.batches import (
@@ -28,16 +28,7 @@ from bimixjax.proxy.batches import (
 )
 from bimixjax.proxy.design import Design
 from bimixjax.proxy.pace import Pace, Progress
-from bimixjax.proxy.train import (
-    TRAINING,
-    Measured,
-    Member,
-    Programs,
-    TrainConfig,
-    fill,
-    make_programs,
-    slot_starts,
-)
+from bimixjax.proxy.train import TRAINING, Measured, Member, Programs, TrainConfig, fill, make_programs, slot_starts
 
 # Settings of how a swarm is computed, which may change from one call to the next.
 HOW = {"checkpoint_every", "keep", "stack", "resident_bytes"}

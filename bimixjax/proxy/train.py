@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 from numpy.typing import NDArray
 
-from bimixjax._checks import InputError, positive
-from bimixjax._records import record
+from bimixjax._base.checks import InputError, positive
+from bimixjax._base.records import record
 from bimixjax.proxy import mesh as meshes
 from bimixjax.proxy.batches import Read, Sampler, Validation, draw, seed_key
 from bimixjax.proxy.model import ModelConfig, initialize, model_axis, token_losses

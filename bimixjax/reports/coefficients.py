@@ -9,9 +9,9 @@ from rich.text import Text
 
 from bimixjax.fitting import FitResult
 from bimixjax.laws import Coefficient
-from bimixjax.reports._layout import framed, table
-from bimixjax.reports._sheet import Sheet
 from bimixjax.reports.lanes import names_of_lanes, short, sizes_apart
+from bimixjax.reports.layout import framed, table
+from bimixjax.reports.sheet import Sheet
 
 Floats = NDArray[np.float64]
 

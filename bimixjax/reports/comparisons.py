@@ -12,9 +12,9 @@ from rich.console import Group
 from rich.text import Text
 
 from bimixjax.comparison import Comparison
-from bimixjax.reports._layout import framed, table
 from bimixjax.reports.figures import MARKERS, PALE, PALETTE, log_ticks, loss_axis
 from bimixjax.reports.lanes import short
+from bimixjax.reports.layout import framed, table
 
 _GLOSS = {
     "error %": "mean relative error, ± standard error",

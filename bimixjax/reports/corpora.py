@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from rich.console import Group
 
-from bimixjax._records import to_plain
+from bimixjax._base.records import to_plain
 from bimixjax.corpus import TokenStore
-from bimixjax.entropy import Entropies
+from bimixjax.corpus.entropy import Entropies
 from bimixjax.observations import Observations
-from bimixjax.reports._layout import framed, table
+from bimixjax.reports.layout import framed, table
 
 MOST_RUNS = 40
 

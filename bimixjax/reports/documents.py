@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from bimixjax._reach import Extrapolation
-from bimixjax._records import to_plain
+from bimixjax._base.records import to_plain
+from bimixjax.estimation import AutoFit
 from bimixjax.fitting import FitResult
+from bimixjax.fitting.base import Extrapolation
 from bimixjax.optimization import OptimalMixture, OptimalResamples
 from bimixjax.reports.lanes import sizes_apart
 from bimixjax.reports.predictions import Predictions, Scores
 from bimixjax.reports.spread import DRAWS, LEVEL, Spread
-from bimixjax.stacking import AutoFit
 
 
 def fitted(result: FitResult | AutoFit) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, PercentFormatter, ScalarFormatter
 from numpy.typing import ArrayLike
 
-from bimixjax._checks import choice
-from bimixjax._files import replacing
-from bimixjax.evidence import Proof
+from bimixjax._base.checks import choice
+from bimixjax._base.files import replacing
+from bimixjax.loop.evidence import Proof
 from bimixjax.optimization import OptimalMixture, OptimalResamples
 from bimixjax.reports.lanes import FittedLosses, Floats, Lane, short
 from bimixjax.reports.predictions import Predictions

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from bimixjax._reach import Extrapolation
+from bimixjax.fitting.base import Extrapolation
 
 STAR, PRIOR = "*", "‡"
 FROM_PRIOR = "from the prior, since nothing fitted tells of it"

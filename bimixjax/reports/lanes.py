@@ -7,9 +7,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bimixjax.estimation import AutoFit
 from bimixjax.fitting import FitResult
 from bimixjax.observations import Observations
-from bimixjax.stacking import AutoFit
 
 Floats = NDArray[np.float64]
 

@@ -7,12 +7,12 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from bimixjax._records import to_plain
-from bimixjax.evidence import CLEAR, Check, Proof
+from bimixjax._base.records import to_plain
+from bimixjax.loop.evidence import CLEAR, Check, Proof
+from bimixjax.loop.workflow import OPTIMIZED, LoopResult
 from bimixjax.reports import corpora, documents, tables
-from bimixjax.reports._layout import framed, table
+from bimixjax.reports.layout import framed, table
 from bimixjax.reports.predictions import Predictions
-from bimixjax.workflow import OPTIMIZED, LoopResult
 
 
 def baselines(result: LoopResult) -> Predictions:

@@ -4,13 +4,14 @@ from pathlib import Path
 
 from rich.console import Group
 
-from bimixjax import __version__, _files
+from bimixjax import __version__
+from bimixjax._base import files
+from bimixjax.estimation import AutoFit
 from bimixjax.fitting import FitResult
+from bimixjax.loop.workflow import OPTIMIZED, LoopResult
 from bimixjax.reports import corpora, figures, loop, tables
-from bimixjax.reports._layout import markdown
 from bimixjax.reports.lanes import FittedLosses, short
-from bimixjax.stacking import AutoFit
-from bimixjax.workflow import OPTIMIZED, LoopResult
+from bimixjax.reports.layout import markdown
 
 REPORT = "report.md"
 
@@ -80,7 +81,7 @@ def write(result: LoopResult, folder: str | Path) -> Path:
     folder = Path(folder)
     for name, figure in _figures(result).items():
         figures.save(figure, folder / f"{name}.png")
-    _files.write_text(folder / REPORT, text(result))
+    files.write_text(folder / REPORT, text(result))
     return folder / REPORT
 
 

@@ -10,12 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bimixjax import metrics
-from bimixjax._checks import InputError, known
-from bimixjax._reach import Extrapolation
+from bimixjax._base.checks import InputError, known
+from bimixjax.estimation import AutoFit
 from bimixjax.fitting import FitResult
+from bimixjax.fitting.base import Extrapolation
 from bimixjax.observations import UNITS, Budget, Observations
 from bimixjax.optimization import OptimalMixture
-from bimixjax.stacking import AutoFit
 
 Floats = NDArray[np.float64]
 

@@ -6,8 +6,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bimixjax.estimation import AutoResampled, Resampled
 from bimixjax.observations import Observations
-from bimixjax.stacking import AutoResampled, Resampled
 
 Floats = NDArray[np.float64]
 

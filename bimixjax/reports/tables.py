@@ -7,16 +7,16 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from bimixjax.estimation import AutoFit, Resampled
 from bimixjax.fitting import FitResult
 from bimixjax.observations import Budget
 from bimixjax.optimization import OptimalMixture, OptimalResamples
-from bimixjax.reports._layout import framed, table
 from bimixjax.reports.coefficients import coefficients, matrices, statuses
 from bimixjax.reports.footnotes import FROM_PRIOR, PRIOR, STAR, footnotes
 from bimixjax.reports.lanes import names_of_lanes, short
+from bimixjax.reports.layout import framed, table
 from bimixjax.reports.predictions import COVERED, Predictions, Scores
 from bimixjax.reports.spread import DRAWS, LEVEL, WITHIN, Spread
-from bimixjax.stacking import AutoFit, Resampled
 
 # How many members of an average are named, and from which share on they count: a half percent is shown as 1.
 _NAMED, _LEAST_SHARE = 2, 0.005

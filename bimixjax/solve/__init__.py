@@ -1,11 +1,11 @@
 """Solvers: they see functions and arrays, never laws."""
 
-from bimixjax.solve._precision import Precision as Precision
-from bimixjax.solve._tiny import IN_LANES as IN_LANES
-from bimixjax.solve._tiny import UNROLLED as UNROLLED
 from bimixjax.solve.inference import Inference as Inference
 from bimixjax.solve.inference import infer as infer
 from bimixjax.solve.lbfgs import LBFGS as LBFGS
+from bimixjax.solve.linear import IN_LANES as IN_LANES
+from bimixjax.solve.linear import UNROLLED as UNROLLED
+from bimixjax.solve.precision import Precision as Precision
 from bimixjax.solve.product import Product as Product
 from bimixjax.solve.projection import Projection as Projection
 from bimixjax.solve.separable import Problem as Problem

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
-from bimixjax._records import record
+from bimixjax._base.records import record
 
 # c1 and c2.
 _DECREASE, _FLATTENED = 1e-4, 0.9

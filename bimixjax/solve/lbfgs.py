@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from bimixjax.solve import _precision
-from bimixjax.solve._precision import Precision
+from bimixjax.solve import precision as _precision
 from bimixjax.solve.descent import Descent, Evaluate, Minimum
+from bimixjax.solve.precision import Precision
 from bimixjax.solve.separable import (
     AtData,
     Columns,

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from bimixjax._records import record
-from bimixjax.solve import _precision, _tiny
+from bimixjax._base.records import record
+from bimixjax.solve import linear as _tiny
+from bimixjax.solve import precision
 from bimixjax.solve.separable import Model, Problem, Separated
 
 # Damping, as a share of the curvature: at the start, and the least.
@@ -98,7 +99,7 @@ def advanced(rows: Separated, problem: Problem, standing: Standing, most: Array 
 
 
 def _cost_slack(theta: Array) -> float:
-    return _precision.slack(_COST_ROUNDINGS, theta.dtype)
+    return precision.slack(_COST_ROUNDINGS, theta.dtype)
 
 
 def _begin(problem: Problem, standing: Standing) -> _State:
@@ -152,7 +153,7 @@ def _advance(rows: Separated, problem: Problem, state: _State, tolerance: float)
     promised = -(2 * _tiny.contracted(step[:, None], model.gradient[:, None])[0, 0] + bend)
     # A step that damping does not shorten, and that promises so little, is still taken, by `_polished`.
     least = jnp.where(better & (damping <= _DAMPING), jnp.minimum(jnp.abs(promised), state.promised), state.promised)
-    small = least <= _precision.share(tolerance, theta.dtype) * model.cost + rows.rounding
+    small = least <= precision.share(tolerance, theta.dtype) * model.cost + rows.rounding
     stuck = ~better & (state.damping > _MOST_DAMPING)
     return _State(
         theta=theta,

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bimixjax.solve import _precision, _sums, _tiny
+from bimixjax.solve import linear as _tiny
+from bimixjax.solve import precision, sums
 from bimixjax.solve.separable import (
     Inner,
     Model,
@@ -122,8 +123,8 @@ def _moments(data: _Data, share: Array) -> tuple[Array, Array]:
     """What the curves' inner products with themselves and with the targets are sums over [t, B]."""
     return (
         # One after the other: of the product of two powers XLA would make one, and take it again.
-        _sums.over_first(share[:, None] * (share[:, None] * data.square)),
-        _sums.over_first(share[:, None] * data.moment),
+        sums.over_first(share[:, None] * (share[:, None] * data.square)),
+        sums.over_first(share[:, None] * data.moment),
     )
 
 
@@ -135,7 +136,7 @@ def _solve(data: _Data, problem: Problem, theta: Array, share: Array, curves: Se
     missed = data.factor * (share[:, None] * curve[None]) - data.target
     return _Best(
         linear=linear,
-        cost=_sums.over_first(_sums.over_first(missed**2)) + prior_cost(linear, problem, theta),
+        cost=sums.over_first(sums.over_first(missed**2)) + prior_cost(linear, problem, theta),
         gram=gram,
         square=square,
         curve=curve,
@@ -192,8 +193,8 @@ def _inner(factors: _Factors, data: _Data, best: _Best) -> Inner:
     """Inner products of columns and slopes, those of the share before those of the curve."""
     share, curve = factors.share, best.curve
     # What the second axis leaves of each product of a curve and the fitted curve.
-    columns = [_sums.over_second(data.square * (curve * each)[None]) for each in factors.curves]
-    bent = [_sums.over_second(data.square * (curve * each)[None]) for each in factors.bends]
+    columns = [sums.over_second(data.square * (curve * each)[None]) for each in factors.curves]
+    bent = [sums.over_second(data.square * (curve * each)[None]) for each in factors.bends]
     whole = combined(best.linear, columns)
     turned = [share * turn for turn in factors.turns]
     weighted = [best.square * bend for bend in factors.bends]
@@ -208,11 +209,11 @@ def _inner(factors: _Factors, data: _Data, best: _Best) -> Inner:
         ),
         missed=jnp.concatenate(
             [
-                products(factors.turns, [_sums.over_second(best.missed * curve[None])])[:, 0],
-                products(factors.bends, [_sums.over_first(best.missed * share[:, None])])[:, 0],
+                products(factors.turns, [sums.over_second(best.missed * curve[None])])[:, 0],
+                products(factors.bends, [sums.over_first(best.missed * share[:, None])])[:, 0],
             ]
         ),
-        strayed=products(factors.curves, [_sums.over_first(best.missed * share[:, None])])[:, 0]
-        if _precision.single(share.dtype)
+        strayed=products(factors.curves, [sums.over_first(best.missed * share[:, None])])[:, 0]
+        if precision.single(share.dtype)
         else None,
     )

@@ -20,8 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from bimixjax._records import record, static
-from bimixjax.solve import _precision, _sums, _tiny
+from bimixjax._base.records import record, static
+from bimixjax.solve import linear as _tiny
+from bimixjax.solve import precision as _precision
+from bimixjax.solve import sums
 
 # From theta [q, B] and the data of B lanes, lanes last in every leaf, to p columns [n, B]. A list of columns is never
 # stacked: XLA would write the stack to memory before it sums over rows.
@@ -184,7 +186,7 @@ def with_linear_prior(gram: Array, problem: Problem) -> Array:
 
 
 def _squares(values: Array) -> Array:
-    return _sums.over_first(values**2)
+    return sums.over_first(values**2)
 
 
 def products(left: Rows, right: Rows) -> Array:
@@ -194,7 +196,7 @@ def products(left: Rows, right: Rows) -> Array:
     time on a CPU.
     """
     if len(left) * len(right) <= _UNROLLED**2:
-        return _tiny.stacked([[_sums.over_first(a * b) for b in right] for a in left])
+        return _tiny.stacked([[sums.over_first(a * b) for b in right] for a in left])
     found = jnp.einsum("anB,bnB->Bab", jnp.stack(left), jnp.stack(right), precision=lax.Precision.HIGHEST)
     return jnp.moveaxis(found, 0, -1)
 

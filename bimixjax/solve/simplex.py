@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from bimixjax._records import record
+from bimixjax._base.records import record
 from bimixjax.mixtures import box_map, softmax_map
 from bimixjax.solve.descent import Minimum
 from bimixjax.solve.lbfgs import LBFGS

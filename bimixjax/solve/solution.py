@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from bimixjax._records import record
+from bimixjax._base.records import record
 
 
 class Status(IntEnum):

@@ -18,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bimixjax.solve import _precision, _sums, _tiny
+from bimixjax.solve import linear as _tiny
+from bimixjax.solve import precision
+from bimixjax.solve import sums as _sums
 from bimixjax.solve.separable import (
     Inner,
     Model,
@@ -368,7 +370,7 @@ def _inner(split: _Split, slopes: _Slopes, data: _Data, best: _Best, sums: _Sums
         square=blocks(of_run[count:several], jnp.swapaxes(of_run[several:-1], 0, 1), of_row[:-1]),
         missed=jnp.concatenate([of_run[-1], of_row[-1]]),
         strayed=jnp.stack([_sum(best.missed * term) for term in split.terms()])
-        if _precision.single(best.missed.dtype)
+        if precision.single(best.missed.dtype)
         else None,
     )
     return reordered(inner, np.argsort(slopes.order).tolist())

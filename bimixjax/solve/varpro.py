@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from bimixjax._records import record
-from bimixjax.solve import _precision
-from bimixjax.solve._precision import Precision
+from bimixjax._base.records import record
+from bimixjax.solve import precision as _precision
 from bimixjax.solve.marquardt import Standing, advanced, at_start
+from bimixjax.solve.precision import Precision
 from bimixjax.solve.separable import Problem, Separated, Starts, lowest, of_lanes
 from bimixjax.solve.solution import Solution, Status
 

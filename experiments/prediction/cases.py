@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from bimixjax import Observations
-from bimixjax.comparison import ChosenRuns, LargerSizes, LaterVolumes, RunDesigns, Scheme
+from bimixjax.comparison import ChosenRuns, LargerSizes, LaterVolumes, RunDesigns
+from bimixjax.comparison.judge import Scheme
+from bimixjax.estimation import Auto
 from bimixjax.fitting import fit
-from bimixjax.stacking import Auto
 from experiments.prediction import config
 from experiments.prediction.config import ALONE, AUTO, Table
 from experiments.public_observations.protocol import complete

@@ -13,10 +13,11 @@ from pathlib import Path
 import jax
 
 import bimixjax
-from bimixjax.comparison import ChosenRuns, Comparison, Scheme
+from bimixjax.comparison import ChosenRuns, Comparison
+from bimixjax.comparison.judge import Scheme
+from bimixjax.estimation import Auto
 from bimixjax.laws import LAWS
 from bimixjax.solve import VarPro
-from bimixjax.stacking import Auto
 from experiments.prediction import config, store, trees
 from experiments.prediction.cases import Case
 from experiments.prediction.store import Timed, digest

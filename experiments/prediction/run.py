@@ -10,9 +10,11 @@ import pandas as pd
 import tyro
 
 from benchmarks._report import environment
-from bimixjax import InputError, _checks
-from bimixjax._records import write_json
-from bimixjax.comparison import Comparison, Scheme
+from bimixjax import InputError
+from bimixjax._base import checks
+from bimixjax._base.records import write_json
+from bimixjax.comparison import Comparison
+from bimixjax.comparison.judge import Scheme
 from experiments.prediction import config, figures, goals, jobs, store, summary, trees
 from experiments.prediction.cases import PARTS, Case
 from experiments.prediction.jobs import Job
@@ -128,7 +130,7 @@ def _has_both(found: Comparison) -> bool:
 def main(options: Options) -> None:
     if not options.observations.is_dir():
         raise InputError(f"no observation tables at {options.observations}; name their folder with --observations")
-    _checks.known("part", options.parts, tuple(PARTS), "--parts")
+    checks.known("part", options.parts, tuple(PARTS), "--parts")
     if options.processes < 1:
         raise InputError(f"--processes is {options.processes}; it must be 1 or more")
     if "domains" in options.parts and not trees.available():

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 import bimixjax
-from bimixjax import stacking
-from bimixjax._files import replacing
-from bimixjax._records import read_json, write_json
+from bimixjax import estimation
+from bimixjax._base.files import replacing
+from bimixjax._base.records import read_json, write_json
 from bimixjax.comparison import Comparison
 from bimixjax.laws import Law, WithVolume
 from experiments.prediction import config
@@ -93,14 +93,22 @@ def digest(*parts: object) -> str:
 
 @cache
 def sources(patterns: tuple[str, ...]) -> str:
-    """A digest of what modules of the package do; their docstrings and comments do not count."""
-    paths = sorted({path for pattern in patterns for path in PACKAGE.glob(pattern)})
+    """A digest of what modules of the package do; their docstrings and comments do not count.
+
+    Raises:
+        ValueError: if a pattern matches no module, so that what is kept of an older code would be read.
+    """
+    matched = {pattern: sorted(PACKAGE.glob(pattern)) for pattern in patterns}
+    absent = [pattern for pattern, paths in matched.items() if not paths]
+    if absent:
+        raise ValueError(f"no module of {PACKAGE} matches {', '.join(absent)}")
+    paths = sorted({path for found in matched.values() for path in found})
     return digest(*(_without_words(path.read_text(encoding="utf-8")) for path in paths))
 
 
 def auto_source() -> str:
     """A digest of what `auto` does, without how it is read from a file or handed on."""
-    return digest(sources(config.AUTO_SOURCES), _without_words(inspect.getsource(stacking.auto_folds)))
+    return digest(sources(config.AUTO_SOURCES), _without_words(inspect.getsource(estimation.auto_folds)))
 
 
 def law_source(law: Law) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 from bimixjax.corpus import TokenCounts, count_tokens, counting
 
 STREAMS = st.lists(st.integers(0, 6), min_size=2, max_size=80)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 from bimixjax.corpus import documents as module
 from bimixjax.corpus import read_documents
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 from bimixjax.corpus import TokenStore, local, local_corpus, local_documents
-from bimixjax.entropy import corpus_entropies
+from bimixjax.corpus.entropy import corpus_entropies
 
 NAMES = ("python", "cpp", "prose", "data", "arithmetic")
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 from bimixjax.corpus import TokenStore
 
 DOMAINS = {"web": ([1, 2, 300], [4]), "Wikipedia (en)": ([5, 6], [7, 8])}

@@ -9,7 +9,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 from bimixjax.corpus import ByteTokenizer, Document, FileTokenizer, TokenStore, read_documents, split_of, tokenize
 
 

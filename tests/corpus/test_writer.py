@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bimixjax import _files
-from bimixjax._checks import InputError
+from bimixjax._base import files
+from bimixjax._base.checks import InputError
 from bimixjax.corpus import TokenStore, writing
 
 GOOD = {"a": ([0, 1], [1])}
@@ -171,7 +171,7 @@ def test_a_killed_write_leaves_nothing_that_opens(tmp_path: Path) -> None:
 
 def test_a_store_that_a_kill_left_aside_goes_back(tmp_path: Path) -> None:
     TokenStore.write(tmp_path / "c", GOOD, vocab_size=2)
-    hidden = tmp_path / _files.hidden_name(tmp_path / "c")
+    hidden = tmp_path / files.hidden_name(tmp_path / "c")
     hidden.mkdir()
     (tmp_path / "c").rename(hidden / "old")
     with pytest.raises(InputError, match="no domain"):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from bimixjax import FitResult, Observations, fit
-from bimixjax._fit_result import target_loss
+from bimixjax.fitting.result import target_loss
 from bimixjax.laws import LAWS, Law
 
 CROSS = [name for name, law in LAWS.items() if not law.own_proportion and law.valleys > 2 and name != "kaplan"]

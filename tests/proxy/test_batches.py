@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 from bimixjax.proxy.batches import (
     Resident,
     Sampler,

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 from bimixjax.proxy import Design
 
 

@@ -5,7 +5,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 from jax.tree_util import keystr
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 from bimixjax.proxy.mesh import default_stack, make_mesh, member_shardings, padded, per_member
 
 

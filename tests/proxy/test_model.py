@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 from bimixjax.proxy.model import PRESETS, ModelConfig, initialize, model_axis, rotate, token_losses
 
 SMALL = ModelConfig(vocab=32, layers=2, width=32, heads=2, context=12)

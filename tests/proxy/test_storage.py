@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 from bimixjax.proxy import gather_shards, storage
 
 HEADER = ["run", "step", "loss/a"]
@@ -52,7 +52,7 @@ def test_settings_that_differ_are_named(tmp_path: Path) -> None:
 
 def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from bimixjax._checks import InputError\n"
+        "import sys; from pathlib import Path; from bimixjax._base.checks import InputError\n"
         "from bimixjax.proxy.storage import held\n"
         "try:\n    with held(Path(sys.argv[1])): print('held')\nexcept InputError: print('refused')"
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bimixjax import Observations
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 from bimixjax.proxy import Design, SwarmConfig, geometric_steps, make_mesh, swarm, train_swarm
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import optax
 import pytest
 from jax.sharding import Mesh
 
-from bimixjax._checks import InputError
+from bimixjax._base.checks import InputError
 from bimixjax.proxy import TrainConfig, make_mesh
 from bimixjax.proxy.batches import Sampler, Validation, make_reader, make_samplers, make_validation
 from bimixjax.proxy.model import initialize, token_losses

@@ -10,9 +10,9 @@ from rich.console import Console, RenderableType
 
 from bimixjax import Observations
 from bimixjax.corpus import TokenStore
-from bimixjax.entropy import corpus_entropies
+from bimixjax.corpus.entropy import corpus_entropies
+from bimixjax.loop.workflow import LoopResult
 from bimixjax.reports import corpora
-from bimixjax.workflow import LoopResult
 
 
 def lines(part: RenderableType) -> list[list[str]]:

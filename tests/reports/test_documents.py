@@ -7,7 +7,7 @@ import pytest
 
 import bimixjax
 from bimixjax import Budget, FitResult
-from bimixjax._records import to_plain
+from bimixjax._base.records import to_plain
 from bimixjax.mixtures import uniform
 from bimixjax.optimization import OptimalResamples
 from bimixjax.reports import documents

@@ -3,7 +3,7 @@
 from rich.console import Group
 from rich.text import Text
 
-from bimixjax.reports._layout import framed, markdown, table
+from bimixjax.reports.layout import framed, markdown, table
 
 
 def test_a_framed_table_becomes_markdown() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from bimixjax._records import to_plain
-from bimixjax.evidence import Proof
+from bimixjax._base.records import to_plain
+from bimixjax.loop.evidence import Proof
+from bimixjax.loop.workflow import OPTIMIZED, LoopResult
 from bimixjax.reports import loop
-from bimixjax.workflow import OPTIMIZED, LoopResult
 
 
 def text(*parts: RenderableType) -> str:

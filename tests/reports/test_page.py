@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from bimixjax.loop.workflow import LoopResult
 from bimixjax.reports import loop, page
-from bimixjax.workflow import LoopResult
 
 IMAGE = re.compile(r"!\[[^\]]+\]\(([^)]+)\)")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bimixjax.reports._sheet import Sheet
+from bimixjax.reports.sheet import Sheet
 
 
 def text(sheet: Sheet, width: int) -> str:

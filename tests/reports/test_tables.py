@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 
 import bimixjax
 from bimixjax import LAWS, AutoFit, Budget, FitResult, Limits, Observations, OptimalMixture
-from bimixjax._auto_size import AutoSize, Lent
+from bimixjax.auto.one_size import AutoSize, Lent
 from bimixjax.mixtures import uniform
 from bimixjax.optimization import OptimalResamples
 from bimixjax.reports import coefficients, documents, tables

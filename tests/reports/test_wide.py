@@ -11,14 +11,14 @@ from rich.console import Console, Group, RenderableType
 import bimixjax
 from bimixjax import Observations
 from bimixjax.corpus import TokenStore
-from bimixjax.entropy import corpus_entropies
-from bimixjax.evidence import Proof
+from bimixjax.corpus.entropy import corpus_entropies
 from bimixjax.fitting import Resampled
+from bimixjax.loop.evidence import Proof
 from bimixjax.mixtures import uniform
 from bimixjax.optimization import OptimalResamples
 from bimixjax.reports import corpora, loop, tables
-from bimixjax.reports._sheet import Sheet
 from bimixjax.reports.predictions import Predictions
+from bimixjax.reports.sheet import Sheet
 from bimixjax.reports.spread import Spread
 
 KINDS = ("common_crawl_web_text", "source_code_of_github", "scientific_articles", "encyclopedia")

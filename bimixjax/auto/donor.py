@@ -1,0 +1,167 @@
+"""Fit all cells of a table, larger model sizes with the help of a smaller one that was measured on more mixtures."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bimixjax.auto.averaging import SPREAD, average
+from bimixjax.auto.beyond import check_beyond
+from bimixjax.auto.grids import Cells
+from bimixjax.auto.member import Points
+from bimixjax.auto.member_fits import Stack, fit_members
+from bimixjax.auto.members import DONATED, MEMBERS, Member, named_members
+from bimixjax.auto.outlying import ROUNDS, outlying, without
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auto:
+    """Settings of `auto`.
+
+    Args:
+        members: names of the laws to average; by default all of them.
+        donor: whether a smaller model size that was measured on more mixtures lends its losses to larger ones.
+        beyond: name of a law with model size, such as "additive_sized", that is fitted to all sizes at once and carries
+            predictions to a size that was not fitted; None for none, since that fit can take long.
+
+    Raises:
+        InputError: for an unknown member, or a law beyond that is unknown or does not read the model size.
+
+    Example:
+        >>> import bimixjax
+        >>> bimixjax.Auto(donor=False).members[:2]
+        ('transfer', 'transfer_loose')
+    """
+
+    members: tuple[str, ...] = tuple(member.name for member in MEMBERS)
+    donor: bool = True
+    beyond: str | None = None
+
+    def __post_init__(self) -> None:
+        named_members(self.members)
+        if self.beyond is not None:
+            check_beyond(self.beyond)
+
+    def chosen(self) -> tuple[Member, ...]:
+        """The members."""
+        return named_members(self.members)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Donor:
+    """The losses of a smaller model size, for each of L lanes of a larger one.
+
+    Args:
+        stack: what was fitted at the smaller size, one lane for each of the larger.
+        center: mean over the larger size's fitted rows of the log loss that it lends [L].
+    """
+
+    stack: Stack
+    center: np.ndarray
+
+    def losses(self, mixture: np.ndarray, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log losses lent at mixtures [L, Q, d] and volumes [L, Q], less their mean, and their variance [L, Q]."""
+        cell = self.stack.lanes[:, 0]
+        points = _points(mixture, volume / self.stack.cells.scale[cell, None])
+        mean, deviation = self.stack.read(points, np.arange(len(cell)))
+        return mean - self.center[:, None], (deviation / SPREAD) ** 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Donated:
+    """A stack, and for each of its lanes a donor, if it has one."""
+
+    stack: Stack
+    donor: Donor | None = None
+
+    def read(self, mixture: np.ndarray, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log losses and their standard deviations [L, Q] at mixtures [G, Q, d] and volumes [G, Q] of each cell."""
+        stack, cell = self.stack, self.stack.lanes[:, 0]
+        scaled = volume / stack.cells.scale[:, None]
+        if self.donor is None:
+            return stack.read(_points(mixture, scaled), cell)
+        lent, variance = self.donor.losses(mixture[cell], volume[cell])
+        points = replace(_points(mixture[cell], scaled[cell]), donor=lent.T)
+        mean, deviation = stack.read(points, np.arange(len(cell)))
+        added = stack.donated_weight[:, None] * variance * stack.average.spread[:, None] ** 2
+        return mean, np.sqrt(deviation**2 + added)
+
+
+def _points(mixture: np.ndarray, volume: np.ndarray) -> Points:
+    """Points at mixtures [P, Q, d] and scaled volumes [P, Q], with no donor."""
+    return Points(mixture=np.moveaxis(mixture, (0, 2), (2, 0)), volume=volume.T, donor=np.zeros(volume.T.shape))
+
+
+def fit_stacks(cells: Cells, settings: Auto) -> list[Donated]:
+    """Fit every lane of the cells, again without the rows that are outlying, where there are any."""
+    found, odd = _fit_stacks(cells, settings), np.zeros(cells.mask.shape)
+    for _ in range(ROUNDS):
+        now = outlying([each.stack for each in found], cells)
+        if (now == odd).all():
+            break
+        odd, found = now, _fit_stacks(without(cells, now), settings)
+    return found
+
+
+def _fit_stacks(cells: Cells, settings: Auto) -> list[Donated]:
+    """Fit every lane of the cells: those without a donor together, then those with one."""
+    members, lanes = settings.chosen(), cells.lanes()
+    if not len(lanes):
+        return []
+    fits = fit_members(members, cells, lanes)
+    whole = Stack(members=members, cells=cells, lanes=lanes, fits=fits, average=average(members, fits, cells, lanes))
+    link = _links(cells, lanes) if settings.donor else np.full(len(lanes), -1)
+    alone, helped = np.flatnonzero(link < 0), np.flatnonzero(link >= 0)
+    found = [Donated(stack=whole.take(alone))]
+    return [*found, _help(whole, helped, link[helped])] if len(helped) else found
+
+
+def _links(cells: Cells, lanes: np.ndarray) -> np.ndarray:
+    """For each lane the lane that lends to it: of the same fold and target, at the donor of its cell, or -1 [L]."""
+    number = np.full((len(cells.size), len(cells.own)), -1)
+    number[lanes[:, 0], lanes[:, 1]] = np.arange(len(lanes))
+    mixtures = np.array([_mixtures(cells, g) for g in range(len(cells.size))])
+    donor = np.array([_donor(cells, mixtures, g) for g in range(len(cells.size))])
+    link = np.where((donor >= 0)[:, None], number[donor], -1)
+    # A size is helped at all of its targets or at none, so that it has one set of members.
+    link = np.where(((link >= 0) | (number < 0)).all(1, keepdims=True), link, -1)
+    return link[lanes[:, 0], lanes[:, 1]]
+
+
+def _mixtures(cells: Cells, cell: int) -> int:
+    """How many different mixtures a cell has."""
+    there = cells.part[cell] >= 0
+    return len(np.unique(cells.mixture[cell][:, there].round(6), axis=1).T)
+
+
+def _donor(cells: Cells, mixtures: np.ndarray, cell: int) -> int:
+    """The smaller size of the same fold with the most mixtures, the nearest of these; -1 where none has more."""
+    smaller = (cells.fold == cells.fold[cell]) & (cells.size < cells.size[cell]) & (mixtures > mixtures[cell])
+    there = np.flatnonzero(smaller)
+    return int(there[np.lexsort((cells.size[there], mixtures[there]))[-1]]) if len(there) else -1
+
+
+def _help(whole: Stack, lanes: np.ndarray, link: np.ndarray) -> Donated:
+    """Add the members that read a donor to lanes [L] of a stack, lent to by others [L]."""
+    mine, theirs = whole.take(lanes), whole.take(link)
+    cells, (cell, target, _) = whole.cells, mine.lanes.T
+    grid = cells.mask.shape[1:3]
+    donor = Donor(stack=theirs, center=np.zeros(len(lanes)))
+    lent, _ = donor.losses(*_grid(cells, cell))
+    mask = cells.mask[cell, :, :, target]
+    lent = lent.reshape(-1, *grid)
+    center = (lent * mask).sum((1, 2)) / mask.sum((1, 2))
+    covariate = np.zeros(cells.mask.shape)
+    covariate[cell, :, :, target] = lent - center[:, None, None]
+    helped = replace(cells, donor=covariate)
+    members = (*whole.members, *DONATED)
+    fits = (*mine.fits, *fit_members(DONATED, helped, mine.lanes))
+    averaged = average(members, fits, helped, mine.lanes)
+    stack = Stack(members=members, cells=helped, lanes=mine.lanes, fits=fits, average=averaged)
+    return Donated(stack=stack, donor=replace(donor, center=center))
+
+
+def _grid(cells: Cells, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mixtures [L, m t, d] and volumes [L, m t] of the grids of some cells."""
+    _, runs, volumes, _ = cells.mask.shape
+    mixture = np.repeat(np.moveaxis(cells.mixture[cell], 1, -1), volumes, axis=1)
+    return mixture, np.tile(cells.volume[cell] * cells.scale[cell, None], (1, runs))

@@ -1,0 +1,117 @@
+"""What a fit of `auto` leaves open, as draws: from its file alone, without the runs that it was fitted to.
+
+About the fit every member is a Gaussian process: its standard normal coefficients z have covariance spread' spread, and
+the process over mixtures, given z, that of kriging. One draw of it at every mixture at once is (Matheron's rule)
+
+    f(r) = g(r) + k(r)' (pull(z) - known (g(runs) + noise))
+
+for a path g of the process before anything was measured, and noise with the covariance that makes known^-1 of g(runs) +
+noise. A path is the kernel to the runs and to further mixtures, with random heights; so it is exact at the runs, and
+elsewhere falls short by what all of these together leave unknown. The law is taken for linear in z, as in the intervals
+of a fit: rows tell many coefficients by their sum only, and apart they would leave that valley. A draw takes one member
+for each target, by the members' weights, and its deviation from the mean is multiplied by the spread that runs left out
+have measured. Left out are the noise of a run and of a row, and what is unknown of the losses that a smaller model size
+lends.
+
+Source: Wilson et al., Efficiently sampling functions from Gaussian process posteriors (2020), Eq. 8, with the subset of
+regressors (Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), section 8.3.1) for the path.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bimixjax.auto.member import Fitted
+from bimixjax.auto.member_fits import noise_of
+from bimixjax.auto.members import named_members
+from bimixjax.auto.noise import Noise, kernel, places
+from bimixjax.auto.one_size import AutoSize, Path
+from bimixjax.auto.reweight import Reweighted
+
+# Mixtures beside the runs that a path is made of, and the least eigenvalue of their kernel that counts.
+_MIXTURES, _LEAST = 128, 1e-10
+
+
+def draw(size: AutoSize, key: Array, count: int) -> Reweighted:
+    """Draws [R, ...] of what is open about one model size."""
+    of_member, of_path, of_effects = jax.random.split(key, 3)
+    members, lanes = named_members(size.member_names), len(size.rows)
+    usable = np.where(np.asarray(size.rows) > 0, np.nan_to_num(size.spread), 0.0)
+    with np.errstate(divide="ignore"):
+        chances = np.log(np.asarray(size.weights))
+    chosen = np.asarray(jax.random.categorical(of_member, chances.T, shape=(count, lanes)))
+    mixture = _mixtures(np.asarray(size.mixture))
+    standard = np.asarray(jax.random.normal(of_path, (count, mixture.shape[1], lanes)))
+    noises = [noise_of(member) for member in members]
+    heights = [_heights(noise, mixture, standard) for noise in noises]
+    found = [
+        _moved(noise, fitted, (mixture, height), usable, one)
+        for noise, fitted, height, one in zip(
+            noises, size.fitted, heights, jax.random.split(of_effects, len(members)), strict=True
+        )
+    ]
+    weights = np.moveaxis(np.eye(len(members))[chosen], -1, 1)
+    return Reweighted(
+        z=tuple(z for z, _, _ in found),
+        pull=tuple(pull for _, pull, _ in found),
+        step=tuple(step for _, _, step in found),
+        weights=weights,
+        path=Path(
+            mixture=np.broadcast_to(mixture, (count, *mixture.shape)),
+            length=np.array([noise.length for noise in noises])[chosen],
+            height=usable
+            * sum(w[:, None] * height for w, height in zip(np.moveaxis(weights, 1, 0), heights, strict=True)),
+        ),
+    )
+
+
+def _mixtures(runs: np.ndarray) -> np.ndarray:
+    """Those of the runs [d, m], and others, evenly spread over where the process sees mixtures [d, u]."""
+    others = np.random.default_rng(0).dirichlet(np.full(len(runs), 0.5), _MIXTURES)
+    return np.concatenate([runs, others.T], axis=1)
+
+
+def _heights(noise: Noise, mixture: np.ndarray, standard: np.ndarray) -> np.ndarray:
+    """Heights [R, u, T] of the kernel to mixtures [d, u], whose sum is a path, from standard normal numbers."""
+    values, vectors = np.linalg.eigh(_kernel(noise, mixture, mixture) / noise.process**2)
+    root = np.divide(1.0, np.sqrt(np.maximum(values, _LEAST)), where=values > _LEAST, out=np.zeros_like(values))
+    return noise.process * np.einsum("uk,RkT->RuT", vectors * root, standard, optimize=True)
+
+
+def _kernel(noise: Noise, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The covariance of the process between mixtures [d, a] and [d, b]: [a, b]."""
+    first, second = (places(jnp.asarray(mixture))[..., None] for mixture in (left, right))
+    return np.asarray(kernel(noise, first, second))[..., 0]
+
+
+def _moved(
+    noise: Noise, fitted: Fitted, path: tuple[np.ndarray, np.ndarray], spread: np.ndarray, key: Array
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coefficients [R, q, T], pull [R, m, T] and step effects [R, t, T] of one member in every draw."""
+    of_z, of_pull, of_step = jax.random.split(key, 3)
+    (mixture, height), known = path, np.asarray(fitted.known)
+    (count, _, lanes), runs = height.shape, mixture[:, : len(known)]
+
+    def normal(key: Array, size: int) -> np.ndarray:
+        return np.asarray(jax.random.normal(key, (count, size, lanes)))
+
+    off = spread * np.einsum("pqT,RpT->RqT", fitted.spread, normal(of_z, len(fitted.z)), optimize=True)
+    at_runs = np.einsum("mu,RuT->RmT", _kernel(noise, runs, mixture) / noise.process**2, height, optimize=True)
+    rest = np.einsum(
+        "mkT,RkT->RmT", _root(known, _kernel(noise, runs, runs)), normal(of_pull, len(known)), optimize=True
+    )
+    open_pull = np.einsum("mkT,RkT->RmT", known, at_runs, optimize=True) + rest
+    open_step = np.sqrt(np.asarray(fitted.step_variance)) * normal(of_step, len(fitted.step))
+    return (
+        fitted.z + off,
+        fitted.pull + np.einsum("qmT,RqT->RmT", fitted.pull_slope, off, optimize=True) - spread * open_pull,
+        fitted.step + np.einsum("qtT,RqT->RtT", fitted.step_slope, off, optimize=True) + spread * open_step,
+    )
+
+
+def _root(known: np.ndarray, process: np.ndarray) -> np.ndarray:
+    """A root of known - known K known [m, m, T], the covariance of what noise pulls runs by."""
+    lanes = np.moveaxis((known + np.swapaxes(known, 0, 1)) / 2, -1, 0)
+    values, vectors = np.linalg.eigh(lanes - lanes @ process @ lanes)
+    return np.moveaxis(vectors * np.sqrt(np.maximum(values, 0.0))[:, None], 0, -1)

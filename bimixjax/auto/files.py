@@ -1,0 +1,119 @@
+"""What `auto` fitted at one model size, as strict JSON holds it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bimixjax._base.checks import InputError
+from bimixjax._base.schema import Spot, each, maybe, numbers, record, shares, texts
+from bimixjax.auto.member import Fitted
+from bimixjax.auto.member_fits import noise_of
+from bimixjax.auto.members import DONATED, MEMBERS, named_members
+from bimixjax.auto.noise import factored
+from bimixjax.auto.one_size import AutoSize, Lent, at_points
+
+_NEVER = ("carried", "drawn")
+_KEPT = tuple(field.name for field in dataclasses.fields(Fitted) if field.name != "known")
+
+
+def saved_size(size: AutoSize) -> dict[str, Any]:
+    """All but what `known` holds: that is most of the numbers, and follows from the mixtures."""
+    if size.carried:
+        raise InputError("this is a fit carried to a size that was not fitted; save the fit that it is of")
+    if size.drawn:
+        raise InputError("this is a draw from the posterior of a fit; save the fit itself")
+    fields = {f.name: getattr(size, f.name) for f in dataclasses.fields(size) if f.name not in _NEVER}
+    fields["fitted"] = [{f: getattr(one, f) for f in _KEPT} for one in size.fitted]
+    if size.lent:
+        fields["lent"] = {"size": saved_size(size.lent.size), "center": size.lent.center}
+    return fields
+
+
+def read_size(value: Any, spot: Spot) -> AutoSize:
+    """What `saved_size` gave, checked, with `known` made anew; the lengths "domains" and "targets" are settled."""
+    spot = dataclasses.replace(spot, lengths={key: spot.lengths[key] for key in ("domains", "targets")})
+    # Older files lack the range of losses, see `with_log_range`, and whether they vary.
+    found = record(_SIZE)({**_LATER, **value} if isinstance(value, dict) else value, spot)
+    if found["varies"] is None:
+        found["varies"] = np.ones(len(found["center"]))
+    mixture = np.repeat(found["mixture"][None], len(found["center"]), axis=0)
+    members, fitted = named_members(found["member_names"]), []
+    for i, member in enumerate(members):
+        count = sum(c.size(len(found["mixture"])) for c in member.law.ordered())
+        own = dataclasses.replace(spot, lengths={**spot.lengths, "coefficients": count})
+        one = record(_FITTED)(found["fitted"][i], own.at("fitted").at(i))
+        known = factored(noise_of(member), mixture, np.moveaxis(found["mask"], -1, 0)).known
+        fitted.append(Fitted(known=np.moveaxis(known, 0, -1), **one))
+    _check_used(found, spot)
+    return AutoSize(**{**found, "fitted": tuple(fitted)})
+
+
+def with_log_range(size: AutoSize, own: tuple[int, ...]) -> AutoSize:
+    """A size with the range of its fitted log losses: as the fit says them, where a file lacks it."""
+    lent = size.lent and dataclasses.replace(size.lent, size=with_log_range(size.lent.size, own))
+    if size.log_range is not None:
+        return dataclasses.replace(size, lent=lent)
+    (runs, volumes, _), there = size.mask.shape, size.mask > 0
+    anything = np.broadcast_to([[-np.inf], [np.inf]], (2, len(own)))
+    with jax.enable_x64(True):
+        r, s = np.repeat(size.mixture.T, volumes, axis=0), np.tile(size.volume * size.scale, runs)
+        open_range = dataclasses.replace(size, log_range=anything, lent=lent)
+        losses = at_points(own, open_range, jnp.asarray(r), jnp.asarray(s), None)
+    logs = (np.log(losses) - size.center).reshape(size.mask.shape)
+    ends = logs.min((0, 1), where=there, initial=np.inf), logs.max((0, 1), where=there, initial=-np.inf)
+    return dataclasses.replace(open_range, log_range=np.where(there.any((0, 1)), ends, 0.0))
+
+
+def _read_lent(value: Any, spot: Spot) -> Lent:
+    return Lent(**record({"size": read_size, "center": numbers("targets", low=-_LOG, high=_LOG)})(value, spot))
+
+
+def _check_used(found: dict[str, Any], spot: Spot) -> None:
+    """What a target with rows must have."""
+    used = found["rows"] > 0
+    if (found["mask"].sum((0, 1)) != found["rows"]).any():
+        raise spot.at("rows").wrong(found["rows"].tolist(), "as many as the mask has for each target")
+    for name in ("center", "spread", "left_out_error", "proportion_range", "volume_range"):
+        absent = np.isnan(found[name]).reshape(len(used), -1).any(1) & used
+        if absent.any():
+            raise spot.at(name).at(int(np.argmax(absent))).wrong(None, "a number, since the target has rows")
+    off = used & (abs(found["weights"].sum(0) - 1) > 1e-6)
+    if off.any():
+        raise spot.at("weights").wrong(found["weights"][:, off][:, 0].tolist(), "shares of the members that sum to 1")
+
+
+# Logarithms of losses, and standardized coefficients, beyond which no loss is finite.
+_LOG, _STANDARD = 50.0, 1e4
+
+_FITTED = {
+    "z": numbers("coefficients", "targets", low=-_STANDARD, high=_STANDARD),
+    "spread": numbers("coefficients", "coefficients", "targets"),
+    "pull": numbers("runs", "targets"),
+    "pull_slope": numbers("coefficients", "runs", "targets"),
+    "step": numbers("volumes", "targets", low=-_LOG, high=_LOG),
+    "step_slope": numbers("coefficients", "volumes", "targets"),
+    "step_variance": numbers("volumes", "targets", low=0),
+}
+_LATER = {"log_range": None, "varies": None}
+_SIZE = {
+    "member_names": texts("members", of=tuple(member.name for member in (*MEMBERS, *DONATED)), names=True),
+    "model_size": numbers(low=1e-300),
+    "mixture": shares("domains", "runs"),
+    "volume": numbers("volumes", low=1e-300, high=1),
+    "scale": numbers(low=1e-300),
+    "mask": numbers("runs", "volumes", "targets", low=0, high=1),
+    "center": numbers("targets", low=-_LOG, high=_LOG, null=True),
+    "fitted": each(lambda value, spot: value, "members"),
+    "weights": numbers("members", "targets", low=0, high=1),
+    "spread": numbers("targets", low=0, null=True),
+    "left_out_error": numbers("targets", low=0, null=True),
+    "log_range": maybe(numbers(2, "targets", low=-_LOG, high=_LOG)),
+    "rows": numbers("targets", low=0),
+    "proportion_range": numbers("targets", "domains", 2, low=0, high=1 + 1e-6, null=True),
+    "volume_range": numbers("targets", 2, low=1e-300, null=True),
+    "varies": maybe(numbers("targets", low=0, high=1)),
+    "lent": maybe(_read_lent),
+}

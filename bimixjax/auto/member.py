@@ -1,0 +1,314 @@
+"""The compiled part of `auto`: one member law fitted to many lanes of rows, and read at other points.
+
+A lane's coefficients are z, independent standard normal by their priors. Its fit minimizes, over z,
+
+    |whitened(log law(z) - log loss)|^2 + |z|^2
+
+by damped Gauss-Newton steps; the curvature there gives the covariance of z. Lanes are last in every array.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from bimixjax._base.records import Leaf, record
+from bimixjax.auto.noise import Noise, Whitener, kernel, places
+from bimixjax.laws import Law, Point
+from bimixjax.solve import cholesky
+
+# A step that promises to lower a sum of squared standard deviations by less than this changes no prediction.
+_TOLERANCE = 1e-3
+_MOST_STEPS = 60
+# No step moves a coefficient by more standard deviations of its prior.
+_LONGEST = 3.0
+_SAME_VOLUME = 1e-9
+# Below this share of the mean fitted loss, a law's logarithm goes on along its tangent.
+_LEAST_LOSS = 0.2
+
+
+@record
+class Prior:
+    """Coefficients c = exp(center + root z) or center + root z of standard normal z: [q, B], [q, q] and bool [q]."""
+
+    center: Leaf
+    root: Leaf
+    logarithmic: Leaf
+
+    def coefficients(self, z: Array) -> Array:
+        """Packed coefficients [q, B] at z [q, B]."""
+        moved = self.center + jnp.matmul(self.root, z)
+        logarithmic = self.logarithmic[:, None]
+        return jnp.where(logarithmic, jnp.exp(jnp.where(logarithmic, moved, 0.0)), moved)
+
+
+@record
+class Rows:
+    """What B lanes are fitted to, on grids of runs x volumes.
+
+    Args:
+        mixture: r [d, m, B].
+        volume: s, over the largest [t, B].
+        own: which domain each lane's target is, or -1 [B].
+        loss: log of the losses, less their mean [m, t, B].
+        mask: 1 where a row is fitted [m, t, B].
+        donor: log loss at a smaller model size, less its mean; 0 where none is read [m, t, B].
+    """
+
+    mixture: Leaf
+    volume: Leaf
+    own: Leaf
+    loss: Leaf
+    mask: Leaf
+    donor: Leaf
+
+
+@record
+class Points:
+    """Where lanes are read: r [d, Q, B], s over the largest that was fitted [Q, B], and `donor` as in `Rows` [Q, B]."""
+
+    mixture: Leaf
+    volume: Leaf
+    donor: Leaf
+
+
+@record
+class Fitted:
+    """What is read of B fitted lanes.
+
+    Args:
+        z: standardized coefficients [q, B].
+        spread: inverse Cholesky factor of their curvature, so that spread' spread is their covariance [q, q, B].
+        pull: what each run pulls the process by [m, B].
+        pull_slope: its change with z [q, m, B].
+        step: step effects [t, B].
+        step_slope: their change with z [q, t, B].
+        step_variance: what is unknown of them [t, B].
+        known: what the rows explain of the process's variance, a quadratic form in the kernel to the runs [m, m, B].
+    """
+
+    z: Leaf
+    spread: Leaf
+    pull: Leaf
+    pull_slope: Leaf
+    step: Leaf
+    step_slope: Leaf
+    step_variance: Leaf
+    known: Leaf
+
+
+@record
+class Ends:
+    """Where B fits ended.
+
+    Args:
+        fitted: what is read of them.
+        cost: the criterion [B].
+        steps: iterations [B].
+        value: log law at the rows, masked ones included [m, t, B].
+        slopes: its change with z [q, m, t, B].
+    """
+
+    fitted: Fitted
+    cost: Leaf
+    steps: Leaf
+    value: Leaf
+    slopes: Leaf
+
+
+def log_law(law: Law, coefficients: Array, mixture: Array, volume: Array, own: Array, donor: Array) -> Array:
+    """Log of the law at points [..., B] with packed coefficients [q, B], mixtures [d, ..., B] and volumes [..., B].
+
+    Every model size is fitted apart: where a law would read it, it gets the loss of the donor.
+    """
+    domains, between = mixture.shape[0], (None,) * (mixture.ndim - 2)
+    is_own = jnp.arange(domains)[:, *between, None] == own
+    share = jnp.sum(jnp.where(is_own, mixture, 0.0), axis=0)
+    named = law.unpack(coefficients[:, *between], law.ordered(), domains)
+    point = Point(mixture=mixture, own=share, volume=volume, model_size=jnp.exp(donor), is_own=is_own)
+    return _log(law.loss(named, point))
+
+
+def _log(loss: Array) -> Array:
+    """Logarithm of losses, continued by its tangent where a law falls to zero and below: finite, with slopes."""
+    low = loss < _LEAST_LOSS
+    return jnp.where(low, loss / _LEAST_LOSS - 1, 0.0) + jnp.log(jnp.where(low, _LEAST_LOSS, loss))
+
+
+@partial(jax.jit, static_argnames=("law",))
+def fit_lanes(law: Law, rows: Rows, whitener: Whitener, prior: Prior, starts: Array) -> Ends:
+    """Fit B lanes, each from one of `starts` [q, B]."""
+
+    def grid(z: Array) -> Array:
+        mixture, volume = rows.mixture[:, :, None], rows.volume[None]
+        return log_law(law, prior.coefficients(z), mixture, volume, rows.own, rows.donor)
+
+    last = _minimize(grid, rows, whitener, starts)
+    pull, step = _effects(whitener, rows.loss - last.value)
+    pull_slope, step_slope = _effects(whitener, -last.slopes)
+    fitted = Fitted(
+        z=last.z,
+        spread=cholesky.inverse_root(last.curvature),
+        pull=pull,
+        pull_slope=pull_slope,
+        step=step,
+        step_slope=step_slope,
+        step_variance=whitener.step_variance(),
+        known=whitener.known,
+    )
+    return Ends(fitted=fitted, cost=last.cost, steps=last.steps, value=last.value, slopes=last.slopes)
+
+
+@jax.jit
+def read_grid(ends: Ends, whitener: Whitener) -> tuple[Array, Array]:
+    """Mean and variance of log losses at the runs and volumes of the grid [m, t, B], those masked included."""
+    fitted, cross = ends.fitted, whitener.process
+    moved = ends.slopes + _pulled(cross, fitted.pull_slope)[:, :, None] + fitted.step_slope[:, None]
+    variance = _along(fitted, moved) + _unexplained(whitener.noise, fitted, cross)[:, None] + fitted.step_variance
+    return ends.value + _pulled(cross, fitted.pull)[:, None] + fitted.step, variance
+
+
+def read_mean(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: Prior, points: Points) -> Array:
+    """Expected log losses of B lanes at their points [Q, B], less their lanes' means."""
+    cross = kernel(noise, places(points.mixture), places(rows.mixture))
+    found = log_law(law, prior.coefficients(fitted.z), points.mixture, points.volume, rows.own, points.donor)
+    return found + _pulled(cross, fitted.pull) + _at_step(fitted.step, _same(rows, points))
+
+
+def read_variance(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: Prior, points: Points) -> Array:
+    """Variance of measured log losses about their expectation, noise included [Q, B]."""
+    cross, same = kernel(noise, places(points.mixture), places(rows.mixture)), _same(rows, points)
+
+    def found(z: Array) -> Array:
+        return log_law(law, prior.coefficients(z), points.mixture, points.volume, rows.own, points.donor)
+
+    _, push = jax.linearize(found, fitted.z)
+    slopes = jax.vmap(push)(_directions(fitted.z))
+    moved = slopes + _pulled(cross, fitted.pull_slope) + _at_step(fitted.step_slope, same)
+    new = noise.step**2 * (1 - jnp.sum(same, axis=-2))
+    return _along(fitted, moved) + _unexplained(noise, fitted, cross) + _at_step(fitted.step_variance, same) + new
+
+
+@partial(jax.jit, static_argnames=("law",))
+def read_lanes(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: Prior, points: Points) -> tuple[Array, Array]:
+    """Mean and variance of log losses at points, for lanes of a study."""
+    return (
+        read_mean(law, fitted, rows, noise, prior, points),
+        read_variance(law, fitted, rows, noise, prior, points),
+    )
+
+
+def _effects(whitener: Whitener, x: Array) -> tuple[Array, Array]:
+    """Pull [..., m, B] and step effects [..., t, B] in residuals [..., m, t, B]."""
+    return whitener.pull(x), whitener.step_effects(x)
+
+
+def _pulled(cross: Array, pull: Array) -> Array:
+    """The process [..., a, B] at points with covariances [a, m, B] to the runs, pulled by [..., m, B]."""
+    return jnp.einsum("amB,...mB->...aB", cross, pull)
+
+
+def _same(rows: Rows, points: Points) -> Array:
+    """Which fitted volume each point is at: 1 or 0 [Q, t, B]. Padded volumes repeat the last, hence the first only."""
+    near = jnp.abs(points.volume[:, None] - rows.volume) <= _SAME_VOLUME * rows.volume
+    near = near & jnp.any(rows.mask > 0, axis=0)
+    return near.astype(rows.volume.dtype)
+
+
+def _at_step(step: Array, same: Array) -> Array:
+    return jnp.einsum("QtB,...tB->...QB", same, step)
+
+
+def _along(fitted: Fitted, moved: Array) -> Array:
+    """Variance of what moves with z by [q, ..., B]."""
+    return jnp.sum(jnp.einsum("pqB,q...B->p...B", fitted.spread, moved) ** 2, axis=0)
+
+
+def _unexplained(noise: Noise, fitted: Fitted, cross: Array) -> Array:
+    """Variance of the process, of a run of its own and of a row of its own, at points [a, B]."""
+    explained = jnp.sum(cross * jnp.einsum("abB,bcB->acB", cross, fitted.known), axis=1)
+    return noise.process**2 - explained + noise.run**2 + noise.white**2
+
+
+@record
+class _State:
+    """Where lanes stand, the log law and its slopes there, the point that each tries next, and what that promised."""
+
+    z: Array
+    cost: Array
+    value: Array
+    slopes: Array
+    gradient: Array
+    curvature: Array
+    trial: Array
+    promised: Array
+    damping: Array
+    steps: Array
+    done: Array
+
+
+def _minimize(grid: Callable[[Array], Array], rows: Rows, whitener: Whitener, starts: Array) -> _State:
+    """Minimize |whitened(grid(z) - loss)|^2 + |z|^2 from `starts` [q, B]."""
+    unknowns, lanes = starts.shape
+    begin = _State(
+        z=starts,
+        cost=jnp.full(lanes, jnp.inf),
+        value=jnp.zeros_like(rows.loss),
+        slopes=jnp.zeros((unknowns, *rows.loss.shape)),
+        gradient=jnp.zeros_like(starts),
+        curvature=_directions(starts),
+        trial=starts,
+        promised=jnp.full(lanes, jnp.inf),
+        damping=jnp.full(lanes, 1e-2),
+        steps=jnp.full(lanes, -1),
+        done=jnp.zeros(lanes, bool),
+    )
+    return lax.while_loop(
+        lambda state: jnp.any(~state.done & (state.steps < _MOST_STEPS)),
+        partial(_advance, grid, rows, whitener),
+        begin,
+    )
+
+
+def _advance(grid: Callable[[Array], Array], rows: Rows, whitener: Whitener, state: _State) -> _State:
+    """Move to the trial if it lowers the cost, and choose the next; damping falls after a good step, else grows."""
+    found, push = jax.linearize(grid, state.trial)
+    eye = _directions(state.trial)
+    pushed = jax.vmap(push)(eye)
+    value = whitener.whiten((found - rows.loss) * rows.mask)
+    slopes = whitener.whiten(pushed * rows.mask)
+    cost = jnp.sum(value**2, axis=0) + jnp.sum(state.trial**2, axis=0)
+    better = (cost < state.cost) & ~state.done
+
+    def chosen(new: Array, old: Array) -> Array:
+        return jnp.where(better, new, old)
+
+    z, cost = chosen(state.trial, state.z), chosen(cost, state.cost)
+    gradient = chosen(jnp.sum(slopes * value, axis=1) + state.trial, state.gradient)
+    curvature = chosen(jnp.einsum("iRB,jRB->ijB", slopes, slopes) + eye, state.curvature)
+    damping = jnp.where(better, state.damping / 10, state.damping * 8)
+    step = -cholesky.solve(curvature * (1 + damping * eye), gradient)
+    step = step / jnp.maximum(1.0, jnp.max(jnp.abs(step), axis=0) / _LONGEST)
+    bend = jnp.sum(step[:, None] * step[None] * curvature, axis=(0, 1))
+    small = (jnp.abs(state.promised) <= _TOLERANCE * (1 + 1e-2 * cost)) & jnp.isfinite(cost)
+    return _State(
+        z=z,
+        cost=cost,
+        value=chosen(found, state.value),
+        slopes=chosen(pushed, state.slopes),
+        gradient=gradient,
+        curvature=curvature,
+        trial=z + step,
+        promised=-(2 * jnp.sum(gradient * step, axis=0) + bend),
+        damping=damping,
+        steps=state.steps + ~state.done,
+        done=state.done | small | (~better & (state.damping > 1e8)),
+    )
+
+
+def _directions(z: Array) -> Array:
+    """A unit tangent along each coordinate of z [q, B]: [q, q, B]."""
+    unknowns, lanes = z.shape
+    return jnp.broadcast_to(jnp.eye(unknowns, dtype=z.dtype)[:, :, None], (unknowns, unknowns, lanes))

@@ -1,0 +1,270 @@
+"""The laws that `auto` averages, each with its noise and its priors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bimixjax._base.checks import known
+from bimixjax.laws import (
+    DCPT,
+    Additive,
+    BiMixOffset,
+    BiMixTransfer,
+    Coefficient,
+    Exponential,
+    Joint,
+    Law,
+    Point,
+    PowerLinear,
+    WithVolume,
+    power,
+)
+
+
+@dataclass(frozen=True)
+class Level(Law):
+    """The same loss for every mixture: L_i = E_i."""
+
+    name = "level"
+    coefficients = (Coefficient(name="E", linear=True, prior=(2.0, 2.0)),)
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """E multiplies 1."""
+        return {"E": jnp.ones_like(point.volume)}
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """None is needed: the law is linear."""
+        return {}
+
+
+@dataclass(frozen=True)
+class ShareAdditive(Law):
+    """The mixture and the volume each add a power, that of the mixture in a share with linear transfer.
+
+    L_i(r, s) = E_i + A_i rho_i^-alpha_i + B_i / s^beta_i,  rho_i = r_i + sum_{j != i} T_ij r_j
+
+    Source: the additive law of arXiv 2507.09404 with the effective share of `BiMixTransferLinear`.
+    """
+
+    name = "share_additive"
+    coefficients = (
+        Coefficient(name="E", linear=True, prior=(2.0, 2.0)),
+        Coefficient(name="A", linear=True, prior=(0.5, 2.0)),
+        Coefficient(name="B", linear=True, prior=(0.5, 2.0), volumes=3),
+        Coefficient(name="alpha", prior=(0.3, 1.0), upper=10.0, proportions=2),
+        Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3),
+        Coefficient(name="T", prior=(0.05, 1.5), spread=1.0, upper=1e3, per_domain=True, own=1.0),
+    )
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """1 for E, rho^-alpha for A, s^-beta for B."""
+        share = jnp.sum(jnp.where(point.is_own, 1.0, nonlinear["T"]) * point.mixture, axis=0)
+        return {
+            "E": jnp.ones_like(point.volume),
+            "A": power(share, -nonlinear["alpha"]),
+            "B": power(point.volume, -nonlinear["beta"]),
+        }
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """Little and much transfer."""
+        return {"alpha": (0.15,), "beta": (0.15, 0.8), "T": (0.01, 0.1, 0.5)}
+
+
+@dataclass(frozen=True)
+class Donated(Law):
+    """A power of the loss D(r, s) at a smaller model size, with a drift in the volume: L(r, s) = C D^slope s^-drift.
+
+    D takes the place of the model size in a `Point`.
+    """
+
+    name = "donor"
+    sized = True
+    coefficients = (
+        Coefficient(name="C", linear=True, prior=(2.0, 2.0)),
+        Coefficient(name="slope", prior=(1.0, 0.15), lower=-10.0, upper=10.0),
+        Coefficient(name="drift", prior=(0.0, 0.05), lower=-10.0, upper=10.0),
+    )
+
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+        """D^slope s^-drift for C."""
+        donor = power(point.model_size, nonlinear["slope"])
+        return {"C": donor * power(point.volume, -nonlinear["drift"])}
+
+    def starts(self) -> Mapping[str, tuple[float, ...]]:
+        """The donor's loss as it is."""
+        return {"slope": (1.0,), "drift": (0.0,)}
+
+
+@dataclass(frozen=True)
+class Belief:
+    """The prior of a coefficient: log-normal, or normal where it may be negative.
+
+    Args:
+        median: median, or mean; with d domains, it is multiplied by (d - 1)^-fall.
+        deviation: standard deviation of the logarithm, or of itself; of the common mean where there is a `spread`.
+        spread: standard deviation of the values of single domains about their common mean.
+        fall: see `median`.
+        nats: whether the median is in nats per token, not in units of the mean fitted loss.
+    """
+
+    median: float
+    deviation: float
+    spread: float | None = None
+    fall: float = 0.0
+    nats: bool = False
+
+
+@dataclass(frozen=True)
+class Member:
+    """One law of the average.
+
+    Args:
+        name: what it is called in a result.
+        law: the law.
+        beliefs: the prior of each of its coefficients; linear ones in units of the mean fitted loss, or in nats.
+        process: standard deviation of the process over mixtures about it, in log loss.
+        length: length of the process in Hellinger distance.
+        weight: prior weight in the average.
+        rich: whether the weight falls where there are few runs for its coefficients: times min(1, K / (2 d + 2))^2.
+    """
+
+    name: str
+    law: Law
+    beliefs: Mapping[str, Belief]
+    process: float
+    length: float = 1.0
+    weight: float = 2.0
+    rich: bool = False
+
+
+# Medians and spreads of exponents, and of what domains are worth to one another, are those of the laws' fits to two
+# public tables: 64 runs over 17 domains (arXiv 2407.01492, `data/`) and 10 runs over 2 (arXiv 2403.16952, `data/2Mix`).
+# So a score on the second is not held out, nor one on those 64 runs. Scales are vague. Spreads are rounded up.
+_BETA = {"B": Belief(0.2, 1.5), "beta": Belief(0.4, 1.0)}
+_TRANSFER = {
+    "C": Belief(0.8, 1.0),
+    **_BETA,
+    "alpha": Belief(0.12, 0.3),
+    "g": Belief(0.58, 0.25),
+    "T": Belief(0.15, 1.2, spread=0.8, fall=0.75),
+}
+_OFFSET = {"C": Belief(0.8, 1.0), **_BETA, "alpha": Belief(0.065, 0.4), "eps": Belief(0.008, 1.5)}
+_SHARE = {
+    "E": Belief(0.5, 0.5),
+    "A": Belief(0.18, 1.0),
+    **_BETA,
+    "alpha": Belief(0.25, 0.6),
+    "T": Belief(0.107, 1.2, spread=0.8, fall=1.46),
+}
+_ADDITIVE = {
+    "E": Belief(0.58, 0.4),
+    "K": Belief(0.1, 1.0),
+    **_BETA,
+    "C": Belief(0.25, 1.0, spread=0.8, fall=0.4),
+    "g": Belief(0.8, 0.35, spread=0.3),
+}
+_JOINT = {**_ADDITIVE, "CB": Belief(0.5, 1.0, spread=0.7), "gB": Belief(-0.2, 0.3)}
+
+# Losses of domains that a model never trains on are alike, some 3 nats per token, whatever they are for domains that it
+# does: told in nats, that is worth more than it is in units of each target's mean. Set on draws 0-4 of `data/5Mix` and
+# on `data/3Mix` (arXiv 2403.16952), so scores on the latter are not held out.
+_POWER_LINEAR = {
+    "b": Belief(3.2, 0.6, nats=True),
+    "w": Belief(0.7, 1.0, nats=True),
+    **_BETA,
+    "e": Belief(0.3, 0.5),
+    "W": Belief(0.0, 0.3, spread=0.1),
+}
+
+# Forms of other kinds, with vague priors: for losses that none of the above describes.
+_EXPONENTIAL = {"c": Belief(0.7, 0.5), "k": Belief(0.3, 1.0), **_BETA, "t": Belief(0.7, 1.0, spread=1.0)}
+_DCPT = {
+    "E": Belief(0.6, 0.5),
+    **_BETA,
+    "C": Belief(0.15, 1.0),
+    "eta": Belief(0.1, 1.5),
+    "gamma": Belief(0.2, 1.0),
+    "eps": Belief(0.02, 1.5),
+}
+
+# No law of the mixture: the mean of the runs, for losses that mixtures say nothing of, or where no other member counts.
+# On `data/5Mix`, `data/3Mix` and two tables of other sources it cost less than .5 % in error from 2 runs on.
+MEAN = "mean"
+_MEAN = {"E": Belief(0.8, 1.0), **_BETA}
+
+MEMBERS = (
+    Member("transfer", BiMixTransfer(), _TRANSFER, process=0.02),
+    Member("transfer_loose", BiMixTransfer(), _TRANSFER, process=0.04),
+    Member("offset", BiMixOffset(), _OFFSET, process=0.02),
+    Member("power_linear", WithVolume(PowerLinear()), _POWER_LINEAR, process=0.01, weight=4.0),
+    Member("share_additive", ShareAdditive(), _SHARE, process=0.01, weight=0.5, rich=True),
+    Member("additive", Additive(), _ADDITIVE, process=0.01, weight=0.5, rich=True),
+    Member("joint", Joint(), _JOINT, process=0.01, weight=0.5, rich=True),
+    Member("exponential", WithVolume(Exponential()), _EXPONENTIAL, process=0.01, weight=0.5, rich=True),
+    Member("dcpt", DCPT(), _DCPT, process=0.01, weight=0.5, rich=True),
+    Member(MEAN, WithVolume(Level()), _MEAN, process=0.002, weight=0.5),
+)
+
+
+# A larger model's losses follow a smaller one's but for an offset, a slope a little above 1, since larger models gain
+# more from their own data, and a process. From 70M to 160M parameters slopes were .90 to 1.15, median 1.08, for the
+# five targets of `data/2Mix` and `data/3Mix`. Those of `data/5Mix`, over all of its mixtures, had been looked at before
+# (1.04 to 1.26), so scores on it are not wholly held out. The process and the drift were set on its draws 0-4.
+_DONATED = {"C": Belief(1.0, 0.5), "slope": Belief(1.08, 0.06), "drift": Belief(0.0, 0.02)}
+
+# What is added to the members at a size that has a donor.
+DONATED = (
+    Member("donor", Donated(), _DONATED, process=0.005, weight=20.0),
+    Member("donor_loose", Donated(), _DONATED, process=0.01, weight=20.0),
+)
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Coefficients as functions of independent standard normal z: c = exp(center + root z), or without the exponent.
+
+    Args:
+        center: [q]. root: [q, q]. logarithmic: which coefficients are positive [q].
+        nats: which have a center in log nats per token, not in units of the mean fitted loss [q].
+    """
+
+    center: np.ndarray
+    root: np.ndarray
+    logarithmic: np.ndarray
+    nats: np.ndarray
+
+
+def coordinates(member: Member, domains: int) -> Coordinates:
+    """The priors of a member's packed coefficients."""
+    centers, logs, nats, blocks = [], [], [], []
+    for c in member.law.ordered():
+        belief, size = member.beliefs[c.name], c.size(domains)
+        log = c.linear or c.logarithmic
+        median = belief.median * max(domains - 1, 1) ** -belief.fall
+        centers += [np.log(median) if log else median] * size
+        logs += [log] * size
+        nats += [belief.nats] * size
+        blocks.append(_root(size, belief))
+    root, start = np.zeros((len(centers), len(centers))), 0
+    for block in blocks:
+        root[start : start + len(block), start : start + len(block)] = block
+        start += len(block)
+    return Coordinates(center=np.array(centers), root=root, logarithmic=np.array(logs), nats=np.array(nats))
+
+
+def _root(size: int, belief: Belief) -> np.ndarray:
+    """The symmetric square root of the prior covariance of one coefficient's values."""
+    if size == 1 or belief.spread is None:
+        return belief.deviation * np.eye(size)
+    mean = np.full((size, size), 1 / size)
+    return belief.spread * (np.eye(size) - mean) + size**0.5 * belief.deviation * mean
+
+
+def named_members(names: Sequence[str]) -> tuple[Member, ...]:
+    """The members of these names; an `InputError` for an unknown one."""
+    there = {member.name: member for member in (*MEMBERS, *DONATED)}
+    known("member", tuple(names), tuple(there), "auto")
+    return tuple(there[name] for name in names)

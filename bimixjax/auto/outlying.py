@@ -1,0 +1,79 @@
+"""Rows that do not belong to the others: found by what the other runs say of them, and left out of a fit of `auto`.
+
+A run that diverged, or an evaluation that went wrong, is so far off that squared residuals would bend every law towards
+it. A run at the edge of the simplex is far from what the other runs say as well, but a law can pass through it. So a
+row is outlying only where its log loss
+
+    is missed by more than `_LEFT_OUT` when its run is left out, and
+    is missed by more than `_FITTED` and `_TIMES` the median miss when all rows are fitted, or another of its run is.
+
+Such rows get no weight, the members are fitted again, and all rows are judged anew by that fit, until nothing changes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bimixjax.auto.grids import Cells
+from bimixjax.auto.member_fits import Stack
+from bimixjax.fitting.outliers import listed
+from bimixjax.observations import Observations, Unit
+
+# Log losses. On the public tables of 2 to 24 domains, fits of 4 to 26 runs have no such row.
+_LEFT_OUT, _FITTED, _TIMES = 0.2, 0.1, 4.0
+
+# Fewer runs cannot tell which of them is odd, and a larger share of a target's rows is not odd.
+_LEAST_RUNS, _MOST_ROWS = 4, 0.25
+
+# Fits until nothing changes.
+ROUNDS = 4
+
+
+def outlying(stacks: Sequence[Stack], cells: Cells) -> np.ndarray:
+    """Which rows of the cells are outlying, as fits to all or some of their rows judge them: 1 or 0 [G, m, t, T].
+
+    Args:
+        stacks: what was fitted.
+        cells: all rows, also those that these fits left out.
+    """
+    odd, apart = np.zeros((2, *cells.mask.shape), bool)
+    for stack in stacks:
+        cell, target, _ = stack.lanes.T
+        mask, kept = cells.mask[cell, :, :, target] > 0, stack.cells.mask[cell, :, :, target] > 0
+        loss = (cells.loss[cell, :, :, target].T + (cells.center - stack.cells.center)[cell, target]).T
+        fitted, left = (_missed(stack, loss, name) for name in ("mean", "left_mean"))
+        usual = np.array([np.median(miss[rows]) for miss, rows in zip(fitted, kept, strict=True)])
+        far = fitted > np.maximum(_FITTED, _TIMES * usual)[:, None, None]
+        apart[cell, :, :, target] = mask & (left > _LEFT_OUT)
+        odd[cell, :, :, target] = mask & (left > _LEFT_OUT) & far
+    found = apart & odd.any((2, 3), keepdims=True)
+    runs, rows = cells.mask.any(2).sum(1), cells.mask.sum((1, 2))
+    told = (runs >= _LEAST_RUNS) & (found.sum((1, 2)) <= _MOST_ROWS * rows)
+    return (found & told[:, None, None]).astype(float)
+
+
+def without(cells: Cells, odd: np.ndarray) -> Cells:
+    """The cells without some of their rows [G, m, t, T], and log losses less the means of those that are left."""
+    mask = cells.mask * (1 - odd)
+    moved = (cells.loss * mask).sum((1, 2)) / np.maximum(mask.sum((1, 2)), 1)
+    loss = (cells.loss - moved[:, None, None]) * mask
+    return replace(cells, mask=mask, loss=loss, center=cells.center + moved)
+
+
+def note(cells: Cells, fitted: Sequence[Cells], observations: Observations, unit: Unit | None) -> tuple[str, ...]:
+    """Name the runs with rows in the cells that none of the `fitted` ones has; nothing where there are none."""
+    rows = np.zeros(len(observations), bool)
+    rows[cells.row[(cells.mask > np.max([each.mask for each in fitted], axis=0)).any(3)]] = True
+    if not rows.any():
+        return ()
+    volume = None if unit is None else observations.volumes(unit)
+    return (
+        f"losses far from what the other runs say, left out of the fit: {listed(rows, observations.run, volume, unit)}",
+    )
+
+
+def _missed(stack: Stack, loss: np.ndarray, name: str) -> np.ndarray:
+    """By how much the average misses log losses [L, m, t] in one of the readings of its members."""
+    means = np.stack([getattr(fit, name) for fit in stack.fits])
+    return np.abs(stack.average.mixed(means, np.zeros(means.shape))[0] - loss)

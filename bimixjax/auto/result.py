@@ -1,0 +1,277 @@
+"""What `auto` gives: predictions with limits, and what each of its members is worth."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike
+
+from bimixjax._base import checks, summaries
+from bimixjax._base.records import read_json, record, static, write_json
+from bimixjax._base.schema import Kind, Spot, each, maybe, texts
+from bimixjax._base.schema import record as record_of
+from bimixjax.auto.beyond import Beyond, Carried
+from bimixjax.auto.files import read_size, saved_size, with_log_range
+from bimixjax.auto.one_size import AutoSize, at_points, losses
+from bimixjax.fitting.base import Extrapolation, Reach
+from bimixjax.fitting.coverage import Coverage
+from bimixjax.fitting.files import NAMES, names_of
+from bimixjax.observations import Unit
+
+# What a file must have been written by.
+_VERSION = 2
+
+# So many distinct volumes it takes to tell the power of the volume, and the floor under it, that the members share.
+_VOLUMES = 3
+
+
+@record
+class AutoFit(Reach):
+    """Several laws fitted to each target and averaged, with what is known about the average.
+
+    Args:
+        domains, targets: names; `targets` lists the columns of `predict`.
+        own: for each target, which domain it is, or -1.
+        volume_unit: "steps", "tokens", or None where the table has no volume.
+        model_sizes: sizes fitted apart, in parameters; empty where the table has no size.
+        sentences: per size and target, what the average is made of and how it did on runs left out.
+        notes: what else a reader should know.
+        sizes: what was fitted at each size.
+        beyond: a law that carries predictions to other sizes, if one was asked for.
+
+    Example:
+        >>> import pandas as pd
+        >>> import bimixjax
+        >>> table = {"run": ["a", "b", "c"], "mixture/x": [0.25, 1.0, 0.5], "mixture/y": [0.75, 0.0, 0.5]}
+        >>> table |= {"loss/x": [4.0, 2.0, 2.8]}
+        >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table))
+        >>> fit = bimixjax.fit(bimixjax.Auto(members=("offset",)), observations)
+        >>> lower, upper = fit.interval([0.4, 0.6])
+        >>> bool(lower[0] < fit.predict([0.4, 0.6])[0] < upper[0])
+        True
+    """
+
+    domains: tuple[str, ...] = static()
+    targets: tuple[str, ...] = static()
+    own: tuple[int, ...] = static()
+    volume_unit: Unit | None = static()
+    model_sizes: tuple[float, ...] = static()
+    sentences: tuple[str, ...] = static()
+    notes: tuple[str, ...] = static()
+    sizes: tuple[AutoSize, ...]
+    beyond: Beyond | None = None
+
+    def __repr__(self) -> str:
+        return f"AutoFit({summaries.reach(self)})"
+
+    def summary(self) -> str:
+        """Say in plain text what each target's average is made of, and how it did on runs left out."""
+        return summaries.averaged(self)
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """The weight of each member by name: [targets], or [sizes, targets] where there are several sizes."""
+        names = dict.fromkeys(name for size in self.sizes for name in size.member_names)
+        return {name: self._of_sizes(lambda size, name=name: _weight(size, name)) for name in names}
+
+    @property
+    def donors(self) -> dict[float, float]:
+        """Which model size lent its losses to which: the larger to the smaller."""
+        return {float(size.model_size): float(size.lent.size.model_size) for size in self.sizes if size.lent}
+
+    @property
+    def left_out_error(self) -> np.ndarray:
+        """Mean absolute error of log losses on runs left out: [targets], or [sizes, targets]."""
+        return self._of_sizes(lambda size: size.left_out_error)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Observations used: [targets], or [sizes, targets]."""
+        return self._of_sizes(lambda size: size.rows)
+
+    @property
+    def proportion_range(self) -> np.ndarray:
+        """The lowest and highest fitted proportion of each domain [L, d, 2]."""
+        return np.concatenate([np.asarray(size.proportion_range) for size in self.sizes])
+
+    @property
+    def volume_range(self) -> np.ndarray:
+        """The lowest and highest fitted volume [L, 2]."""
+        return np.concatenate([np.asarray(size.volume_range) for size in self.sizes])
+
+    @property
+    def coverage(self) -> Coverage:
+        """What the rows of each lane tell of mixtures and volumes."""
+        each = [size.coverage for size in self.sizes]
+        return Coverage(**{n: np.concatenate([getattr(one, n) for one in each]) for n in Coverage.__dataclass_fields__})
+
+    def _needed(self) -> int:
+        return _VOLUMES
+
+    def _of_sizes(self, read: Callable[[AutoSize], Any]) -> np.ndarray:
+        values = np.stack([np.asarray(read(size)) for size in self.sizes])
+        return values if len(values) > 1 else values[0]
+
+    def at(self, model_size: float) -> "AutoFit":
+        """The fit of one model size; that of the nearest one, carried to it, where it was not fitted.
+
+        Raises:
+            InputError: if that size was not fitted, and there is no law to carry predictions there.
+        """
+        if self.beyond is not None and model_size not in self.model_sizes:
+            return self._carried(self.beyond, model_size)
+        place, count = self._place(model_size), len(self.targets)
+        return dataclasses.replace(
+            self,
+            model_sizes=(model_size,),
+            sentences=self.sentences[place * count : (place + 1) * count],
+            sizes=(self.sizes[place],),
+        )
+
+    def _carried(self, beyond: Beyond, model_size: float) -> "AutoFit":
+        """The fit of the nearest size, carried to one that was not fitted."""
+        near = min(self.model_sizes, key=lambda size: abs(np.log(size / model_size)))
+        one, to = self.at(near), Carried(beyond=beyond, fitted=np.asarray(near), wanted=np.asarray(float(model_size)))
+        size = dataclasses.replace(one.sizes[0], carried=to)
+        return dataclasses.replace(one, model_sizes=(model_size,), sizes=(size,), beyond=None)
+
+    def _size(self, asked: float | None) -> list[Extrapolation]:
+        """That a model size was not fitted, where a law carries predictions there."""
+        carried = self.sizes[0].carried
+        if carried is None:
+            return []
+        return [
+            Extrapolation(
+                kind="model size",
+                name=carried.beyond.law.name,
+                asked=float(carried.wanted),
+                fitted=float(carried.fitted),
+                several=True,
+                targets=self.targets,
+                from_prior=False,
+            )
+        ]
+
+    def predict(
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None = None,
+        model_size: float | None = None,
+        *,
+        from_prior: bool = False,
+    ) -> Array:
+        """Predict the loss of every target.
+
+        Args:
+            mixtures: proportions r over `domains` [n, d] or [d].
+            volume: s in the fit's unit, one number or [n]; may be left out where a single volume was fitted.
+            model_size: N in parameters; needed where several sizes were fitted.
+            from_prior: whether to answer at volumes of which nothing fitted tells.
+
+        Returns:
+            Losses in nats per token, [n, targets] or [targets], in the floating dtype of `mixtures`.
+
+        Raises:
+            InputError: for a shape that does not fit, a volume or size that is missing or unknown, or a volume of
+                which nothing fitted tells.
+        """
+        return self._read(mixtures, volume, model_size, from_prior=from_prior)
+
+    def interval(
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None = None,
+        model_size: float | None = None,
+        *,
+        level: float = 0.9,
+        from_prior: bool = False,
+    ) -> tuple[Array, Array]:
+        """Limits that should contain a measured loss as often as `level` says: lower and upper, as in `predict`.
+
+        Raises:
+            InputError: as `predict`; and for a level that is not above 0 and below 1.
+        """
+        checks.share("level", level)
+        width = NormalDist().inv_cdf((1 + level) / 2)
+        ends = [self._read(mixtures, volume, model_size, shift, from_prior=from_prior) for shift in (-width, width)]
+        return ends[0], ends[1]
+
+    def _read(
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None,
+        model_size: float | None,
+        shift: float | None = None,
+        *,
+        from_prior: bool,
+    ) -> Array:
+        """Losses, or with `shift` so many standard deviations above them."""
+        one = self.at_size(model_size)
+        if not isinstance(mixtures, jax.Array):
+            mixtures = np.asarray(mixtures, float)
+        checks.mixtures(mixtures, self.domains)
+        dtype = mixtures.dtype if jnp.issubdtype(mixtures.dtype, jnp.floating) else jnp.float64
+        with jax.enable_x64(True):
+            s = jnp.asarray(one.allowed_volume(volume, from_prior=from_prior), jnp.float64)
+            size = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), one.sizes[0])
+            r = jnp.asarray(mixtures, jnp.float64)
+            by = None if shift is None else jnp.asarray(shift)
+            return at_points(self.own, size, r, s, by).astype(dtype)
+
+    def losses_at(self, mixture: Array, volume: Array) -> Array:
+        """Losses [targets] of a fit at one size, at one mixture [d] and volume, in float64 and inside any transform."""
+        return losses(self.own, self.sizes[0], mixture, volume, None)
+
+    def save(self, path: str | Path) -> None:
+        """Write one strict JSON file; a number that is not finite becomes null."""
+        fields = {f: getattr(self, f) for f in _FIELDS}
+        fields["sizes"] = [saved_size(size) for size in self.sizes]
+        fields["beyond"] = self.beyond.saved() if self.beyond else None
+        write_json(path, {"law": "auto", "law_version": _VERSION, **fields}, hashed=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "AutoFit":
+        """Read a file written by `save`.
+
+        Raises:
+            InputError: if the file is not a fit of `auto`, or one of another version.
+        """
+        return cls.loaded(read_json(path), path)
+
+    @classmethod
+    def loaded(cls, whole: object, path: str | Path) -> "AutoFit":
+        """What `load` makes of the JSON that it read at `path`."""
+        found = checks.fields(whole, ["law", "law_version"], path)
+        if (found["law"], found["law_version"]) != ("auto", _VERSION):
+            raise checks.InputError(
+                f"{path} holds law {found['law']!r} version {found['law_version']!r}, not 'auto' version {_VERSION}"
+            )
+        spot = Spot(file=str(path))
+        names = names_of({key: found[key] for key in NAMES if key in found}, spot)
+        count = max(1, len(names["model_sizes"]))
+        table: dict[str, Kind] = {
+            **dict.fromkeys(("law", "law_version", *NAMES), lambda value, _: value),
+            "sentences": texts(count * len(names["targets"])),
+            "sizes": each(read_size, count),
+            "beyond": maybe(Beyond.read),
+        }
+        read = record_of(table)(found, spot)
+        fitted = tuple(float(size.model_size) for size in read["sizes"])
+        if names["model_sizes"] and fitted != names["model_sizes"]:
+            raise spot.at("model_sizes").wrong(found["model_sizes"], f"{list(fitted)}, those of the field sizes")
+        sizes = tuple(with_log_range(size, names["own"]) for size in read["sizes"])
+        return cls(**names, sizes=sizes, **{key: read[key] for key in ("sentences", "beyond")})
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(AutoFit))
+
+
+def _weight(size: AutoSize, name: str) -> np.ndarray:
+    names = size.member_names
+    return np.asarray(size.weights)[names.index(name)] if name in names else np.zeros(np.shape(size.rows))

@@ -1,0 +1,308 @@
+"""The `bimix` command: each subcommand is a dataclass of options whose `work` is a thin shell over the package.
+
+Exit codes: 0 done, 1 the work failed or was interrupted (Ctrl-C, SIGTERM), 2 the input is wrong. All that is heavy is
+imported inside `work`, so that `--help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from tyro.conf import Positional, arg
+
+import bimixjax
+from bimixjax._base import checks
+from bimixjax._base.checks import InputError
+from bimixjax.cli import compiled, console, signals
+from bimixjax.cli.console import FIGURES, JSON, TABLES, Answer, Command, File, FileCommand, Flag
+from bimixjax.cli.fitting import Compare, TableCommand
+from bimixjax.cli.options import Law, Number, Numbers, Whole, names, numbers
+from bimixjax.cli.training import Corpus, Demo, Design, Entropy, Swarm
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bimixjax.fitting import Criterion
+    from bimixjax.reports.predictions import Asked
+    from bimixjax.reports.spread import Spread
+
+# Residuals of losses measured well are below this, as shares of the loss.
+_HUBER = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit(TableCommand):
+    """Fit a law to a table of measured losses."""
+
+    at_work = "fitting"
+    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON, "figure": FIGURES, "residuals": FIGURES}
+
+    law: Law = "auto"
+    priors: Flag = True
+    """Plain least squares, without the weak priors; for a single law."""
+    criterion: Annotated[
+        Literal["squares", "absolute", "huber", "huber-absolute"] | None,
+        arg(metavar="{squares,absolute,huber,huber-absolute}", help_behavior_hint=""),
+    ] = None
+    """What is minimized: squares of relative or of absolute residuals, or Huber's criterion of either, where a large
+    residual counts by its size; for a single law. Default: squares."""
+    huber: Number = None
+    """Residual, as a share of the loss, from which Huber's criterion counts by size. Default: 0.01."""
+    beyond: Annotated[str | None, arg(metavar="LAW", help_behavior_hint="")] = None
+    """For auto on two or more model sizes: a law with model size, such as additive_sized, that carries predictions to
+    sizes that were not fitted."""
+    figure: File = None
+    """Draw measured and fitted losses (.png, .pdf, .svg)."""
+    residuals: File = None
+    """Draw the residuals (.png, .pdf, .svg)."""
+    draws: Annotated[Whole, arg(metavar="NUMBER")] = 0
+    """For the spread of predictions: draws from the posterior of auto, or resamples of the runs for a single law."""
+    seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
+    """Seed of the draws."""
+
+    def work(self) -> Answer:
+        """Fit, save, draw."""
+        from bimixjax.reports import documents, tables
+
+        table = self.observations()
+        result, spread = self.fitted(table)
+        if self.out:
+            result.save(self.out)
+        if self.figure or self.residuals:
+            from bimixjax.reports import figures, lanes
+
+            figures.save_fit(lanes.FittedLosses.of(result, table), curves=self.figure, residual=self.residuals)
+        said, document = tables.fitted(result), documents.fitted(result)
+        usable = result.rows > 0 if isinstance(result, bimixjax.AutoFit) else result.converged
+        if spread:
+            said.append(tables.spread(spread))
+            document["spread"] = documents.spread(spread)
+        screen = [*said, *tables.notes(result.notes)]
+        return Answer(document=document, screen=screen, failed=not usable.any())
+
+    def fitted(self, table: "bimixjax.Observations") -> "tuple[bimixjax.FitResult | bimixjax.AutoFit, Spread | None]":
+        """The fit, and what it leaves open where draws are asked for."""
+        if not self.draws:
+            return bimixjax.fit(self.averaged() or self.law, table, **self.options()), None
+        from bimixjax.reports.spread import Spread
+
+        of_draws = {"key": self.seed, "count": checks.resamples(self.draws)}
+        if averaged := self.averaged():
+            found = bimixjax.sample(bimixjax.fit(averaged, table, **self.options()), **of_draws)
+        else:
+            found = bimixjax.bootstrap(self.law, table, **of_draws, **self.options())
+        return found.fit, Spread.of(found, table)
+
+    def averaged(self) -> "bimixjax.Auto | None":
+        """The settings of auto, where no single law is named."""
+        if self.law == "auto":
+            return bimixjax.Auto(beyond=self.beyond)
+        if self.beyond is not None:
+            raise InputError(
+                f"--beyond {self.beyond} carries fits of auto, and --law is {self.law}; leave one of them out"
+            )
+        return None
+
+    def options(self) -> dict[str, Any]:
+        """How the law is fitted."""
+        found: dict[str, Any] = {"volume": self.unit, "targets": names(self.targets) or None, "priors": self.priors}
+        criterion = self.minimized()
+        return found | ({} if criterion is None else {"criterion": criterion})
+
+    def minimized(self) -> "Criterion | None":
+        """The criterion, where one is named."""
+        huber = self.criterion is not None and self.criterion.startswith("huber")
+        if self.huber is not None and not huber:
+            raise InputError("--huber is the threshold of --criterion huber or huber-absolute; name one of these too")
+        if self.criterion is None:
+            return None
+        if self.law == "auto":
+            raise InputError(
+                f"--criterion {self.criterion} is for a single law, and --law is auto; name a law, such as "
+                "--law bimix_transfer"
+            )
+        from bimixjax.fitting import Criterion
+
+        threshold = (_HUBER if self.huber is None else self.huber) if huber else None
+        return Criterion(residual="absolute" if "absolute" in self.criterion else "relative", huber=threshold)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(FileCommand):
+    """Predict the losses of mixtures with a saved fit, and score them where they were measured."""
+
+    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": TABLES}
+
+    fit: Annotated[Positional[Path], arg(metavar="FIT")]
+    """A file written by `bimix fit --out`."""
+    mixture: Numbers = ()
+    """A mixture to judge; may be repeated. Domains not named get 0."""
+    mixtures: File = None
+    """A table of mixtures to judge (.csv, .parquet): run, mixture/<domain>; with its steps or tokens, model_size and
+    loss/<target> where there are any."""
+    volume: Number = None
+    """Training volume, in the unit of the fit; in place of that of the table."""
+    model_size: Number = None
+    """Model size in parameters, where several were fitted; in place of that of the table."""
+    from_prior: Flag = False
+    """Answer also at volumes of which nothing fitted tells, by priors alone; such numbers are marked."""
+
+    def work(self) -> Answer:
+        """Predict, mark what is extrapolated, and score what was measured."""
+        from bimixjax import estimation
+        from bimixjax.observations import cells
+        from bimixjax.reports import documents, tables
+        from bimixjax.reports.predictions import Predictions, Scores
+
+        fit = estimation.load(self.fit)
+        predicted = Predictions.judged(fit, self.asked(fit), intervals=True)
+        scored = Scores.of(predicted)
+        if self.out:
+            cells.write(self.out, predicted.to_frame())
+        screen = [tables.predictions(predicted), *([tables.scores(scored)] if scored else [])]
+        if not isinstance(fit, bimixjax.AutoFit):
+            screen += tables.notes([f"no limits: a fit of {fit.law.name} alone keeps no errors on runs left out"])
+        document = {"predictions": documents.predictions(predicted), "scores": documents.scores(scored)}
+        return Answer(document=document, screen=screen)
+
+    def asked(self, fit: "bimixjax.FitResult | bimixjax.AutoFit") -> "Asked":
+        """The mixtures asked for: those of the table, then those of the command line."""
+        from bimixjax.reports.predictions import Asked
+
+        budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size, from_prior=self.from_prior)
+        parts = [Asked.read(self.mixtures, fit, budget)] if self.mixtures else []
+        if self.mixture:
+            given = [_in_order(fit.domains, numbers("mixture", [text]), "--mixture") for text in self.mixture]
+            parts.append(Asked.of({f"mixture {i}": mixture for i, mixture in enumerate(given, 1)}, budget))
+        if not parts:
+            raise InputError("no mixture to judge: give --mixture NAME=NUMBER,... or --mixtures FILE")
+        return parts[0] if len(parts) == 1 else parts[0].and_then(parts[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimize(FileCommand):
+    """Find the mixture with the least weighted mean of predicted losses."""
+
+    at_work = "searching"
+    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON, "figure": FIGURES}
+
+    fit: Annotated[Positional[Path], arg(metavar="FIT")]
+    """A file written by `bimix fit --out`."""
+    volume: Number = None
+    """Training volume at which mixtures are judged, in the unit of the fit."""
+    model_size: Number = None
+    """Model size in parameters, where several were fitted."""
+    from_prior: Flag = False
+    """Search also where nothing fitted tells volumes or mixtures apart, by priors alone; such numbers are marked."""
+    weight: Numbers = ()
+    """Weights of targets; those not named get 0. Default: all the same."""
+    lower: Numbers = ()
+    """Least shares of domains."""
+    upper: Numbers = ()
+    """Greatest shares of domains."""
+    tokens: Numbers = ()
+    """Available tokens of every domain: compare with the natural mixture, which shares without effect follow."""
+    method: Literal["auto", "dual", "softmax"] = "auto"
+    """The exact dual, L-BFGS on a softmax, or the dual where the law allows."""
+    figure: File = None
+    """Draw the proportions beside the baselines (.png, .pdf, .svg)."""
+    draws: Annotated[Whole, arg(metavar="NUMBER")] = 0
+    """How sure the mixture is: draws from the posterior of a fit of auto, each with its own best mixture."""
+    seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
+    """Seed of the draws."""
+
+    def work(self) -> Answer:
+        """Search, and put the baselines and what is left open beside what was found."""
+        from bimixjax import estimation
+        from bimixjax.reports import documents, tables
+        from bimixjax.reports.predictions import Predictions
+
+        fit = estimation.load(self.fit)
+        budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size, from_prior=self.from_prior)
+        mixtures = _baselines(self, fit.domains)
+        best, draws = self.searched(fit, budget, mixtures.get("natural"))
+        # The search has refused what nothing tells of, but for targets without weight.
+        baselines = Predictions.of(fit, mixtures, budget, refuse=False).beside(best, fit)
+        if self.out:
+            best.save(self.out)
+        if self.figure:
+            from bimixjax.reports import figures
+
+            figures.save(figures.optimum(best, baselines, draws), self.figure)
+        screen = [tables.proportions(best, baselines, draws), tables.losses(best, baselines), tables.certificate(best)]
+        screen += [tables.regret(draws, fit)] if draws else []
+        return Answer(document=documents.optimum(best, baselines, draws), screen=screen, failed=not best.converged)
+
+    def searched(
+        self,
+        fit: "bimixjax.FitResult | bimixjax.AutoFit",
+        budget: "bimixjax.Budget",
+        natural: "np.ndarray | None" = None,
+    ) -> "tuple[bimixjax.OptimalMixture, bimixjax.OptimalResamples | None]":
+        """The best mixture, and those of draws where they are asked for."""
+        options: dict[str, Any] = {
+            "budget": budget,
+            "weights": numbers("weight", self.weight) or None,
+            "limits": bimixjax.Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper)),
+            "method": self.method,
+            "reference": natural,
+        }
+        if not self.draws:
+            return bimixjax.optimize(fit, **options), None
+        if not isinstance(fit, bimixjax.AutoFit):
+            raise InputError(
+                f"--draws takes a fit of auto; {self.fit} has the law {fit.law.name}, and not the runs to resample: "
+                "use bimixjax.bootstrap and bimixjax.optimize_resamples in Python"
+            )
+        found = bimixjax.optimize_resamples(bimixjax.sample(fit, key=self.seed, count=self.draws), **options)
+        return found.best, found
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "demo": Demo,
+    "corpus": Corpus,
+    "entropy": Entropy,
+    "design": Design,
+    "swarm": Swarm,
+    "fit": Fit,
+    "compare": Compare,
+    "predict": Predict,
+    "optimize": Optimize,
+}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    return console.run(COMMANDS, arguments)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    told = signals.end_when_told(console.FAILED)
+    os.environ.update(compiled.variables(os.environ))
+    code = run(sys.argv[1:])
+    if told.is_set():
+        signals.end(code)
+    sys.exit(code)
+
+
+def _baselines(options: Optimize, domains: tuple[str, ...]) -> dict[str, "np.ndarray"]:
+    baselines = {"uniform": bimixjax.mixtures.uniform(len(domains))}
+    if options.tokens:
+        counts = numbers("tokens", options.tokens)
+        missing = [domain for domain in domains if domain not in counts]
+        if missing:
+            raise InputError(f"--tokens lacks {', '.join(missing)}; the natural mixture needs every domain's tokens")
+        baselines["natural"] = bimixjax.mixtures.natural(_in_order(domains, counts, "--tokens"))
+    return baselines
+
+
+def _in_order(domains: tuple[str, ...], given: Mapping[str, float], where: str) -> "np.ndarray":
+    """Numbers by name in the order of `domains`, 0 where one is not named."""
+    import numpy as np
+
+    checks.known("domain", tuple(given), domains, where)
+    return np.array([given.get(domain, 0.0) for domain in domains])

@@ -1,0 +1,289 @@
+"""What all subcommands of `bimix` share: option types, config files, output, and errors turned into exit codes."""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_type_hints
+
+import tyro
+from tyro.conf import arg
+
+from bimixjax import __version__
+from bimixjax._base import checks
+from bimixjax._base.checks import InputError
+from bimixjax._base.files import read_text, write_text
+from bimixjax.cli import progress, signals
+from bimixjax.cli.options import QUOTING, SCALING, quoted
+from bimixjax.cli.options import Counts as Counts
+from bimixjax.cli.options import Names as Names
+from bimixjax.cli.options import Number as Number
+from bimixjax.cli.options import Numbers as Numbers
+from bimixjax.cli.options import Whole as Whole
+from bimixjax.cli.options import names as names
+from bimixjax.cli.options import number as number
+from bimixjax.cli.options import numbers as numbers
+from bimixjax.cli.options import wholes as wholes
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+JSON = (".json",)
+TABLES = (".csv", ".parquet")
+FIGURES = (".png", ".pdf", ".svg")
+# Wide enough for the tables, where the output is not a terminal that says how wide it is.
+WIDTH = 120
+
+# Where None or a flag's name says it all, the help adds no "(default: None)".
+File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
+Unit = Annotated[Literal["steps", "tokens"] | None, arg(metavar="{steps,tokens}", help_behavior_hint="")]
+Flag = Annotated[bool, arg(help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a command found: `document` for machines, `screen` for people."""
+
+    document: Any
+    screen: Sequence["RenderableType"]
+    failed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(ABC):
+    """The options that every command has.
+
+    `formats` says which options name files to write, and their suffixes; `at_work`, what a terminal shows meanwhile,
+    where the command does not show its progress itself.
+    """
+
+    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    at_work: ClassVar[str] = ""
+
+    config: File = None
+    """YAML file with values for options that are not given on the command line."""
+    json: Flag = False
+    """Print one JSON object instead of tables."""
+
+    @property
+    @abstractmethod
+    def options_file(self) -> Path | None:
+        """Where the options used are written."""
+
+    @abstractmethod
+    def work(self) -> Answer:
+        """Do what the command is for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileCommand(Command):
+    """A command whose result may go into one file."""
+
+    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON}
+
+    out: File = None
+    """Write the result here; the options used are written beside it, as <name>.config.yaml."""
+
+    @property
+    def options_file(self) -> Path | None:
+        """Beside the result."""
+        return self.out and self.out.with_suffix(".config.yaml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderCommand(Command):
+    """A command whose result is a folder, to which the options used are added as config.yaml."""
+
+    if TYPE_CHECKING:  # each command declares it, at its place among the positional ones
+        folder: Path
+
+    @property
+    def options_file(self) -> Path | None:
+        """In the folder."""
+        return self.folder / "config.yaml"
+
+
+def run(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; input errors are one line on stderr."""
+    if list(arguments) == ["--version"]:
+        print(f"bimix {__version__}")
+        return DONE
+    try:
+        command = _parse(commands, list(arguments))
+        _check_outputs(command)
+        with progress.counted(command.at_work) if command.at_work and not command.json else nullcontext():
+            answer = command.work()
+        _write_config(command, next(name for name, kind in commands.items() if kind is type(command)))
+        _print(answer, as_json=command.json)
+        return FAILED if answer.failed else DONE
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else BAD_INPUT
+    except InputError as error:
+        print(f"bimix: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:
+        # The reader of stdout (`| head`) has gone; what is left in the buffer must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        print(f"bimix: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(signals.INTERRUPTED, file=sys.stderr)
+        return FAILED
+
+
+def _parse(commands: Mapping[str, type[Command]], arguments: list[str]) -> Command:
+    chosen = arguments[0] if arguments and arguments[0] in commands else None
+    defaults: dict[str, Any] = {}
+    if chosen:
+        arguments, defaults = _with_config(chosen, commands[chosen], arguments[1:])
+        arguments = [chosen, *arguments]
+    kinds = []
+    for name, kind in commands.items():
+        more = {"description": _described(kind), **defaults} if name == chosen else {}
+        kinds.append(Annotated[kind, tyro.conf.subcommand(name, **more)])
+    any_of: Any = Union[tuple(kinds)]  # noqa: UP007 - `|` takes no tuple
+    return tyro.cli(
+        any_of,
+        prog="bimix",
+        description="Fit data-mixing laws to measured losses, predict, and optimize mixtures. `bimix --version` says "
+        "which version this is.",
+        args=arguments,
+        config=(
+            tyro.conf.UseAppendAction,
+            tyro.conf.FlagCreatePairsOff,
+            tyro.conf.OmitSubcommandPrefixes,
+            tyro.conf.OmitArgPrefixes,
+        ),
+    )
+
+
+def _described(kind: type[Command]) -> str:
+    """What a command does, and how numbers and, where it takes any, lists of names are written."""
+    hints = get_type_hints(kind, include_extras=True).values()
+    said = [SCALING, *([QUOTING] if Names in hints or Numbers in hints else [])]
+    return f"{kind.__doc__}\n\n{' '.join(said)}"
+
+
+def _with_config(name: str, kind: type[Command], arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Put the options of the config file, if any, before those given, which win; positional ones become defaults."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    path = finder.parse_known_args(arguments)[0].config
+    if path is None:
+        return arguments, {}
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    options = _read_config(path, name, list(fields))
+    positional = [key for key, hint in get_type_hints(kind, include_extras=True).items() if _is_positional(hint)]
+    named = {key: options.pop(key, None) for key in positional}
+    given: dict[str, Any] = {key: _path(path, key, value) for key, value in named.items() if value is not None}
+    flags = [flag for key, value in options.items() for flag in _flags(path, key, value, fields[key].default)]
+    absent = {key: tyro.MISSING for key in positional if fields[key].default is dataclasses.MISSING}
+    return [*flags, *arguments], {"default": kind(**absent | given)} if given else {}
+
+
+def _is_positional(hint: object) -> bool:
+    return tyro.conf.Positional in getattr(hint, "__metadata__", ())
+
+
+def _read_config(path: str, command: str, known: list[str]) -> dict[str, Any]:
+    import yaml
+
+    try:
+        found = yaml.safe_load(read_text(path)) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        # What YAML takes for a number, a date or a key may be none to Python.
+        raise InputError(f"{path}: not YAML that can be read: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds {type(found).__name__}; a mapping of options to values belongs here")
+    if found.pop("command", command) != command:
+        raise InputError(f"{path}: its options are of another command than `bimix {command}`")
+    found.pop("version", None)
+    options = {str(key).replace("-", "_"): value for key, value in found.items()}
+    checks.known("option", list(options), known, path)
+    for key, value in options.items():
+        _check_option(key, value, path)
+    return options
+
+
+def _check_option(key: str, value: Any, path: str) -> None:
+    """Raise unless a value can be that of an option: a number, a text, true or false, or a flat list or mapping."""
+    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    for part in parts:
+        plain = part is None or isinstance(part, bool | float) or (isinstance(part, int) and abs(part) < 10**100)
+        if not plain and not (isinstance(part, str) and part.isprintable()):
+            raise InputError(
+                f"{path}: {key} has a {type(part).__name__} that is no value of an option; "
+                "allowed: numbers, plain texts, true, false, and flat lists and mappings of them"
+            )
+
+
+def _path(config: str, key: str, value: object) -> Path:
+    if not isinstance(value, str):
+        raise InputError(f"{config}: {key} is {value!r}; allowed: a path")
+    return Path(value)
+
+
+def _flags(config: str, key: str, value: Any, default: object) -> list[str]:
+    option = key.replace("_", "-")
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise InputError(f"{config}: {key} is {value!r}; allowed: true or false")
+        return [] if value == default else [f"--no-{option}" if default else f"--{option}"]
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        value = [f"{quoted(f'{name}={count}')}" for name, count in value.items()]
+    return [f"--{option}={item}" for item in (value if isinstance(value, list) else [value])]
+
+
+def _check_outputs(command: Command) -> None:
+    for option, suffixes in command.formats.items():
+        path = getattr(command, option)
+        if path is not None:
+            checks.choice(f"--{option} {path}: the suffix", path.suffix, suffixes)
+            checks.writable(path)
+
+
+def _write_config(command: Command, name: str) -> None:
+    path = command.options_file
+    if path is None:
+        return
+    import yaml
+
+    options = {f.name: getattr(command, f.name) for f in dataclasses.fields(command)}
+    plain = {key: _plain(value) for key, value in options.items() if key not in ("config", "json")}
+    document = {"command": name, "version": __version__, **plain}
+    write_text(path, yaml.safe_dump(document, sort_keys=False))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _print(answer: Answer, *, as_json: bool) -> None:
+    from bimixjax._base.records import to_plain
+
+    if as_json:
+        print(json.dumps(to_plain(answer.document), allow_nan=False))
+        return
+    from rich.console import Console
+
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(width=None if narrow else WIDTH, highlight=False, markup=False)
+    for part in answer.screen:
+        console.print(part)

@@ -1,0 +1,147 @@
+"""Progress of long work on stderr: bars on a terminal, lines in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bimixjax._base import stages as _stages
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+Report = Callable[[int, int, float, float], None]
+LOG_SECONDS = 30.0
+
+
+@contextmanager
+def shown() -> Iterator[Callable[[str], Report]]:
+    """Yield a function that is told what begins, and returns what takes step, steps, tokens/s and seconds left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _log
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[detail]}"))
+    with Progress(*columns, console=console) as progress:
+        bars = _Bars(progress)
+        yield bars
+        bars.finish()
+
+
+class _Bars:
+    """A bar per stage; a stage ends where the next begins."""
+
+    def __init__(self, progress: "Progress") -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def __call__(self, stage: str) -> Report:
+        self.finish()
+        task = self._task = self._progress.add_task(stage, total=None, detail="")
+
+        def report(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> None:
+            detail = said(step, steps, tokens_per_second, seconds_left)
+            self._progress.update(task, completed=step, total=steps, detail=detail, refresh=True)
+
+        return report
+
+    def finish(self) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=1, total=1, detail="")
+
+
+@contextmanager
+def counted(what: str) -> Iterator[None]:
+    """On a terminal, show what is at work and since when, and a bar with the time left for each stage that is said.
+
+    Nothing is left of it when the work has ended, and nothing is written where stderr is no terminal.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[detail]}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task(what, total=None, detail="")
+        stages: dict[str, tuple[TaskID, float]] = {}
+
+        def listener(stage: str, done: int, of: int) -> None:
+            if done == 0 and stage in stages:
+                progress.remove_task(stages.pop(stage)[0])
+            if stage not in stages:
+                stages[stage] = progress.add_task(stage, total=of, detail=""), time.monotonic()
+            task, begun = stages[stage]
+            detail = _Left(done=done, of=of, begun=begun, said=time.monotonic())
+            progress.update(task, completed=done, detail=detail, refresh=True)
+
+        with _stages.listening(listener):
+            yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Left:
+    """How many parts of a stage were done when it was last said; as text, with the time that is left by now.
+
+    The parts that are left are taken to be as long as those done; nothing is promised where they prove longer.
+    """
+
+    done: int
+    of: int
+    begun: float
+    said: float
+
+    def __str__(self) -> str:
+        counts = f"{self.done} of {self.of}"
+        if not 0 < self.done < self.of:
+            return counts
+        left = (self.said - self.begun) * (self.of - self.done) / self.done - (time.monotonic() - self.said)
+        return f"{counts}, {clock(left)} left" if left >= 0 else counts
+
+
+def said(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> str:
+    """Say how far training is.
+
+    Example:
+        >>> said(350, 700, 61_234.0, 75.4)
+        '350 of 700 steps, 61,200 tokens/s, 1:15 left'
+    """
+    return f"{step:,} of {steps:,} steps, {round(tokens_per_second, -2):,.0f} tokens/s, {clock(seconds_left)} left"
+
+
+def clock(seconds: float) -> str:
+    """Return minutes and seconds, and hours where there are any.
+
+    Example:
+        >>> clock(75.4), clock(7325.0)
+        ('1:15', '2:02:05')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _log(stage: str) -> Report:
+    """Say what begins, and every half minute how far it is."""
+    _say(stage)
+    before = time.monotonic()
+
+    def report(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> None:
+        nonlocal before
+        if time.monotonic() - before >= LOG_SECONDS:
+            before = time.monotonic()
+            _say(f"{stage}: {said(step, steps, tokens_per_second, seconds_left)}")
+
+    return report
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"bimix: {text}\n")
+    sys.stderr.flush()

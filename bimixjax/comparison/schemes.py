@@ -1,0 +1,394 @@
+"""Which rows of a table are fitted and which are held out: by run, by volume, or by model size."""
+
+import dataclasses
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import combinations
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bimixjax._base.checks import InputError, choice, known, positive
+from bimixjax.observations import Observations, Unit
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+At = Literal["last", "all"] | float
+
+# The last volume of a size is one that at least this share of its runs reach: a few longer runs are no horizon.
+_SHARED = 0.5
+
+# Folds within one fold: beyond these, leaving out several mixtures at once tells as much.
+_MOST_WITHIN = 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What a split reads of the n rows of a table.
+
+    Args:
+        run, mixture: numbers, the same for rows of one run, or of one mixture [n].
+        model_size: N, 1 where the table has none [n].
+        volume: s [n].
+        judged: whether a row is scored where it is held out [n].
+        names: the ids of the runs.
+    """
+
+    run: NDArray[np.intp]
+    mixture: NDArray[np.intp]
+    model_size: Floats
+    volume: Floats
+    judged: Mask
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: Observations, unit: Unit | None, at: At) -> Self:
+        """Read a table; `at` says which of the volumes are judged."""
+        volume = table.volumes(unit)
+        size = np.ones(len(table)) if table.model_size is None else table.model_size.astype(float)
+        names, run = np.unique(table.run.astype(str), return_inverse=True)
+        mixture = np.unique(table.proportions.round(9), axis=0, return_inverse=True)[1].reshape(-1)
+        rows = cls(
+            run=run,
+            mixture=mixture,
+            model_size=size,
+            volume=volume,
+            judged=np.ones(len(table), bool),
+            names=tuple(names.tolist()),
+        )
+        return dataclasses.replace(rows, judged=rows._judged(at))
+
+    def _judged(self, at: At) -> Mask:
+        if at == "last":
+            return self.volume == self.last()
+        if isinstance(at, str):
+            choice("at", at, ("last", "all"))
+            return self.judged
+        found = self.volume == positive("at", at)
+        if not found.any():
+            raise InputError(f"no row has volume {at:g}; volumes: {self.volume.min():g} to {self.volume.max():g}")
+        return found
+
+    @property
+    def sizes(self) -> list[float]:
+        """The model sizes, ascending."""
+        return np.unique(self.model_size).tolist()
+
+    def last(self) -> Floats:
+        """The largest volume that at least half of the runs of a row's size reach, for each row [n]."""
+        last = np.zeros(len(self.volume))
+        for size in self.sizes:
+            own = self.model_size == size
+            volumes, runs = self.volume[own], self.run[own]
+            needed = _SHARED * len(np.unique(runs))
+            last[own] = max(s for s in np.unique(volumes) if len(np.unique(runs[volumes == s])) >= needed)
+        return last
+
+    def runs_of(self, size: float) -> list[int]:
+        """The runs of a size that have a judged row, sorted by the number at the end of their id."""
+        return sorted(set(self.run[self.judged & (self.model_size == size)].tolist()), key=self._order)
+
+    def _order(self, run: int) -> tuple[float, str]:
+        digits = re.search(r"\d+$", self.names[run])
+        return (float(digits[0]) if digits else math.inf, self.names[run])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Split:
+    """F folds of a table of n rows.
+
+    Args:
+        group: what tells folds of one kind from those of another, such as the number of runs fitted [F].
+        grouped_by: what `group` is, in words.
+        block: folds whose held-out rows are ranked together [F].
+        fitted, held_out: rows [F, n].
+        beyond: what all held-out rows exceed, "volume" or "model size", or nothing.
+    """
+
+    group: Floats
+    grouped_by: str
+    block: NDArray[np.intp]
+    fitted: Mask
+    held_out: Mask
+    beyond: str = ""
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+
+class Scheme(ABC):
+    """A way to split a table; also within the rows that a fold fits, where intervals are calibrated.
+
+    Where it is `crossed`, each run is held out once, and a fold's intervals are calibrated on the other folds' runs.
+    """
+
+    crossed: ClassVar[bool] = False
+
+    @abstractmethod
+    def split(self, rows: Rows) -> Split:
+        """The folds of a table; an `InputError` where it has too few runs, volumes or sizes."""
+
+    def within(self, rows: Rows, fitted: Mask) -> list[tuple[Mask, Mask]]:
+        """The same question asked inside the fitted rows: pairs of rows to fit and rows to judge [n]."""
+        return [(fitted & ~out, fitted & out & rows.judged) for out in _parts(rows.mixture, fitted)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LeaveOneRunOut(Scheme):
+    """Hold out one run after the other, and with it the runs of the same mixture, which would give it away.
+
+    Args:
+        alone: whether runs of the same mixture, with other seeds or model sizes, stay in.
+
+    Example:
+        >>> from bimixjax.comparison import LeaveOneRunOut
+        >>> LeaveOneRunOut()
+        LeaveOneRunOut(alone=False)
+    """
+
+    crossed = True
+    alone: bool = False
+
+    def split(self, rows: Rows) -> Split:
+        """One fold for each mixture, or each run; they are ranked together."""
+        every = np.ones(len(rows.run), bool)
+        out = [each for each in _each(rows.run if self.alone else rows.mixture, every) if (each & rows.judged).any()]
+        if len(out) < 2:
+            raise InputError(
+                f"{len(out)} run or mixture can be held out; allowed: at least 2, each with a row at the volume "
+                "that is evaluated"
+            )
+        return Split(
+            group=np.full(len(out), len(out) - 1.0),
+            grouped_by="runs",
+            block=np.zeros(len(out), int),
+            fitted=~np.array(out),
+            held_out=np.array(out),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunDesigns(Scheme):
+    """Fit K runs of each model size, predict the others: as a user with so many runs would.
+
+    Draw d of K runs is `numpy.random.default_rng(seed * K + d).choice(runs, K, replace=False)`, with the runs of a size
+    sorted by the number at the end of their id. Where there are no more subsets than draws, each is taken once. Sizes
+    with no more than K runs take no part.
+
+    Args:
+        runs: each K.
+        draws: how many designs of each K.
+        first: number d of the first one.
+        seed: of the draws.
+        donors: model sizes whose runs are fitted in every design and never judged.
+
+    Example:
+        >>> from bimixjax.comparison import RunDesigns
+        >>> RunDesigns(runs=(2, 4)).draws
+        20
+
+    Raises:
+        InputError: for numbers below 1.
+    """
+
+    runs: tuple[int, ...]
+    draws: int = 20
+    first: int = 0
+    seed: int = 1000
+    donors: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.runs or min(self.runs) < 1 or self.draws < 1 or self.first < 0 or self.seed < 0:
+            raise InputError(
+                f"designs of {self.runs} runs, {self.draws} draws from number {self.first}, seed {self.seed}; "
+                "allowed: at least one number of runs, runs and draws at least 1, the others at least 0"
+            )
+
+    def split(self, rows: Rows) -> Split:
+        """All draws of all K."""
+        known("model size", [f"{s:g}" for s in self.donors], [f"{s:g}" for s in rows.sizes], "donors")
+        folds = [(count, *fold) for count in self.runs for fold in self._folds(rows, count)]
+        return Split(
+            group=np.array([count for count, _, _ in folds], float),
+            grouped_by="runs",
+            block=np.arange(len(folds)),
+            fitted=np.array([fitted for _, fitted, _ in folds]),
+            held_out=np.array([held for _, _, held in folds]),
+        )
+
+    def _folds(self, rows: Rows, count: int) -> list[tuple[Mask, Mask]]:
+        designs = {size: self._draw(rows.runs_of(size), count) for size in rows.sizes if size not in self.donors}
+        longest = max(map(len, designs.values()), default=0)
+        if not longest:
+            most = max((len(rows.runs_of(size)) for size in designs), default=0)
+            raise InputError(f"designs of {count} runs; allowed: at most {most - 1}, so that one of {most} is held out")
+        return [
+            self._fold(rows, {s: drawn[d] for s, drawn in designs.items() if d < len(drawn)}) for d in range(longest)
+        ]
+
+    def _draw(self, runs: Sequence[int], count: int) -> list[tuple[int, ...]]:
+        if len(runs) <= count:
+            return []
+        if math.comb(len(runs), count) <= self.draws:
+            return list(combinations(runs, count))
+        seeds = (self.seed * count + d for d in range(self.first, self.first + self.draws))
+        return [tuple(np.random.default_rng(seed).choice(runs, count, replace=False).tolist()) for seed in seeds]
+
+    def _fold(self, rows: Rows, drawn: dict[float, tuple[int, ...]]) -> tuple[Mask, Mask]:
+        fitted, held = np.isin(rows.model_size, self.donors), np.zeros(len(rows.run), bool)
+        for size, runs in drawn.items():
+            own, chosen = rows.model_size == size, np.isin(rows.run, runs)
+            fitted |= own & chosen
+            held |= own & ~chosen
+        return fitted, held
+
+    def within(self, rows: Rows, fitted: Mask) -> list[tuple[Mask, Mask]]:
+        """Leave out each mixture in turn, at the sizes that are no donors."""
+        drawn = fitted & ~np.isin(rows.model_size, self.donors)
+        return [(fitted & ~out, out & rows.judged) for out in _parts(rows.mixture, drawn)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChosenRuns(Scheme):
+    """Fit the runs that are named, fold by fold, and hold out all others, or those that are named too.
+
+    Args:
+        fitted: ids of the runs that each fold fits.
+        held_out: ids of the runs that each fold is judged on; by default all that it does not fit.
+        groups: a number for each fold, to tell kinds apart, such as how many runs it fits; by default all are one.
+
+    Example:
+        >>> from bimixjax.comparison import ChosenRuns
+        >>> ChosenRuns(fitted=(("a", "b"), ("a", "c"))).groups
+        ()
+    """
+
+    fitted: tuple[tuple[str, ...], ...]
+    held_out: tuple[tuple[str, ...], ...] = ()
+    groups: tuple[float, ...] = ()
+
+    def split(self, rows: Rows) -> Split:
+        """One fold for each group of names."""
+        for runs in (*self.fitted, *self.held_out):
+            known("run", runs, rows.names, "the folds")
+        if self.groups and len(self.groups) != len(self.fitted):
+            raise InputError(f"{len(self.groups)} groups for {len(self.fitted)} folds; allowed: one for each, or none")
+        names = np.array(rows.names)[rows.run]
+        fitted = np.array([np.isin(names, runs) for runs in self.fitted])
+        held = np.array([np.isin(names, runs) for runs in self.held_out]) if self.held_out else ~fitted
+        if held.shape != fitted.shape or (held & fitted).any():
+            raise InputError(
+                "runs held out are named for every fold or for none, and no fold fits a run that it holds out"
+            )
+        if not len(fitted) or not held.any(axis=1).all() or not fitted.any(axis=1).all():
+            raise InputError("each fold fits at least one run and holds out at least one; there is at least one fold")
+        fewest = min(len(set(runs)) for runs in self.fitted)
+        return Split(
+            group=np.array(self.groups or [fewest] * len(fitted), float),
+            grouped_by="runs",
+            block=np.arange(len(fitted)),
+            fitted=fitted,
+            held_out=held,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaterVolumes(Scheme):
+    """Fit all rows up to a share of the last volume, predict the rows beyond.
+
+    Args:
+        cuts: shares of the last volume of each model size, above 0 and below 1.
+
+    Example:
+        >>> from bimixjax.comparison import LaterVolumes
+        >>> LaterVolumes().cuts
+        (0.5,)
+
+    Raises:
+        InputError: for other shares.
+    """
+
+    cuts: tuple[float, ...] = (0.5,)
+
+    def __post_init__(self) -> None:
+        if not self.cuts or not all(0 < cut < 1 for cut in self.cuts):
+            raise InputError(f"cuts are {self.cuts}; allowed: shares of the last volume, above 0 and below 1")
+
+    def split(self, rows: Rows) -> Split:
+        """One fold for each cut."""
+        fitted = np.array([_up_to(rows, cut * rows.last()) for cut in self.cuts])
+        for cut, mask in zip(self.cuts, fitted, strict=True):
+            if not mask.any():
+                raise InputError(f"no row has at most {cut:g} of the last volume of its size: nothing to fit")
+        return Split(
+            group=np.array(self.cuts),
+            grouped_by="share of the volume",
+            block=np.arange(len(self.cuts)),
+            fitted=fitted,
+            held_out=~fitted,
+            beyond="volume",
+        )
+
+    def within(self, rows: Rows, fitted: Mask) -> list[tuple[Mask, Mask]]:
+        """The fitted rows up to the smallest of the cuts of their own last volume; judged at that last volume."""
+        last = np.zeros(len(rows.volume))
+        for size in rows.sizes:
+            own = rows.model_size == size
+            last[own] = rows.volume[own & fitted].max(initial=0.0)
+        early = fitted & _up_to(rows, min(self.cuts) * last)
+        return [(early, fitted & (rows.volume == last))] if early.any() else []
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LargerSizes(Scheme):
+    """Fit the smaller model sizes, predict the larger ones: for laws with a model size.
+
+    Args:
+        largest: the largest size that is fitted, in parameters.
+
+    Example:
+        >>> from bimixjax.comparison import LargerSizes
+        >>> LargerSizes(largest=160e6).largest
+        160000000.0
+    """
+
+    largest: float
+
+    def split(self, rows: Rows) -> Split:
+        """One fold."""
+        fitted = rows.model_size <= positive("largest", self.largest)
+        if fitted.all() or not fitted.any():
+            sizes = ", ".join(f"{size:g}" for size in rows.sizes)
+            raise InputError(f"largest size to fit is {self.largest:g}; sizes there: {sizes}; one must be larger")
+        return Split(
+            group=np.array([self.largest]),
+            grouped_by="parameters",
+            block=np.zeros(1, int),
+            fitted=fitted[None],
+            held_out=~fitted[None],
+            beyond="model size",
+        )
+
+    def within(self, rows: Rows, fitted: Mask) -> list[tuple[Mask, Mask]]:
+        """All fitted sizes but the largest, judged at that one."""
+        top = rows.model_size == rows.model_size[fitted].max()
+        return [(fitted & ~top, fitted & top & rows.judged)] if (fitted & ~top).any() else []
+
+
+def _each(number: NDArray[np.intp], rows: Mask) -> list[Mask]:
+    """The rows of each number, among some rows."""
+    return [rows & (number == each) for each in np.unique(number[rows])]
+
+
+def _parts(number: NDArray[np.intp], rows: Mask) -> list[Mask]:
+    """The rows of each number, or of some numbers together where there are very many."""
+    distinct = np.unique(number[rows])
+    return [rows & np.isin(number, distinct[start::_MOST_WITHIN]) for start in range(min(_MOST_WITHIN, len(distinct)))]
+
+
+def _up_to(rows: Rows, volume: Floats) -> Mask:
+    # A cut such as .7 x 30 000 is exact in the user's mind, not in binary.
+    return rows.volume <= volume * (1 + 1e-9)

@@ -1,0 +1,413 @@
+"""`auto`, the default predictor: several laws with structured noise, averaged by what they miss on runs left out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, Literal, TypeGuard, overload
+
+import jax
+import numpy as np
+
+from bimixjax import fitting
+from bimixjax._base import checks
+from bimixjax._base.records import read_json
+from bimixjax.auto.beyond import Beyond
+from bimixjax.auto.donor import Auto as Auto
+from bimixjax.auto.donor import Donated, fit_stacks
+from bimixjax.auto.draws import draw
+from bimixjax.auto.estimate import build
+from bimixjax.auto.grids import build_cells, sizes_of
+from bimixjax.auto.outlying import note
+from bimixjax.auto.resampling import AutoResampled as AutoResampled
+from bimixjax.auto.resampling import resample
+from bimixjax.auto.result import AutoFit as AutoFit
+from bimixjax.fitting.batch import Solver
+from bimixjax.fitting.resamples import Redraw
+from bimixjax.fitting.resampling import Resampled as Resampled
+from bimixjax.fitting.result import FitResult
+from bimixjax.laws import LAWS, Law
+from bimixjax.observations import Observations, Unit
+
+# Points that are read come in multiples of this, so that tables of many lengths share a compiled program.
+_POINTS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoFolds:
+    """Predictions of `auto` for every row of a table, by what was fitted in each fold.
+
+    Args:
+        targets: which losses.
+        predicted, lower, upper: losses and their limits [F, n, T]; NaN where a fold fitted nothing of the row's size.
+    """
+
+    targets: tuple[str, ...]
+    predicted: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def auto_folds(
+    observations: Observations,
+    weights: np.ndarray,
+    *,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    settings: Auto | None = None,
+    level: float = 0.9,
+) -> AutoFolds:
+    """Fit `auto` in many folds of a table at once, and predict every row in each.
+
+    Args:
+        observations: measured losses.
+        weights: 1 for rows that a fold is fitted on, 0 for others [F, n].
+        volume: "tokens" or "steps"; by default tokens where the table has them, else steps.
+        targets: which losses to fit; by default all.
+        settings: of `auto`.
+        level: how often the limits should contain a measured loss.
+
+    Returns:
+        Predictions with limits.
+
+    Raises:
+        InputError: for weights of another shape or other than 0 and 1, or an unknown target or unit.
+    """
+    names = _targets(observations, targets)
+    unit = observations.volume_unit(volume)
+    weights = np.asarray(weights, float)
+    _check_weights(weights, len(observations))
+    width = NormalDist().inv_cdf((1 + level) / 2)
+    empty = np.full((len(weights), len(observations), len(names)), np.nan)
+    found = AutoFolds(targets=names, predicted=empty, lower=empty.copy(), upper=empty.copy())
+    with jax.enable_x64(True):
+        for donated in fit_stacks(build_cells(observations, weights, unit, names), settings or Auto()):
+            cells, (cell, target, _) = donated.stack.cells, donated.stack.lanes.T
+            row = _rows_of_sizes(observations, cells.size)
+            mean, deviation = donated.read(observations.proportions[row], observations.volumes(unit)[row])
+            place = (cells.fold[cell, None], row[cell], target[:, None])
+            found.predicted[place] = np.exp(mean)
+            found.lower[place] = np.exp(mean - width * deviation)
+            found.upper[place] = np.exp(mean + width * deviation)
+    if settings and settings.beyond:
+        _carry(found, observations, weights, unit, settings, level)
+    return found
+
+
+def _carry(
+    found: AutoFolds, observations: Observations, weights: np.ndarray, unit: Unit | None, settings: Auto, level: float
+) -> None:
+    """Fill in the model sizes that each fold does not fit."""
+    size = sizes_of(observations)
+    for fold, weight in enumerate(weights):
+        kept, absent = observations.take(np.flatnonzero(weight)), np.setdiff1d(size, size[weight > 0])
+        if not len(absent):
+            continue
+        one = fit(settings, kept, volume=unit, targets=found.targets)
+        for each in absent:
+            row = np.flatnonzero(size == each)
+            where = (observations.proportions[row], observations.volumes(unit)[row], float(each))
+            found.predicted[fold, row] = one.predict(*where)
+            found.lower[fold, row], found.upper[fold, row] = one.interval(*where, level=level)
+
+
+def _targets(observations: Observations, targets: Sequence[str] | None) -> tuple[str, ...]:
+    if targets is None:
+        return observations.targets
+    checks.known("target", tuple(targets), observations.targets, observations.source)
+    return tuple(targets)
+
+
+def _check_weights(weights: np.ndarray, rows: int) -> None:
+    if weights.ndim != 2 or weights.shape[1] != rows:
+        raise checks.InputError(f"weights have shape {weights.shape}; allowed: [folds, {rows}], one for each row")
+    checks.every(
+        np.isin(weights, (0, 1)), lambda f, i: f"fold {f} has weight {weights[f, i]} of row {i}; allowed: 0 or 1"
+    )
+
+
+def _rows_of_sizes(observations: Observations, size: np.ndarray) -> np.ndarray:
+    """The rows of each cell's model size [G, Q], repeated where there are fewer than elsewhere."""
+    rows = [np.flatnonzero(sizes_of(observations) == s) for s in size]
+    most = max(map(len, rows), default=1)
+    return np.array([np.resize(r, -(-most // _POINTS) * _POINTS) for r in rows], int).reshape(len(rows), -1)
+
+
+# "auto" is a string too: the first overload that fits a call is the one that holds.
+@overload
+def fit(  # pyright: ignore[reportOverlappingOverload]
+    law: Literal["auto"] | Auto,
+    observations: Observations,
+    *,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+) -> AutoFit: ...
+
+
+@overload
+def fit(
+    law: Law | str,
+    observations: Observations,
+    *,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    priors: bool = True,
+    weights: Mapping[str, float] | None = None,
+    criterion: fitting.Criterion | None = None,
+    solver: Solver | None = None,
+) -> FitResult: ...
+
+
+def fit(
+    law: Law | str | Auto,
+    observations: Observations,
+    *,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    priors: bool = True,
+    weights: Mapping[str, float] | None = None,
+    criterion: fitting.Criterion | None = None,
+    solver: Solver | None = None,
+) -> FitResult | AutoFit:
+    """Fit a law to every target of a table, or with "auto" an average of several, chosen by what they miss.
+
+    For one law, see `bimixjax.fitting.fit`: it minimizes the sum of ((predicted - measured) / measured)^2 and weak
+    priors. `auto` fits several laws to the log of the losses, each with noise that checkpoints of a run and runs of
+    near mixtures share; adds to each what kriging finds in its residuals; and averages them with weights
+
+        prior weight x (mean |log error| on runs left out)^(-8 K / (K + 8))
+
+    for K runs. A model size that was measured on fewer mixtures than a smaller one reads the predictions of that one
+    too, unless `Auto(donor=False)` forbids it. Rows far from what the other runs say get no weight, see
+    `auto.outlying`; a note names them. At a mixture where a member leaves all sense, the mean of the runs takes its
+    place, see `auto.averaging.sane`. Constants are stated where they are defined, in `auto.member_fits` and
+    `auto.members`, with the observations that they come from: scores on those are not held out.
+
+    Args:
+        law: a name in `LAWS`, a law, "auto" or `Auto` settings.
+        observations: measured losses.
+        volume: "tokens" or "steps"; by default tokens where the table has them, else steps.
+        targets: which losses to fit; by default all that the law can describe.
+        priors: whether the weak priors take part; `auto` needs them.
+        weights: by run, what its squared residuals count; not for `auto`.
+        criterion: relative or absolute residuals, squared or Huber's; not for `auto`.
+        solver: how a single law is solved; not for `auto`.
+
+    Returns:
+        A `FitResult`, or an `AutoFit` for `auto`.
+
+    Raises:
+        InputError: for an unknown law, member, target or unit of volume, or settings that `auto` does not have.
+
+    Example:
+        >>> import pandas as pd
+        >>> import bimixjax
+        >>> table = {"run": ["a"] * 3 + ["b"] * 3, "step": [1, 4, 16] * 2}
+        >>> table |= {"mixture/x": [0.25] * 3 + [0.5] * 3, "mixture/y": [0.75] * 3 + [0.5] * 3}
+        >>> table |= {"loss/x": [6.0, 4.0, 3.0, 3 * 2**0.5, 2 * 2**0.5, 1.5 * 2**0.5]}
+        >>> fit = bimixjax.fit("bimix", bimixjax.Observations.from_frame(pd.DataFrame(table)), priors=False)
+        >>> {name: round(float(value[0]), 4) for name, value in fit.coefficients.items()}
+        {'A': 1.0, 'B': 2.0, 'C': 1.0, 'alpha': 0.5, 'beta': 0.5}
+
+    Source: the laws of arXiv 2405.14908, 2410.12883 and 2507.09404; kriging about a fitted mean (universal kriging);
+    stacking on held-out data (Breiman, 1996), with weights by error in place of a regression.
+    """
+    if _is_single(law):
+        single = {} if criterion is None else {"criterion": criterion}
+        return fitting.fit(
+            law, observations, volume=volume, targets=targets, priors=priors, weights=weights, solver=solver, **single
+        )
+    _check_settings(priors=priors, weights=weights, criterion=criterion, solver=solver)
+    return _fit_auto(law if isinstance(law, Auto) else Auto(), observations, volume, targets)[0]
+
+
+def _is_single(law: Law | str | Auto) -> TypeGuard[Law | str]:
+    """Whether a law is one of its own; a name that is neither that of one nor `auto` is an error."""
+    if isinstance(law, str):
+        return checks.choice("law", law, ("auto", *LAWS)) != "auto"
+    return not isinstance(law, Auto)
+
+
+def _fit_auto(
+    settings: Auto, observations: Observations, volume: Unit | None, targets: Sequence[str] | None
+) -> tuple[AutoFit, list[Donated]]:
+    """The fit of `auto`, and the stacks that it was built of."""
+    names, unit = _targets(observations, targets), observations.volume_unit(volume)
+    _check_sizes(settings, observations)
+    cells = build_cells(observations, np.ones((1, len(observations))), unit, names)
+    with jax.enable_x64(True):
+        stacks = fit_stacks(cells, settings)
+    if not stacks:
+        raise checks.InputError(f"{observations.source} has no loss of {', '.join(names)}; nothing can be fitted")
+    found = build(observations, unit, names, stacks, _beyond(settings, observations, unit, names))
+    notes = note(cells, [each.stack.cells for each in stacks], observations, unit)
+    return replace(found, notes=(*found.notes, *notes)), stacks
+
+
+@overload
+def bootstrap(  # pyright: ignore[reportOverlappingOverload]
+    law: Literal["auto"] | Auto,
+    observations: Observations,
+    *,
+    key: jax.Array | int,
+    count: int = 1000,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+) -> AutoResampled: ...
+
+
+@overload
+def bootstrap(
+    law: Law | str,
+    observations: Observations,
+    *,
+    key: jax.Array | int,
+    count: int = 1000,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    priors: bool = True,
+    weights: Mapping[str, float] | None = None,
+    criterion: fitting.Criterion | None = None,
+    solver: Solver | None = None,
+) -> Resampled: ...
+
+
+def bootstrap(
+    law: Law | str | Auto,
+    observations: Observations,
+    *,
+    key: jax.Array | int,
+    count: int = 1000,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    priors: bool = True,
+    weights: Mapping[str, float] | None = None,
+    criterion: fitting.Criterion | None = None,
+    solver: Solver | None = None,
+) -> Resampled | AutoResampled:
+    """Fit a law to a table, and again with random weights of its runs: a bootstrap over runs.
+
+    A single law is fitted again with each run's squared residuals times a weight from the standard exponential
+    distribution, over their mean, see `bimixjax.fitting.bootstrap`. `auto` draws as many runs of each model size as
+    there are, with replacement; divides the white noise of a run's rows by the root of how often it was drawn; moves
+    its members by Gauss-Newton steps from the fit; and weighs them by their errors on runs left out, each run counting
+    as often. What a smaller model size lends is held as it was fitted.
+
+    Args:
+        law: as in `fit`.
+        observations: measured losses.
+        key: of the random weights, or a seed for one.
+        count: how many resamples, at least 2.
+        volume: as in `fit`.
+        targets: as in `fit`.
+        priors: as in `fit`.
+        weights: as in `fit`; those of the bootstrap multiply them.
+        criterion: as in `fit`.
+        solver: as in `fit`.
+
+    Returns:
+        The fit and its resamples: a `Resampled`, or an `AutoResampled` for `auto`. `interval` gives the limits of
+        predictions, `standard_errors` those of coefficients, and `bimixjax.optimize_resamples` those of a mixture.
+
+    Raises:
+        InputError: as `fit`; and for fewer than 2 resamples.
+
+    Example:
+        >>> import bimixjax, jax
+        >>> import pandas as pd
+        >>> table = {"run": list("abcd"), "mixture/x": [0.25, 0.4, 0.6, 0.8], "mixture/y": [0.75, 0.6, 0.4, 0.2]}
+        >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table | {"loss/x": [4.0, 3.3, 2.5, 2.3]}))
+        >>> auto = bimixjax.Auto(members=("offset",))
+        >>> found = bimixjax.bootstrap(auto, observations, key=jax.random.key(0), count=20)
+        >>> lower, upper = found.interval([0.5, 0.5])
+        >>> bool(lower[0] < float(found.fit.predict([0.5, 0.5])[0]) < upper[0])
+        True
+
+    Source: Efron, Annals of Statistics 7 (1979), for `auto`; Rubin, The Bayesian bootstrap, same 9 (1981).
+    """
+    key = jax.random.key(key) if isinstance(key, int) else key
+    if _is_single(law):
+        options: dict[str, Any] = {"volume": volume, "targets": targets, "priors": priors, "weights": weights}
+        options |= {"solver": solver} if criterion is None else {"solver": solver, "criterion": criterion}
+        return fitting.bootstrap(law, observations, key=key, count=count, **options)
+    _check_settings(priors=priors, weights=weights, criterion=criterion, solver=solver)
+    redraw = Redraw(key=key, count=checks.resamples(count))
+    found, stacks = _fit_auto(law if isinstance(law, Auto) else Auto(), observations, volume, targets)
+    with jax.enable_x64(True):
+        return resample(found, stacks, redraw)
+
+
+def sample(fit: AutoFit, *, key: jax.Array | int, count: int = 1000) -> AutoResampled:
+    """Draw from the posterior of a fit of `auto`: as many fits as are wanted, each of which could be the true one.
+
+    A draw takes for each target one member, with the chance of its weight, coefficients z + spread' e for standard
+    normal e, and a path of the member's process over mixtures given the runs that were fitted; deviations from the mean
+    are multiplied by the spread that runs left out have measured. So the draws agree with `AutoFit.interval`, but for
+    the noise of a measured loss, and tell besides what mixtures have in common: which is what makes them fit to judge a
+    choice of mixture by. It takes the fit only, which may come from a file.
+
+    Args:
+        fit: what was fitted; where a size learns from a smaller one, what that lends is held as it was fitted, and so
+            is the law that carries predictions beyond the fitted sizes.
+        key: of the random numbers, or a seed for one.
+        count: how many draws, at least 2.
+
+    Returns:
+        The draws. `interval` gives the limits of expected losses, `bimixjax.optimize_resamples` those of a mixture.
+
+    Raises:
+        InputError: for fewer than 2 draws, or the fit of a single law, which `bootstrap` is for.
+
+    Example:
+        >>> import bimixjax
+        >>> import pandas as pd
+        >>> table = {"run": list("abcd"), "mixture/x": [0.25, 0.4, 0.6, 0.8], "mixture/y": [0.75, 0.6, 0.4, 0.2]}
+        >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table | {"loss/x": [4.0, 3.3, 2.5, 2.3]}))
+        >>> fit = bimixjax.fit(bimixjax.Auto(members=("offset",)), observations)
+        >>> lower, upper = bimixjax.sample(fit, key=0, count=100).interval([0.5, 0.5])
+        >>> bool(lower[0] < float(fit.predict([0.5, 0.5])[0]) < upper[0])
+        True
+
+    Source: see `auto.draws`.
+    """
+    if not isinstance(fit, AutoFit):
+        raise checks.InputError("only a fit of auto can be drawn from; for a single law there is bootstrap")
+    count, key = checks.resamples(count), jax.random.key(key) if isinstance(key, int) else key
+    with jax.enable_x64(True):
+        keys = jax.random.split(key, len(fit.sizes))
+        sizes = tuple(draw(size, one, count) for size, one in zip(fit.sizes, keys, strict=True))
+        return AutoResampled(fit=fit, sizes=sizes)
+
+
+def _check_sizes(settings: Auto, observations: Observations) -> None:
+    """Raise where a law is to go beyond the model sizes of a table that has not two of them."""
+    if settings.beyond and len(observations.model_sizes) < 2:
+        raise checks.InputError(
+            f"{settings.beyond} beyond the fitted model sizes needs two of them; "
+            f"{observations.source} has {len(observations.model_sizes)}"
+        )
+
+
+def _beyond(settings: Auto, observations: Observations, unit: Unit | None, names: tuple[str, ...]) -> Beyond | None:
+    """The law that carries predictions to other model sizes, fitted to all sizes at once."""
+    if settings.beyond is None:
+        return None
+    return Beyond.of(fitting.fit(settings.beyond, observations, volume=unit, targets=names))
+
+
+def load(path: str | Path) -> FitResult | AutoFit:
+    """Read a file that a fit of a single law or of `auto` was saved to.
+
+    Raises:
+        InputError: as `FitResult.load` and `AutoFit.load`.
+    """
+    found = read_json(path)
+    law = checks.fields(found, ["law"], path)["law"]
+    return AutoFit.loaded(found, path) if law == "auto" else FitResult.loaded(found, path)
+
+
+def _check_settings(*, priors: bool, **single: object) -> None:
+    """Raise for what a single law takes and `auto` does not."""
+    given = [name for name, value in single.items() if value is not None] + ([] if priors else ["priors=False"])
+    if given:
+        raise checks.InputError(f"auto takes no {', '.join(given)}; allowed: volume and targets, or a single law")

@@ -1,0 +1,335 @@
+"""Fit a law to observations: every target, and every model size, in one compiled call."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bimixjax._base import checks
+from bimixjax.fitting import devices
+from bimixjax.fitting.batch import Ends, Plan, Solver, View, Work, brief, describe, scaled
+from bimixjax.fitting.chunks import lanes_at_once
+from bimixjax.fitting.criterion import Criterion as Criterion
+from bimixjax.fitting.diagnostics import report
+from bimixjax.fitting.folds import Folded, fold_fits
+from bimixjax.fitting.folds import FoldFits as FoldFits
+from bimixjax.fitting.lanes import Lanes, Layout, Table, choose_targets
+from bimixjax.fitting.outliers import Outliers, outliers
+from bimixjax.fitting.resamples import Bootstrap
+from bimixjax.fitting.resampling import Resampled as Resampled
+from bimixjax.fitting.result import FitResult as FitResult
+from bimixjax.fitting.result import target_loss
+from bimixjax.laws import LAWS, Law
+from bimixjax.observations import Observations, Unit
+from bimixjax.solve import VarPro
+
+# A prior one standard deviation off costs as much as one observation that is 1 % off.
+_PRIOR_RESIDUAL = 0.01
+
+_SQUARES = Criterion()
+
+# How often a law is fitted again without rows far outside, and what to do about these.
+_REFITS = 3
+_ADVICE = "leave these out (--exclude-run), or let large residuals count less (--criterion huber)"
+
+
+def fit(
+    law: Law | str,
+    observations: Observations,
+    *,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    priors: bool = True,
+    weights: Mapping[str, float] | None = None,
+    criterion: Criterion = _SQUARES,
+    solver: Solver | None = None,
+) -> FitResult:
+    """Fit a law to every target of a table, in one compiled call.
+
+    Minimizes, for each target (and each model size, where the law has none), the sum over its observations of
+    ((predicted - measured) / measured)^2, plus the weak priors of the law's coefficients.
+
+    Args:
+        law: a name in `LAWS`, or a law.
+        observations: measured losses.
+        volume: "tokens" or "steps"; by default tokens where the table has them, else steps.
+        targets: which losses to fit; by default all that the law can describe.
+        priors: whether the weak priors take part; without them this is plain least squares.
+        weights: by run, what its squared residuals count; 1 for a run not named.
+        criterion: relative or absolute residuals, squared or Huber's.
+        solver: `VarPro` (the default, from as many starts as the law has valleys) or `LBFGS`, with their settings, of
+            which `precision` says in which numbers they iterate.
+
+    Returns:
+        The fit, with a status in words for each target.
+
+    Raises:
+        InputError: for an unknown law, target or unit of volume, or a target that the law cannot describe.
+
+    Example:
+        >>> import pandas as pd
+        >>> import bimixjax
+        >>> table = {"run": ["a"] * 3 + ["b"] * 3, "step": [1, 4, 16] * 2}
+        >>> table |= {"mixture/x": [0.25] * 3 + [0.5] * 3, "mixture/y": [0.75] * 3 + [0.5] * 3}
+        >>> table |= {"loss/x": [6.0, 4.0, 3.0, 3 * 2**0.5, 2 * 2**0.5, 1.5 * 2**0.5]}
+        >>> fit = bimixjax.fit("bimix", bimixjax.Observations.from_frame(pd.DataFrame(table)), priors=False)
+        >>> {name: round(float(value[0]), 4) for name, value in fit.coefficients.items()}
+        {'A': 1.0, 'B': 2.0, 'C': 1.0, 'alpha': 0.5, 'beta': 0.5}
+
+    Source: the law of arXiv 2405.14908, Eq. 1-3; the method, Golub and Pereyra (1973).
+    """
+    task = _Task.of(law, observations, volume=volume, targets=targets, weights=_of_rows(observations, weights))
+    plan = task.plan(describe, criterion=criterion, solver=solver)
+    with jax.enable_x64(True):
+        ends = devices.solve(task.work(None, priors=priors), plan)
+        notes = task.notes(ends, plan, priors=priors)
+    result = report(task.law, task.layout, task.lanes, ends, notes)
+    if task.law not in LAWS.values():
+        _check_units(result, task.layout, task.lanes, ends)
+    return result
+
+
+def bootstrap(
+    law: Law | str,
+    observations: Observations,
+    *,
+    key: jax.Array,
+    count: int = 1000,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    priors: bool = True,
+    weights: Mapping[str, float] | None = None,
+    criterion: Criterion = _SQUARES,
+    solver: Solver | None = None,
+) -> Resampled:
+    """Fit a law to a table, and again with random weights of its runs, all in one compiled call.
+
+    Each run's squared residuals count by a weight from the standard exponential distribution, divided by their mean:
+    the Bayesian bootstrap over runs. Rows of one run share what makes them err, so runs are drawn, not rows. The
+    weights are drawn on the device; each fit starts where that of the whole table ended.
+
+    Args:
+        law: a name in `LAWS`, or a law.
+        observations: measured losses.
+        key: of the random weights; the same key gives the same weights on any number of devices.
+        count: how many resamples, at least 2.
+        volume: as in `fit`.
+        targets: as in `fit`.
+        priors: as in `fit`.
+        weights: as in `fit`; those of the bootstrap multiply them.
+        criterion: as in `fit`.
+        solver: as in `fit`.
+
+    Returns:
+        The fit, and the coefficients of every resample.
+
+    Raises:
+        InputError: as `fit`; and for fewer than 2 resamples.
+
+    Example:
+        >>> import jax
+        >>> import pandas as pd
+        >>> from bimixjax import Observations
+        >>> from bimixjax.fitting import bootstrap
+        >>> table = {"run": list("abcd"), "mixture/x": [0.25, 0.4, 0.6, 0.8], "mixture/y": [0.75, 0.6, 0.4, 0.2]}
+        >>> observations = Observations.from_frame(pd.DataFrame(table | {"loss/x": [4.0, 3.3, 2.5, 2.3]}))
+        >>> found = bootstrap("bimix", observations, key=jax.random.key(0), count=20)
+        >>> lower, upper = found.interval([0.5, 0.5])
+        >>> bool(lower[0] < float(found.fit.predict([0.5, 0.5])[0]) < upper[0])
+        True
+
+    Source: Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
+    """
+    count = checks.resamples(count)
+    task = _Task.of(law, observations, volume=volume, targets=targets, weights=_of_rows(observations, weights))
+    settings = {"criterion": criterion, "solver": solver}
+    plan = task.plan(describe, **settings)
+    with jax.enable_x64(True):
+        ends = devices.solve(task.work(None, priors=priors), plan)
+        notes = task.notes(ends, plan, priors=priors)
+        resamples = Bootstrap(key=key, count=count, runs=task.layout.runs)
+        work = task.work(resamples, priors=priors, starts=ends.solution.nonlinear.T[None])
+        found = devices.solve(work, task.plan(brief, **settings))
+    return Resampled(
+        fit=report(task.law, task.layout, task.lanes, ends, notes),
+        values=found.values.reshape(count, len(ends.values), -1),
+        status=found.status.reshape(count, -1),
+    )
+
+
+def fit_folds(
+    law: Law | str,
+    observations: Observations,
+    weights: ArrayLike,
+    *,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    priors: bool = True,
+    criterion: Criterion = _SQUARES,
+    solver: Solver | None = None,
+) -> FoldFits:
+    """Fit a law to many weightings of the rows of one table, in one compiled call, and predict every row in each.
+
+    Args:
+        law: a name in `LAWS`, or a law.
+        observations: measured losses.
+        weights: what the squared residuals of each row count in each fold [F, n]; 0 holds a row out.
+        volume: as in `fit`.
+        targets: as in `fit`.
+        priors: as in `fit`.
+        criterion: as in `fit`.
+        solver: as in `fit`.
+
+    Returns:
+        Predictions and statuses per fold, model size and target.
+
+    Raises:
+        InputError: as `fit`; and for weights of another shape, negative or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from bimixjax import Observations
+        >>> from bimixjax.fitting import fit_folds
+        >>> table = {"run": ["a", "b", "c"], "mixture/x": [0.25, 1.0, 0.5], "mixture/y": [0.75, 0.0, 0.5]}
+        >>> observations = Observations.from_frame(pd.DataFrame(table | {"loss/x": [4.0, 2.0, 2.8]}))
+        >>> folds = fit_folds("bimix", observations, 1 - np.eye(3)[2:], priors=False)
+        >>> round(float(folds.predicted[0, 2, 0]), 3)
+        2.828
+    """
+    chosen, table = _laid_out(law, observations, volume=volume, targets=targets)
+    folded = Folded.of(table, checks.fold_weights(weights, len(observations)))
+    task = _Task(law=chosen, table=table, lanes=folded.lanes, layout=folded.layout)
+    with jax.enable_x64(True):
+        ends = devices.solve(task.work(None, priors=priors), task.plan(scaled, criterion=criterion, solver=solver))
+        return fold_fits(chosen, table, folded, ends)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Task:
+    """A law and a table laid out for it."""
+
+    law: Law
+    table: Table
+    lanes: Lanes
+    layout: Layout
+
+    @classmethod
+    def of(
+        cls,
+        law: Law | str,
+        observations: Observations,
+        *,
+        volume: Unit | None,
+        targets: Sequence[str] | None,
+        weights: np.ndarray | None = None,
+    ) -> "_Task":
+        chosen, table = _laid_out(law, observations, volume=volume, targets=targets)
+        lanes, layout = table.lanes(table.whole(weights))
+        return cls(law=chosen, table=table, lanes=lanes, layout=layout)
+
+    def work(self, resamples: Bootstrap | None, *, priors: bool, starts: np.ndarray | None = None) -> Work:
+        """The arrays of the compiled call."""
+        return Work(
+            lanes=self.lanes,
+            resamples=resamples,
+            starts=starts,
+            units=(np.asarray(self.layout.volume_scale), np.asarray(self.layout.size_scale)),
+            strength=np.asarray(_PRIOR_RESIDUAL) if priors else None,
+        )
+
+    def plan(self, view: View, *, criterion: Criterion, solver: Solver | None) -> Plan:
+        """The settings of the compiled call."""
+        return Plan(
+            law=self.law,
+            solver=_with_starts(solver or VarPro(), self.law),
+            criterion=criterion,
+            view=view,
+            chunk=lanes_at_once(self.law, self.lanes),
+        )
+
+    def notes(self, ends: Ends, plan: Plan, *, priors: bool) -> tuple[str, ...]:
+        """What else a reader should know: of the table, of targets that are not fitted, of rows far outside."""
+        table = self.table.observations
+        left = [t for t in table.targets if t not in self.layout.targets] if self.law.own_proportion else []
+        said = f"not fitted, since {self.law.name} needs a target that is a training domain: {', '.join(left)}"
+        outlying = self._outlying(ends, plan, priors=priors).sentence
+        return (*table.notes, *([said] if left else []), *([f"{outlying}; {_ADVICE}"] if outlying else []))
+
+    def _outlying(self, ends: Ends, plan: Plan, *, priors: bool) -> Outliers:
+        """The rows far outside what the law says when it is fitted without them.
+
+        They bend the fit by which they are found, so that it is done again until they are the same.
+        """
+        found = self._far(ends)
+        for _ in range(_REFITS):
+            if not found.rows.any():
+                break
+            kept = np.repeat(~found.rows[self.lanes.row], len(self.layout.targets), axis=-1)
+            lanes = dataclasses.replace(self.lanes, weight=self.lanes.weight * kept)
+            again = self._far(devices.solve(dataclasses.replace(self, lanes=lanes).work(None, priors=priors), plan))
+            if np.array_equal(again.rows, found.rows):
+                break
+            found = again
+        return found
+
+    def _far(self, ends: Ends) -> Outliers:
+        """The rows far outside what a fit says."""
+        table, count = self.table, len(self.layout.targets)
+        predicted = np.where(self.lanes.flat(self.lanes.weight).T > 0, ends.predicted, np.nan)
+        of_rows = np.full((len(table.run), count), np.nan)
+        for size, row in enumerate(np.moveaxis(self.lanes.row, -1, 0).reshape(-1, self.lanes.rows)):
+            of_rows[row[row >= 0]] = predicted[size * count : (size + 1) * count, row >= 0].T
+        losses = table.observations.losses[:, [table.observations.targets.index(t) for t in self.layout.targets]]
+        return outliers(of_rows, losses, table.observations.run, volume=table.volume, unit=table.unit)
+
+
+def _with_starts(solver: Solver, law: Law) -> Solver:
+    """The solver with a number of starts, that of the law's valleys where it has none."""
+    return dataclasses.replace(solver, starts=law.valleys) if solver.starts is None else solver
+
+
+def _laid_out(
+    law: Law | str, observations: Observations, *, volume: Unit | None, targets: Sequence[str] | None
+) -> tuple[Law, Table]:
+    """The law, and what it reads of a table."""
+    chosen = LAWS[checks.choice("law", law, LAWS)] if isinstance(law, str) else law
+    names = choose_targets(chosen, observations, None if targets is None else tuple(targets))
+    return chosen, Table.of(chosen, observations, observations.volume_unit(volume), names)
+
+
+def _of_rows(observations: Observations, weights: Mapping[str, float] | None) -> np.ndarray | None:
+    """The weight of each row [n] from those of runs; a run that is not named counts 1."""
+    if weights is None:
+        return None
+    checks.known("run", tuple(weights), observations.runs, observations.source)
+    for run, weight in weights.items():
+        checks.not_negative(f"weight of run {run!r}", weight)
+    return np.array([float(weights.get(run, 1.0)) for run in observations.run])
+
+
+def _check_units(result: FitResult, layout: Layout, lanes: Lanes, ends: Ends) -> None:
+    """Raise where a law of one's own would predict other losses than it was fitted to."""
+    used = np.argwhere(lanes.flat(lanes.weight).T > 0)
+    if not used.size:
+        return
+    lane, row = used[0]
+    mixture, volume, model_size = (
+        lanes.flat(values)[..., row, lanes.group[lane]] for values in (lanes.mixture, lanes.volume, lanes.model_size)
+    )
+    loss = float(
+        target_loss(result.law)(
+            result.values[lane],
+            lanes.domain[lane],
+            mixture,
+            volume * layout.volume_scale,
+            model_size * layout.size_scale,
+        )
+    )
+    if not np.isclose(loss, ends.predicted[lane, row], rtol=1e-6):
+        raise checks.InputError(
+            f"law {result.law.name!r} gives {ends.predicted[lane, row]:g} in the units of the fit and {loss:g} in "
+            "those of the table; its with_units must say how its coefficients change"
+        )

@@ -1,0 +1,9 @@
+"""The whole loop, from a corpus to a mixture that is trained to prove it.
+
+- `designs`: which mixtures to train. `workflow`: corpus, entropies, swarm, fit, search and proof as one call.
+- `evidence`: what was measured, beside what was predicted.
+
+    >>> from bimixjax.loop.workflow import LoopConfig
+    >>> LoopConfig().law
+    'auto'
+"""

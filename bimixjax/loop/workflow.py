@@ -1,0 +1,228 @@
+"""The whole loop as one call: corpus, entropies, design, swarm, law, checks, better mixture, measured proof."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from bimixjax import __version__
+from bimixjax._base.checks import InputError, choice, fields
+from bimixjax._base.records import read_json, to_plain, write_json
+from bimixjax.corpus import TokenStore, local_corpus
+from bimixjax.corpus.entropy import Entropies, corpus_entropies
+from bimixjax.estimation import Auto, AutoFit, fit
+from bimixjax.fitting import FitResult
+from bimixjax.laws import LAWS
+from bimixjax.loop.designs import Mixtures, Spread, make_design, training_free
+from bimixjax.loop.evidence import UNIT, Check, Proof, extrapolate, generalize, prove
+from bimixjax.observations import Budget, Observations
+from bimixjax.optimization import Limits, OptimalMixture, optimize
+from bimixjax.proxy import Design, ModelConfig, Progress, SwarmConfig, TrainConfig, train_swarm
+from bimixjax.proxy.storage import held
+
+OPTIMIZED = "optimized"
+OBSERVATIONS, DESIGN, FIT, MIXTURE, PROOF = "observations.csv", "design.csv", "fit.json", "mixture.json", "proof.csv"
+SETTINGS = "loop.json"
+
+
+class Watch(Protocol):
+    """What is told when a stage of the loop begins; it may return what a swarm then reports to."""
+
+    def __call__(self, stage: str, /) -> Progress | None:
+        """Take note that `stage` begins."""
+        ...
+
+
+def small_swarm(steps: int = 700) -> SwarmConfig:
+    """Return the swarm of the demo: models of 0.07M parameters that learn bytes within seconds on a CPU.
+
+    Measured from a quarter of the steps on: before that, all mixtures teach the same, and no law of mixtures holds.
+
+    Example:
+        >>> small_swarm(800).measured
+        (200, 264, 348, 459, 606, 800)
+    """
+    train = TrainConfig(model=ModelConfig(layers=2, width=48, heads=2, context=64), batch=16, learning_rate=2e-3)
+    measured = tuple(max(1, round(steps * 4 ** (i / 5 - 1))) for i in range(6))
+    return SwarmConfig(
+        train=train, steps=steps, eval_steps=measured, eval_windows=128, checkpoint_every=max(1, steps // 4)
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """What the loop does.
+
+    Args:
+        law: the law to fit, a name; or "auto", or settings of it.
+        spread: the mixtures of the design beside natural, uniform and conditional-entropy.
+        held_out: how many of them, the last ones, the generalization check leaves out of its fit.
+        seed: of every run of the design.
+        proof_seeds: of the runs of the proof, each mixture once per seed.
+        swarm: how runs are trained and measured; those of the proof at the last step only.
+        corpus_cap, validation_fraction: of the local corpus, see `local_corpus`.
+
+    Raises:
+        InputError: for an unknown law, a number held out that is not one of the spread mixtures, less than two seeds
+            of the proof or one that is the design's, or a swarm that is measured once.
+
+    Example:
+        >>> LoopConfig(spread=Spread(count=4)).proof_seeds
+        (1, 2, 3)
+    """
+
+    law: str | Auto = "auto"
+    spread: Spread = dataclasses.field(default_factory=Spread)
+    held_out: int = 2
+    seed: int = 0
+    proof_seeds: tuple[int, ...] = (1, 2, 3)
+    swarm: SwarmConfig = dataclasses.field(default_factory=small_swarm)
+    # More than there is: the natural mixture is then that of the files found.
+    corpus_cap: int = 16_000_000
+    validation_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.law, str):
+            choice("law", self.law, ("auto", *LAWS))
+        if not 1 <= self.held_out <= self.spread.count:
+            raise InputError(f"held_out is {self.held_out}; allowed: 1 to {self.spread.count}, the spread mixtures")
+        seeds = self.proof_seeds
+        if len(set(seeds)) < max(2, len(seeds)) or self.seed in seeds:
+            raise InputError(f"proof_seeds are {seeds}; allowed: two or more, all different, without {self.seed}")
+        if len(self.swarm.measured) < 2:
+            raise InputError("the swarm is measured at one step; allowed: two or more, since the last is held out")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoopResult:
+    """All that the loop found.
+
+    Fields:
+        store, entropies: the corpus, and the entropies of its domains.
+        design, observations, fit: the runs, their losses, and the law fitted to all of them.
+        extrapolation: the last step held out.
+        generalization: some mixtures held out.
+        best: the mixture that the law likes best, with its certificate.
+        compared: the mixtures of the proof by name; `OPTIMIZED` is `best`.
+        proof: what they lost when they were trained.
+    """
+
+    store: TokenStore
+    entropies: Mapping[str, Entropies]
+    design: Design
+    observations: Observations
+    fit: FitResult | AutoFit
+    extrapolation: Check
+    generalization: Check
+    best: OptimalMixture
+    compared: Mixtures
+    proof: Proof
+
+
+def run_loop(
+    folder: str | Path, config: LoopConfig | None = None, *, store: TokenStore | None = None, watch: Watch | None = None
+) -> LoopResult:
+    """Run the whole loop in `folder`: which mixture does a law choose from a small swarm, and is it better?
+
+    The law's mixture is the best at the last step of the swarm, each domain between its least and its greatest share
+    in the design, so that nothing is extrapolated. The same call on the same folder goes on where the last one was
+    killed, and ends in the same numbers. The folder then holds `design.csv`, `observations.csv`, `fit.json`,
+    `mixture.json` and `proof.csv`.
+
+    Args:
+        folder: where everything goes.
+        config: what to do.
+        store: the corpus; by default the local one, harvested into `folder`/corpus.
+        watch: told what begins, for example to draw bars.
+
+    Raises:
+        InputError: where the folder was begun with other settings, another process is at work in it, or the corpus
+            does not fit the model.
+        OSError: where the folder cannot be written.
+    """
+    folder, config, watch = Path(folder), config or LoopConfig(), watch or _unwatched
+    with held(folder):
+        _settle(folder / SETTINGS, config)
+        corpus = _harvest(folder / "corpus", config, watch) if store is None else store
+        return _loop(folder, config, corpus, watch)
+
+
+def _loop(folder: Path, config: LoopConfig, corpus: TokenStore, watch: Watch) -> LoopResult:
+    watch("entropies")
+    entropies = corpus_entropies(corpus)
+    free = training_free(corpus, entropies)
+    design = make_design(free | config.spread.draw(free), corpus.domains, [config.seed])
+    design.write(folder / DESIGN)
+    places = folder / "swarm", folder / OBSERVATIONS
+    observations = _train(design, corpus, config.swarm, places, watch(f"swarm of {len(design)} runs"))
+    watch("law")
+    law, best = _choose(folder, config, observations)
+    extrapolation = extrapolate(config.law, observations)
+    generalization = generalize(config.law, observations, design.runs[-config.held_out :])
+    compared = {**free, OPTIMIZED: best.proportions}
+    fresh = make_design(compared, corpus.domains, config.proof_seeds)
+    at_last = dataclasses.replace(config.swarm, eval_steps=(config.swarm.steps,))
+    measured = _train(fresh, corpus, at_last, (folder / "proof", folder / PROOF), watch(f"proof of {len(fresh)} runs"))
+    return LoopResult(
+        store=corpus,
+        entropies=entropies,
+        design=design,
+        observations=observations,
+        fit=law,
+        extrapolation=extrapolation,
+        generalization=generalization,
+        best=best,
+        compared=compared,
+        proof=prove(law, measured, compared, config.proof_seeds),
+    )
+
+
+def _choose(folder: Path, config: LoopConfig, observations: Observations) -> tuple[FitResult | AutoFit, OptimalMixture]:
+    law = fit(config.law, observations, volume=UNIT)
+    law.save(folder / FIT)
+    budget = Budget(volume=config.swarm.steps, unit=UNIT)
+    best = optimize(law, budget=budget, limits=_fitted_range(law))
+    best.save(folder / MIXTURE)
+    return law, best
+
+
+def _unwatched(stage: str, /) -> None:
+    return None
+
+
+def _settle(path: Path, config: LoopConfig) -> None:
+    """Write the settings that the folder is begun with, or compare: a later call must not mix two loops."""
+    settings = to_plain({"version": __version__, **dataclasses.asdict(config)})
+    if not path.exists():
+        write_json(path, settings, hashed=True)
+        return
+    begun = fields(read_json(path), settings, path)
+    differ = [name for name in settings if begun[name] != settings[name]]
+    if differ:
+        raise InputError(f"{path.parent} was begun with another {', '.join(differ)} (see {path}); use another folder")
+
+
+def _harvest(path: Path, config: LoopConfig, watch: Watch) -> TokenStore:
+    if path.exists():
+        return TokenStore.open(path)
+    watch("corpus")
+    return local_corpus(path, cap=config.corpus_cap, validation_fraction=config.validation_fraction)
+
+
+def _train(
+    design: Design, store: TokenStore, config: SwarmConfig, places: tuple[Path, Path], progress: Progress | None
+) -> Observations:
+    """Train a swarm in the first place, and copy its table to the second."""
+    folder, table = places
+    observations = Observations.read(train_swarm(design, store, config, folder, progress=progress))
+    observations.write(table)
+    return observations
+
+
+def _fitted_range(law: FitResult | AutoFit) -> Limits:
+    """Keep each domain between its least and its greatest fitted share."""
+    low, high = law.proportion_range[:, :, 0].max(axis=0), law.proportion_range[:, :, 1].min(axis=0)
+    return Limits(
+        lower=dict(zip(law.domains, low.tolist(), strict=True)),
+        upper=dict(zip(law.domains, high.tolist(), strict=True)),
+    )

@@ -1,0 +1,218 @@
+"""One table from a file or frame: cells as they were written, and words for the place of each."""
+
+import dataclasses
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv, parquet
+
+from bimixjax._base.checks import InputError, choice, every
+from bimixjax._base.files import replacing
+
+BLANK = ("", "na", "n/a", "nan", "null", "none")
+FORMATS = (".csv", ".parquet")
+# What else is read; cells may stand apart by commas, tabs or semicolons in each.
+TEXTS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+
+_BETWEEN = (",", "\t", ";")
+_POINT, _COMMA = (re.compile(rf"[+-]?\d*{mark}\d+(?:[eE][+-]?\d+)?") for mark in (r"\.", ","))
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
+# An index without a name, as pandas stores it.
+_UNNAMED = re.compile(r"__index_level_\d+__")
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """The file (or frame) that cells came from, and the data row, from 0, of each of the table's rows in it."""
+
+    name: str
+    rows: NDArray[np.int64]
+    is_csv: bool = False
+    # Whether decimals are written with a comma.
+    decimal_comma: bool = False
+
+    def place(self, index: int) -> str:
+        """Name the file and the data row of a row of the table."""
+        row = int(self.rows[index]) + 1
+        return f"{self.name}, data row {row}" + (f" (line {row + 1})" if self.is_csv else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A frame with the origin of each column."""
+
+    frame: pd.DataFrame
+    origins: Mapping[str, Origin]
+
+    @property
+    def source(self) -> str:
+        """Name all files that columns come from."""
+        return " + ".join(dict.fromkeys(origin.name for origin in self.origins.values()))
+
+    def place(self, index: int, column: str) -> str:
+        """Name the file, the data row, the column and, where there is one, the run."""
+        run = f", run {str(self.frame['run'].iloc[index])!r}" if "run" in self.frame else ""
+        return f"{self.origins[column].place(index)}, column {column!r}{run}"
+
+    def column(self, name: str) -> pd.Series:
+        """Return one column as it was read."""
+        return pd.Series(self.frame[name])
+
+    def numbers(self, column: str, *, counts: bool = False) -> NDArray[np.float64]:
+        """Return a column as float64, blank cells as NaN; text where a number belongs is an error.
+
+        In a column of counts, commas may stand between thousands.
+        """
+        values = self.column(column)
+        if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
+            return values.to_numpy(np.float64, na_value=np.nan)
+        cells = texts(values).str.strip()
+        cells = cells.mask(cells.str.lower().isin(BLANK), "nan")
+        if self.origins[column].decimal_comma:
+            cells = cells.str.replace(",", ".")
+        elif counts:
+            cells = cells.mask(cells.str.fullmatch(_THOUSANDS), cells.str.replace(",", ""))
+        try:
+            return pa.array(cells, pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid:
+            is_number = np.array([_is_number(cell) for cell in cells])
+            every(is_number, lambda i: f"{self.place(i, column)}: {_not_a_number(cells.iloc[i])}")
+            return cells.to_numpy(object).astype(np.float64)
+
+    def take(self, rows: NDArray[np.int64]) -> "Table":
+        """Return the given rows, each still knowing its place."""
+        moved = {id(o): dataclasses.replace(o, rows=o.rows[rows]) for o in self.origins.values()}
+        origins = {column: moved[id(origin)] for column, origin in self.origins.items()}
+        return Table(self.frame.iloc[rows].reset_index(drop=True), origins)
+
+
+def from_frame(frame: pd.DataFrame, name: str, *, is_csv: bool = False, decimal_comma: bool = False) -> Table:
+    """Make a table of a frame: names stripped and unique, at least one row."""
+    if "run" in frame.index.names and "run" not in frame.columns:
+        frame = frame.reset_index()
+    columns = [str(column).strip() for column in frame.columns]
+    twice = sorted({column for column in columns if columns.count(column) > 1})
+    if twice:
+        raise InputError(f"{name}: column {', '.join(map(repr, twice))} occurs more than once; names must be unique")
+    rows = np.arange(len(frame))
+    if is_csv:
+        rows = rows[~np.logical_and.reduce([frame.iloc[:, i] == "" for i in range(len(columns))])]
+    if not len(rows):
+        raise InputError(f"{name}: no data rows; columns: {', '.join(columns) or 'none'}")
+    origin = Origin(name, rows, is_csv, decimal_comma)
+    return Table(frame.iloc[rows].set_axis(columns, axis=1).reset_index(drop=True), dict.fromkeys(columns, origin))
+
+
+def read(path: str | Path) -> Table:
+    """Read a table of text, compressed or not, or a Parquet file."""
+    path = Path(path)
+    is_text = path.name.endswith(TEXTS)
+    if not is_text:
+        choice(f"{path}: the file's suffix", path.suffix, (*TEXTS, ".parquet"))
+    try:
+        mark = _between(path) if is_text else ""
+        frame = _read_text(path, mark) if is_text else _read_parquet(path)
+        decimal_comma = mark in ("\t", ";") and _has_commas(frame)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except InputError:
+        raise
+    except Exception as error:  # damaged bytes raise anything inside pyarrow
+        raise InputError(f"{path}: not a readable {path.suffix[1:]} file: {' '.join(str(error).split())}") from error
+    return from_frame(frame, str(path), is_csv=is_text, decimal_comma=decimal_comma)
+
+
+def write(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write a frame as CSV or Parquet in one step, floats in full precision."""
+    suffix = choice(f"{path}: the file's suffix", Path(path).suffix, FORMATS)
+    with replacing(path) as temporary:
+        frame.to_csv(temporary, index=False) if suffix == ".csv" else frame.to_parquet(temporary, index=False)
+
+
+def texts(values: pd.Series) -> pd.Series:
+    """Return the cells as text, missing ones as ''."""
+    if isinstance(values.dtype, pd.StringDtype):
+        return values.fillna("").astype(str)
+    return values.astype(object).where(values.notna(), "").astype(str)
+
+
+def plain(values: pd.Series) -> pd.Series:
+    """Return a column of metadata as int64, float64, bool or text, the same for CSV, Parquet and frames.
+
+    Text becomes a number or a truth value only where nothing is lost: '007' and '1.50' stay text.
+    """
+    if pd.api.types.is_float_dtype(values.dtype) and values.notna().any():
+        return values.astype(np.float64)
+    cells = texts(values).to_numpy(object)
+    if set(cells) <= {"True", "False"}:
+        return pd.Series(cells == "True", name=values.name)
+    for number in (int, float):
+        made = _lossless(cells, number)
+        if made is not None:
+            return pd.Series(made, name=values.name)
+    return pd.Series(cells, name=values.name).astype(str)
+
+
+def _lossless(cells: NDArray[np.object_], number: type[int] | type[float]) -> NDArray[np.generic] | None:
+    blank = cells == ""
+    if blank.all() or (number is int and blank.any()):
+        return None
+    filled = np.where(blank, "nan", cells)
+    try:
+        made = np.array([number(cell) for cell in filled], np.int64 if number is int else np.float64)
+    except (ValueError, OverflowError):
+        return None
+    return made if [repr(value) for value in made.tolist()] == filled.tolist() else None
+
+
+def _between(path: Path) -> str:
+    """What stands between cells: that of the marks which the header has most often outside of quotes."""
+    with pa.input_stream(path, compression="detect") as file, io.TextIOWrapper(file, encoding="utf-8-sig") as lines:
+        header = re.sub(r'"[^"]*"', "", next(iter(lines), ""))
+    return max(_BETWEEN, key=header.count)
+
+
+def _has_commas(frame: pd.DataFrame) -> bool:
+    """Whether decimals have a comma: some numbers have one, and none has a point."""
+    cells = [frame.iloc[:, i].str.strip() for i in range(frame.shape[1])]
+    has = [any(column.str.fullmatch(mark).any() for column in cells) for mark in (_COMMA, _POINT)]
+    return has == [True, False]
+
+
+def _not_a_number(cell: str) -> str:
+    if _THOUSANDS.fullmatch(cell) or _COMMA.fullmatch(cell):
+        return f"got {cell!r}; write decimals with a point, and nothing between thousands"
+    return f"got {cell!r}, a number belongs here"
+
+
+def _read_text(path: Path, mark: str) -> pd.DataFrame:
+    """Read every cell, the header too, as text; a line with too few or too many cells is an error."""
+    read = csv.ReadOptions(autogenerate_column_names=True, use_threads=False)
+    # Blank lines are read, and dropped later, so that rows keep the numbers that they have in the file.
+    parse = csv.ParseOptions(delimiter=mark, newlines_in_values=True, ignore_empty_lines=False)
+    with csv.open_csv(path, read_options=read, parse_options=parse) as head:
+        as_text = {name: pa.string() for name in head.schema.names}
+    convert = csv.ConvertOptions(column_types=as_text, strings_can_be_null=False)
+    cells = csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert).to_pandas()
+    header = [str(name) or f"Unnamed: {i}" for i, name in enumerate(cells.iloc[0])]
+    return cells.iloc[1:].set_axis(header, axis=1).reset_index(drop=True)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Read the columns as they are stored, without what pandas says of them: an index is a column too."""
+    stored = parquet.read_table(path).replace_schema_metadata(None).to_pandas()
+    return stored.drop(columns=[name for name in stored.columns if _UNNAMED.fullmatch(str(name))])
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

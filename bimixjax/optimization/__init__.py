@@ -1,0 +1,22 @@
+"""The mixture of least predicted loss within limits, with a certificate, and how sure it is.
+
+- `objectives`: the weighted mean of predicted losses at a budget, as a function of the mixture.
+- `search`: many mixtures are looked at, the best followed to stationary points.
+- `optimum`: `optimize`, by the exact dual where a law allows, else by that search; and `optimize_resamples`.
+
+    >>> import bimixjax, pandas as pd
+    >>> table = {"run": ["a", "b"], "mixture/x": [0.25, 0.5], "mixture/y": [0.75, 0.5]}
+    >>> table |= {"loss/x": [4.0, 8.0**0.5], "loss/y": [4 / 3**0.5, 8.0**0.5]}
+    >>> fit = bimixjax.fit("bimix", bimixjax.Observations.from_frame(pd.DataFrame(table)), priors=False)
+    >>> bimixjax.optimize(fit).proportions.round(6).tolist()
+    [0.5, 0.5]
+"""
+
+from bimixjax.optimization.objectives import AutoObjective as AutoObjective
+from bimixjax.optimization.objectives import Objective as Objective
+from bimixjax.optimization.objectives import objective as objective
+from bimixjax.optimization.optimum import Limits as Limits
+from bimixjax.optimization.optimum import OptimalMixture as OptimalMixture
+from bimixjax.optimization.optimum import OptimalResamples as OptimalResamples
+from bimixjax.optimization.optimum import optimize as optimize
+from bimixjax.optimization.optimum import optimize_resamples as optimize_resamples

@@ -1,0 +1,51 @@
+"""How tables look: on a terminal by rich, and the same tables as Markdown."""
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from bimixjax.reports.sheet import Sheet
+
+
+def table(columns: Sequence[str], keys: int = 1) -> Sheet:
+    """Return an empty table, of which the first `keys` columns say what a row is."""
+    return Sheet(columns=tuple(columns), keys=keys)
+
+
+def framed(title: str, content: Sheet, caption: str | None = None) -> Group:
+    """A title above and a caption below that are as wide as the screen, not as the table."""
+    return Group(Text(title, "bold"), content, *([Text(caption, "dim"), ""] if caption else []))
+
+
+def markdown(part: RenderableType) -> str:
+    """Return a text, a table, or a group of them, as Markdown.
+
+    Example:
+        >>> made = table(["", "loss"])
+        >>> made.add_row("web", "3.1")
+        >>> print(markdown(made))
+        |  | loss |
+        |:--|--:|
+        | web | 3.1 |
+    """
+    if isinstance(part, Group):
+        return "\n\n".join(filter(None, map(markdown, part.renderables)))
+    if isinstance(part, Sheet):
+        return _markdown_table(part)
+    if isinstance(part, Text) and part.style == "bold":
+        return f"**{part.plain}**"
+    return _escaped(str(part)).replace("\n", "\n\n")
+
+
+def _markdown_table(part: Sheet) -> str:
+    rule = [":--" if part.is_left(i) else "--:" for i in range(len(part.columns))]
+    lines = [f"| {' | '.join(map(_escaped, cells))} |" for cells in (part.columns, *part.rows)]
+    return "\n".join([lines[0], f"|{'|'.join(rule)}|", *lines[1:]])
+
+
+def _escaped(text: str) -> str:
+    """Keep what means something to Markdown from doing so."""
+    for mark in "\\|*_<":
+        text = text.replace(mark, f"\\{mark}")
+    return text.strip()

@@ -1,0 +1,84 @@
+"""Runs left out in closed form, against covariances written out row by row and conditioned on the other parts."""
+
+import numpy as np
+
+from bimixjax.auto.left_out import counted_twice, leave_out, precise
+from bimixjax.auto.member import Ends, Fitted
+from bimixjax.auto.noise import Noise, Whitener, factored, of_lane
+
+NOISE = Noise(white=0.006, step=0.005, run=0.003, process=0.02, length=0.7)
+RUNS, VOLUMES, LANES, UNKNOWNS = 7, 3, 2, 4
+RANDOM = np.random.default_rng(0)
+MIXTURE = RANDOM.dirichlet(np.ones(3), RUNS).T
+MASK = (RANDOM.random((RUNS, VOLUMES)) > 0.2).astype(float)
+PART = np.array([0, 1, 2, 0, 1, 2, -1])
+MASK[PART < 0] = 0.0
+SLOPES = 0.02 * RANDOM.normal(size=(UNKNOWNS, RUNS, VOLUMES, LANES))
+LOSS, VALUE = RANDOM.normal(size=(2, RUNS, VOLUMES, LANES)) * 0.02
+Z = RANDOM.normal(size=(UNKNOWNS, LANES))
+
+
+def whitener() -> Whitener:
+    return of_lane(factored(NOISE, MIXTURE[None], MASK[None]), 0)
+
+
+def covariance() -> np.ndarray:
+    """Of the noise of all rows [m t, m t]."""
+    root = np.sqrt(MIXTURE + 1e-6)
+    apart = ((root[:, :, None] - root[:, None]) ** 2).sum(0)
+    process = 0.02**2 * np.exp(-apart / (2 * 0.7**2)) + 0.003**2 * np.eye(RUNS)
+    same_run, same_step = np.eye(RUNS)[:, None, :, None], np.eye(VOLUMES)[None, :, None, :]
+    whole = process[:, None, :, None] + 0.005**2 * same_step + 0.006**2 * same_run * same_step
+    return whole.reshape(RUNS * VOLUMES, -1)
+
+
+def ends() -> Ends:
+    """Fits at Z, which need not be optima."""
+    x = np.moveaxis(SLOPES, -1, 0) * MASK
+    curvature = np.einsum("Limt,Ljmt->Lij", precise(whitener(), x), x) + np.eye(UNKNOWNS)
+    spread = np.moveaxis(np.linalg.inv(np.linalg.cholesky(curvature)), 0, -1)
+    blank = np.zeros(0)
+    rest = dict.fromkeys(("pull", "pull_slope", "step", "step_slope", "step_variance", "known"), blank)
+    return Ends(fitted=Fitted(z=Z, spread=spread, **rest), cost=blank, steps=blank, value=VALUE, slopes=SLOPES)
+
+
+def test_parts_left_out_are_conditional_means_and_variances() -> None:
+    """Of a Gaussian process with the noise's covariance and the slopes', about the law made linear."""
+    mean, variance = leave_out(whitener(), PART, np.moveaxis(LOSS, -1, 0), ends())
+    variance = variance - counted_twice(whitener()) * (PART >= 0)[:, None]
+    part, there = np.repeat(PART, VOLUMES), MASK.ravel() > 0
+    for lane in range(LANES):
+        slopes = SLOPES[..., lane].reshape(UNKNOWNS, -1)
+        whole = covariance() + slopes.T @ slopes
+        expected = VALUE[..., lane].ravel() - Z[:, lane] @ slopes
+        missed = LOSS[..., lane].ravel() - expected
+        for b in range(3):
+            out, kept = np.flatnonzero((part == b) & there), np.flatnonzero((part != b) & there)
+            gain = whole[np.ix_(out, kept)] @ np.linalg.inv(whole[np.ix_(kept, kept)])
+            left = np.diag(whole[np.ix_(out, out)] - gain @ whole[np.ix_(kept, out)])
+            np.testing.assert_allclose(mean[lane].ravel()[out], expected[out] + gain @ missed[kept], rtol=1e-6)
+            np.testing.assert_allclose(variance[lane].ravel()[out], left, rtol=1e-6)
+
+
+def test_what_is_counted_twice_is_what_read_variance_adds() -> None:
+    """var(process) + var(step for known run effects) - var(process + step), each conditioned row by row."""
+    rows, there = MASK.size, MASK.ravel() > 0
+    same_step = 0.005**2 * np.tile(np.eye(VOLUMES), (RUNS, RUNS))
+    process = covariance() - same_step - 0.006**2 * np.eye(rows) - np.kron(0.003**2 * np.eye(RUNS), np.ones((3, 3)))
+
+    def left(one: np.ndarray) -> np.ndarray:
+        cross = one[:, there]
+        return np.diag(one - cross @ np.linalg.solve(covariance()[np.ix_(there, there)], cross.T))
+
+    alone = np.tile(0.006**2 * 0.005**2 / (0.006**2 + MASK.sum(0) * 0.005**2), RUNS)
+    wanted = left(process) + alone - left(process + same_step)
+    np.testing.assert_allclose(counted_twice(whitener()).ravel(), wanted, rtol=1e-6)
+
+
+def test_the_inverse_covariance_is_that_of_the_rows_that_are_there() -> None:
+    """S0^-1 x, 0 elsewhere."""
+    x, there = LOSS[..., 0] * MASK, MASK.ravel() > 0
+    found = precise(whitener(), x).ravel()
+    wanted = np.linalg.solve(covariance()[np.ix_(there, there)], x.ravel()[there])
+    np.testing.assert_allclose(found[there], wanted, rtol=1e-6)
+    np.testing.assert_allclose(found[~there], 0.0, atol=1e-12)

@@ -1,0 +1,96 @@
+"""The factored noise against the covariance that its docstring states, written out row by row."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bimixjax.auto.noise import Noise, Whitener, factored, kernel, of_lanes, places
+
+NOISE = Noise(white=0.006, step=0.005, run=0.003, process=0.02, length=0.7)
+RUNS, VOLUMES, LANES = 5, 4, 2
+MIXTURES = np.random.default_rng(0).dirichlet(np.ones(3), (LANES, RUNS)).transpose(2, 1, 0)
+MASK = (np.random.default_rng(1).random((RUNS, VOLUMES, LANES)) > 0.3).astype(float)
+MASK[3] = 0.0
+RESIDUALS = np.random.default_rng(2).normal(size=MASK.shape)
+
+
+def covariance(lane: int) -> tuple[np.ndarray, np.ndarray]:
+    """The covariance of all rows [m t, m t], and of the process at the runs [m, m]."""
+    root = np.sqrt(MIXTURES[:, :, lane] + 1e-6)
+    apart = ((root[:, :, None] - root[:, None]) ** 2).sum(0)
+    process = 0.02**2 * np.exp(-apart / (2 * 0.7**2))
+    same_run, same_step = np.eye(RUNS)[:, None, :, None], np.eye(VOLUMES)[None, :, None, :]
+    whole = process[:, None, :, None] + 0.003**2 * same_run + 0.005**2 * same_step + 0.006**2 * same_run * same_step
+    return whole.reshape(RUNS * VOLUMES, -1), process
+
+
+def explained(lane: int) -> np.ndarray:
+    """S^-1 x of the rows that are there, 0 elsewhere [m, t]."""
+    there = MASK[:, :, lane].ravel() > 0
+    found = np.zeros(there.size)
+    found[there] = np.linalg.solve(covariance(lane)[0][np.ix_(there, there)], RESIDUALS[:, :, lane].ravel()[there])
+    return found.reshape(RUNS, VOLUMES)
+
+
+@pytest.fixture(scope="module")
+def whitener() -> Whitener:
+    """The noise of the rows above."""
+    found = factored(NOISE, np.moveaxis(MIXTURES, -1, 0), np.moveaxis(MASK, -1, 0))
+    with jax.enable_x64(True):
+        return jax.tree.map(jnp.asarray, of_lanes(found, np.arange(LANES)))
+
+
+@pytest.mark.parametrize("lane", range(LANES))
+def test_squares_of_whitened_residuals_are_the_quadratic_form(whitener: Whitener, lane: int) -> None:
+    """|W x|^2 = x' S^-1 x over the rows that are there."""
+    with jax.enable_x64(True):
+        white = np.asarray(whitener.whiten(jnp.asarray(RESIDUALS * MASK)))[:, lane]
+    wanted = np.sum(explained(lane) * RESIDUALS[:, :, lane] * MASK[:, :, lane])
+    assert np.sum(white**2) == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("lane", range(LANES))
+def test_effects_are_conditional_means(whitener: Whitener, lane: int) -> None:
+    """Process and step effects are their covariances with the rows, times S^-1 x."""
+    with jax.enable_x64(True):
+        x = jnp.asarray(RESIDUALS * MASK)
+        at_runs = jnp.sum(whitener.process * whitener.pull(x)[None], axis=1)[:, lane]
+        steps = whitener.step_effects(x)[:, lane]
+    alpha = explained(lane)
+    np.testing.assert_allclose(at_runs, covariance(lane)[1] @ alpha.sum(1), rtol=1e-5)
+    np.testing.assert_allclose(steps, 0.005**2 * alpha.sum(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("lane", range(LANES))
+def test_what_the_rows_explain_of_the_process(whitener: Whitener, lane: int) -> None:
+    """The variance of the process at a run, less what is left of it, is k' Z' S^-1 Z k."""
+    whole, process = covariance(lane)
+    there = MASK[:, :, lane].ravel() > 0
+    runs = np.repeat(np.eye(RUNS), VOLUMES, axis=0)[there]
+    wanted = process @ (runs.T @ np.linalg.solve(whole[np.ix_(there, there)], runs)) @ process
+    with jax.enable_x64(True):
+        known = np.asarray(whitener.known)[:, :, lane]
+    np.testing.assert_allclose(process @ known @ process, wanted, rtol=1e-5, atol=1e-12)
+
+
+def test_many_runs_are_whitened_as_few_are() -> None:
+    """More runs than sums over lanes are good for go another way: here as padding, which changes nothing."""
+    many = 40
+    mixture = np.concatenate([MIXTURES, np.repeat(MIXTURES[:, :1], many - RUNS, axis=1)], axis=1)
+    mask, x = (np.concatenate([v, np.zeros((many - RUNS, VOLUMES, LANES))]) for v in (MASK, RESIDUALS))
+    found = factored(NOISE, np.moveaxis(mixture, -1, 0), np.moveaxis(mask, -1, 0))
+    with jax.enable_x64(True):
+        wide = jax.tree.map(jnp.asarray, of_lanes(found, np.arange(LANES)))
+        squares = np.asarray(jnp.sum(wide.whiten(jnp.asarray(x)) ** 2, axis=0))
+    wanted = [np.sum(explained(lane) * RESIDUALS[:, :, lane] * MASK[:, :, lane]) for lane in range(LANES)]
+    np.testing.assert_allclose(squares, wanted, rtol=1e-6)
+
+
+def test_slopes_of_the_kernel_are_finite_where_a_domain_is_absent() -> None:
+    """A search may stand at a proportion of zero."""
+
+    def at(r: jax.Array) -> jax.Array:
+        return kernel(NOISE, places(r[:, None, None]), places(jnp.array([0.2, 0.3, 0.5])[:, None, None]))[0, 0, 0]
+
+    assert np.isfinite(jax.grad(at)(jnp.array([0.0, 0.4, 0.6]))).all()

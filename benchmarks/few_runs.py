@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import _report
+import jax
 import numpy as np
 
 import bimixjax
@@ -27,6 +28,9 @@ PUBLIC = HERE.parents[1] / "shared" / "observations"
 MIXTURES, RANDOM, SEED = 100_000, 2_000, 20_000
 # Mixtures that are read at a time.
 BLOCK = 10_000
+
+
+TABLES = ("pile_5groups", "pile_3domains", "pile_17domains", "topics_24")
 
 
 def tables() -> dict[str, Observations]:
@@ -100,16 +104,20 @@ def _errors(
     return float(np.nanmean(errors[0]) / np.nanmean(errors[1])), float(np.nanmax(errors[0] / errors[1]))
 
 
-def main(counts: tuple[int, ...], draws: int, out: Path) -> None:
+def main(names: list[str], counts: tuple[int, ...], draws: int, out: Path) -> None:
     if not PUBLIC.is_dir():
         raise SystemExit(f"the public tables are not at {PUBLIC}")
     found = []
     for name, table in tables().items():
+        if name not in names:
+            continue
         for runs in counts:
             for draw in range(draws):
                 row = {"table": name, **measure(table, runs, draw)}
                 found.append(row)
                 print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+            # Each number of runs compiles its own programs, and a process may not map that many.
+            jax.clear_caches()
     header = ("table", "runs", "not finite", "outside", "error / mean", "worst target", "random better by")
     shown = [
         [
@@ -132,5 +140,11 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="one draw of 1 and 4 runs")
     parser.add_argument("--draws", type=int, default=2, help="draws of each number of runs")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "few_runs.json", help="JSON file")
+    parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=TABLES, help="which tables")
     options = parser.parse_args()
-    main((1, 4) if options.quick else (1, 2, 4, 8, 16), 1 if options.quick else options.draws, options.out)
+    main(
+        options.tables,
+        (1, 4) if options.quick else (1, 2, 4, 8, 16),
+        1 if options.quick else options.draws,
+        options.out,
+    )

@@ -54,14 +54,28 @@ def checked(found: Any, law: Law, path: str | Path) -> dict[str, Any]:
     whole["mixtures"] = numbers("mixtures", "domains", low=0, high=1 + 1e-6)
     if "resampled" in found:
         whole["resampled"] = _anything
-    # Files of before did not tell the mixtures.
-    read = record(whole)({"mixtures": [], **found}, spot)
+    read = record(whole)({**_before(found, spot), **found}, spot)
     lanes = {name: read[name] for name in _LANES}
     if lanes["companion"].max(initial=0) >= len(names["domains"]):
         raise spot.at("companion").wrong(int(lanes["companion"].max()), f"places among {len(names['domains'])} domains")
     _check_measured(lanes, spot)
     _check_bounds(law, np.tile(names["own"], sizes), lanes, names["model_sizes"], spot)
     return {**names, **lanes, "mixtures": read["mixtures"]}
+
+
+def _before(found: Mapping[str, Any], spot: Spot) -> dict[str, Any]:
+    """What files did not tell that were written before fits said what their rows cover: taken for ordinary rows."""
+    if "companion" in found or not {"rows", "volume_range"} <= found.keys():
+        return {"mixtures": []}
+    lanes = spot.lengths["lanes"]
+    rows = numbers("lanes", of=int, low=0)(found["rows"], spot.at("rows"))
+    ends = numbers("lanes", 2, null=True)(found["volume_range"], spot.at("volume_range"))
+    return {
+        "mixtures": [],
+        "volumes": np.where(ends[:, 0] < ends[:, 1], rows, np.minimum(rows, 1)).tolist(),
+        "companion": [list(range(len(found["domains"])))] * lanes,
+        "varies": [True] * lanes,
+    }
 
 
 def names_of(found: dict[str, Any], spot: Spot) -> dict[str, Any]:

@@ -159,8 +159,11 @@ class OptimalMixture:
         """Read a file written by `save`; an `InputError` if it is not one."""
         found = read_json(path)
         if isinstance(found, dict) and isinstance(domains := found.get("domains"), list):
-            # Files of before did not tell the limits.
-            found = {"lower": [0.0] * len(domains), "upper": [1.0] * len(domains), **found}
+            # Files of before told neither the limits nor what lies outside of what was fitted.
+            before = {"lower": [0.0] * len(domains), "upper": [1.0] * len(domains), "outside": [], "untold": []}
+            found = {**before, **found}
+            if isinstance(found.get("budget"), dict):
+                found["budget"] = {"from_prior": False, **found["budget"]}
         found = schema.read(found, _TABLE, path)
         spot = schema.Spot(file=str(path))
         for field, names in (

@@ -18,8 +18,7 @@ from bimixjax.fitting.batch import Plan, Work, brief, describe, solve_lanes, sta
 from bimixjax.fitting.criterion import Criterion
 from bimixjax.fitting.lanes import build
 from bimixjax.fitting.resamples import Bootstrap
-from bimixjax.optimization.optimum import _dual, _softmax
-from bimixjax.solve import LBFGS, VarPro
+from bimixjax.solve import LBFGS, VarPro, softmax_search
 
 PLATFORMS = ["cpu", "cuda", "tpu"]
 
@@ -114,11 +113,11 @@ def assert_no_float64(work: Work, plan: Plan) -> None:
 
 def test_the_searches_lower(observations):
     goal = objective(fit("bimix", observations), budget=Budget(volume=16, unit="steps"))
-    lower, upper = jnp.zeros(2), jnp.array([0.6, 1.0])
+    lower, upper, starts = jnp.zeros(2), jnp.array([0.6, 1.0]), jnp.zeros((2, 2))
     searches = (
-        lambda lower, upper: jax.tree.leaves(_dual(goal, lower, upper)),
-        lambda lower, upper: jax.tree.leaves(_softmax(goal, lower, upper, upper, solver=LBFGS(), starts=2)),
-        lambda lower, upper: jax.tree.leaves(_softmax(goal, lower, upper, None, solver=LBFGS(), starts=2)),
+        lambda lower, upper: goal.optimal_proportions(lower, upper),
+        lambda lower, upper: jax.tree.leaves(softmax_search(goal, lower, upper, starts, LBFGS())),
+        lambda lower, upper: jax.tree.leaves(softmax_search(goal, lower, None, starts, LBFGS())),
     )
     for search in searches:
         assert tuple(export.export(jax.jit(search), platforms=PLATFORMS)(lower, upper).platforms) == tuple(PLATFORMS)

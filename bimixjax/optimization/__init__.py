@@ -2,7 +2,8 @@
 
 - `objectives`: the weighted mean of predicted losses at a budget, as a function of the mixture.
 - `search`: many mixtures are looked at, the best followed to stationary points.
-- `optimum`: `optimize`, by the exact dual where a law allows, else by that search; and `optimize_resamples`.
+- `optimum`: `optimize`, by the exact dual where a law allows, else by that search.
+- `resamples`: `optimize_resamples`, the choice made again in every resample of the runs.
 
     >>> import bimixjax, pandas as pd
     >>> table = {"run": ["a", "b"], "mixture/x": [0.25, 0.5], "mixture/y": [0.75, 0.5]}
@@ -17,6 +18,6 @@ from bimixjax.optimization.objectives import Objective as Objective
 from bimixjax.optimization.objectives import objective as objective
 from bimixjax.optimization.optimum import Limits as Limits
 from bimixjax.optimization.optimum import OptimalMixture as OptimalMixture
-from bimixjax.optimization.optimum import OptimalResamples as OptimalResamples
 from bimixjax.optimization.optimum import optimize as optimize
-from bimixjax.optimization.optimum import optimize_resamples as optimize_resamples
+from bimixjax.optimization.resamples import OptimalResamples as OptimalResamples
+from bimixjax.optimization.resamples import optimize_resamples as optimize_resamples

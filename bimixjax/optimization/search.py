@@ -2,16 +2,23 @@
 
 L-BFGS in softmax coordinates never reaches a limit, and hardly moves beside one. So what it ends at is also tried with
 shares that are nearly at a limit put there; and while the certificate is not met, the search goes on along the face of
-those that stay, and from points on the way to the mixture that the slopes like best.
+those that stay, and from points on the way to the mixture that the slopes like best. Domains without a say in the
+objective have no slope; what falls to them is shared in the proportions of a reference.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from numpy.typing import ArrayLike
 
+from bimixjax._base import checks
+from bimixjax._base.checks import InputError
+from bimixjax.auto.result import AutoFit
+from bimixjax.fitting.result import FitResult
 from bimixjax.mixtures import box_inverse, nearest, softmax_inverse
 from bimixjax.optimization.objectives import AutoObjective, Objective
 from bimixjax.solve import LBFGS, Certificate, certify, cheapest, softmax_search
@@ -44,7 +51,7 @@ _SAME = 1e-12
 _LEAST_SLOPE = 1e-2
 
 
-def search(
+def best_mixture(
     goal: Goal, lower: np.ndarray, upper: np.ndarray, measured: np.ndarray, *, solver: LBFGS, starts: int
 ) -> np.ndarray | None:
     """The best mixture found within limits [d], or None where the objective is finite at none that was looked at.
@@ -202,3 +209,51 @@ def _onward(
     most = np.argmax(np.where(lower < upper, begin, -1.0), axis=1)
     stays[np.arange(starts), most] &= ~stays.all(1)
     return begin, stays
+
+
+def measured_mixtures(fit: FitResult | AutoFit) -> np.ndarray:
+    """The mixtures that a fit of one size has seen [m, d]."""
+    known = np.asarray(fit.sizes[0].mixture).T if isinstance(fit, AutoFit) else fit.mixtures
+    return np.asarray(known, float).reshape(-1, len(fit.domains))
+
+
+def reference_shares(given: Mapping[str, float] | ArrayLike | None, domains: tuple[str, ...]) -> np.ndarray:
+    """The mixture that domains without a say follow, in the order of `domains`."""
+    if given is None:
+        return np.full(len(domains), 1 / len(domains))
+    if isinstance(given, Mapping):
+        checks.known("domain", tuple(given), domains, "reference")
+        given = [float(given.get(domain, 0.0)) for domain in domains]
+    shares = np.asarray(given, float)
+    if shares.shape != (len(domains),):
+        raise InputError(f"reference has shape {shares.shape}; allowed: [{len(domains)}], for {', '.join(domains)}")
+    checks.mixtures(shares, domains)
+    return shares
+
+
+def shared_out(
+    r: np.ndarray, flat: np.ndarray, reference: np.ndarray, lower: np.ndarray, upper: np.ndarray
+) -> np.ndarray:
+    """The mixture with what falls to domains without a slope split in the proportions of a reference, within limits."""
+    low, high, like, mass = lower[flat], upper[flat], reference[flat], float(r[flat].sum())
+    there = like > 0
+    # sum clip(scale like, low, high) grows with the scale along straight lines between these.
+    knots = np.unique(np.concatenate([[0.0], low[there] / like[there], high[there] / like[there]]))
+    sums = np.array([np.clip(knot * like, low, high).sum() for knot in knots])
+    shares = np.clip(np.interp(mass, sums, knots) * like, low, high)
+    # What is left is for those that the reference does not have.
+    room, left = np.where(there, 0.0, high - low), max(mass - shares.sum(), 0.0)
+    found = r.copy()
+    found[flat] = shares + left * room / max(room.sum(), np.finfo(float).tiny)
+    return found
+
+
+def idle_domains(goal: Objective | AutoObjective, flat: np.ndarray) -> np.ndarray:
+    """The domains on which no weighted target depends, of those without a slope [d].
+
+    Where a law says what other domains are worth beside the target's own, the slope in that one may be zero by
+    convention: it is the others' that say what the own domain is worth.
+    """
+    if isinstance(goal, AutoObjective) or flat.all() or (goal.law.own_proportion and not goal.law.cross_domain):
+        return flat
+    return flat & ~np.isin(np.arange(len(flat)), goal.own)

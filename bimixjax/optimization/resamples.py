@@ -1,0 +1,228 @@
+"""Choose a mixture again in every resample of the runs, and say how much the choice would regret."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike
+
+from bimixjax._base import checks, summaries
+from bimixjax._base.stages import counted
+from bimixjax.auto.resampling import AutoResampled
+from bimixjax.fitting.resampling import Resampled
+from bimixjax.mixtures import box_inverse, softmax_inverse
+from bimixjax.observations import Budget
+from bimixjax.optimization.objectives import AutoObjective, Objective, Weights, objective, of_resample
+from bimixjax.optimization.optimum import NEAR, Limits, Method, OptimalMixture, optimize
+from bimixjax.solve import LBFGS, softmax_search
+
+# A search in a resample has a good start, and no certificate to meet.
+_QUICK = LBFGS(max_steps=200, tolerance=1e-10, patience=3)
+
+# Resamples that are searched side by side.
+_TOGETHER = 50
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimalResamples:
+    """The mixture chosen, and the one that each resample of the runs, or draw of what a fit leaves open, would choose.
+
+    Args:
+        best: the mixture chosen, by the fit of the runs as they are.
+        proportions: the best mixture of each resample or draw [R, d].
+        regret: by how much the objective of each resample is higher at `best` than at its own mixture [R], in nats per
+            token.
+        converged: whether the search in each resample ended by itself [R].
+
+    Example:
+        >>> import bimixjax, jax
+        >>> import pandas as pd
+        >>> table = {"run": list("abcd"), "mixture/x": [0.2, 0.4, 0.6, 0.8], "mixture/y": [0.8, 0.6, 0.4, 0.2]}
+        >>> table |= {"loss/x": [3.31, 2.77, 2.56, 2.37], "loss/y": [2.37, 2.54, 2.79, 3.30]}
+        >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table))
+        >>> resamples = bimixjax.bootstrap("bimix", observations, key=jax.random.key(0), count=50)
+        >>> found = bimixjax.optimize_resamples(resamples)
+        >>> lower, upper = found.interval(level=0.9)
+        >>> bool((lower < found.best.proportions).all() and (found.best.proportions < upper).all())
+        True
+    """
+
+    best: OptimalMixture
+    proportions: np.ndarray
+    regret: np.ndarray
+    converged: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"OptimalResamples({self.best!r}; {len(self.proportions)} resamples or draws)"
+
+    def summary(self) -> str:
+        """Say in plain text what was found, and how far the mixtures of resamples or draws go from it."""
+        ends = zip(self.best.domains, *self.interval(), strict=True)
+        rows = [[name, f"{low:.4f}", f"to {high:.4f}"] for name, low, high in ends]
+        said = f"Shares in 90 % of {len(self.proportions)} resamples or draws"
+        regret = f"expected regret {self.expected_regret:.2g} nats per token"
+        return "\n".join([self.best.summary(), said, summaries.aligned(rows), regret])
+
+    @property
+    def expected_regret(self) -> float:
+        """Mean over resamples of what `best` loses against their own mixtures, in nats per token."""
+        return float(np.mean(self.regret))
+
+    def regret_limit(self, *, level: float = 0.9) -> float:
+        """What the regret stays below in the share `level` of the resamples, in nats per token.
+
+        Raises:
+            InputError: for a level that is not above 0 and below 1.
+        """
+        checks.share("level", level)
+        return float(np.quantile(self.regret, level))
+
+    def interval(self, *, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """The limits that hold the share `level` of the resamples' proportions of each domain, in the middle.
+
+        Returns:
+            Lower and upper proportions [d], in the order of `best.domains`. They need not sum to 1.
+
+        Raises:
+            InputError: for a level that is not above 0 and below 1.
+        """
+        checks.share("level", level)
+        lower, upper = np.quantile(self.proportions, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return lower, upper
+
+
+def optimize_resamples(
+    found: Resampled | AutoResampled,
+    *,
+    budget: Budget | None = None,
+    weights: Weights | None = None,
+    limits: Limits | None = None,
+    method: Method = "auto",
+    reference: Mapping[str, float] | ArrayLike | None = None,
+    solver: LBFGS = _QUICK,
+    starts: int = 3,
+) -> OptimalResamples:
+    """Find the best mixture of a fit and of every resample of its runs: how sure is the mixture, and what it may cost.
+
+    For each resample b with objective J_b, minimize J_b(r) under the same budget, weights and limits. The regret of the
+    chosen mixture r* in it is J_b(r*) - min J_b. Proportions may be wide open where the regret is small: the objective
+    is then flat there. Neither counts what the law itself misses.
+
+    Args:
+        found: what `bootstrap` or `sample` gave.
+        budget: as in `optimize`.
+        weights: as in `optimize`.
+        limits: as in `optimize`.
+        method: as in `optimize`.
+        reference: as in `optimize`.
+        solver: settings of the L-BFGS in the resamples; the fit's own search is that of `optimize`.
+        starts: how many points it starts from in each: the mixture chosen, the middle of the limits, random ones.
+
+    Returns:
+        The mixtures of the fit and of the resamples.
+
+    Raises:
+        InputError: as `optimize`.
+
+    Example:
+        >>> import bimixjax, jax
+        >>> import pandas as pd
+        >>> table = {"run": list("abcd"), "mixture/x": [0.2, 0.4, 0.6, 0.8], "mixture/y": [0.8, 0.6, 0.4, 0.2]}
+        >>> table |= {"loss/x": [3.31, 2.77, 2.56, 2.37], "loss/y": [2.37, 2.54, 2.79, 3.30]}
+        >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table))
+        >>> resamples = bimixjax.bootstrap("bimix", observations, key=jax.random.key(0), count=50)
+        >>> found = bimixjax.optimize_resamples(resamples)
+        >>> found.proportions.shape, bool(0 <= found.expected_regret < 0.01)
+        ((50, 2), True)
+    """
+    budget = budget or Budget()
+    best = optimize(found.fit, budget=budget, weights=weights, limits=limits, method=method, reference=reference)
+    goal = objective(found.fit, budget=budget, weights=weights)
+    lower, upper = (limits or Limits()).arrays(found.fit.domains)
+    with jax.enable_x64(True):
+        if best.method == "dual":
+            where = (lower, upper, best.proportions)
+            search = partial(_dual_resamples, goal, found, where, model_size=budget.model_size)
+        else:
+            at_lower = np.isin(best.domains, best.idle) & (best.proportions <= lower + NEAR)
+            where = (lower, _pinned(lower, upper, at_lower), best.proportions)
+            settings = {"model_size": budget.model_size, "solver": solver, "starts": starts}
+            search = partial(_softmax_resamples, goal, found, where, **settings)
+        return OptimalResamples(best=best, **_searched(search, len(found)))
+
+
+def _searched(search: Callable[[np.ndarray], dict[str, Array]], count: int) -> dict[str, np.ndarray]:
+    """Search in all resamples, some at a time; the last ones are filled up, so that one program serves all."""
+    width = min(count, _TOGETHER)
+    begins, parts = range(0, count, width), []
+    for begin in counted("searches", len(begins), begins):
+        found = search(np.minimum(np.arange(begin, begin + width), count - 1))
+        parts.append({name: np.asarray(values) for name, values in found.items()})
+    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+
+
+def _pinned(lower: np.ndarray, upper: np.ndarray, idle: np.ndarray) -> Array | None:
+    """Upper limits for the search, with idle domains held at their lower ones where the rest can fill the mixture."""
+    pinned = np.where(idle, lower, upper)
+    used = pinned if pinned.sum() >= 1 else upper
+    return jnp.asarray(used) if (used < 1).any() else None
+
+
+@partial(jax.jit, static_argnames=("model_size",))
+def _dual_resamples(
+    goal: Objective | AutoObjective,
+    found: Resampled | AutoResampled,
+    where: tuple[Array, Array, Array],
+    index: Array,
+    *,
+    model_size: float | None,
+) -> dict[str, Array]:
+    """The exact optimum of some resamples; `where`: the limits, and the mixture chosen."""
+    lower, upper, chosen = where
+
+    def one(index: Array) -> dict[str, Array]:
+        own = of_resample(goal, found, index, model_size)
+        r = own.optimal_proportions(lower, upper)
+        return {"proportions": r, "regret": jnp.maximum(own(chosen) - own(r), 0.0), "converged": jnp.asarray(True)}
+
+    return jax.vmap(one)(index)
+
+
+@partial(jax.jit, static_argnames=("model_size", "solver", "starts"))
+def _softmax_resamples(
+    goal: Objective | AutoObjective,
+    found: Resampled | AutoResampled,
+    where: tuple[Array, Array | None, Array],
+    index: Array,
+    *,
+    model_size: float | None,
+    solver: LBFGS,
+    starts: int,
+) -> dict[str, Array]:
+    """A search in some resamples; its first start is the mixture chosen, a little inside of the limits."""
+    lower, searched, chosen = where
+    z = jax.random.normal(jax.random.key(0), (starts, lower.shape[0]), lower.dtype)
+    z = z.at[1:2].set(0.0).at[0].set(_inside(chosen, lower, searched))
+
+    def one(index: Array) -> dict[str, Array]:
+        own = of_resample(goal, found, index, model_size)
+        ends, minima = softmax_search(own, lower, searched, z, solver)
+        best = jnp.argmin(jnp.where(jnp.isfinite(minima.value), minima.value, jnp.inf))
+        regret = own(chosen) - minima.value[best]
+        # The search ends a little inside of a limit where the mixture chosen may stand.
+        r = jnp.where(regret > 0, ends[best], chosen)
+        return {"proportions": r, "regret": jnp.maximum(regret, 0.0), "converged": minima.converged[best]}
+
+    return jax.vmap(one)(index)
+
+
+def _inside(r: Array, lower: Array, upper: Array | None) -> Array:
+    """Where the search finds a mixture near r that keeps off the limits."""
+    if upper is None:
+        room = 1 - jnp.sum(lower)
+        return softmax_inverse(lower + 0.99 * (r - lower) + 0.01 * room / len(r), lower)
+    return box_inverse(lower + 0.01 * (upper - lower) + 0.98 * (r - lower), lower, upper)

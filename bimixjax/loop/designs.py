@@ -91,7 +91,7 @@ def training_free(
 
     Example:
         >>> import tempfile
-        >>> from bimixjax.entropy import corpus_entropies
+        >>> from bimixjax.corpus.entropy import corpus_entropies
         >>> tokens = {"a": ([0, 0, 0, 0] * 20, [0]), "b": ([0, 1, 1, 0] * 20, [1])}
         >>> store = TokenStore.write(tempfile.mkdtemp() + "/c", tokens, vocab_size=2)
         >>> found = training_free(store, corpus_entropies(store))

@@ -250,7 +250,7 @@ def test_an_interrupt_is_said_in_one_line(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bimixjax.entropy.corpus_entropies", interrupt)
+    monkeypatch.setattr("bimixjax.corpus.entropy.corpus_entropies", interrupt)
     capsys.readouterr()
     assert bimix("entropy store --out entropy.json") == FAILED
     assert capsys.readouterr() == ("", "bimix: interrupted\n")

@@ -151,7 +151,7 @@ def test_von_neumann_is_that_of_the_whole_kernel(shape: tuple[int, int], enabled
 def test_von_neumann_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings = np.random.default_rng(3).normal(size=(50, 6)).astype(np.float32)
     whole = von_neumann(embeddings)
-    monkeypatch.setattr("bimixjax.entropy._ROWS", 16)
+    monkeypatch.setattr("bimixjax.corpus.entropy._ROWS", 16)
     assert von_neumann(embeddings) == pytest.approx(whole, abs=1e-13)
 
 

@@ -114,7 +114,8 @@ if processes > 1:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(f"localhost:{port}", processes, number)
 import numpy as np
-from bimixjax import Observations, _devices, bootstrap, fit
+from bimixjax import Observations, bootstrap, fit
+from bimixjax.fitting import devices as _devices
 
 used, over = [], _devices._over_devices
 _devices._over_devices = lambda work, plan, devices, *chunks: used.append(devices) or over(work, plan, devices, *chunks)

@@ -158,7 +158,7 @@ def test_the_local_corpus_is_harvested_once(
         calls.append(cap)
         return TokenStore.write(path, {"a": ([0, 1] * 400, [0] * 400), "b": ([1] * 800, [1] * 400)}, vocab_size=256)
 
-    monkeypatch.setattr("bimixjax.workflow.local_corpus", harvest)
+    monkeypatch.setattr("bimixjax.loop.workflow.local_corpus", harvest)
     for _ in range(2):
         with pytest.raises(InputError, match="vocab is 16"):
             run_loop(tmp_path, tiny_loop_config)

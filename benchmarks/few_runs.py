@@ -3,7 +3,8 @@
 From K runs of four public tables, drawn at random, with all of their losses:
 
 - of 100,000 mixtures (40 % uniform, 40 % peaked, 20 % within 1e-6 of a corner, the corners themselves among them), how
-  many predictions are not finite and positive, and how far the predictions leave the fitted losses;
+  many predictions are not finite and positive, and how far the predictions leave the fitted losses; and how many rows
+  are taken for outlying;
 - the mean relative error on all other runs, at the last volume, over that of the mean of the K runs: of all targets,
   and of the worst one;
 - by how much the best of 2,000 random mixtures is better than the one that `optimize` finds.
@@ -82,6 +83,7 @@ def measure(table: Observations, runs: int, draw: int) -> dict[str, Any]:
         "draw": draw,
         "not_finite": wrong,
         "outside": outside,
+        "rows_left_out": int(np.isfinite(fitted.losses).sum() - fit.rows.sum()),
         "error_over_mean": ratio,
         "worst_target": worst,
         "random_better_by": best.objective - float(rival),
@@ -118,12 +120,22 @@ def main(names: list[str], counts: tuple[int, ...], draws: int, out: Path) -> No
                 print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
             # Each number of runs compiles its own programs, and a process may not map that many.
             jax.clear_caches()
-    header = ("table", "runs", "not finite", "outside", "error / mean", "worst target", "random better by")
+    header = (
+        "table",
+        "runs",
+        "not finite",
+        "rows left out",
+        "outside",
+        "error / mean",
+        "worst target",
+        "random better by",
+    )
     shown = [
         [
             row["table"],
             str(row["runs"]),
             str(row["not_finite"]),
+            str(row["rows_left_out"]),
             f"{row['outside']:.2f}",
             f"{row['error_over_mean']:.3f}",
             f"{row['worst_target']:.2f}",

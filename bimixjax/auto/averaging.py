@@ -219,12 +219,13 @@ def _beside_mean(
     """Weights [M, L] with those of the laws times the share that they earn beside the mean of the runs.
 
     Where laws miss runs left out by rho times what the mean misses, their weighted geometric mean over it, the share is
-    1 / (1 + rho^8 / 2); rho is drawn towards its geometric mean over targets of one kind in a cell [L].
+    1 / (1 + rho^8 / 2) from 3 runs on; rho is drawn towards its geometric mean over targets of one kind in a cell [L].
     """
     laws = np.arange(len(weights)) != mean
     of_laws = (weights[laws] * log_error[laws]).sum(0) / weights[laws].sum(0)
     log_rho = _drawn_together((of_laws - log_error[mean])[None], kind, runs)[0]
-    share = np.where(runs > 1, 1 / (1 + np.exp(_MEAN_POWER * log_rho) / _LAWS_ODDS), 1.0)
+    # Of two runs, each would be judged by the other alone.
+    share = np.where(runs > 2, 1 / (1 + np.exp(_MEAN_POWER * log_rho) / _LAWS_ODDS), 1.0)
     beside = weights * share
     beside[mean] += 1 - share
     return beside

@@ -42,11 +42,19 @@ def strict(printed: str) -> Any:
 
 
 def cases() -> list[object]:
-    """All pairs; quick ones are those that have failed, the rest take minutes to compile."""
+    """All pairs; on two sizes every law is tried always, the rest takes minutes to compile."""
     return [
-        pytest.param(
-            law, name, marks=() if name == "two sizes" and law != "auto" else pytest.mark.slow, id=f"{law}, {name}"
-        )
+        pytest.param(law, name, marks=() if name == "two sizes" else pytest.mark.exhaustive, id=f"{law}, {name}")
+        for law in ("auto", *LAWS)
+        for name in TABLES
+    ]
+
+
+def compared() -> list[object]:
+    """All pairs, of which a few are tried always."""
+    always = {("bimix", "two sizes"), ("chinchilla", "two sizes"), ("exponential", "one size, one volume")}
+    return [
+        pytest.param(law, name, marks=() if (law, name) in always else pytest.mark.exhaustive, id=f"{law}, {name}")
         for law in ("auto", *LAWS)
         for name in TABLES
     ]
@@ -85,9 +93,7 @@ def test_a_law_goes_through_fit_predict_and_optimize(
     assert all(0.5 < loss < 10 for loss in best["losses"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize("law", ["auto", *LAWS])
+@pytest.mark.parametrize(("law", "table"), compared())
 def test_a_law_goes_through_compare(
     law: str, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

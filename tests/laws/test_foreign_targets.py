@@ -57,7 +57,9 @@ def table(law: Law, targets: int = 4, noise: float = 0.002) -> tuple[Observation
 
 
 @pytest.mark.parametrize("priors", [True, False])
-@pytest.mark.parametrize("law", [pytest.param(law, marks=() if law in QUICK else pytest.mark.slow) for law in CROSS])
+@pytest.mark.parametrize(
+    "law", [pytest.param(law, marks=() if law in QUICK else pytest.mark.exhaustive) for law in CROSS]
+)
 def test_a_law_recovers_losses_of_its_own_making(law: str, priors: bool) -> None:
     observations, cost = table(LAWS[law])
     result = fit(law, observations, priors=priors)

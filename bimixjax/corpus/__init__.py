@@ -1,4 +1,14 @@
-"""Corpora: documents read from files, tokenized into memory-mapped stores; the local default corpus."""
+"""Corpora: documents read from files, tokenized into memory-mapped stores.
+
+- `documents`: text, JSON lines and Parquet. `tokenization`: documents to tokens, without duplicates, in two splits.
+- `writer`, `store`: a store appears whole or not at all, and is read memory-mapped. `layout`: its files.
+- `counting`: tokens and adjacent pairs. `entropy`: entropies, and the mixtures that follow from them.
+- `local`: a default corpus that needs no download.
+
+    >>> from bimixjax.corpus import ByteTokenizer
+    >>> ByteTokenizer().encode(["hi"])[0].tolist()
+    [104, 105]
+"""
 
 from bimixjax.corpus.counting import TokenCounts as TokenCounts
 from bimixjax.corpus.counting import count_tokens as count_tokens

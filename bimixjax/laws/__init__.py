@@ -1,5 +1,10 @@
 """Mixing laws, each written for one target at one observation.
 
+- `law`: what a law is, its coefficients, and the point at which it is asked. `dependence`: which inputs it reads.
+- `bimix`, `transfer`, `sized`: BiMix, its cross-domain terms, its model size.
+- `additive`, `exponential`, `power_linear`, `chinchilla`, `dcpt`, `capacity`: other laws.
+- `volume`, `repetition`: a power of the volume, or repeated tokens, around any law.
+
 A law of your own takes a name, its coefficients, and the factor of each linear one; nothing else needs to know of it.
 This one stays finite where its domain is absent, and `WithVolume` adds a power of the volume:
 

@@ -1,4 +1,13 @@
-"""Proxy training: a swarm of small Flax models, one per mixture of a design, to a table of measured losses."""
+"""Proxy training: a swarm of small Flax models, one per mixture of a design, to a table of measured losses.
+
+- `design`: which mixture and seed each run has. `batches`: tokens by seed, run and step alone.
+- `model`: the transformer. `train`: one member, and the programs for all at once. `mesh`: which device has what.
+- `swarm`: all runs of a design, resumable at any moment. `storage`: what it leaves on disk. `pace`: how fast it goes.
+
+    >>> from bimixjax.proxy import geometric_steps
+    >>> geometric_steps(64, count=3)
+    (4, 16, 64)
+"""
 
 from bimixjax.proxy.batches import TokenSource as TokenSource
 from bimixjax.proxy.design import Design as Design

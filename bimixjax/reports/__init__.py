@@ -1,1 +1,16 @@
-"""Tables and figures of results: they present, and never compute."""
+"""Tables, figures and documents of results: they show what was found, and fit nothing.
+
+- `sheet`: a table that fits any screen. `layout`: how tables look, by rich and as Markdown.
+- `tables`: results as such tables, with `coefficients`, `footnotes` and `lanes`. `documents`: what `--json` prints.
+- `predictions`, `spread`: predicted losses beside measured ones, and what draws leave open.
+- `comparisons`, `corpora`, `loop`: laws compared, token stores, the whole loop. `page`: its `report.md`.
+- `figures`: drawings, by matplotlib.
+
+    >>> from bimixjax.reports.layout import markdown, table
+    >>> shown = table(["", "loss"])
+    >>> shown.add_row("web", "3.1")
+    >>> print(markdown(shown))
+    |  | loss |
+    |:--|--:|
+    | web | 3.1 |
+"""

@@ -1,4 +1,22 @@
-"""Solvers: they see functions and arrays, never laws."""
+"""Solvers: they see functions and arrays, never laws.
+
+Of least squares, many small problems (*lanes*) side by side on the last axis:
+
+- `separable`: the linear unknowns projected out. `terms`, `product`: how predictions of such forms are evaluated.
+- `varpro`: from starts to a solution, by the steps of `marquardt`. `lbfgs`: the same problems, and any smooth
+  function, by the steps of `descent`. `projection`: no step at all.
+- `linear`, `cholesky`, `sums`: linear algebra of many small matrices. `precision`: iterations in float32 or float64.
+- `inference`: what the rows identify. `solution`: what every solver returns, and how each lane ended.
+
+Of mixtures: `simplex`, by an exact dual or by descent, with certificates.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from bimixjax.solve import LBFGS
+    >>> with jax.enable_x64(True):
+    ...     found = LBFGS().minimize(lambda x: jnp.sum((x - 3.0) ** 2), jnp.zeros(2))
+    >>> found.point.round(6).tolist()
+    [3.0, 3.0]
+"""
 
 from bimixjax.solve.inference import Inference as Inference
 from bimixjax.solve.inference import infer as infer

@@ -11,8 +11,8 @@ import pytest
 import scipy.stats
 
 import bimixjax
-from bimixjax import InputError, Observations, comparison
-from bimixjax.comparison import LargerSizes, LaterVolumes, RunDesigns
+from bimixjax import InputError, Observations
+from bimixjax.comparison import LargerSizes, LaterVolumes, RunDesigns, judge
 from bimixjax.comparison.intervals import Errors, half_widths, nearest
 from bimixjax.comparison.schemes import Rows
 from bimixjax.solve import Status, VarPro
@@ -62,7 +62,7 @@ def told(monkeypatch: pytest.MonkeyPatch, **losses) -> None:
         rows, ends = np.ones(shape, int), np.full(shape, int(Status.CONVERGED))
         return SimpleNamespace(predicted=predicted, rows=rows, status=ends, at_bound=np.zeros(shape, bool))
 
-    monkeypatch.setattr(comparison, "fit_folds", fit_folds)
+    monkeypatch.setattr(judge, "fit_folds", fit_folds)
 
 
 def test_a_true_law_is_exact_on_held_out_runs() -> None:
@@ -293,7 +293,7 @@ def test_what_should_not_be_believed_is_said(monkeypatch: pytest.MonkeyPatch) ->
             predicted=predicted, rows=np.ones(shape, int), status=ends, at_bound=np.ones(shape, bool)
         )
 
-    monkeypatch.setattr(comparison, "fit_folds", fit_folds)
+    monkeypatch.setattr(judge, "fit_folds", fit_folds)
     words = compared(["bimix"], table(), level=None).to_frame()["trust"][0]
     assert words == "20% of rows outside the fitted proportions; 100% of fits at a bound; 10.0% of fits not converged"
 

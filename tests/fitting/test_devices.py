@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bimixjax import FitResult, Observations, fit, fitting
+from bimixjax import FitResult, Observations, fit
 from bimixjax.fitting import devices as _devices
+from bimixjax.fitting import one_law
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES, DOMAINS, RUNS = 64, 8, 6
@@ -96,7 +97,7 @@ def test_lanes_are_solved_in_blocks_that_bound_memory(observations, on_one_core,
     monkeypatch.setattr(_devices.jax, "devices", lambda: first)
     monkeypatch.setattr(_devices, "cores", lambda: 3)
     monkeypatch.setattr(_devices, "_MOST_LANES", 50)
-    monkeypatch.setattr(fitting, "lanes_at_once", lambda law, lanes: 40)
+    monkeypatch.setattr(one_law, "lanes_at_once", lambda law, lanes: 40)
     monkeypatch.setattr(
         _devices,
         "_over_cores",

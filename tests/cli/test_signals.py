@@ -27,8 +27,8 @@ main()
 # The main thread is in compiled code, which a handler waits for; or where exceptions are dropped.
 STUCK = """
 import hashlib, sys
-from bimixjax import _signals
-_signals.end_when_told(1)
+from bimixjax.cli import signals
+signals.end_when_told(1)
 words = "begun\\n"
 while True:
     try:
@@ -40,9 +40,9 @@ while True:
 """
 DROPPED = """
 import gc, sys, time
-from bimixjax import _signals
+from bimixjax.cli import signals
 from bimixjax.cli.console import run
-told = _signals.end_when_told(1)
+told = signals.end_when_told(1)
 def callback(phase, info):
     gc.callbacks.remove(callback)
     print("begun", file=sys.stderr, flush=True)
@@ -52,8 +52,8 @@ try:
     gc.collect()
     time.sleep(60)
 except KeyboardInterrupt:
-    print(_signals.INTERRUPTED, file=sys.stderr)
-_signals.end(1)
+    print(signals.INTERRUPTED, file=sys.stderr)
+signals.end(1)
 """
 
 

@@ -73,10 +73,35 @@ def not_negative(name: str, value: object) -> float:
     return float(value)
 
 
+def all_positive(name: str, got: object) -> None:
+    """Raise unless `got` is a number or a list of numbers, each finite and above zero."""
+    values = np.asarray(got)
+    if values.dtype.kind in "bcOSU" or values.ndim > 1:
+        raise InputError(f"{name} is {got!r}; allowed: a number or a list of numbers, finite and above 0")
+    values = values.astype(float)
+    every(
+        (values > 0) & (values < math.inf),
+        lambda *index: f"{name} is {values[index]:g}; allowed: a finite number above 0",
+    )
+
+
+def as_many(volume: Sequence[int], mixtures: Sequence[int]) -> None:
+    """Raise unless volumes of one shape, [] or [n], go with mixtures of another, [d] or [n, d]."""
+    if len(volume) == 1 and len(mixtures) == 2 and volume[0] not in (1, mixtures[0]):
+        raise InputError(f"there are {volume[0]} volumes for {mixtures[0]} mixtures; allowed: one, or one for each")
+
+
 def share(name: str, value: float) -> None:
     """Raise unless `value` lies between 0 and 1, ends excluded."""
     if not 0 < value < 1:
         raise InputError(f"{name} is {value!r}; allowed: above 0 and below 1")
+
+
+def starts(count: int) -> int:
+    """Return `count` if a search can start from so many points."""
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+        raise InputError(f"starts is {count!r}; allowed: a whole number, at least 1")
+    return int(count)
 
 
 def resamples(count: int) -> int:

@@ -23,6 +23,9 @@ from bimixjax.laws import LAWS, Law
 # and 160M parameters, exponents of .3 and .6 differ by 30 % in what 410M gains. Not calibrated on held-out sizes.
 _UNSURE = 0.25
 
+# A law may have no finite loss at a share of 0; the ratio of its losses is read beside it.
+_LEAST_SHARE = 1e-9
+
 
 def check_beyond(name: str) -> None:
     """Raise an `InputError` unless it is the name of a law that reads the model size."""
@@ -68,7 +71,7 @@ class Carried:
 
     def log_ratio(self, own: Array, mixture: Array, volume: Array) -> tuple[Array, Array]:
         """Log of the ratio of losses [T] at a mixture [d] and volume, and its variance."""
-        one = target_loss(self.beyond.law)
+        one, mixture = target_loss(self.beyond.law), jnp.maximum(mixture, _LEAST_SHARE)
 
         def log_loss(vector: Array, domain: Array, size: Array) -> Array:
             return jnp.log(one(vector, domain, mixture, volume, size))

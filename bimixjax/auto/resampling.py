@@ -123,6 +123,7 @@ class AutoResampled(Resamples):
         r = np.asarray(mixtures, float)
         checks.mixtures(r, self.fit.domains)
         s = np.asarray(self.fit.at_size(model_size).allowed_volume(volume, from_prior=from_prior), float)
+        checks.as_many(s.shape, r.shape)
         shape = np.broadcast_shapes(r.shape[:-1], s.shape)
         points = np.broadcast_to(r, (*shape, r.shape[-1])).reshape(-1, r.shape[-1])
         numbers = max(size.mixture.shape[1] * np.size(size.weights) for size in self.fit.sizes) * max(len(points), 1)

@@ -19,7 +19,7 @@ from bimixjax._base.schema import record as record_of
 from bimixjax.auto.beyond import Beyond, Carried
 from bimixjax.auto.files import read_size, saved_size, with_log_range
 from bimixjax.auto.one_size import AutoSize, at_points, losses
-from bimixjax.fitting.base import Extrapolation, Reach
+from bimixjax.fitting.base import Extrapolation, Reach, check_mixtures
 from bimixjax.fitting.coverage import Coverage
 from bimixjax.fitting.files import NAMES, names_of
 from bimixjax.observations import Unit
@@ -215,12 +215,13 @@ class AutoFit(Reach):
         one = self.at_size(model_size)
         if not isinstance(mixtures, jax.Array):
             mixtures = np.asarray(mixtures, float)
-        checks.mixtures(mixtures, self.domains)
+        check_mixtures(mixtures, self.domains)
         dtype = mixtures.dtype if jnp.issubdtype(mixtures.dtype, jnp.floating) else jnp.float64
         with jax.enable_x64(True):
             s = jnp.asarray(one.allowed_volume(volume, from_prior=from_prior), jnp.float64)
             size = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), one.sizes[0])
             r = jnp.asarray(mixtures, jnp.float64)
+            checks.as_many(s.shape, r.shape)
             by = None if shift is None else jnp.asarray(shift)
             return at_points(self.own, size, r, s, by).astype(dtype)
 

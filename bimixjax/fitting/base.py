@@ -92,6 +92,8 @@ class Reach(ABC):
     def at_size(self, model_size: float | None) -> Self:
         """The fit to predict with at a model size; an `InputError` where none is given and one is needed."""
         if model_size is not None:
+            if not isinstance(model_size, Tracer):
+                checks.all_positive("model_size", model_size)
             return self if self._knows_size() else self.at(model_size)
         if len(self.model_sizes) > 1:
             sizes = ", ".join(f"{s:g}" for s in self.model_sizes)
@@ -103,8 +105,13 @@ class Reach(ABC):
         return model_size if model_size is not None else next(iter(self.model_sizes), 1.0)
 
     def volume_or_only(self, volume: ArrayLike | None) -> ArrayLike:
-        """`volume`, or where it is None the only volume that was fitted; an `InputError` where there are several."""
+        """`volume`, or where it is None the only volume that was fitted; an `InputError` where there are several.
+
+        One is raised, too, for a number that is not a volume.
+        """
         if volume is not None:
+            if not isinstance(volume, Tracer):
+                checks.all_positive("volume", volume)
             return volume
         fitted = np.asarray(self.volume_range)
         low, high = np.fmin.reduce(fitted[:, 0]), np.fmax.reduce(fitted[:, 1])
@@ -284,6 +291,11 @@ class Reach(ABC):
         several = "fit auto with --beyond LAW (in Python Auto(beyond=LAW)) to go beyond them"
         beyond = several if len(self.model_sizes) > 1 else "it takes two to tell how losses depend on it"
         raise checks.InputError(f"model size {model_size:g} was not fitted; fitted sizes: {sizes}; {beyond}")
+
+
+def check_mixtures(mixtures: Any, domains: Sequence[str]) -> None:
+    """Raise an `InputError` unless these are mixtures [n, d] or [d]; inside a transform only their shape is known."""
+    checks.mixtures(mixtures if isinstance(mixtures, Tracer) else np.asarray(mixtures, float), domains)
 
 
 def _outside(value: Any, low: Any, high: Any) -> Any:

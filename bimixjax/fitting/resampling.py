@@ -131,6 +131,7 @@ class Resampled(Resamples):
         start = 0 if one is self.fit else self.fit.model_sizes.index(model_size or 0.0) * len(self.fit.targets)
         values = np.asarray(self.values)[:, start : start + len(self.fit.targets)]
         volume = one.allowed_volume(volume, from_prior=from_prior)
+        checks.as_many(np.shape(volume), np.shape(mixtures))
         with jax.enable_x64(True):
             return np.asarray(one.losses_of(jnp.asarray(values), jnp.asarray(mixtures, float), volume, model_size))
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from bimixjax._base import checks, summaries
 from bimixjax._base.float64 import in_float64
 from bimixjax._base.records import Leaf, read_json, record, static, write_json
-from bimixjax.fitting.base import Reach
+from bimixjax.fitting.base import Reach, check_mixtures
 from bimixjax.fitting.coverage import Coverage
 from bimixjax.fitting.files import checked
 from bimixjax.laws import LAWS, Law, Point
@@ -186,11 +186,12 @@ class FitResult(Reach):
         one = self.at_size(model_size)
         if not isinstance(mixtures, jax.Array):
             mixtures = np.asarray(mixtures, float)
-        checks.mixtures(mixtures, self.domains)
+        check_mixtures(mixtures, self.domains)
         dtype = mixtures.dtype if jnp.issubdtype(mixtures.dtype, jnp.floating) else jnp.float64
         with jax.enable_x64(True):
             s = jnp.asarray(one.allowed_volume(volume, from_prior=from_prior), jnp.float64)
             r = jnp.asarray(mixtures, jnp.float64)
+            checks.as_many(s.shape, r.shape)
             size = jnp.asarray(one.size_or_only(model_size), jnp.float64)
             losses = _predict(self.law, jnp.asarray(one.values, jnp.float64), self.own, r, s, size)
             return losses.astype(dtype)

@@ -257,6 +257,7 @@ def optimize(
     """
     budget = budget or Budget()
     checks.choice("method", method, ("auto", "dual", "softmax"))
+    starts = checks.starts(starts)
     goal = objective(fit, budget=budget, weights=weights)
     check_told(fit, goal, budget)
     lower, upper = (limits or Limits()).arrays(fit.domains)

@@ -139,7 +139,7 @@ def optimize_resamples(
         >>> found.proportions.shape, bool(0 <= found.expected_regret < 0.01)
         ((50, 2), True)
     """
-    budget = budget or Budget()
+    budget, starts = budget or Budget(), checks.starts(starts)
     best = optimize(found.fit, budget=budget, weights=weights, limits=limits, method=method, reference=reference)
     goal = objective(found.fit, budget=budget, weights=weights)
     lower, upper = (limits or Limits()).arrays(found.fit.domains)

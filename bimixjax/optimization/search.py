@@ -202,12 +202,12 @@ def _onward(
     reduced = np.nan_to_num(slope) + price
     held = ((r <= lower) & (reduced >= 0)) | ((r >= upper) & (reduced <= 0)) | (lower == upper)
     toward = np.asarray(cheapest(*map(jnp.asarray, (np.nan_to_num(slope), lower, upper))))
-    way = 10.0 ** -np.linspace(0.3, 9, starts - 2)[:, None]
+    way = 10.0 ** -np.linspace(0.3, 9, max(starts - 2, 1))[:, None]
     begin = np.concatenate([r[None], r[None], r + way * (toward - r)])
-    stays = np.stack([held, lower == upper, *(held & (toward == r),) * (starts - 2)])
+    stays = np.stack([held, lower == upper, *(held & (toward == r),) * len(way)])
     # One share at least must be free to move.
     most = np.argmax(np.where(lower < upper, begin, -1.0), axis=1)
-    stays[np.arange(starts), most] &= ~stays.all(1)
+    stays[np.arange(len(begin)), most] &= ~stays.all(1)
     return begin, stays
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,6 +52,26 @@ def test_one_volume_tells_of_no_other(law: str | Auto) -> None:
     assert [(str(one), one.from_prior, one.targets) for one in outside] == [
         ("volume 2 x the only one fitted, 32000 steps", True, NAMES)
     ]
+
+
+@pytest.mark.parametrize("law", LAWS[::2], ids=("bimix", "auto"))
+@pytest.mark.parametrize("from_prior", [False, True])
+def test_what_is_no_volume_size_or_mixture_is_refused(law: str | Auto, *, from_prior: bool) -> None:
+    fit = fitted(law, (32000,))
+    for volume in (np.nan, np.inf, 0, -5.0, [32000, np.nan], jnp.array(-1.0), "x", [[32000.0]], None):
+        given = [32000, volume] if volume is None else volume
+        with pytest.raises(InputError, match="volume is "):
+            fit.predict(EVEN, given, from_prior=from_prior)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="3 volumes for 2 mixtures"):
+        fit.predict([EVEN, EVEN], [32000.0] * 3, from_prior=from_prior)
+    with pytest.raises(InputError, match="model_size is nan; allowed: a finite number above 0"):
+        fit.predict(EVEN, 32000, np.nan, from_prior=from_prior)
+    for mixture in ([2.0, -1.0, 0.0], [np.nan, 0.5, 0.5], [0.1, 0.1, 0.1]):
+        with pytest.raises(InputError, match="mixture 1 "):
+            fit.predict(jnp.array(mixture), 32000, from_prior=from_prior)
+    for starts in (0, -1, 1.5):
+        with pytest.raises(InputError, match=f"starts is {starts}; allowed: a whole number, at least 1"):
+            bimixjax.optimize(fit, starts=starts)  # pyright: ignore[reportArgumentType]
 
 
 def test_limits_and_resamples_refuse_alike() -> None:

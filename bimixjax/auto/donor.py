@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bimixjax._base import checks
 from bimixjax.auto.averaging import SPREAD, average
 from bimixjax.auto.beyond import check_beyond
 from bimixjax.auto.grids import Cells
@@ -24,7 +25,8 @@ class Auto:
             predictions to a size that was not fitted; None for none, since that fit can take long.
 
     Raises:
-        InputError: for an unknown member, or a law beyond that is unknown or does not read the model size.
+        InputError: for no member, one that is unknown or there twice, or a law beyond that is unknown or does not
+            read the model size.
 
     Example:
         >>> import bimixjax
@@ -37,7 +39,10 @@ class Auto:
     beyond: str | None = None
 
     def __post_init__(self) -> None:
-        named_members(self.members)
+        checks.known("member", self.members, tuple(member.name for member in MEMBERS), "auto")
+        checks.distinct("member", self.members, "auto")
+        if not self.members:
+            raise checks.InputError("auto has no member; allowed: one or more")
         if self.beyond is not None:
             check_beyond(self.beyond)
 

@@ -61,7 +61,10 @@ class Resamples(ABC):
         """
         checks.share("level", level)
         losses = self.predict(mixtures, volume, model_size, from_prior=from_prior)
-        lower, upper = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        # Between losses without bound, which some laws have at a share of 0, numpy finds no number.
+        with np.errstate(invalid="ignore"):
+            found = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        lower, upper = np.where(np.isnan(found) & ~np.isnan(losses).any(0), np.inf, found)
         return lower, upper
 
 

@@ -200,7 +200,8 @@ def untold(
 
 def _alike(weighted: Coverage) -> str:
     """Why runs do not tell mixtures apart."""
-    why = "the runs do not differ in their shares" if weighted.varies.any() else "losses are the same in all runs"
+    same = weighted.varies.any() or weighted.fixed.all()
+    why = "the runs do not differ in their shares" if same else "losses are the same in all runs"
     return f"nothing here tells mixtures apart: {why}"
 
 

@@ -181,3 +181,17 @@ def test_files_without_the_fitted_range_are_read(clean_fit: AutoFit, tmp_path: P
     np.testing.assert_allclose(loaded.sizes[0].log_range, clean_fit.sizes[0].log_range, atol=0.01)
     mixture = np.array([0.2, 0.3, 0.5])
     np.testing.assert_allclose(loaded.predict(mixture, volume=8e3), clean_fit.predict(mixture, volume=8e3), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ((), "auto has no member"),
+        (("offset", "offset"), "auto has member 'offset' more than once"),
+        (("donor",), "unknown member 'donor' in auto"),
+    ],
+)
+def test_members_are_named_once(members: tuple[str, ...], said: str) -> None:
+    """A donor is no member to ask for: it is added where a smaller model size has more mixtures."""
+    with pytest.raises(bimixjax.InputError, match=said):
+        bimixjax.Auto(members=members)

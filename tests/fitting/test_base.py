@@ -167,6 +167,12 @@ def test_one_mixture_tells_of_no_other(law: str | Auto) -> None:
     assert all(one.from_prior for one in outside)
 
 
+def test_one_run_is_not_said_to_have_equal_losses() -> None:
+    fit = fitted("bimix", (8000, 16000, 32000), np.array([[0.1, 0.1, 0.8]]))
+    with pytest.raises(InputError, match="the runs do not differ in their shares"):
+        bimixjax.optimize(fit, budget=Budget(volume=16000))
+
+
 def test_priors_choose_a_mixture_where_they_are_asked() -> None:
     fit = fitted("bimix", (8000, 16000, 32000), np.tile([0.1, 0.1, 0.8], (8, 1)))
     best = bimixjax.optimize(fit, budget=Budget(volume=16000, from_prior=True))

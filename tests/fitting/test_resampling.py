@@ -32,6 +32,11 @@ def found() -> Resampled:
     return bootstrap("bimix", table(0), key=KEY, count=COUNT, priors=False)
 
 
+def test_limits_of_losses_without_bound_are_without_bound(found):
+    """At a share of 0 the law diverges: no NaN, and no warning."""
+    np.testing.assert_array_equal(found.interval([0.0, 1.0], 9000.0), np.full((2, 1), np.inf))
+
+
 def test_every_resample_is_the_fit_with_its_weights(found):
     with jax.enable_x64(True):
         key = jax.random.fold_in(KEY, 7)

@@ -99,8 +99,9 @@ def choose_targets(law: Law, observations: Observations, targets: tuple[str, ...
 
 
 def _other_laws() -> str:
-    names = [name for name, law in LAWS.items() if not law.own_proportion]
-    return f"Other targets need a law with cross-domain terms: {', '.join(names)}."
+    mixed = (name for name, law in LAWS.items() if any(c.per_domain or c.proportions > 1 for c in law.coefficients))
+    names = [name for name in mixed if not LAWS[name].own_proportion]
+    return f"Other targets need auto, or a law with cross-domain terms: {', '.join(names)}."
 
 
 def build(

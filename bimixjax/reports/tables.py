@@ -73,10 +73,13 @@ def _percent(share: float) -> str:
 
 def _largest(weights: Mapping[str, float]) -> str:
     """The laws of most weight in words: `joint 62 %, additive 31 %, 3 others 7 %`."""
-    ordered = sorted((-weight, name) for name, weight in weights.items() if weight >= _LEAST_SHARE)
-    said = [f"{name} {-100 * weight:.0f} %" for weight, name in ordered[:_NAMED]]
-    if rest := ordered[_NAMED:]:
-        said.append(f"{len(rest)} other{'s' if len(rest) > 1 else ''} {-100 * sum(w for w, _ in rest):.0f} %")
+    ordered = sorted((-weight, name) for name, weight in weights.items() if weight > 0)
+    named = [(weight, name) for weight, name in ordered[:_NAMED] if -weight >= _LEAST_SHARE]
+    said = [f"{name} {-100 * weight:.0f} %" for weight, name in named]
+    rest = ordered[len(named) :]
+    # Small weights are others as well: what is printed must add up.
+    if (together := -sum(weight for weight, _ in rest)) >= _LEAST_SHARE:
+        said.append(f"{len(rest)} other{'s' if len(rest) > 1 else ''} {100 * together:.0f} %")
     return ", ".join(said)
 
 

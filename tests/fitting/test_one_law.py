@@ -139,8 +139,10 @@ def test_a_foreign_target_gets_one_clear_message():
     assert any("law" in note for note in fit("bimix", observe(frame)).notes)
     with pytest.raises(InputError, match="'law' is not a training domain.*cross-domain"):
         fit("bimix", observe(frame), targets=["law"])
-    with pytest.raises(InputError, match="no target bears a domain's name"):
+    with pytest.raises(InputError, match="no target bears a domain's name.* need auto, or a law") as refused:
         fit("bimix", observe(frame.drop(columns=["loss/x", "loss/y"])))
+    assert "exponential_m3" in str(refused.value)
+    assert "chinchilla" not in str(refused.value)
 
 
 def test_unknown_names_are_refused():

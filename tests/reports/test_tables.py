@@ -135,6 +135,12 @@ def test_an_average_leaves_out_what_rounds_to_nothing() -> None:
     assert "1 other 20 %" in text(tables.members(average(0.5, 0.3, 0.2)))
 
 
+def test_small_weights_are_counted_among_the_others() -> None:
+    shown = text(tables.members(average(0.6, 0.392, 0.004, 0.004)))
+    assert "60 %" in shown
+    assert "39 %, 2 others 1 %" in shown
+
+
 def test_an_average_says_which_size_learns_from_which() -> None:
     shown = text(tables.members(average(0.5, 0.5, lent=70e6)), width=80)
     assert "700M uses the predictions of 70M" in " ".join(shown.split())

@@ -255,8 +255,8 @@ def _remarks(law: Law, names: np.ndarray, lane: int, rows: _Rows, known: _Knowle
         yield f"{name} {verb}: takes {need}, got {got}"
     apart = names[~known.identified[lane] & ~short]
     if apart.size:
-        combined = f"identified only in combination with {', '.join(names[short])}"
-        why = combined if short.any() else "the observations determine only combinations of them"
+        them = ", ".join(["them", *names[short]])
+        why = f"the observations determine only combinations of {them}"
         yield f"{', '.join(apart)} {verb}: {why}"
     yield from (f"{name} at a bound" for name in names[known.at_bound[lane]])
 

@@ -75,7 +75,7 @@ ALONE = {"alpha", "B", "C"}
 FLAT = {"B", "C", "beta"}
 ONE_SHARE = (
     "alpha not identified: takes 2 distinct proportions, got 1; "
-    "B, C not identified: identified only in combination with alpha"
+    "B, C not identified: the observations determine only combinations of them, alpha"
 )
 NEITHER = (
     "converged; too few observations: 1 for 4 coefficients; alpha not identified: takes 2 distinct proportions, got 1; "

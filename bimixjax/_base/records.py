@@ -73,8 +73,9 @@ def read_json(path: str | Path) -> Any:
     Raises:
         InputError: where it cannot be read, is not strict JSON, or is not what its own hash says that it was.
     """
+    text = read_text(path)
     try:
-        found = json.loads(read_text(path), parse_constant=_refused, object_pairs_hook=_object)
+        found = json.loads(text, parse_constant=_refused, object_pairs_hook=_object)
         if not isinstance(found, dict) or HASH not in found:
             return found
         stated = found.pop(HASH)

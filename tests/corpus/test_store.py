@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as arrays
 
 from bimixjax._base.checks import InputError
 from bimixjax.corpus import TokenStore
+from bimixjax.corpus.layout import FORMAT
 
 DOMAINS = {"web": ([1, 2, 300], [4]), "Wikipedia (en)": ([5, 6], [7, 8])}
 
@@ -95,7 +96,8 @@ def test_no_folder_and_no_sidecar_are_told_apart(tmp_path: Path) -> None:
 
 
 def _without(key: str) -> dict:
-    whole = {"version": 1, "dtype": "uint8", "tokenizer": "t", "vocab_size": 2, "separator": None, "notes": []}
+    whole = {"format": FORMAT, "version": 1, "dtype": "uint8", "tokenizer": "t", "vocab_size": 2, "separator": None}
+    whole["notes"] = []
     return {name: value for name, value in (whole | {"domains": {}}).items() if name != key}
 
 
@@ -103,12 +105,12 @@ def _without(key: str) -> dict:
     ("content", "message"),
     [
         (b"", "not JSON"),
-        (b"\xff\xfe\x00", "not text at byte 0"),
+        (b"\xff\xfe\x00", "not UTF-8 at byte 0"),
         (b"[]", "version is None"),
         (b'{"version": 2}', "version is 2; this release reads version 1"),
-        (json.dumps(_without("domains")).encode(), "not a token store's sidecar: KeyError.'domains'"),
-        (json.dumps(_without("") | {"dtype": "int8"}).encode(), "dtype 'int8'"),
-        (json.dumps(_without("") | {"domains": {"a": {"train": {}}}}).encode(), "not a token store's sidecar"),
+        (json.dumps(_without("domains")).encode(), "lacks domains"),
+        (json.dumps(_without("") | {"dtype": "int8"}).encode(), r"dtype is .int8."),
+        (json.dumps(_without("") | {"domains": {"a": {"train": {}}}}).encode(), r"domains\.a"),
     ],
 )
 def test_a_damaged_sidecar_is_one_clear_error(store: TokenStore, content: bytes, message: str) -> None:

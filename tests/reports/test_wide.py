@@ -100,7 +100,7 @@ def test_screens_of_predictions_and_of_an_optimum(observations: Observations) ->
 def test_every_table_is_a_sheet() -> None:
     """What holds for the tables above then holds for all."""
     modules = sorted((Path(bimixjax.__file__).parent / "reports").glob("*.py"))
-    assert [path.name for path in modules if "rich.table" in path.read_text(encoding="utf-8")] == ["_sheet.py"]
+    assert [path.name for path in modules if "rich.table" in path.read_text(encoding="utf-8")] == ["sheet.py"]
 
 
 def test_screens_of_a_corpus(tmp_path: Path, observations: Observations) -> None:

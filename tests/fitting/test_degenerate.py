@@ -83,12 +83,12 @@ NEITHER = (
 )
 UNKNOWN = {
     "whole": ("converged", set()),
-    "run": (f"converged; {ONE_SHARE} these", ALONE),
+    "run": (f"converged; {ONE_SHARE}", ALONE),
     "volume": ("converged; B, C, beta not identified: takes 3 distinct volumes, got 1", FLAT),
     "volumes": ("converged; B, C, beta not identified: takes 3 distinct volumes, got 2", FLAT),
-    "same": (f"converged; {ONE_SHARE} these", ALONE),
+    "same": (f"converged; {ONE_SHARE}", ALONE),
     "single": (NEITHER, ALONE | FLAT),
-    "few": (f"converged; too few observations: 3 for 4 coefficients; {ONE_SHARE} these", ALONE),
+    "few": (f"converged; too few observations: 3 for 4 coefficients; {ONE_SHARE}", ALONE),
     "rest": ("converged", set()),
 }
 

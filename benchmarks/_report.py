@@ -11,7 +11,7 @@ import jax
 
 from bimixjax._base.records import write_json
 from bimixjax.fitting import devices as _devices
-from bimixjax.fitting.batch import Plan, Work
+from bimixjax.fitting.problem import Plan, Work
 
 PACKAGES = ("bimixjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy")
 

@@ -35,7 +35,8 @@ from scipy.optimize import least_squares
 import bimixjax
 from bimixjax import Observations
 from bimixjax.fitting import devices
-from bimixjax.fitting.batch import Plan, Work, brief
+from bimixjax.fitting.problem import Plan, Work
+from bimixjax.fitting.views import brief
 
 HERE = Path(__file__).resolve().parent
 SIZES, MANY_SIZES, DOMAINS, RUNS, VOLUMES = 64, 512, 20, 5, 20

@@ -35,8 +35,8 @@ from scipy.optimize import least_squares, nnls
 import bimixjax
 from bimixjax import LAWS, Observations
 from bimixjax.fitting import devices
-from bimixjax.fitting.batch import Plan, Work, _prior_root, start_grid
 from bimixjax.fitting.one_law import _PRIOR_RESIDUAL
+from bimixjax.fitting.problem import Plan, Work, prior_root, start_grid
 
 HERE = Path(__file__).resolve().parent
 OURS = "ours, one core"
@@ -168,7 +168,7 @@ class Problems:
         each = [c for c in parts for _ in range(c.size(domains))]
         count = sum(c.linear for c in each)
         root = np.diag([1 / c.prior[1] for c in each])
-        root[count:, count:] = _prior_root(nonlinear, domains)
+        root[count:, count:] = prior_root(nonlinear, domains)
         return System(
             value=lambda c: FORMULAS[self.law](c, self.shares[lane // domains], self.s, lane % domains),
             loss=self.loss[lane],

@@ -22,7 +22,7 @@ from bimixjax.auto.outlying import note
 from bimixjax.auto.resampling import AutoResampled as AutoResampled
 from bimixjax.auto.resampling import resample
 from bimixjax.auto.result import AutoFit as AutoFit
-from bimixjax.fitting.batch import Solver
+from bimixjax.fitting.problem import Solver
 from bimixjax.fitting.resamples import Redraw
 from bimixjax.fitting.resampling import Resampled as Resampled
 from bimixjax.fitting.result import FitResult

@@ -12,12 +12,13 @@ import pytest
 from jax import export
 
 from bimixjax import LAWS, Budget, Observations, fit, objective
-from bimixjax.fitting import devices, single
-from bimixjax.fitting import lanes as _lanes
-from bimixjax.fitting.batch import Plan, Work, brief, describe, solve_lanes, start_grid
+from bimixjax.fitting import devices, lanes
+from bimixjax.fitting.batch import solve_lanes
 from bimixjax.fitting.criterion import Criterion
 from bimixjax.fitting.lanes import build
+from bimixjax.fitting.problem import Plan, Work, start_grid
 from bimixjax.fitting.resamples import Bootstrap
+from bimixjax.fitting.views import brief, describe
 from bimixjax.solve import LBFGS, VarPro, softmax_search
 
 PLATFORMS = ["cpu", "cuda", "tpu"]
@@ -70,9 +71,9 @@ FAMILIES += ["capacity"]
 @pytest.mark.parametrize("waste", [1.6, 0.0], ids=["grid", "rows"])
 @pytest.mark.parametrize("law", FAMILIES)
 def test_the_fit_in_float32_lowers_without_float64(law, waste, observations, monkeypatch):
-    monkeypatch.setattr(_lanes, "_GRID_WASTE", waste)
+    monkeypatch.setattr(lanes, "_GRID_WASTE", waste)
     frame = observations.to_frame().assign(model_size=1e6)
-    work, plan = single.narrowed(*_call(law, Observations.from_frame(frame)))
+    work, plan = devices.narrowed(*_call(law, Observations.from_frame(frame)))
     assert work.lanes.volume.shape[0] == (1 if waste else 6)
     with jax.enable_x64(False):
         assert_no_float64(work, plan)
@@ -83,7 +84,7 @@ def test_resamples_and_gradients_in_float32_lower_without_float64(observations):
     resamples = Bootstrap(key=jax.random.key(0), count=2, runs=2)
     plan = replace(plan, solver=LBFGS(), criterion=Criterion(huber=0.01))
     with jax.enable_x64(False):
-        assert_no_float64(*single.narrowed(replace(work, resamples=resamples), plan))
+        assert_no_float64(*devices.narrowed(replace(work, resamples=resamples), plan))
 
 
 def _call(law: str, observations: Observations) -> tuple[Work, Plan]:

@@ -23,9 +23,9 @@ from bimixjax.comparison.schemes import RunDesigns as RunDesigns
 from bimixjax.comparison.scores import HeldOut
 from bimixjax.estimation import Auto, auto_folds
 from bimixjax.fitting import FoldFits, fit_folds
-from bimixjax.fitting.batch import Solver
 from bimixjax.fitting.lanes import choose_targets
 from bimixjax.fitting.outliers import outliers_of_all
+from bimixjax.fitting.problem import Solver
 from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit
 from bimixjax.solve import Status

@@ -1,9 +1,10 @@
 """One law fitted to a table: every target at once, in one compiled program.
 
 - `lanes`: the table as *lanes*, one per target (and model size), on arrays of one shape with masks for what is absent.
-- `batch`: the compiled fit of many lanes, from the starts that a law gives. `devices`: lanes over cores and devices,
-  `chunks` at a time. `single`: iterations in float32.
-- `criterion`: relative or absolute residuals, squared or Huber's. `folds`, `resamples`: the same rows, other weights.
+- `problem`: the least squares of a lane, from the starts that a law gives. `batch`: the compiled fit of many lanes.
+- `views`: what is kept of solved lanes. `devices`: lanes over cores and devices, in float64 or float32.
+- `criterion`: relative or absolute residuals, squared or Huber's.
+- `folds`, `resamples`: the same rows with other weights.
 - `diagnostics`, `outliers`: what the rows identify, which of them do not fit, and sentences that say so.
 - `coverage`, `constant`: what the rows tell of mixtures and volumes, and whether a law says more than a constant.
 - `result`, `resampling`: what a user gets; `base` is what a fit of any kind can be asked. `files`: what is saved.

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from bimixjax.fitting.batch import Ends
 from bimixjax.fitting.lanes import Lanes
+from bimixjax.fitting.views import Ends
 from bimixjax.laws import Law
 
 # A law that describes less than this share of the differences between mixtures is no better than a constant.

@@ -1,9 +1,15 @@
-"""Where lanes are solved: over all devices of all processes, or, on one CPU device, over its cores."""
+"""Where lanes are solved, in which numbers and how many side by side.
+
+They go over all devices of all processes, or, on one CPU device, over its cores. A chunk on a core is as many lanes as
+keep what a step takes in its cache. Where float64 is slow or absent, lanes iterate in float32, and a float64 call
+follows.
+"""
 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -15,9 +21,13 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bimixjax._base.stages import counted
-from bimixjax.fitting import single
-from bimixjax.fitting.batch import Plan, Work, solve_lanes
-from bimixjax.solve import IN_LANES, VarPro
+from bimixjax.fitting.batch import solve_lanes
+from bimixjax.fitting.lanes import Lanes
+from bimixjax.fitting.problem import Plan, Work
+from bimixjax.fitting.views import Scaled, scaled
+from bimixjax.laws import Law, ProductLaw
+from bimixjax.laws.dependence import dependence
+from bimixjax.solve import IN_LANES, UNROLLED, Precision, Projection, VarPro
 
 # Fewer lanes than this are not worth another core or device.
 _LEAST_LANES = 64
@@ -31,16 +41,16 @@ def solve(work: Work, plan: Plan) -> Any:
 
     Iterations in float32 are followed by a call in float64, for a cost is known, and a rank told, in its digits only.
     """
-    if single.precision_of(plan) == "float64":
+    if precision_of(plan) == "float64":
         return _in_float64(work, plan)
     with jax.enable_x64(False):
-        ends = _solve(*single.narrowed(work, plan), jax.devices())
-    kept = _in_float64(*single.following(work, plan, ends))
-    return kept if single.precision_of(plan) == "refined" else single.with_course(kept, ends)
+        ends = _solve(*narrowed(work, plan), jax.devices())
+    kept = _in_float64(*following(work, plan, ends))
+    return kept if precision_of(plan) == "refined" else with_course(kept, ends)
 
 
 def _in_float64(work: Work, plan: Plan) -> Any:
-    devices = single.float64_devices()
+    devices = float64_devices()
     elsewhere = nullcontext() if devices == jax.devices() else jax.default_device(devices[0])
     with jax.enable_x64(True), elsewhere:
         return _solve(work, plan, devices)
@@ -185,3 +195,96 @@ def _sharded(mesh: Mesh, plan: Plan, width: int) -> Any:
 
 def _solve_shard(plan: Plan, width: int, work: Work, first: jax.Array) -> Any:
     return solve_lanes(work, first, plan, width)
+
+
+# Numbers that a chunk of lanes may hold.
+_CACHED_NUMBERS = 25_600
+
+# The same on an accelerator, where a chunk is all that its memory holds with ease.
+_ACCELERATED_NUMBERS = 1 << 30
+
+
+def lanes_at_once(law: Law, lanes: Lanes, platform: str | None = None) -> int:
+    """How many lanes of a law to solve side by side.
+
+    On a CPU not a power of two: rows that lie so far apart all share a few lines of the cache.
+    """
+    on_cpu = (platform or jax.default_backend()) == "cpu"
+    numbers = _CACHED_NUMBERS if on_cpu else _ACCELERATED_NUMBERS
+    width = max(8, 1 << max(numbers // _numbers(law, lanes), 1).bit_length() - 1)
+    return width + 4 if on_cpu else width
+
+
+def _numbers(law: Law, lanes: Lanes) -> int:
+    """About how many numbers a step of one lane goes over: data and slopes of rows, and matrices of unknowns."""
+    domains = lanes.mixture.shape[0]
+    unknowns = sum(c.size(domains) for c in law.part(linear=False))
+    matrices = 2 * unknowns**2 if unknowns > UNROLLED else 0
+    return lanes.rows * max(4, 2 + _slopes_by_row(law, lanes, unknowns)) + matrices
+
+
+def _slopes_by_row(law: Law, lanes: Lanes, unknowns: int) -> int:
+    """How many slopes have a value of their own in every row."""
+    if isinstance(law, ProductLaw) and lanes.volume.shape[0] == 1:
+        return 0
+    found = dependence(law, lanes.mixture.shape[0])
+    return unknowns if lanes.loss.shape[1] == 1 else found.slopes_by_row()
+
+
+# Platforms without float64 of their own.
+_SINGLE_ONLY = ("tpu",)
+
+_NARROWED = {np.dtype(np.float64): np.float32, np.dtype(np.int64): np.int32}
+
+
+def precision_of(plan: Plan) -> Precision:
+    """In which numbers a plan iterates: those it asks for, or those of the devices."""
+    wanted = None if isinstance(plan.solver, Projection) else plan.solver.precision
+    return wanted or ("float32" if jax.default_backend() in _SINGLE_ONLY else "float64")
+
+
+def float64_devices() -> list[Any]:
+    """Where float64 is solved: the devices, or, where they have none of their own, the host."""
+    if jax.default_backend() in _SINGLE_ONLY:
+        return jax.local_devices(backend="cpu")[:1]
+    return jax.devices()
+
+
+def narrowed(work: Work, plan: Plan) -> tuple[Work, Plan]:
+    """The call that iterates in float32, and keeps where each lane ended."""
+    resamples = work.resamples and replace(work.resamples, dtype="float32")
+    return jax.tree.map(_narrowed, replace(work, resamples=resamples)), replace(plan, view=scaled)
+
+
+def following(work: Work, plan: Plan, ends: Scaled) -> tuple[Work, Plan]:
+    """The float64 call that starts at those ends, and stays there unless they are to be refined."""
+    unknowns = sum(c.size(work.lanes.mixture.shape[0]) for c in plan.law.part(linear=False))
+    starts = ends.values[:, ends.values.shape[1] - unknowns :].T[None]
+    resamples = work.resamples and replace(work.resamples, dtype="float32")
+    solver = replace(plan.solver, precision="float64") if precision_of(plan) == "refined" else Projection()
+    return (
+        replace(work, starts=starts.astype(np.float64), resamples=resamples),
+        replace(plan, solver=solver, chunk=_chunk(work, plan)),
+    )
+
+
+def with_course(kept: Any, ends: Scaled) -> Any:
+    """What was kept of lanes that stayed at their ends, with the steps and statuses that led there."""
+
+    def course(path: tuple[Any, ...], leaf: np.ndarray) -> np.ndarray:
+        name = path[-1].name
+        return getattr(ends, name) if name in ("steps", "status") else leaf
+
+    return jax.tree.map_with_path(course, kept)
+
+
+def _narrowed(leaf: Any) -> Any:
+    """The numbers in half of their bits; keys of random numbers are left as they are."""
+    return np.asarray(leaf, _NARROWED[leaf.dtype]) if leaf.dtype in _NARROWED else leaf
+
+
+def _chunk(work: Work, plan: Plan) -> int:
+    """As many lanes at once as suit the float64 devices."""
+    if jax.default_backend() not in _SINGLE_ONLY:
+        return plan.chunk
+    return lanes_at_once(plan.law, work.lanes, "cpu")

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bimixjax.fitting.batch import Ends
 from bimixjax.fitting.constant import LEAST_GAIN, gain
 from bimixjax.fitting.coverage import companions, losses_differ
 from bimixjax.fitting.coverage import notes as coverage_notes
 from bimixjax.fitting.lanes import Lanes, Layout
 from bimixjax.fitting.result import FitResult
+from bimixjax.fitting.views import Ends
 from bimixjax.laws import Coefficient, Law
 from bimixjax.solve import Status, infer
 

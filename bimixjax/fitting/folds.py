@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bimixjax._base.records import Leaf, record, static
-from bimixjax.fitting.batch import Scaled, losses
 from bimixjax.fitting.diagnostics import at_bound
 from bimixjax.fitting.lanes import Group, Lanes, Layout, Table, padded_length
+from bimixjax.fitting.views import Scaled, losses
 from bimixjax.laws import Law
 from bimixjax.solve import Status
 

@@ -9,18 +9,19 @@ from numpy.typing import ArrayLike
 
 from bimixjax._base import checks
 from bimixjax.fitting import devices
-from bimixjax.fitting.batch import Ends, Plan, Solver, View, Work, brief, describe, scaled
-from bimixjax.fitting.chunks import lanes_at_once
 from bimixjax.fitting.criterion import Criterion as Criterion
+from bimixjax.fitting.devices import lanes_at_once
 from bimixjax.fitting.diagnostics import report
 from bimixjax.fitting.folds import Folded, fold_fits
 from bimixjax.fitting.folds import FoldFits as FoldFits
 from bimixjax.fitting.lanes import Lanes, Layout, Table, choose_targets
 from bimixjax.fitting.outliers import Outliers, outliers
+from bimixjax.fitting.problem import Plan, Solver, View, Work
 from bimixjax.fitting.resamples import Bootstrap
 from bimixjax.fitting.resampling import Resampled as Resampled
 from bimixjax.fitting.result import FitResult as FitResult
 from bimixjax.fitting.result import target_loss
+from bimixjax.fitting.views import Ends, brief, describe, scaled
 from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit
 from bimixjax.solve import VarPro

@@ -11,9 +11,7 @@ import pandas as pd
 import pytest
 
 from bimixjax import InputError, Observations, fit
-from bimixjax.fitting import Criterion, bootstrap, fit_folds
-from bimixjax.fitting import devices as _devices
-from bimixjax.fitting import single as _single
+from bimixjax.fitting import Criterion, bootstrap, devices, fit_folds
 from bimixjax.solve import LBFGS, Precision, VarPro
 
 # How near a cost in float32 must be to that of float64, and in how many of the lanes.
@@ -23,13 +21,13 @@ NEAR, SHARE = 1e-5, 0.99
 def costs(call: Callable[[], object]) -> np.ndarray:
     """What the fit that is called minimized, priors included [L]."""
     ends: list[Any] = []
-    solve = _devices.solve
+    solve = devices.solve
 
     def kept(work, plan):
         ends.append(solve(work, plan))
         return ends[-1]
 
-    with mock.patch.object(_devices, "solve", kept):
+    with mock.patch.object(devices, "solve", kept):
         call()
     return np.asarray(ends[0].solution.cost)
 
@@ -102,14 +100,14 @@ def test_folds_and_resamples_have_both_precisions(transferred):
 def test_devices_without_float64_iterate_in_float32_and_the_host_does_the_rest(transferred, monkeypatch):
     single = fit("bimix", transferred, solver=VarPro(precision="float32"))
     calls: list[tuple[bool, Any]] = []
-    solve = _devices._solve
+    solve = devices._solve
 
     def seen(work, plan, devices):
         calls.append((jnp.result_type(float) == "float64", devices[0]))
         return solve(work, plan, devices)
 
-    monkeypatch.setattr(_single, "_SINGLE_ONLY", ("cpu",))
-    monkeypatch.setattr(_devices, "_solve", seen)
+    monkeypatch.setattr(devices, "_SINGLE_ONLY", ("cpu",))
+    monkeypatch.setattr(devices, "_solve", seen)
     found = fit("bimix", transferred)
     assert calls == [(False, jax.devices()[0]), (True, jax.local_devices(backend="cpu")[0])]
     np.testing.assert_allclose(found.cost, single.cost, rtol=1e-9)

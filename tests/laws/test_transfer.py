@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from bimixjax import Budget, FitResult, Observations, fit, optimize
-from bimixjax.fitting.batch import start_grid
+from bimixjax.fitting.problem import start_grid
 from bimixjax.laws import BiMixTransfer, Joint
 from bimixjax.solve import LBFGS
 

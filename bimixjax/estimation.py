@@ -1,24 +1,17 @@
-"""`auto`, the default predictor: several laws with structured noise, averaged by what they miss on runs left out."""
+"""Fit, resample, draw and read: one law, or `auto`, the default predictor."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, Literal, TypeGuard, overload
 
 import jax
-import numpy as np
 
 from bimixjax import fitting
 from bimixjax._base import checks
 from bimixjax._base.records import read_json
-from bimixjax.auto.beyond import Beyond
 from bimixjax.auto.donor import Auto as Auto
-from bimixjax.auto.donor import Donated, fit_stacks
 from bimixjax.auto.draws import draw
-from bimixjax.auto.estimate import build
-from bimixjax.auto.grids import build_cells, sizes_of
-from bimixjax.auto.outlying import note
+from bimixjax.auto.estimate import fit_auto
 from bimixjax.auto.resampling import AutoResampled as AutoResampled
 from bimixjax.auto.resampling import resample
 from bimixjax.auto.result import AutoFit as AutoFit
@@ -28,109 +21,6 @@ from bimixjax.fitting.resampling import Resampled as Resampled
 from bimixjax.fitting.result import FitResult
 from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit
-
-# Points that are read come in multiples of this, so that tables of many lengths share a compiled program.
-_POINTS = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class AutoFolds:
-    """Predictions of `auto` for every row of a table, by what was fitted in each fold.
-
-    Args:
-        targets: which losses.
-        predicted, lower, upper: losses and their limits [F, n, T]; NaN where a fold fitted nothing of the row's size.
-    """
-
-    targets: tuple[str, ...]
-    predicted: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-
-
-def auto_folds(
-    observations: Observations,
-    weights: np.ndarray,
-    *,
-    volume: Unit | None = None,
-    targets: Sequence[str] | None = None,
-    settings: Auto | None = None,
-    level: float = 0.9,
-) -> AutoFolds:
-    """Fit `auto` in many folds of a table at once, and predict every row in each.
-
-    Args:
-        observations: measured losses.
-        weights: 1 for rows that a fold is fitted on, 0 for others [F, n].
-        volume: "tokens" or "steps"; by default tokens where the table has them, else steps.
-        targets: which losses to fit; by default all.
-        settings: of `auto`.
-        level: how often the limits should contain a measured loss.
-
-    Returns:
-        Predictions with limits.
-
-    Raises:
-        InputError: for weights of another shape or other than 0 and 1, or an unknown target or unit.
-    """
-    names = _targets(observations, targets)
-    unit = observations.volume_unit(volume)
-    weights = np.asarray(weights, float)
-    _check_weights(weights, len(observations))
-    width = NormalDist().inv_cdf((1 + level) / 2)
-    empty = np.full((len(weights), len(observations), len(names)), np.nan)
-    found = AutoFolds(targets=names, predicted=empty, lower=empty.copy(), upper=empty.copy())
-    with jax.enable_x64(True):
-        for donated in fit_stacks(build_cells(observations, weights, unit, names), settings or Auto()):
-            cells, (cell, target, _) = donated.stack.cells, donated.stack.lanes.T
-            row = _rows_of_sizes(observations, cells.size)
-            mean, deviation = donated.read(observations.proportions[row], observations.volumes(unit)[row])
-            place = (cells.fold[cell, None], row[cell], target[:, None])
-            found.predicted[place] = np.exp(mean)
-            found.lower[place] = np.exp(mean - width * deviation)
-            found.upper[place] = np.exp(mean + width * deviation)
-    if settings and settings.beyond:
-        _carry(found, observations, weights, unit, settings, level)
-    return found
-
-
-def _carry(
-    found: AutoFolds, observations: Observations, weights: np.ndarray, unit: Unit | None, settings: Auto, level: float
-) -> None:
-    """Fill in the model sizes that each fold does not fit."""
-    size = sizes_of(observations)
-    for fold, weight in enumerate(weights):
-        kept, absent = observations.take(np.flatnonzero(weight)), np.setdiff1d(size, size[weight > 0])
-        if not len(absent):
-            continue
-        one = fit(settings, kept, volume=unit, targets=found.targets)
-        for each in absent:
-            row = np.flatnonzero(size == each)
-            where = (observations.proportions[row], observations.volumes(unit)[row], float(each))
-            found.predicted[fold, row] = one.predict(*where)
-            found.lower[fold, row], found.upper[fold, row] = one.interval(*where, level=level)
-
-
-def _targets(observations: Observations, targets: Sequence[str] | None) -> tuple[str, ...]:
-    if targets is None:
-        return observations.targets
-    checks.known("target", tuple(targets), observations.targets, observations.source)
-    return tuple(targets)
-
-
-def _check_weights(weights: np.ndarray, rows: int) -> None:
-    if weights.ndim != 2 or weights.shape[1] != rows:
-        raise checks.InputError(f"weights have shape {weights.shape}; allowed: [folds, {rows}], one for each row")
-    checks.every(
-        np.isin(weights, (0, 1)), lambda f, i: f"fold {f} has weight {weights[f, i]} of row {i}; allowed: 0 or 1"
-    )
-
-
-def _rows_of_sizes(observations: Observations, size: np.ndarray) -> np.ndarray:
-    """The rows of each cell's model size [G, Q], repeated where there are fewer than elsewhere."""
-    rows = [np.flatnonzero(sizes_of(observations) == s) for s in size]
-    most = max(map(len, rows), default=1)
-    return np.array([np.resize(r, -(-most // _POINTS) * _POINTS) for r in rows], int).reshape(len(rows), -1)
 
 
 # "auto" is a string too: the first overload that fits a call is the one that holds.
@@ -218,7 +108,7 @@ def fit(
             law, observations, volume=volume, targets=targets, priors=priors, weights=weights, solver=solver, **single
         )
     _check_settings(priors=priors, weights=weights, criterion=criterion, solver=solver)
-    return _fit_auto(law if isinstance(law, Auto) else Auto(), observations, volume, targets)[0]
+    return fit_auto(law if isinstance(law, Auto) else Auto(), observations, volume, targets)[0]
 
 
 def _is_single(law: Law | str | Auto) -> TypeGuard[Law | str]:
@@ -226,22 +116,6 @@ def _is_single(law: Law | str | Auto) -> TypeGuard[Law | str]:
     if isinstance(law, str):
         return checks.choice("law", law, ("auto", *LAWS)) != "auto"
     return not isinstance(law, Auto)
-
-
-def _fit_auto(
-    settings: Auto, observations: Observations, volume: Unit | None, targets: Sequence[str] | None
-) -> tuple[AutoFit, list[Donated]]:
-    """The fit of `auto`, and the stacks that it was built of."""
-    names, unit = _targets(observations, targets), observations.volume_unit(volume)
-    _check_sizes(settings, observations)
-    cells = build_cells(observations, np.ones((1, len(observations))), unit, names)
-    with jax.enable_x64(True):
-        stacks = fit_stacks(cells, settings)
-    if not stacks:
-        raise checks.InputError(f"{observations.source} has no loss of {', '.join(names)}; nothing can be fitted")
-    found = build(observations, unit, names, stacks, _beyond(settings, observations, unit, names))
-    notes = note(cells, [each.stack.cells for each in stacks], observations, unit)
-    return replace(found, notes=(*found.notes, *notes)), stacks
 
 
 @overload
@@ -332,7 +206,7 @@ def bootstrap(
         return fitting.bootstrap(law, observations, key=key, count=count, **options)
     _check_settings(priors=priors, weights=weights, criterion=criterion, solver=solver)
     redraw = Redraw(key=key, count=checks.resamples(count))
-    found, stacks = _fit_auto(law if isinstance(law, Auto) else Auto(), observations, volume, targets)
+    found, stacks = fit_auto(law if isinstance(law, Auto) else Auto(), observations, volume, targets)
     with jax.enable_x64(True):
         return resample(found, stacks, redraw)
 
@@ -377,22 +251,6 @@ def sample(fit: AutoFit, *, key: jax.Array | int, count: int = 1000) -> AutoResa
         keys = jax.random.split(key, len(fit.sizes))
         sizes = tuple(draw(size, one, count) for size, one in zip(fit.sizes, keys, strict=True))
         return AutoResampled(fit=fit, sizes=sizes)
-
-
-def _check_sizes(settings: Auto, observations: Observations) -> None:
-    """Raise where a law is to go beyond the model sizes of a table that has not two of them."""
-    if settings.beyond and len(observations.model_sizes) < 2:
-        raise checks.InputError(
-            f"{settings.beyond} beyond the fitted model sizes needs two of them; "
-            f"{observations.source} has {len(observations.model_sizes)}"
-        )
-
-
-def _beyond(settings: Auto, observations: Observations, unit: Unit | None, names: tuple[str, ...]) -> Beyond | None:
-    """The law that carries predictions to other model sizes, fitted to all sizes at once."""
-    if settings.beyond is None:
-        return None
-    return Beyond.of(fitting.fit(settings.beyond, observations, volume=unit, targets=names))
 
 
 def load(path: str | Path) -> FitResult | AutoFit:

@@ -6,7 +6,7 @@
 - `left_out`: what the fit would say of some runs without them. `averaging`: weights from that, and where a member
   leaves all sense. `outlying`: rows that do not belong to the others.
 - `donor`: a larger model size that also reads what a smaller one says. `beyond`: sizes that were not fitted.
-- `estimate`, `one_size`, `result`, `files`: what a user gets, and its file.
+- `estimate`, `one_size`, `result`, `files`: what a user gets, and its file. `folds`: the same in many folds at once.
 - `draws`, `reweight`, `resampling`: how sure it is.
 
     >>> import bimixjax, pandas as pd

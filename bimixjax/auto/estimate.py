@@ -1,4 +1,4 @@
-"""From fitted and averaged lanes to an `AutoFit`."""
+"""From a table to an `AutoFit`, through fitted and averaged lanes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,11 +6,15 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from bimixjax import fitting
+from bimixjax._base import checks
 from bimixjax.auto.beyond import Beyond
-from bimixjax.auto.donor import Donated
+from bimixjax.auto.donor import Auto, Donated, fit_stacks
+from bimixjax.auto.grids import build_cells
 from bimixjax.auto.member import Fitted
 from bimixjax.auto.member_fits import Stack
 from bimixjax.auto.one_size import AutoSize, Lent
+from bimixjax.auto.outlying import note
 from bimixjax.auto.result import AutoFit
 from bimixjax.fitting.coverage import losses_differ, share_range
 from bimixjax.fitting.coverage import notes as coverage_notes
@@ -133,3 +137,42 @@ def _lender(lent: Lent) -> str:
 def _shares(names: Sequence[str], weights: np.ndarray) -> str:
     order = np.argsort(-weights, kind="stable")
     return ", ".join(f"{names[i]} {weights[i]:.0%}" for i in order if weights[i] >= _LEAST_WEIGHT)
+
+
+def checked_targets(observations: Observations, targets: Sequence[str] | None) -> tuple[str, ...]:
+    if targets is None:
+        return observations.targets
+    checks.known("target", tuple(targets), observations.targets, observations.source)
+    return tuple(targets)
+
+
+def fit_auto(
+    settings: Auto, observations: Observations, volume: Unit | None, targets: Sequence[str] | None
+) -> tuple[AutoFit, list[Donated]]:
+    """The fit of `auto`, and the stacks that it was built of."""
+    names, unit = checked_targets(observations, targets), observations.volume_unit(volume)
+    _check_sizes(settings, observations)
+    cells = build_cells(observations, np.ones((1, len(observations))), unit, names)
+    with jax.enable_x64(True):
+        stacks = fit_stacks(cells, settings)
+    if not stacks:
+        raise checks.InputError(f"{observations.source} has no loss of {', '.join(names)}; nothing can be fitted")
+    found = build(observations, unit, names, stacks, _beyond(settings, observations, unit, names))
+    notes = note(cells, [each.stack.cells for each in stacks], observations, unit)
+    return dataclasses.replace(found, notes=(*found.notes, *notes)), stacks
+
+
+def _check_sizes(settings: Auto, observations: Observations) -> None:
+    """Raise where a law is to go beyond the model sizes of a table that has not two of them."""
+    if settings.beyond and len(observations.model_sizes) < 2:
+        raise checks.InputError(
+            f"{settings.beyond} beyond the fitted model sizes needs two of them; "
+            f"{observations.source} has {len(observations.model_sizes)}"
+        )
+
+
+def _beyond(settings: Auto, observations: Observations, unit: Unit | None, names: tuple[str, ...]) -> Beyond | None:
+    """The law that carries predictions to other model sizes, fitted to all sizes at once."""
+    if settings.beyond is None:
+        return None
+    return Beyond.of(fitting.fit(settings.beyond, observations, volume=unit, targets=names))

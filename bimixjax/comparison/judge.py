@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bimixjax._base import summaries
 from bimixjax._base.checks import InputError, choice, distinct, known
 from bimixjax._base.stages import counted
+from bimixjax.auto.folds import auto_folds
 from bimixjax.comparison import scores as _scores
 from bimixjax.comparison import trust as _trust
 from bimixjax.comparison.intervals import Errors, half_widths, nearest
@@ -21,7 +22,7 @@ from bimixjax.comparison.schemes import LaterVolumes as LaterVolumes
 from bimixjax.comparison.schemes import LeaveOneRunOut as LeaveOneRunOut
 from bimixjax.comparison.schemes import RunDesigns as RunDesigns
 from bimixjax.comparison.scores import HeldOut
-from bimixjax.estimation import Auto, auto_folds
+from bimixjax.estimation import Auto
 from bimixjax.fitting import FoldFits, fit_folds
 from bimixjax.fitting.lanes import choose_targets
 from bimixjax.fitting.outliers import outliers_of_all

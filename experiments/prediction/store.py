@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 import bimixjax
-from bimixjax import estimation
 from bimixjax._base.files import replacing
 from bimixjax._base.records import read_json, write_json
 from bimixjax.comparison import Comparison
@@ -108,7 +107,7 @@ def sources(patterns: tuple[str, ...]) -> str:
 
 def auto_source() -> str:
     """A digest of what `auto` does, without how it is read from a file or handed on."""
-    return digest(sources(config.AUTO_SOURCES), _without_words(inspect.getsource(estimation.auto_folds)))
+    return sources(config.AUTO_SOURCES)
 
 
 def law_source(law: Law) -> str:

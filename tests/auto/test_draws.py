@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 import bimixjax
-from bimixjax import Auto, AutoFit, Budget, InputError, Observations, estimation
+from bimixjax import Auto, AutoFit, Budget, InputError, Observations
+from bimixjax.auto import estimate
 from bimixjax.auto.donor import fit_stacks
 from bimixjax.auto.member_fits import RUN, WHITE
 from bimixjax.cli import run
@@ -124,7 +125,7 @@ def test_bad_input_is_refused(fit: AutoFit) -> None:
 def test_the_command_that_fits_auto_draws_from_it(
     fit: AutoFit, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimation, "fit_stacks", lambda cells, _: fit_stacks(cells, SETTINGS[2]))
+    monkeypatch.setattr(estimate, "fit_stacks", lambda cells, _: fit_stacks(cells, SETTINGS[2]))
     observations, line = Observations.from_frame(table()), ["fit", str(tmp_path / "my.csv"), "--draws", str(FEW)]
     observations.write(tmp_path / "my.csv")
     assert run([*line, "--seed", "1", "--json"]) == 0

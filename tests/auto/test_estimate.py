@@ -17,10 +17,10 @@ import bimixjax
 from bimixjax import Auto, AutoFit, InputError, Observations, estimation
 from bimixjax.auto import member_fits
 from bimixjax.auto.averaging import MemberFit
+from bimixjax.auto.folds import auto_folds
 from bimixjax.auto.grids import Cells
 from bimixjax.auto.members import Member
 from bimixjax.cli import run
-from bimixjax.estimation import auto_folds
 
 ONE, TWO = Auto(members=("offset",)), Auto(members=("offset", "transfer"))
 SHARES = (0.1, 0.9, 0.3, 0.7, 0.5, 0.2)

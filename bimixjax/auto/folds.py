@@ -1,0 +1,110 @@
+"""`auto` fitted in many folds of a table at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import jax
+import numpy as np
+
+from bimixjax._base import checks
+from bimixjax.auto.donor import Auto, fit_stacks
+from bimixjax.auto.estimate import checked_targets, fit_auto
+from bimixjax.auto.grids import build_cells, sizes_of
+from bimixjax.observations import Observations, Unit
+
+# Points that are read come in multiples of this, so that tables of many lengths share a compiled program.
+_POINTS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoFolds:
+    """Predictions of `auto` for every row of a table, by what was fitted in each fold.
+
+    Args:
+        targets: which losses.
+        predicted, lower, upper: losses and their limits [F, n, T]; NaN where a fold fitted nothing of the row's size.
+    """
+
+    targets: tuple[str, ...]
+    predicted: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def auto_folds(
+    observations: Observations,
+    weights: np.ndarray,
+    *,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    settings: Auto | None = None,
+    level: float = 0.9,
+) -> AutoFolds:
+    """Fit `auto` in many folds of a table at once, and predict every row in each.
+
+    Args:
+        observations: measured losses.
+        weights: 1 for rows that a fold is fitted on, 0 for others [F, n].
+        volume: "tokens" or "steps"; by default tokens where the table has them, else steps.
+        targets: which losses to fit; by default all.
+        settings: of `auto`.
+        level: how often the limits should contain a measured loss.
+
+    Returns:
+        Predictions with limits.
+
+    Raises:
+        InputError: for weights of another shape or other than 0 and 1, or an unknown target or unit.
+    """
+    names = checked_targets(observations, targets)
+    unit = observations.volume_unit(volume)
+    weights = np.asarray(weights, float)
+    _check_weights(weights, len(observations))
+    width = NormalDist().inv_cdf((1 + level) / 2)
+    empty = np.full((len(weights), len(observations), len(names)), np.nan)
+    found = AutoFolds(targets=names, predicted=empty, lower=empty.copy(), upper=empty.copy())
+    with jax.enable_x64(True):
+        for donated in fit_stacks(build_cells(observations, weights, unit, names), settings or Auto()):
+            cells, (cell, target, _) = donated.stack.cells, donated.stack.lanes.T
+            row = _rows_of_sizes(observations, cells.size)
+            mean, deviation = donated.read(observations.proportions[row], observations.volumes(unit)[row])
+            place = (cells.fold[cell, None], row[cell], target[:, None])
+            found.predicted[place] = np.exp(mean)
+            found.lower[place] = np.exp(mean - width * deviation)
+            found.upper[place] = np.exp(mean + width * deviation)
+    if settings and settings.beyond:
+        _carry(found, observations, weights, unit, settings, level)
+    return found
+
+
+def _carry(
+    found: AutoFolds, observations: Observations, weights: np.ndarray, unit: Unit | None, settings: Auto, level: float
+) -> None:
+    """Fill in the model sizes that each fold does not fit."""
+    size = sizes_of(observations)
+    for fold, weight in enumerate(weights):
+        kept, absent = observations.take(np.flatnonzero(weight)), np.setdiff1d(size, size[weight > 0])
+        if not len(absent):
+            continue
+        one = fit_auto(settings, kept, unit, found.targets)[0]
+        for each in absent:
+            row = np.flatnonzero(size == each)
+            where = (observations.proportions[row], observations.volumes(unit)[row], float(each))
+            found.predicted[fold, row] = one.predict(*where)
+            found.lower[fold, row], found.upper[fold, row] = one.interval(*where, level=level)
+
+
+def _check_weights(weights: np.ndarray, rows: int) -> None:
+    if weights.ndim != 2 or weights.shape[1] != rows:
+        raise checks.InputError(f"weights have shape {weights.shape}; allowed: [folds, {rows}], one for each row")
+    checks.every(
+        np.isin(weights, (0, 1)), lambda f, i: f"fold {f} has weight {weights[f, i]} of row {i}; allowed: 0 or 1"
+    )
+
+
+def _rows_of_sizes(observations: Observations, size: np.ndarray) -> np.ndarray:
+    """The rows of each cell's model size [G, Q], repeated where there are fewer than elsewhere."""
+    rows = [np.flatnonzero(sizes_of(observations) == s) for s in size]
+    most = max(map(len, rows), default=1)
+    return np.array([np.resize(r, -(-most // _POINTS) * _POINTS) for r in rows], int).reshape(len(rows), -1)

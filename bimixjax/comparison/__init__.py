@@ -1,6 +1,7 @@
 """Laws judged on what they were not fitted to: the same runs, volumes or model sizes for all of them.
 
-- `schemes`: what is held out. `judge`: `compare`, which fits every law in every fold.
+- `rows`, `schemes`: a table's rows, and which of them are held out. `judge`: `compare`, which fits every law in every
+  fold. `table`: `Comparison`, what comes of it.
 - `scores`: errors, ranks and paired differences, where a prediction that is not finite counts as a failure.
 - `intervals`: limits from errors on held-out rows. `trust`: words of caution where a score means little.
 
@@ -9,10 +10,10 @@
     (0.5,)
 """
 
-from bimixjax.comparison.judge import Comparison as Comparison
 from bimixjax.comparison.judge import compare as compare
 from bimixjax.comparison.schemes import ChosenRuns as ChosenRuns
 from bimixjax.comparison.schemes import LargerSizes as LargerSizes
 from bimixjax.comparison.schemes import LaterVolumes as LaterVolumes
 from bimixjax.comparison.schemes import LeaveOneRunOut as LeaveOneRunOut
 from bimixjax.comparison.schemes import RunDesigns as RunDesigns
+from bimixjax.comparison.table import Comparison as Comparison

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bimixjax.comparison.schemes import Mask, Rows
+from bimixjax.comparison.rows import Mask, Rows
 
 Floats = NDArray[np.float64]
 

@@ -2,26 +2,17 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from bimixjax._base import summaries
 from bimixjax._base.checks import InputError, choice, distinct, known
 from bimixjax._base.stages import counted
 from bimixjax.auto.folds import auto_folds
-from bimixjax.comparison import scores as _scores
-from bimixjax.comparison import trust as _trust
 from bimixjax.comparison.intervals import Errors, half_widths, nearest
-from bimixjax.comparison.schemes import At, Mask, Rows, Scheme, Split
-from bimixjax.comparison.schemes import ChosenRuns as ChosenRuns
-from bimixjax.comparison.schemes import LargerSizes as LargerSizes
-from bimixjax.comparison.schemes import LaterVolumes as LaterVolumes
-from bimixjax.comparison.schemes import LeaveOneRunOut as LeaveOneRunOut
-from bimixjax.comparison.schemes import RunDesigns as RunDesigns
-from bimixjax.comparison.scores import HeldOut
+from bimixjax.comparison.rows import At, Mask, Rows
+from bimixjax.comparison.schemes import LeaveOneRunOut, Scheme, Split
+from bimixjax.comparison.table import Comparison
 from bimixjax.estimation import Auto
 from bimixjax.fitting import FoldFits, fit_folds
 from bimixjax.fitting.lanes import choose_targets
@@ -34,94 +25,6 @@ from bimixjax.solve import Status
 Floats = NDArray[np.float64]
 Rival = Law | Auto
 AUTO = "auto"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Comparison(HeldOut):
-    """What laws predict for the same held-out rows, beside what was measured there; `compare` makes one.
-
-    `HeldOut` states its fields: arrays with laws, held-out rows and targets as axes. `notes` say what else a reader
-    should know: of rows far outside what every law says.
-
-    Example:
-        >>> import pandas as pd
-        >>> import bimixjax
-        >>> share = [0.1, 0.2, 0.4, 0.8]
-        >>> table = {"run": list("abcd"), "mixture/x": share, "mixture/y": [1 - r for r in share]}
-        >>> table |= {"loss/x": [2 * r**-0.25 for r in share]}
-        >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table))
-        >>> found = bimixjax.compare(["bimix", "additive"], observations, level=None)
-        >>> found.to_frame()["law"].tolist()
-        ['bimix', 'additive']
-    """
-
-    notes: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        return (
-            f"Comparison(laws {summaries.listed(self.laws)}; targets {summaries.listed(self.targets)}; "
-            f"{len(self.group)} folds, {len(self.run)} rows held out)"
-        )
-
-    def summary(self) -> str:
-        """Say in plain text how each law did: errors, rank correlations, regrets, and what to be wary of."""
-        return summaries.compared(self)
-
-    def cells(self) -> pd.DataFrame:
-        """One row per law, held-out row and target, with the measured loss, the prediction and its interval.
-
-        `unit` numbers what standard errors count as independent: blocks of folds; within one block, folds; within one
-        fold, mixtures. `relative` is (predicted - measured) / measured.
-        """
-        return _scores.cells(self)
-
-    def scores(self) -> pd.DataFrame:
-        """One row per law, block of folds, model size and volume: the columns of `to_frame` before averaging."""
-        return self._scored.copy()
-
-    @cached_property
-    def _scored(self) -> pd.DataFrame:
-        # Of many folds they take a while, and are asked for again by tables, figures and differences.
-        return _scores.scores(self)
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per law and group of folds, the best of each group first.
-
-        Returns:
-            A frame with the columns
-            law, group: the law, and what tells groups of folds apart, such as the number of runs fitted;
-            cells, silent: held-out losses, and those of which the law says nothing finite;
-            failed: those of them that it has no right to, where no share of zero makes it diverge; with any such one,
-            error, bias, r2, common and difference are NaN, since a mean of the others would flatter the law;
-            error, error_se: mean relative error of what it predicts, means over targets, rows, model sizes, then units;
-            worst, worst_target: the error of the worst target, and its name;
-            bias: mean of (predicted - measured) / measured;
-            r2: R2 of a target's loss over held-out mixtures, mean over targets;
-            spearman, spearman_target: rank correlation over held-out mixtures of the mean loss, and mean over targets,
-            with predictions that are not finite last;
-            regret: measured mean loss of the mixture that the law likes best among those held out, minus the least one;
-            coverage, width: share of losses inside the interval, and its width relative to the loss;
-            common: error on the cells that all laws predict (laws that fail somewhere aside);
-            difference, difference_se: `common` minus that of the group's best law, paired over units;
-            trust: why a row should not be believed, in words, or nothing.
-        """
-        summary = _scores.summary(self)
-        words = [_trust.sentence(self, *row) for row in zip(summary["law"], summary["group"], strict=True)]
-        return summary.assign(trust=words)
-
-    def difference(self, law: str, other: str, group: float | None = None) -> tuple[float, float]:
-        """Mean relative error of one law minus that of another where both speak, and its standard error over units.
-
-        Args:
-            law: a name.
-            other: the name of the law that it is compared with.
-            group: which folds; all where None.
-
-        Raises:
-            InputError: for a law that was not compared.
-        """
-        known("law", (law, other), self.laws, "the comparison")
-        return _scores.difference(self, (law, other), group)
 
 
 def compare(

@@ -9,7 +9,7 @@ import numpy as np
 
 from bimixjax import Observations
 from bimixjax.comparison import ChosenRuns, LargerSizes, LaterVolumes, RunDesigns
-from bimixjax.comparison.judge import Scheme
+from bimixjax.comparison.schemes import Scheme
 from bimixjax.estimation import Auto
 from bimixjax.fitting import fit
 from experiments.prediction import config

@@ -14,7 +14,7 @@ import jax
 
 import bimixjax
 from bimixjax.comparison import ChosenRuns, Comparison
-from bimixjax.comparison.judge import Scheme
+from bimixjax.comparison.schemes import Scheme
 from bimixjax.estimation import Auto
 from bimixjax.laws import LAWS
 from bimixjax.solve import VarPro

@@ -14,7 +14,7 @@ from bimixjax import InputError
 from bimixjax._base import checks
 from bimixjax._base.records import write_json
 from bimixjax.comparison import Comparison
-from bimixjax.comparison.judge import Scheme
+from bimixjax.comparison.schemes import Scheme
 from experiments.prediction import config, figures, goals, jobs, store, summary, trees
 from experiments.prediction.cases import PARTS, Case
 from experiments.prediction.jobs import Job

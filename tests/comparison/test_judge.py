@@ -14,7 +14,7 @@ import bimixjax
 from bimixjax import InputError, Observations
 from bimixjax.comparison import LargerSizes, LaterVolumes, RunDesigns, judge
 from bimixjax.comparison.intervals import Errors, half_widths, nearest
-from bimixjax.comparison.schemes import Rows
+from bimixjax.comparison.rows import Rows
 from bimixjax.solve import Status, VarPro
 
 NAN = math.nan

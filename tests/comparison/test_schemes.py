@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from bimixjax import InputError, Observations
-from bimixjax.comparison.schemes import ChosenRuns, LargerSizes, LaterVolumes, LeaveOneRunOut, Rows, RunDesigns, Scheme
+from bimixjax.comparison.rows import Rows
+from bimixjax.comparison.schemes import ChosenRuns, LargerSizes, LaterVolumes, LeaveOneRunOut, RunDesigns, Scheme
 
 SHARES = (0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.85)
 

@@ -140,6 +140,7 @@ def _shares(names: Sequence[str], weights: np.ndarray) -> str:
 
 
 def checked_targets(observations: Observations, targets: Sequence[str] | None) -> tuple[str, ...]:
+    """The targets asked for, all of a table by default; an `InputError` for one that it has not."""
     if targets is None:
         return observations.targets
     checks.known("target", tuple(targets), observations.targets, observations.source)

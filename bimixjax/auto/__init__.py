@@ -13,6 +13,6 @@
     >>> table = {"run": ["a", "b", "c"], "mixture/x": [0.25, 0.9, 0.5], "mixture/y": [0.75, 0.1, 0.5]}
     >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table | {"loss/x": [4.0, 2.0, 2.8]}))
     >>> fit = bimixjax.fit(bimixjax.Auto(members=("offset",)), observations)
-    >>> bool(2.0 < fit.predict([0.7, 0.3])[0] < 2.8)
+    >>> 2.0 < float(fit.predict([0.7, 0.3])[0]) < 2.8
     True
 """

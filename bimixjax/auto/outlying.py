@@ -63,8 +63,8 @@ def outlying(stacks: Sequence[Stack], cells: Cells) -> np.ndarray:
 def _median(missed: np.ndarray) -> np.ndarray:
     """The median of each run over its rows and targets [G, m], 0 where it has none."""
     of_runs = missed.reshape(*missed.shape[:2], -1)
-    there = np.isfinite(of_runs).any(2)
-    return np.where(there, np.nanmedian(np.where(there[..., None], of_runs, 0.0), axis=2), 0.0)
+    there = np.isfinite(of_runs).any(axis=2, keepdims=True)
+    return np.nanmedian(np.where(there, of_runs, 0.0), axis=2)
 
 
 def without(cells: Cells, odd: np.ndarray) -> Cells:

@@ -61,7 +61,7 @@ def test_what_is_no_volume_size_or_mixture_is_refused(law: str | Auto, *, from_p
     for volume in (np.nan, np.inf, 0, -5.0, [32000, np.nan], jnp.array(-1.0), "x", [[32000.0]], None):
         given = [32000, volume] if volume is None else volume
         with pytest.raises(InputError, match="volume is "):
-            fit.predict(EVEN, given, from_prior=from_prior)  # pyright: ignore[reportArgumentType]
+            fit.predict(EVEN, given, from_prior=from_prior)
     with pytest.raises(InputError, match="3 volumes for 2 mixtures"):
         fit.predict([EVEN, EVEN], [32000.0] * 3, from_prior=from_prior)
     with pytest.raises(InputError, match="model_size is nan; allowed: a finite number above 0"):

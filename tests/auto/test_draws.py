@@ -100,7 +100,7 @@ def test_a_file_of_the_fit_gives_the_same_draws(fit: AutoFit, tmp_path: Path) ->
 
 
 def test_a_draw_is_not_saved_as_a_fit(draws: AutoResampled, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="save the fit that it is of"):
+    with pytest.raises(InputError, match="save the fit itself"):
         draws.resample(0).save(tmp_path / "draw.json")
     assert not (tmp_path / "draw.json").exists()
 

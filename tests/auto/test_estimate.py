@@ -188,7 +188,7 @@ def test_a_smaller_size_lends_its_losses(helped: AutoFit) -> None:
     """The larger size has two runs only; it is said who lends, and the weight of what is lent is most."""
     assert helped.donors == {1e7: 1e6}
     large = helped.at(1e7)
-    assert "1e+06, with 6 runs, lends" in large.sentences[0]
+    assert "covariate: model size 1e+06, with 6 runs" in large.sentences[0]
     assert "lends" not in helped.at(1e6).sentences[0]
     assert (large.members["donor"] + large.members["donor_loose"] > 0.5).all()
     found = np.asarray(large.predict(MIDDLE, volume=8000.0))

@@ -3,7 +3,9 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +33,19 @@ if TYPE_CHECKING:
     from bimixjax import FitResult, Observations
     from bimixjax.corpus import TokenStore
     from bimixjax.loop.workflow import LoopConfig, LoopResult
+
+
+# A process may map so much of its memory only (65,530 parts by default on Linux), and a compiled program takes several.
+MANY_MAPS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_are_released() -> Iterator[None]:
+    """A worker that has compiled very many programs lets them go after a file of tests; the disk still has them."""
+    yield
+    maps, jax = Path("/proc/self/maps"), sys.modules.get("jax")
+    if jax is not None and maps.exists() and len(maps.read_bytes().splitlines()) > MANY_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

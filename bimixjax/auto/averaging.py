@@ -28,9 +28,8 @@ _FARTHEST = 5.0
 MOST_VARIANCE = _FARTHEST**2
 _FAR_OFF, _TINY = 1e9, 1e-300
 
-# What laws must earn beside the mean of the runs. Where losses do not depend on the mixture (3 domains, noise of 5 %, 4
-# runs), laws alone have 1.7 times the error of the mean, this average 1.2 times; on public tables of 2 to 24 domains it
-# adds less than 1.5 % to the error.
+# What laws must earn beside the mean of the runs. What that is worth where losses do not depend on the mixture is
+# measured in `tests/auto/test_averaging.py`, what it costs where they do in `experiments/prediction`.
 _MEAN_POWER, _LAWS_ODDS = 8.0, 2.0
 
 # From the mean of absolute values of normal numbers to their standard deviation.

@@ -121,9 +121,14 @@ def _trimmed(fitted: Fitted, runs: int, volumes: int) -> Fitted:
 def _sentences(size: AutoSize) -> list[str]:
     """What each target's average is made of."""
     lent = "" if size.lent is None else _lender(size.lent)
+    # A single run leaves nothing to predict it from but the priors: that is no error of a fit.
+    runs = np.any(size.mask > 0, axis=1).sum(0)
+    errors = [
+        f"cross-validation error {error:.2%}" if count > 1 else "one run, laws weighed by their priors"
+        for error, count in zip(size.left_out_error, runs, strict=True)
+    ]
     return [
-        f"{int(size.rows[t])} observations; cross-validation error {size.left_out_error[t]:.2%}{lent}; "
-        + _shares(size.member_names, w)
+        f"{int(size.rows[t])} observations; {errors[t]}{lent}; " + _shares(size.member_names, w)
         if size.rows[t]
         else "no usable observation"
         for t, w in enumerate(size.weights.T)

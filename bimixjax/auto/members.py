@@ -191,7 +191,6 @@ _DCPT = {
 }
 
 # No law of the mixture: the mean of the runs, for losses that mixtures say nothing of, or where no other member counts.
-# On `data/5Mix`, `data/3Mix` and two tables of other sources it cost less than .5 % in error from 2 runs on.
 MEAN = "mean"
 _MEAN = {"E": Belief(0.8, 1.0), **_BETA}
 

@@ -22,8 +22,8 @@ from bimixjax.auto.member_fits import Stack
 from bimixjax.fitting.outliers import listed
 from bimixjax.observations import Observations, Unit
 
-# Log losses. On public tables of 2 to 24 domains a run at the edge of the simplex is missed by up to .9 when it is left
-# out, and by up to .28 when it is fitted, in its first rows. `benchmarks/few_runs.py` counts the rows left out there.
+# Log losses. Set so that no row of the public tables is outlying, such as the first rows of a run at the edge of the
+# simplex, which laws miss most. `benchmarks/few_runs.py` counts the rows left out there.
 _LEFT_OUT, _FITTED, _RUN_FITTED, _TIMES = 0.3, 0.35, 0.05, 4.0
 
 # Fewer runs cannot tell which of them is odd, and a larger share of a target's rows is not odd.

@@ -104,6 +104,13 @@ def test_losses_that_mixtures_say_nothing_of_are_predicted_nearly_as_by_their_me
     assert auto < 1.2 * mean
 
 
+def test_one_run_has_no_cross_validation_error() -> None:
+    observations = table(np.array([[0.2, 0.3, 0.5]]), np.array([[3.0, 2.5]]))
+    fit = bimixjax.fit(bimixjax.Auto(members=("offset", "mean")), observations)
+    assert all("one run, laws weighed by their priors" in sentence for sentence in fit.sentences)
+    assert not any("cross-validation" in sentence for sentence in fit.sentences)
+
+
 def test_members_lose_their_weight_smoothly_and_the_mean_of_the_runs_takes_it() -> None:
     names, weights = ("law", "other", "mean"), np.array([0.7, 0.2, 0.1])
     fitted = np.array([-0.1, 0.1])

@@ -1,10 +1,10 @@
 """Every file that is read, damaged at random: does a reader refuse it in one line, or fail, or load nonsense?
 
-Run from the root: python -m benchmarks.damaged_files --inputs 10000 --out benchmarks/results/damaged_files.json
-
 Per reader: how many inputs loaded, were refused with an `InputError`, raised anything else, or loaded and predicted
 numbers that are not finite. Most inputs of a file with a hash have it removed or made to fit again, so that the fields
 are looked at.
+
+Run: `python benchmarks/damaged_files.py`, or with `--inputs 300` in some minutes.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import _report
 import jax
 import numpy as np
 import pandas as pd
 
 import bimixjax
-from benchmarks import _report
 from bimixjax import Budget, FitResult, InputError, Observations, OptimalMixture, Resampled, estimation
 from bimixjax._base.records import HASH, write_json
 from bimixjax.cli import COMMANDS
@@ -33,45 +33,15 @@ from bimixjax.cli.console import _with_config
 from bimixjax.corpus import FileTokenizer, TokenStore, read_documents
 from bimixjax.proxy import Design, gather_shards, storage
 
+HERE = Path(__file__).resolve().parent
 LOADED, REFUSED, FAILED, NOT_FINITE = "loaded", "refused", "failed", "not finite"
 TOKENS: tuple[Any, ...] = (
-    *(
-        None,
-        True,
-        False,
-        0,
-        -1,
-        1,
-        2**31,
-        2**63,
-        -(2**63),
-        10**400,
-        0.0,
-        -0.0,
-        1e-320,
-        1e308,
-        -1e308,
-        0.5,
-        "",
-        "x",
-        "\ud800",
-    ),
-    *([], {}, [[]], [1], [[1, 2], [3]], {"a": 1}, [None], ["a", "a"], [[[[0]]]]),
+    *(None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**400, 0.0, -0.0, 1e-320, 1e308, -1e308, 0.5),
+    *("", "x", "\ud800", [], {}, [[]], [1], [[1, 2], [3]], {"a": 1}, [None], ["a", "a"], [[[[0]]]]),
 )
 TEXT = (
-    b"NaN",
-    b"Infinity",
-    b"-Infinity",
-    b"1e999",
-    b"9" * 5000,
-    b"null",
-    b"[" * 3000,
-    b"\xff\xfe",
-    b"\x00",
-    b"\xc3",
-    b'"',
-    b",",
-    b"-",
+    *(b"NaN", b"Infinity", b"-Infinity", b"1e999", b"9" * 5000, b"null", b"[" * 3000),
+    *(b"\xff\xfe", b"\x00", b"\xc3", b'"', b",", b"-"),
 )
 
 
@@ -329,10 +299,10 @@ def quiet() -> Iterator[None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--inputs", type=int, default=10_000)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=10_000, help="damaged contents of each file")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/damaged_files.json"))
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "damaged_files.json", help="JSON file")
     options = parser.parse_args()
     ends, rows = {}, []
     with tempfile.TemporaryDirectory() as folder:

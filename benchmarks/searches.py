@@ -20,6 +20,7 @@ from bimixjax import Budget, FitResult, InputError, Limits
 from bimixjax.laws import LAWS, Law
 from bimixjax.mixtures import nearest
 
+HERE = Path(__file__).resolve().parent
 RANDOM = 2000
 DOMAINS = (3, 5, 8)
 
@@ -111,22 +112,18 @@ def of_law(name: str, problems: int) -> dict[str, str | float]:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--problems", type=int, default=10)
-    options.add_argument("--laws", nargs="*", default=list(LAWS))
-    options.add_argument("--out", type=Path)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--problems", type=int, default=10, help="problems of each shape and law")
+    options.add_argument("--laws", nargs="*", default=list(LAWS), choices=list(LAWS))
+    options.add_argument("--out", type=Path, default=HERE / "results" / "searches.json", help="JSON file")
     given = options.parse_args()
     rows = []
     for name in given.laws:
         rows.append(of_law(name, given.problems))
         sys.stderr.write(f"{rows[-1]}\n")
-    print(
-        _report.table(
-            list(rows[0]), [[f"{v:.2g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
-        )
-    )
-    if given.out:
-        _report.write(given.out, {"rows": rows})
+    shown = [[f"{v:.2g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    print(_report.table(list(rows[0]), shown))
+    _report.write(given.out, {"rows": rows})
 
 
 if __name__ == "__main__":

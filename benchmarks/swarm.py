@@ -1,7 +1,8 @@
 """Tokens per second of a swarm, beside one member after another and a hand-written JAX loop of the same model.
 
 The three take turns in one process, so that they meet the same machine; medians over the turns are compared.
-Run: `python benchmarks/swarm.py --members 8`.
+
+Run: `python benchmarks/swarm.py`; `--preset` and `--members` choose the model and how many.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import _report
@@ -24,6 +26,7 @@ from bimixjax.proxy.mesh import default_stack, padded
 from bimixjax.proxy.model import PRESETS, initialize, token_losses
 from bimixjax.proxy.train import fill, make_programs, slot_starts
 
+HERE = Path(__file__).resolve().parent
 DOMAINS, DOMAIN_TOKENS = 5, 1_000_000
 Turn = Callable[[], None]
 
@@ -152,7 +155,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps of each member per turn")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--out", default="swarm.json")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "swarm.json", help="JSON file")
     given = parser.parse_args()
     model = ModelConfig.preset(given.preset, context=given.context, dtype=given.dtype)
     config = TrainConfig(model=model, batch=given.batch)
@@ -175,7 +178,8 @@ def main() -> None:
         given.out,
         {
             "benchmark": "swarm",
-            "settings": vars(given) | {"parameters": model.size, "config": dataclasses.asdict(config)},
+            "settings": {name: value for name, value in vars(given).items() if name != "out"}
+            | {"parameters": model.size, "config": dataclasses.asdict(config)},
             "largest_difference_of_the_networks": difference,
             "seconds": seconds,
             "tokens_per_second": speed,

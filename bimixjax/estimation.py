@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, overload
+from typing import Literal, TypeGuard, Unpack, overload
 
 import jax
 
@@ -15,7 +15,7 @@ from bimixjax.auto.estimate import fit_auto
 from bimixjax.auto.resampling import AutoResampled as AutoResampled
 from bimixjax.auto.resampling import resample
 from bimixjax.auto.result import AutoFit as AutoFit
-from bimixjax.fitting.problem import Solver
+from bimixjax.fitting.options import FitOptions, Solver, TableOptions
 from bimixjax.fitting.resamples import Redraw
 from bimixjax.fitting.resampling import Resampled as Resampled
 from bimixjax.fitting.result import FitResult
@@ -26,26 +26,12 @@ from bimixjax.observations import Observations, Unit
 # "auto" is a string too: the first overload that fits a call is the one that holds.
 @overload
 def fit(  # pyright: ignore[reportOverlappingOverload]
-    law: Literal["auto"] | Auto,
-    observations: Observations,
-    *,
-    volume: Unit | None = None,
-    targets: Sequence[str] | None = None,
+    law: Literal["auto"] | Auto, observations: Observations, **options: Unpack[TableOptions]
 ) -> AutoFit: ...
 
 
 @overload
-def fit(
-    law: Law | str,
-    observations: Observations,
-    *,
-    volume: Unit | None = None,
-    targets: Sequence[str] | None = None,
-    priors: bool = True,
-    weights: Mapping[str, float] | None = None,
-    criterion: fitting.Criterion | None = None,
-    solver: Solver | None = None,
-) -> FitResult: ...
+def fit(law: Law | str, observations: Observations, **options: Unpack[FitOptions]) -> FitResult: ...
 
 
 def fit(
@@ -102,13 +88,12 @@ def fit(
     Source: the laws of arXiv 2405.14908, 2410.12883 and 2507.09404; kriging about a fitted mean (universal kriging);
     stacking on held-out data (Breiman, 1996), with weights by error in place of a regression.
     """
+    options = FitOptions(
+        volume=volume, targets=targets, priors=priors, weights=weights, criterion=criterion, solver=solver
+    )
     if _is_single(law):
-        single = {} if criterion is None else {"criterion": criterion}
-        return fitting.fit(
-            law, observations, volume=volume, targets=targets, priors=priors, weights=weights, solver=solver, **single
-        )
-    _check_settings(priors=priors, weights=weights, criterion=criterion, solver=solver)
-    return fit_auto(law if isinstance(law, Auto) else Auto(), observations, volume, targets)[0]
+        return fitting.fit(law, observations, **options)
+    return fit_auto(law if isinstance(law, Auto) else Auto(), observations, **_of_table(options))[0]
 
 
 def _is_single(law: Law | str | Auto) -> TypeGuard[Law | str]:
@@ -125,8 +110,7 @@ def bootstrap(  # pyright: ignore[reportOverlappingOverload]
     *,
     key: jax.Array | int,
     count: int = 1000,
-    volume: Unit | None = None,
-    targets: Sequence[str] | None = None,
+    **options: Unpack[TableOptions],
 ) -> AutoResampled: ...
 
 
@@ -137,12 +121,7 @@ def bootstrap(
     *,
     key: jax.Array | int,
     count: int = 1000,
-    volume: Unit | None = None,
-    targets: Sequence[str] | None = None,
-    priors: bool = True,
-    weights: Mapping[str, float] | None = None,
-    criterion: fitting.Criterion | None = None,
-    solver: Solver | None = None,
+    **options: Unpack[FitOptions],
 ) -> Resampled: ...
 
 
@@ -152,12 +131,7 @@ def bootstrap(
     *,
     key: jax.Array | int,
     count: int = 1000,
-    volume: Unit | None = None,
-    targets: Sequence[str] | None = None,
-    priors: bool = True,
-    weights: Mapping[str, float] | None = None,
-    criterion: fitting.Criterion | None = None,
-    solver: Solver | None = None,
+    **options: Unpack[FitOptions],
 ) -> Resampled | AutoResampled:
     """Fit a law to a table, and again with random weights of its runs: a bootstrap over runs.
 
@@ -172,12 +146,7 @@ def bootstrap(
         observations: measured losses.
         key: of the random weights, or a seed for one.
         count: how many resamples, at least 2.
-        volume: as in `fit`.
-        targets: as in `fit`.
-        priors: as in `fit`.
-        weights: as in `fit`; those of the bootstrap multiply them.
-        criterion: as in `fit`.
-        solver: as in `fit`.
+        **options: as in `fit`; for a single law, the weights of the bootstrap multiply those given.
 
     Returns:
         The fit and its resamples: a `Resampled`, or an `AutoResampled` for `auto`. `interval` gives the limits of
@@ -201,12 +170,9 @@ def bootstrap(
     """
     key = jax.random.key(key) if isinstance(key, int) else key
     if _is_single(law):
-        options: dict[str, Any] = {"volume": volume, "targets": targets, "priors": priors, "weights": weights}
-        options |= {"solver": solver} if criterion is None else {"solver": solver, "criterion": criterion}
         return fitting.bootstrap(law, observations, key=key, count=count, **options)
-    _check_settings(priors=priors, weights=weights, criterion=criterion, solver=solver)
     redraw = Redraw(key=key, count=checks.resamples(count))
-    found, stacks = fit_auto(law if isinstance(law, Auto) else Auto(), observations, volume, targets)
+    found, stacks = fit_auto(law if isinstance(law, Auto) else Auto(), observations, **_of_table(options))
     with jax.enable_x64(True):
         return resample(found, stacks, redraw)
 
@@ -264,8 +230,11 @@ def load(path: str | Path) -> FitResult | AutoFit:
     return AutoFit.loaded(found, path) if law == "auto" else FitResult.loaded(found, path)
 
 
-def _check_settings(*, priors: bool, **single: object) -> None:
-    """Raise for what a single law takes and `auto` does not."""
-    given = [name for name, value in single.items() if value is not None] + ([] if priors else ["priors=False"])
+def _of_table(options: FitOptions) -> TableOptions:
+    """Return the options that `auto` has; raise `InputError` for what only a single law takes."""
+    single = {name: value for name, value in options.items() if name not in TableOptions.__annotations__}
+    given = [name for name, value in single.items() if name != "priors" and value is not None]
+    given += [] if single.get("priors", True) else ["priors=False"]
     if given:
         raise checks.InputError(f"auto takes no {', '.join(given)}; allowed: volume and targets, or a single law")
+    return TableOptions(volume=options.get("volume"), targets=options.get("targets"))

@@ -153,7 +153,7 @@ def checked_targets(observations: Observations, targets: Sequence[str] | None) -
 
 
 def fit_auto(
-    settings: Auto, observations: Observations, volume: Unit | None, targets: Sequence[str] | None
+    settings: Auto, observations: Observations, *, volume: Unit | None = None, targets: Sequence[str] | None = None
 ) -> tuple[AutoFit, list[Donated]]:
     """The fit of `auto`, and the stacks that it was built of."""
     names, unit = checked_targets(observations, targets), observations.volume_unit(volume)

@@ -13,7 +13,8 @@ from bimixjax.auto.member import Fitted
 from bimixjax.auto.member_fits import noise_of
 from bimixjax.auto.members import DONATED, MEMBERS, named_members
 from bimixjax.auto.noise import factored
-from bimixjax.auto.one_size import AutoSize, Lent, at_points
+from bimixjax.auto.one_size import AutoLosses, AutoSize, Lent
+from bimixjax.fitting.base import losses_at
 
 _NEVER = ("carried", "drawn")
 _KEPT = tuple(field.name for field in dataclasses.fields(Fitted) if field.name != "known")
@@ -61,7 +62,7 @@ def with_log_range(size: AutoSize, own: tuple[int, ...]) -> AutoSize:
     with jax.enable_x64(True):
         r, s = np.repeat(size.mixture.T, volumes, axis=0), np.tile(size.volume * size.scale, runs)
         open_range = dataclasses.replace(size, log_range=anything, lent=lent)
-        losses = at_points(own, open_range, jnp.asarray(r), jnp.asarray(s), None)
+        losses = losses_at(AutoLosses(own=own, size=open_range), jnp.asarray(r), jnp.asarray(s))
     logs = (np.log(losses) - size.center).reshape(size.mask.shape)
     ends = logs.min((0, 1), where=there, initial=np.inf), logs.max((0, 1), where=there, initial=-np.inf)
     return dataclasses.replace(open_range, log_range=np.where(there.any((0, 1)), ends, 0.0))

@@ -87,7 +87,7 @@ def _carry(
         kept, absent = observations.take(np.flatnonzero(weight)), np.setdiff1d(size, size[weight > 0])
         if not len(absent):
             continue
-        one = fit_auto(settings, kept, unit, found.targets)[0]
+        one = fit_auto(settings, kept, volume=unit, targets=found.targets)[0]
         for each in absent:
             row = np.flatnonzero(size == each)
             where = (observations.proportions[row], observations.volumes(unit)[row], float(each))

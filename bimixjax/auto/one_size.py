@@ -3,14 +3,15 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float
 
+from bimixjax._base.arrays import Stored
 from bimixjax._base.float64 import in_float64
 from bimixjax._base.records import Leaf, record, static
 from bimixjax.auto.averaging import MOST_VARIANCE, SPREAD, Sane, sane
@@ -136,7 +137,7 @@ class Lent:
     center: Leaf
 
 
-def losses(own: tuple[int, ...], size: AutoSize, mixture: Array, volume: Array, shift: Array | None) -> Array:
+def losses(own: tuple[int, ...], size: AutoSize, mixture: Array, volume: Array, shift: Stored | None) -> Array:
     """Losses [T] at one mixture [d] and volume, `shift` standard deviations above what is expected."""
     leaves, tree = jax.tree.flatten((size, shift))
 
@@ -244,14 +245,27 @@ def _repeat(values: Array, lanes: int) -> Array:
     return jnp.broadcast_to(values[..., None], (*values.shape, lanes))
 
 
-@partial(jax.jit, static_argnames=("own",))
-def at_points(own: tuple[int, ...], size: AutoSize, r: Array, s: Array, shift: Array | None) -> Array:
-    """As `losses`, at mixtures [n, d] or [d] and volumes [n] or one: [n, T] or [T]."""
+@record
+class AutoLosses:
+    """The averaged losses of one model size, as a function of a mixture and a volume.
 
-    def one(r: Array, s: Array) -> Array:
-        return losses(own, size, r, s, shift)
+    Attributes:
+        own: for each target, which domain it is, or -1.
+        lanes: the targets wanted; None for all.
+        size: what was fitted.
+        deviations: how many standard deviations above the expected log loss to answer; None for none.
+    """
 
-    if r.ndim == 1 and s.ndim == 0:
-        return one(r, s)
-    count = r.shape[0] if r.ndim == 2 else s.shape[0]
-    return jax.vmap(one)(jnp.broadcast_to(r, (count, r.shape[-1])), jnp.broadcast_to(s, (count,)))
+    own: tuple[int, ...] = static()
+    lanes: tuple[int, ...] | None = static(default=None)
+    size: AutoSize
+    deviations: Float[Stored, ""] | None = None
+
+    name = "auto"
+    separable = False
+    own_by_convention = ()
+
+    def __call__(self, mixture: Float[Array, " d"], volume: Float[Array, ""]) -> Float[Array, " t"]:
+        """Evaluate the losses in nats per token, in float64 and inside any transform."""
+        found = losses(self.own, self.size, mixture, volume, self.deviations)
+        return found if self.lanes is None else jnp.stack([found[t] for t in self.lanes])

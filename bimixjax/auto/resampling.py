@@ -1,6 +1,7 @@
 """What a bootstrap over runs gives for `auto`: the fit, and where its members go with other draws of the runs."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -10,7 +11,6 @@ import numpy as np
 from jax import Array, lax
 from numpy.typing import ArrayLike
 
-from bimixjax._base import checks
 from bimixjax._base.records import record
 from bimixjax.auto.donor import Donated
 from bimixjax.auto.grids import Cells
@@ -19,6 +19,7 @@ from bimixjax.auto.members import Member, named_members
 from bimixjax.auto.one_size import AutoSize, Drawn
 from bimixjax.auto.result import AutoFit
 from bimixjax.auto.reweight import Reweighted, reweigh
+from bimixjax.fitting.base import losses_at
 from bimixjax.fitting.resamples import Redraw
 from bimixjax.fitting.resampling import Resamples
 
@@ -119,31 +120,20 @@ class AutoResampled(Resamples):
         *,
         from_prior: bool = False,
     ) -> np.ndarray:
-        """What every resample predicts, in nats per token [R, ...]; arguments and errors as in `AutoFit.predict`."""
-        r = np.asarray(mixtures, float)
-        checks.mixtures(r, self.fit.domains)
-        s = np.asarray(self.fit.at_size(model_size).allowed_volume(volume, from_prior=from_prior), float)
-        checks.as_many(s.shape, r.shape)
-        shape = np.broadcast_shapes(r.shape[:-1], s.shape)
-        points = np.broadcast_to(r, (*shape, r.shape[-1])).reshape(-1, r.shape[-1])
-        numbers = max(size.mixture.shape[1] * np.size(size.weights) for size in self.fit.sizes) * max(len(points), 1)
+        """Predict with every resample, in nats per token [R, ...]; arguments and errors as in `Fit.predict`."""
+        _, r, s, _ = self.fit.checked_points(mixtures, volume, model_size, from_prior=from_prior)
+        points = math.prod(np.broadcast_shapes(r.shape[:-1], s.shape)) or 1
+        numbers = max(size.mixture.shape[1] * np.size(size.weights) for size in self.fit.sizes) * points
         with jax.enable_x64(True):
-            losses = _predict(
-                self,
-                points,
-                np.broadcast_to(s, shape).reshape(-1),
-                model_size=model_size,
-                together=max(1, _AT_ONCE // numbers),
-            )
-        return np.asarray(losses).reshape(len(self), *shape, len(self.fit.targets))
+            return np.asarray(_predict(self, r, s, model_size=model_size, together=max(1, _AT_ONCE // numbers)))
 
 
 @partial(jax.jit, static_argnames=("model_size", "together"))
 def _predict(found: AutoResampled, r: Array, s: Array, *, model_size: float | None, together: int) -> Array:
-    """Losses [R, n, T] at mixtures [n, d] and volumes [n], so many resamples at a time."""
+    """Losses [R, n, T] or [R, T] at mixtures and volumes, so many resamples at a time."""
 
     def one(index: Array) -> Array:
-        return jax.vmap(found.resample(index).at_size(model_size).losses_at)(r, s)
+        return losses_at(found.resample(index).at_size(model_size).predictor(), r, s)
 
     return lax.map(one, jnp.arange(len(found)), batch_size=together)
 

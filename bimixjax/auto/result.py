@@ -1,15 +1,15 @@
 """What `auto` gives: predictions with limits, and what each of its members is worth."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from bimixjax._base import checks, summaries
@@ -18,9 +18,10 @@ from bimixjax._base.schema import Kind, Spot, each, maybe, texts
 from bimixjax._base.schema import record as record_of
 from bimixjax.auto.beyond import Beyond, Carried
 from bimixjax.auto.files import read_size, saved_size, with_log_range
-from bimixjax.auto.one_size import AutoSize, at_points, losses
-from bimixjax.fitting.base import Extrapolation, Reach, check_mixtures
+from bimixjax.auto.one_size import AutoLosses, AutoSize
+from bimixjax.fitting.base import Fit, losses_at
 from bimixjax.fitting.coverage import Coverage
+from bimixjax.fitting.extrapolation import Extrapolation
 from bimixjax.fitting.files import NAMES, names_of
 from bimixjax.observations import Unit
 
@@ -32,10 +33,10 @@ _VOLUMES = 3
 
 
 @record
-class AutoFit(Reach):
+class AutoFit(Fit):
     """Several laws fitted to each target and averaged, with what is known about the average.
 
-    Args:
+    Attributes:
         domains, targets: names; `targets` lists the columns of `predict`.
         own: for each target, which domain it is, or -1.
         volume_unit: "steps", "tokens", or None where the table has no volume.
@@ -66,6 +67,7 @@ class AutoFit(Reach):
     notes: tuple[str, ...] = static()
     sizes: tuple[AutoSize, ...]
     beyond: Beyond | None = None
+    gives_intervals = True
 
     def __repr__(self) -> str:
         return f"AutoFit({summaries.reach(self)})"
@@ -111,8 +113,29 @@ class AutoFit(Reach):
         each = [size.coverage for size in self.sizes]
         return Coverage(**{n: np.concatenate([getattr(one, n) for one in each]) for n in Coverage.__dataclass_fields__})
 
-    def _needed(self) -> int:
+    @property
+    def _volumes_needed(self) -> int:
         return _VOLUMES
+
+    @property
+    def name(self) -> str:
+        """The name by which `fit` knows it."""
+        return "auto"
+
+    @property
+    def usable(self) -> Bool[np.ndarray, " L"]:
+        """Whether each lane has observations."""
+        return np.concatenate([np.asarray(size.rows) for size in self.sizes]) > 0
+
+    @property
+    def converged(self) -> Bool[np.ndarray, " L"]:
+        """Whether each lane has observations: an average needs no member of its own to converge."""
+        return self.usable
+
+    @property
+    def fitted_mixtures(self) -> Float[np.ndarray, "m d"]:
+        """The mixtures of the fitted rows of a fit of one size, each once."""
+        return np.asarray(self.sizes[0].mixture, float).T
 
     def _of_sizes(self, read: Callable[[AutoSize], Any]) -> np.ndarray:
         values = np.stack([np.asarray(read(size)) for size in self.sizes])
@@ -141,7 +164,7 @@ class AutoFit(Reach):
         size = dataclasses.replace(one.sizes[0], carried=to)
         return dataclasses.replace(one, model_sizes=(model_size,), sizes=(size,), beyond=None)
 
-    def _size(self, asked: float | None) -> list[Extrapolation]:
+    def _size_extrapolation(self, asked: float | None) -> list[Extrapolation]:
         """That a model size was not fitted, where a law carries predictions there."""
         carried = self.sizes[0].carried
         if carried is None:
@@ -157,31 +180,6 @@ class AutoFit(Reach):
                 from_prior=False,
             )
         ]
-
-    def predict(
-        self,
-        mixtures: ArrayLike,
-        volume: ArrayLike | None = None,
-        model_size: float | None = None,
-        *,
-        from_prior: bool = False,
-    ) -> Array:
-        """Predict the loss of every target.
-
-        Args:
-            mixtures: proportions r over `domains` [n, d] or [d].
-            volume: s in the fit's unit, one number or [n]; may be left out where a single volume was fitted.
-            model_size: N in parameters; needed where several sizes were fitted.
-            from_prior: whether to answer at volumes of which nothing fitted tells.
-
-        Returns:
-            Losses in nats per token, [n, targets] or [targets], in the floating dtype of `mixtures`.
-
-        Raises:
-            InputError: for a shape that does not fit, a volume or size that is missing or unknown, or a volume of
-                which nothing fitted tells.
-        """
-        return self._read(mixtures, volume, model_size, from_prior=from_prior)
 
     def interval(
         self,
@@ -199,35 +197,15 @@ class AutoFit(Reach):
         """
         checks.share("level", level)
         width = NormalDist().inv_cdf((1 + level) / 2)
-        ends = [self._read(mixtures, volume, model_size, shift, from_prior=from_prior) for shift in (-width, width)]
-        return ends[0], ends[1]
-
-    def _read(
-        self,
-        mixtures: ArrayLike,
-        volume: ArrayLike | None,
-        model_size: float | None,
-        shift: float | None = None,
-        *,
-        from_prior: bool,
-    ) -> Array:
-        """Losses, or with `shift` so many standard deviations above them."""
-        one = self.at_size(model_size)
-        if not isinstance(mixtures, jax.Array):
-            mixtures = np.asarray(mixtures, float)
-        check_mixtures(mixtures, self.domains)
-        dtype = mixtures.dtype if jnp.issubdtype(mixtures.dtype, jnp.floating) else jnp.float64
+        one, r, s, dtype = self.checked_points(mixtures, volume, model_size, from_prior=from_prior)
         with jax.enable_x64(True):
-            s = jnp.asarray(one.allowed_volume(volume, from_prior=from_prior), jnp.float64)
-            size = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), one.sizes[0])
-            r = jnp.asarray(mixtures, jnp.float64)
-            checks.as_many(s.shape, r.shape)
-            by = None if shift is None else jnp.asarray(shift)
-            return at_points(self.own, size, r, s, by).astype(dtype)
+            ends = (dataclasses.replace(one.predictor(), deviations=np.asarray(d)) for d in (-width, width))
+            lower, upper = (losses_at(end, r, s).astype(dtype) for end in ends)
+        return lower, upper
 
-    def losses_at(self, mixture: Array, volume: Array) -> Array:
-        """Losses [targets] of a fit at one size, at one mixture [d] and volume, in float64 and inside any transform."""
-        return losses(self.own, self.sizes[0], mixture, volume, None)
+    def predictor(self, model_size: float | None = None, lanes: Sequence[int] | None = None) -> AutoLosses:
+        """Return the averaged losses as a function of the mixture and the volume, see `Fit.predictor`."""
+        return AutoLosses(own=self.own, lanes=None if lanes is None else tuple(lanes), size=self.sizes[0])
 
     def save(self, path: str | Path) -> None:
         """Write one strict JSON file; a number that is not finite becomes null."""

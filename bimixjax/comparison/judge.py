@@ -16,8 +16,8 @@ from bimixjax.comparison.table import Comparison
 from bimixjax.estimation import Auto
 from bimixjax.fitting import FoldFits, fit_folds
 from bimixjax.fitting.lanes import choose_targets
+from bimixjax.fitting.options import Solver
 from bimixjax.fitting.outliers import outliers_of_all
-from bimixjax.fitting.problem import Solver
 from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit
 from bimixjax.solve import Status

@@ -1,71 +1,37 @@
-"""What a fit covers - model sizes, volumes, proportions - and what may be asked of it."""
+"""What every fit offers, of one law or of `auto`: predictions, and where these extrapolate."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.core import Tracer
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from bimixjax._base import checks
 from bimixjax.fitting.coverage import Coverage
+from bimixjax.fitting.extrapolation import ROUNDING, Extrapolation, alike, far, outside_of
 from bimixjax.observations import Unit
 
-# A volume this many times below or above all fitted ones is more likely given in another unit: tokens for steps.
-_FAR_BELOW, _FAR_ABOVE = 100, 1000
-_ROUNDING = 1e-9
+_PRIOR = "--from-prior (in Python from_prior=True) asks the priors"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Extrapolation:
-    """One way in which a prediction lies outside what was fitted.
+class Fit(ABC):
+    """A law, or an average of laws, fitted to every target of a table.
 
-    Args:
-        kind: of what: the share of a domain, the volume or the model size.
-        name: the domain; the unit of volume; the law that carries predictions to the model size, if one does.
-        asked, fitted: the number asked for, and the nearest one fitted.
-        several: whether others were fitted too.
-        targets: whose predictions it concerns.
-        from_prior: whether nothing fitted tells what happens there, so that the answer is that of the priors.
-    """
+    Lanes are model sizes x targets, sizes slowest.
 
-    kind: Literal["share", "volume", "model size"]
-    name: str
-    asked: float
-    fitted: float
-    several: bool
-    targets: tuple[str, ...]
-    from_prior: bool
-
-    def __str__(self) -> str:
-        """It in words, as `web 0.5 above the 0.4 fitted`."""
-        if self.kind == "share":
-            asked, fitted = _apart(self.asked, self.fitted)
-            if not self.several:
-                return f"{self.name} {asked}, where only {fitted} was fitted"
-            return f"{self.name} {asked} {'above' if self.asked > self.fitted else 'below'} the {fitted} fitted"
-        end = "only one" if not self.several else "largest" if self.asked > self.fitted else "least"
-        if self.kind == "volume":
-            return f"volume {self.asked / self.fitted:.3g} x the {end} fitted, {self.fitted:g} {self.name}"
-        if self.name:
-            return f"model size {self.asked:g} was not fitted; carried there from {self.fitted:g} by {self.name}"
-        return f"model size {self.asked / self.fitted:.3g} x the {end} fitted, {self.fitted:g}"
-
-
-def _apart(first: float, second: float) -> tuple[str, str]:
-    """Two numbers with as many digits as tell them apart, three at least."""
-    pairs = ((f"{first:.{digits}g}", f"{second:.{digits}g}") for digits in range(3, 17))
-    return next((pair for pair in pairs if pair[0] != pair[1]), (repr(first), repr(second)))
-
-
-class Reach(ABC):
-    """The base of a fit: it picks the model size and the volume of a prediction, and says where that extrapolates.
-
-    Lanes are sizes x targets, sizes slowest. `proportion_range` [L, d, 2] and `volume_range` [L, 2] hold what was
-    fitted, NaN for a lane without an observation.
+    Attributes:
+        domains, targets: names; `targets` lists the columns of `predict`.
+        own: for each target, which domain it is, or -1.
+        volume_unit: "steps", "tokens", or None where the table has no volume.
+        model_sizes: sizes fitted, in parameters; empty where the table has no size.
+        proportion_range [L, d, 2], volume_range [L, 2]: lowest and highest fitted; NaN in a lane without observations.
+        gives_intervals: whether there is an `interval` beside `predict`.
     """
 
     domains: tuple[str, ...]
@@ -75,40 +41,130 @@ class Reach(ABC):
     model_sizes: tuple[float, ...]
     proportion_range: Any
     volume_range: Any
+    gives_intervals: bool = False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name of the law, or "auto"."""
+
+    @property
+    @abstractmethod
+    def usable(self) -> Bool[np.ndarray, " L"]:
+        """Whether each lane has finite coefficients."""
+
+    @property
+    @abstractmethod
+    def converged(self) -> Bool[np.ndarray, " L"]:
+        """Whether the fit of each lane converged."""
+
+    @property
+    @abstractmethod
+    def fitted_mixtures(self) -> Float[np.ndarray, "m d"]:
+        """The mixtures of the fitted rows, each once, of a fit of one size."""
 
     @property
     @abstractmethod
     def coverage(self) -> Coverage:
-        """What the rows of each lane tell of mixtures and volumes."""
+        """Which mixtures and volumes the rows of each lane constrain."""
 
+    @property
     @abstractmethod
-    def _needed(self) -> int:
-        """How many distinct volumes tell how losses go on beyond them."""
+    def _volumes_needed(self) -> int:
+        """How many distinct volumes identify the loss beyond them."""
+
+    @property
+    def _joint_in_size(self) -> bool:
+        """Whether one formula, fitted to several model sizes at once, holds for all."""
+        return False
+
+    @property
+    def _reads_own_only(self) -> bool:
+        """Whether a target's loss is a function of its own proportion alone."""
+        return False
 
     @abstractmethod
     def at(self, model_size: float) -> Self:
-        """The fit of one model size."""
+        """Return the fit of one model size."""
+
+    @abstractmethod
+    def predictor(self, model_size: float | None = None, lanes: Sequence[int] | None = None) -> Any:
+        """Return the losses of a fit of one size as a function: from r [d] and s, in float64, to losses [targets].
+
+        It is a pytree, callable inside any transform, and holds arrays only, so that fits of one shape share a
+        compiled program.
+
+        Args:
+            model_size: N, for a law that reads it.
+            lanes: the targets wanted; by default all.
+        """
+
+    def predict(
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None = None,
+        model_size: float | None = None,
+        *,
+        from_prior: bool = False,
+    ) -> Array:
+        """Predict the loss of every target.
+
+        Args:
+            mixtures: proportions r over `domains` [n, d] or [d].
+            volume: s in the fit's unit, one number or [n]; may be left out where a single volume was fitted.
+            model_size: N in parameters; needed where several sizes were fitted.
+            from_prior: whether to answer at volumes that no observation constrains.
+
+        Returns:
+            Losses in nats per token, [n, targets] or [targets], in the floating dtype of `mixtures`.
+
+        Raises:
+            InputError: for a shape that does not fit, a volume or size that is missing or unknown, or a volume that
+                no observation constrains.
+
+        Example:
+            >>> import pandas as pd
+            >>> import bimixjax
+            >>> table = {"run": ["a"] * 3 + ["b"] * 3, "step": [1, 4, 16] * 2}
+            >>> table |= {"mixture/x": [0.25] * 3 + [0.5] * 3, "mixture/y": [0.75] * 3 + [0.5] * 3}
+            >>> table |= {"loss/x": [6.0, 4.0, 3.0, 3 * 2**0.5, 2 * 2**0.5, 1.5 * 2**0.5]}
+            >>> fit = bimixjax.fit("bimix", bimixjax.Observations.from_frame(pd.DataFrame(table)), priors=False)
+            >>> round(float(fit.predict([0.25, 0.75], volume=64)[0]), 6)
+            2.5
+        """
+        one, r, s, dtype = self.checked_points(mixtures, volume, model_size, from_prior=from_prior)
+        with jax.enable_x64(True):
+            return losses_at(one.predictor(model_size), r, s).astype(dtype)
+
+    def checked_points(
+        self, mixtures: ArrayLike, volume: ArrayLike | None, model_size: float | None, *, from_prior: bool
+    ) -> tuple[Self, Array, Array, Any]:
+        """Check where a prediction is asked for: the fit of that size, r and s in float64, and the dtype to answer in.
+
+        Inside a transform only the shape of the mixtures is checked.
+        """
+        one = self.at_size(model_size)
+        r = mixtures if isinstance(mixtures, jax.Array) else np.asarray(mixtures, float)
+        checks.mixtures(r if isinstance(r, Tracer) else np.asarray(r, float), self.domains)
+        dtype = r.dtype if jnp.issubdtype(r.dtype, jnp.floating) else jnp.float64
+        s = one.allowed_volume(volume, from_prior=from_prior)
+        checks.as_many(np.shape(s), r.shape)
+        with jax.enable_x64(True):
+            return one, jnp.asarray(r, jnp.float64), jnp.asarray(s, jnp.float64), dtype
 
     def at_size(self, model_size: float | None) -> Self:
-        """The fit to predict with at a model size; an `InputError` where none is given and one is needed."""
+        """Return the fit to predict with at a model size; raise `InputError` where none is given and one is needed."""
         if model_size is not None:
             if not isinstance(model_size, Tracer):
                 checks.all_positive("model_size", model_size)
-            return self if self._knows_size() else self.at(model_size)
+            return self if self._joint_in_size else self.at(model_size)
         if len(self.model_sizes) > 1:
             sizes = ", ".join(f"{s:g}" for s in self.model_sizes)
             raise checks.InputError(f"several model sizes were fitted ({sizes}); say which one with model_size")
         return self
 
-    def size_or_only(self, model_size: float | None) -> float:
-        """`model_size`, or where it is None the only size that was fitted; 1 where the table has none."""
-        return model_size if model_size is not None else next(iter(self.model_sizes), 1.0)
-
     def volume_or_only(self, volume: ArrayLike | None) -> ArrayLike:
-        """`volume`, or where it is None the only volume that was fitted; an `InputError` where there are several.
-
-        One is raised, too, for a number that is not a volume.
-        """
+        """Return `volume`, or where it is None the only one fitted; raise `InputError` where there are several."""
         if volume is not None:
             if not isinstance(volume, Tracer):
                 checks.all_positive("volume", volume)
@@ -122,13 +178,13 @@ class Reach(ABC):
     def allowed_volume(
         self, volume: ArrayLike | None, *, from_prior: bool = False, lanes: Sequence[int] | None = None
     ) -> ArrayLike:
-        """As `volume_or_only`, for a fit of one size; an `InputError` where nothing fitted tells of that volume.
+        """Return `volume_or_only` of a fit of one size; raise `InputError` where no observation constrains that volume.
 
         Inside a transform, where volumes or fits have no numbers, all are allowed.
 
         Args:
             volume: s in the fit's unit.
-            from_prior: whether to answer what only priors tell.
+            from_prior: whether to allow what only priors constrain.
             lanes: the targets that are asked for; by default all.
         """
         s = self.volume_or_only(volume)
@@ -137,38 +193,36 @@ class Reach(ABC):
         chosen = np.arange(len(self.targets)) if lanes is None else np.array(lanes, int)
         asked = np.unique(np.asarray(s, float))
         low, high = np.asarray(self.volume_range)[chosen].T
-        outside = _outside(asked[:, None], low, high)
-        if not outside.any():
-            return s
-        untold = ~self._tells_volume()[chosen] | _far(asked[:, None], low, high)
-        refused = np.argwhere(outside & (np.array(self.volume_unit is None) | (untold & (not from_prior))))
+        outside = outside_of(asked[:, None], low, high)
+        unconstrained = ~self._identifies_volume()[chosen] | far(asked[:, None], low, high)
+        refused = np.argwhere(outside & (np.array(self.volume_unit is None) | (unconstrained & (not from_prior))))
         if len(refused):
             place, lane = refused[0].tolist()
             raise checks.InputError(self._refusal(float(asked[place]), int(chosen[lane])))
         return s
 
     def _refusal(self, asked: float, lane: int) -> str:
-        """Why a volume is not answered for a target, and what to do."""
+        """Say why a volume is not answered for a target, and what to do."""
         unit, (low, high) = self.volume_unit, np.asarray(self.volume_range)[lane].tolist()
         if unit is None:
             return (
                 f"volume is {asked:g}, but the table that was fitted has neither steps nor tokens, so a volume has no "
                 "unit; leave it out: predictions are for the volume that was measured"
             )
-        if self._tells_volume()[lane]:
+        if self._identifies_volume()[lane]:
             other = "steps" if unit == "tokens" else "tokens"
             return f"volume is {asked:g}, but {low:g} to {high:g} {unit} were fitted; is it given in {other}? {_PRIOR}"
         fitted = f"{low:g} {unit} only" if low == high else f"two volumes only, {low:g} and {high:g} {unit}"
         instead = f"ask for {low:g}" if low == high else f"ask for {low:g} to {high:g}"
         return (
             f"volume is {asked:g} {unit}, but losses of {self.targets[lane]!r} were fitted at {fitted}, and it takes "
-            f"{self._needed()} to tell how losses go on; {instead}, or fit more checkpoints; {_PRIOR}"
+            f"{self._volumes_needed} to tell how losses go on; {instead}, or fit more checkpoints; {_PRIOR}"
         )
 
     def extrapolates(
         self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
     ) -> np.ndarray:
-        """Whether each prediction lies outside the fitted proportions or volumes, [n, targets] or [targets].
+        """Say whether each prediction lies outside the fitted proportions or volumes, [n, targets] or [targets].
 
         For a law of the own proportion only that proportion counts. Arguments as in `predict`; `extrapolations` says
         what lies outside, and by how much.
@@ -176,12 +230,13 @@ class Reach(ABC):
         one = self.at_size(model_size)
         r, s = np.asarray(mixtures, float), np.asarray(one.volume_or_only(volume), float)
         low, high = np.asarray(one.volume_range).T
-        return self._shares_outside(one, r).any(-1) | _outside(s[..., None], low, high) | (one._size(model_size) != [])
+        outside = one._shares_outside(r).any(-1) | outside_of(s[..., None], low, high)
+        return outside | bool(one._size_extrapolation(model_size))
 
     def extrapolations(
         self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
     ) -> list[tuple[Extrapolation, ...]]:
-        """What of each mixture and volume lies outside what was fitted, and by how much: one tuple for each.
+        """List what of each mixture and volume lies outside what was fitted, and by how much: one tuple for each.
 
         Arguments as in `predict`.
 
@@ -197,94 +252,69 @@ class Reach(ABC):
         r, s = np.asarray(mixtures, float), np.asarray(one.volume_or_only(volume), float)
         (count,) = np.broadcast_shapes(np.atleast_2d(r).shape[:1], np.atleast_1d(s).shape)
         r, s = np.broadcast_to(r, (count, r.shape[-1])), np.broadcast_to(s, (count,))
-        outside = self._shares_outside(one, r)
-        size, fixed, tells = one._size(model_size), one.coverage.fixed, one._tells_volume()
-        return [
-            (*one._of_shares(r[i], outside[i], fixed), *one._of_volume(float(s[i]), tells), *size) for i in range(count)
-        ]
+        outside, size = one._shares_outside(r), one._size_extrapolation(model_size)
+        return [(*one._of_shares(r[i], outside[i]), *one._of_volume(float(s[i])), *size) for i in range(count)]
 
-    def _of_shares(self, r: np.ndarray, outside: np.ndarray, fixed: np.ndarray) -> Iterator[Extrapolation]:
-        """The shares of one mixture [d] that lie outside of what was fitted, or `fixed` there [targets, d]."""
-        ranges = np.asarray(self.proportion_range)
+    def _of_shares(self, r: Float[np.ndarray, " d"], outside: Bool[np.ndarray, "L d"]) -> Iterator[Extrapolation]:
+        ranges, fixed = np.asarray(self.proportion_range), self.coverage.fixed
         for domain in np.flatnonzero(outside.any(0)).tolist():
-            there = outside[:, domain]
             nearest = np.clip(r[domain], *ranges[:, domain].T)
-            for end, told in sorted(set(zip(nearest[there].tolist(), fixed[there, domain].tolist(), strict=True))):
-                lanes = there & (nearest == end) & (fixed[:, domain] == told)
+            for lanes, end, alone in alike(outside[:, domain], nearest, fixed[:, domain]):
                 yield Extrapolation(
                     kind="share",
                     name=self.domains[domain],
                     asked=float(r[domain]),
                     fitted=end,
-                    several=not told,
-                    targets=self._named(lanes),
-                    from_prior=told,
+                    several=not alone,
+                    targets=tuple(self.targets[lane] for lane in lanes),
+                    from_prior=alone,
                 )
 
-    def _of_volume(self, s: float, tells: np.ndarray) -> Iterator[Extrapolation]:
+    def _of_volume(self, s: float) -> Iterator[Extrapolation]:
         low, high = np.asarray(self.volume_range).T
-        outside, nearest = _outside(s, low, high), np.clip(s, low, high)
-        for end, told in sorted(set(zip(nearest[outside].tolist(), tells[outside].tolist(), strict=True))):
-            lanes = outside & (nearest == end) & (tells == told)
-            several = bool((low < high)[lanes].any())
+        for lanes, end, identified in alike(outside_of(s, low, high), np.clip(s, low, high), self._identifies_volume()):
             yield Extrapolation(
                 kind="volume",
                 name=self.volume_unit or "",
                 asked=s,
                 fitted=end,
-                several=several,
-                targets=self._named(lanes),
-                from_prior=not told or bool(_far(s, end, end)),
+                several=bool((low < high)[lanes].any()),
+                targets=tuple(self.targets[lane] for lane in lanes),
+                from_prior=not identified or bool(far(s, end, end)),
             )
 
-    def _size(self, asked: float | None) -> list[Extrapolation]:
-        """How a model size lies outside of those fitted, where one formula holds for all of them."""
-        if asked is None or not self._knows_size() or not self.model_sizes:
+    def _size_extrapolation(self, asked: float | None) -> list[Extrapolation]:
+        """List how a model size lies outside those fitted, where one formula holds for all of them."""
+        if asked is None or not self._joint_in_size or not self.model_sizes:
             return []
         low, high = min(self.model_sizes), max(self.model_sizes)
-        if not _outside(asked, low, high):
+        if not outside_of(asked, low, high):
             return []
-        several = low < high
         return [
             Extrapolation(
                 kind="model size",
                 name="",
                 asked=float(asked),
                 fitted=min(max(asked, low), high),
-                several=several,
+                several=low < high,
                 targets=self.targets,
-                from_prior=not several,
+                from_prior=low == high,
             )
         ]
 
-    def _named(self, lanes: np.ndarray) -> tuple[str, ...]:
-        return tuple(np.array(self.targets, object)[lanes].tolist())
-
-    def _shares_outside(self, one: Self, r: np.ndarray) -> np.ndarray:
-        """Which shares of mixtures [..., d] that a target depends on lie outside what was fitted [..., targets, d]."""
-        low, high = np.moveaxis(np.asarray(one.proportion_range), -1, 0)
-        outside = (r[..., None, :] < low - _ROUNDING) | (r[..., None, :] > high + _ROUNDING)
+    def _shares_outside(self, r: Float[np.ndarray, "*n d"]) -> Bool[np.ndarray, "*n L d"]:
+        """Say which shares, of those that a target's loss is a function of, lie outside what was fitted."""
+        low, high = np.moveaxis(np.asarray(self.proportion_range), -1, 0)
+        outside = (r[..., None, :] < low - ROUNDING) | (r[..., None, :] > high + ROUNDING)
         own = np.array(self.own)[:, None]
-        return outside & (own == np.arange(r.shape[-1])) if self._own_only() else outside
+        return outside & (own == np.arange(r.shape[-1])) if self._reads_own_only else outside
 
-    def _tells_volume(self) -> np.ndarray:
-        """Whether the rows of each target tell how its loss goes on beyond the fitted volumes."""
-        return self.coverage.volumes >= self._needed()
-
-    def _knows_size(self) -> bool:
-        """Whether one formula, fitted to several model sizes, holds for all."""
-        return False
-
-    def _own_only(self) -> bool:
-        """Whether a target's loss follows from its own proportion alone."""
-        return False
+    def _identifies_volume(self) -> Bool[np.ndarray, " L"]:
+        """Say whether the rows of each target identify its loss beyond the fitted volumes."""
+        return self.coverage.volumes >= self._volumes_needed
 
     def _place(self, model_size: float) -> int:
-        """Which of the sizes fitted apart this is.
-
-        Raises:
-            InputError: if that size was not fitted.
-        """
+        """Return the place of a size among those fitted apart; raise `InputError` if that size was not fitted."""
         if model_size in self.model_sizes:
             return self.model_sizes.index(model_size)
         sizes = ", ".join(f"{s:g}" for s in self.model_sizes) or "none"
@@ -293,17 +323,14 @@ class Reach(ABC):
         raise checks.InputError(f"model size {model_size:g} was not fitted; fitted sizes: {sizes}; {beyond}")
 
 
-def check_mixtures(mixtures: Any, domains: Sequence[str]) -> None:
-    """Raise an `InputError` unless these are mixtures [n, d] or [d]; inside a transform only their shape is known."""
-    checks.mixtures(mixtures if isinstance(mixtures, Tracer) else np.asarray(mixtures, float), domains)
-
-
-def _outside(value: Any, low: Any, high: Any) -> Any:
-    return (value < low * (1 - _ROUNDING)) | (value > high * (1 + _ROUNDING))
-
-
-def _far(value: Any, low: Any, high: Any) -> Any:
-    return (value * _FAR_BELOW < low) | (value > _FAR_ABOVE * high)
-
-
-_PRIOR = "--from-prior (in Python from_prior=True) asks the priors"
+@jax.jit
+def losses_at(
+    predictor: Callable[[Array, Array], Array], mixtures: Float[Array, "*n d"], volume: Float[Array, "*n"]
+) -> Float[Array, "*n T"]:
+    """Evaluate a predictor at mixtures [n, d] or [d] and volumes [n] or one."""
+    predictor = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), predictor)
+    if mixtures.ndim == 1 and volume.ndim == 0:
+        return predictor(mixtures, volume)
+    rows = mixtures.shape[0] if mixtures.ndim == 2 else volume.shape[0]
+    mixtures = jnp.broadcast_to(mixtures, (rows, mixtures.shape[-1]))
+    return jax.vmap(predictor)(mixtures, jnp.broadcast_to(volume, (rows,)))

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
 import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bimixjax._base import checks
+from bimixjax._base.arrays import Stored
 from bimixjax.fitting import devices
 from bimixjax.fitting.criterion import Criterion as Criterion
 from bimixjax.fitting.devices import lanes_at_once
@@ -15,8 +17,9 @@ from bimixjax.fitting.diagnostics import report
 from bimixjax.fitting.folds import Folded, fold_fits
 from bimixjax.fitting.folds import FoldFits as FoldFits
 from bimixjax.fitting.lanes import Lanes, Layout, Table, choose_targets
+from bimixjax.fitting.options import FitOptions, FoldOptions, Solver
 from bimixjax.fitting.outliers import Outliers, outliers
-from bimixjax.fitting.problem import Plan, Solver, View, Work
+from bimixjax.fitting.problem import Plan, View, Work
 from bimixjax.fitting.resamples import Bootstrap
 from bimixjax.fitting.resampling import Resampled as Resampled
 from bimixjax.fitting.result import FitResult as FitResult
@@ -29,8 +32,6 @@ from bimixjax.solve import VarPro
 # A prior one standard deviation off costs as much as one observation that is 1 % off.
 _PRIOR_RESIDUAL = 0.01
 
-_SQUARES = Criterion()
-
 # How often a law is fitted again without rows far outside, and what to do about these.
 _REFITS = 3
 _ADVICE = "leave these out (--exclude-run), or let large residuals count less (--criterion huber)"
@@ -39,13 +40,7 @@ _ADVICE = "leave these out (--exclude-run), or let large residuals count less (-
 def fit(
     law: Law | str,
     observations: Observations,
-    *,
-    volume: Unit | None = None,
-    targets: Sequence[str] | None = None,
-    priors: bool = True,
-    weights: Mapping[str, float] | None = None,
-    criterion: Criterion = _SQUARES,
-    solver: Solver | None = None,
+    **options: Unpack[FitOptions],
 ) -> FitResult:
     """Fit a law to every target of a table, in one compiled call.
 
@@ -55,13 +50,7 @@ def fit(
     Args:
         law: a name in `LAWS`, or a law.
         observations: measured losses.
-        volume: "tokens" or "steps"; by default tokens where the table has them, else steps.
-        targets: which losses to fit; by default all that the law can describe.
-        priors: whether the weak priors take part; without them this is plain least squares.
-        weights: by run, what its squared residuals count; 1 for a run not named.
-        criterion: relative or absolute residuals, squared or Huber's.
-        solver: `VarPro` (the default, from as many starts as the law has valleys) or `LBFGS`, with their settings, of
-            which `precision` says in which numbers they iterate.
+        **options: see `FitOptions`.
 
     Returns:
         The fit, with a status in words for each target.
@@ -81,15 +70,7 @@ def fit(
 
     Source: the law of arXiv 2405.14908, Eq. 1-3; the method, Golub and Pereyra (1973).
     """
-    task = _Task.of(law, observations, volume=volume, targets=targets, weights=_of_rows(observations, weights))
-    plan = task.plan(describe, criterion=criterion, solver=solver)
-    with jax.enable_x64(True):
-        ends = devices.solve(task.work(None, priors=priors), plan)
-        notes = task.notes(ends, plan, priors=priors)
-    result = report(task.law, task.layout, task.lanes, ends, notes)
-    if task.law not in LAWS.values():
-        _check_units(result, task.layout, task.lanes, ends)
-    return result
+    return _fitted(_Task.of(law, observations, **options))[0]
 
 
 def bootstrap(
@@ -98,12 +79,7 @@ def bootstrap(
     *,
     key: jax.Array,
     count: int = 1000,
-    volume: Unit | None = None,
-    targets: Sequence[str] | None = None,
-    priors: bool = True,
-    weights: Mapping[str, float] | None = None,
-    criterion: Criterion = _SQUARES,
-    solver: Solver | None = None,
+    **options: Unpack[FitOptions],
 ) -> Resampled:
     """Fit a law to a table, and again with random weights of its runs, all in one compiled call.
 
@@ -116,12 +92,7 @@ def bootstrap(
         observations: measured losses.
         key: of the random weights; the same key gives the same weights on any number of devices.
         count: how many resamples, at least 2.
-        volume: as in `fit`.
-        targets: as in `fit`.
-        priors: as in `fit`.
-        weights: as in `fit`; those of the bootstrap multiply them.
-        criterion: as in `fit`.
-        solver: as in `fit`.
+        **options: see `FitOptions`; the weights of the bootstrap multiply those given.
 
     Returns:
         The fit, and the coefficients of every resample.
@@ -144,17 +115,13 @@ def bootstrap(
     Source: Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
     """
     count = checks.resamples(count)
-    task = _Task.of(law, observations, volume=volume, targets=targets, weights=_of_rows(observations, weights))
-    settings = {"criterion": criterion, "solver": solver}
-    plan = task.plan(describe, **settings)
+    task = _Task.of(law, observations, **options)
+    fit, ends = _fitted(task)
     with jax.enable_x64(True):
-        ends = devices.solve(task.work(None, priors=priors), plan)
-        notes = task.notes(ends, plan, priors=priors)
         resamples = Bootstrap(key=key, count=count, runs=task.layout.runs)
-        work = task.work(resamples, priors=priors, starts=ends.solution.nonlinear.T[None])
-        found = devices.solve(work, task.plan(brief, **settings))
+        found = task.solve(brief, resamples, starts=ends.solution.nonlinear.T[None])
     return Resampled(
-        fit=report(task.law, task.layout, task.lanes, ends, notes),
+        fit=fit,
         values=found.values.reshape(count, len(ends.values), -1),
         status=found.status.reshape(count, -1),
     )
@@ -164,12 +131,7 @@ def fit_folds(
     law: Law | str,
     observations: Observations,
     weights: ArrayLike,
-    *,
-    volume: Unit | None = None,
-    targets: Sequence[str] | None = None,
-    priors: bool = True,
-    criterion: Criterion = _SQUARES,
-    solver: Solver | None = None,
+    **options: Unpack[FoldOptions],
 ) -> FoldFits:
     """Fit a law to many weightings of the rows of one table, in one compiled call, and predict every row in each.
 
@@ -177,11 +139,7 @@ def fit_folds(
         law: a name in `LAWS`, or a law.
         observations: measured losses.
         weights: what the squared residuals of each row count in each fold [F, n]; 0 holds a row out.
-        volume: as in `fit`.
-        targets: as in `fit`.
-        priors: as in `fit`.
-        criterion: as in `fit`.
-        solver: as in `fit`.
+        **options: see `FoldOptions`.
 
     Returns:
         Predictions and statuses per fold, model size and target.
@@ -200,22 +158,35 @@ def fit_folds(
         >>> round(float(folds.predicted[0, 2, 0]), 3)
         2.828
     """
-    chosen, table = _laid_out(law, observations, volume=volume, targets=targets)
-    folded = Folded.of(table, checks.fold_weights(weights, len(observations)))
-    task = _Task(law=chosen, table=table, lanes=folded.lanes, layout=folded.layout)
+    task = _Task.of(law, observations, **options)
+    folded = Folded.of(task.table, checks.fold_weights(weights, len(observations)))
+    task = dataclasses.replace(task, lanes=folded.lanes, layout=folded.layout)
     with jax.enable_x64(True):
-        ends = devices.solve(task.work(None, priors=priors), task.plan(scaled, criterion=criterion, solver=solver))
-        return fold_fits(chosen, table, folded, ends)
+        return fold_fits(task.law, task.table, folded, task.solve(scaled))
+
+
+def _fitted(task: "_Task") -> tuple[FitResult, Ends]:
+    """Fit all lanes of a task, and say what is known about each."""
+    with jax.enable_x64(True):
+        ends = task.solve(describe)
+        notes = task.notes(ends)
+    result = report(task.law, task.layout, task.lanes, ends, notes)
+    if task.law not in LAWS.values():
+        _check_units(result, task.layout, task.lanes, ends)
+    return result, ends
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Task:
-    """A law and a table laid out for it."""
+    """A law, a table laid out for it, and how to fit it."""
 
     law: Law
     table: Table
     lanes: Lanes
     layout: Layout
+    priors: bool
+    criterion: Criterion
+    solver: Solver
 
     @classmethod
     def of(
@@ -223,44 +194,51 @@ class _Task:
         law: Law | str,
         observations: Observations,
         *,
-        volume: Unit | None,
-        targets: Sequence[str] | None,
-        weights: np.ndarray | None = None,
+        volume: Unit | None = None,
+        targets: Sequence[str] | None = None,
+        priors: bool = True,
+        weights: Mapping[str, float] | None = None,
+        criterion: Criterion | None = None,
+        solver: Solver | None = None,
     ) -> "_Task":
-        chosen, table = _laid_out(law, observations, volume=volume, targets=targets)
-        lanes, layout = table.lanes(table.whole(weights))
-        return cls(law=chosen, table=table, lanes=lanes, layout=layout)
+        chosen = LAWS[checks.choice("law", law, LAWS)] if isinstance(law, str) else law
+        names = choose_targets(chosen, observations, None if targets is None else tuple(targets))
+        table = Table.of(chosen, observations, observations.volume_unit(volume), names)
+        lanes, layout = table.lanes(table.whole(_of_rows(observations, weights)))
+        solver = solver or VarPro()
+        return cls(
+            law=chosen,
+            table=table,
+            lanes=lanes,
+            layout=layout,
+            priors=priors,
+            criterion=criterion or Criterion(),
+            solver=dataclasses.replace(solver, starts=chosen.valleys) if solver.starts is None else solver,
+        )
 
-    def work(self, resamples: Bootstrap | None, *, priors: bool, starts: np.ndarray | None = None) -> Work:
-        """The arrays of the compiled call."""
-        return Work(
+    def solve(self, view: View, resamples: Bootstrap | None = None, starts: Stored | None = None) -> Any:
+        """Solve all lanes, of the table or of each resample of its runs, and keep what `view` says of each."""
+        work = Work(
             lanes=self.lanes,
             resamples=resamples,
             starts=starts,
             units=(np.asarray(self.layout.volume_scale), np.asarray(self.layout.size_scale)),
-            strength=np.asarray(_PRIOR_RESIDUAL) if priors else None,
+            strength=np.asarray(_PRIOR_RESIDUAL) if self.priors else None,
         )
+        chunk = lanes_at_once(self.law, self.lanes)
+        plan = Plan(law=self.law, solver=self.solver, criterion=self.criterion, view=view, chunk=chunk)
+        return devices.solve(work, plan)
 
-    def plan(self, view: View, *, criterion: Criterion, solver: Solver | None) -> Plan:
-        """The settings of the compiled call."""
-        return Plan(
-            law=self.law,
-            solver=_with_starts(solver or VarPro(), self.law),
-            criterion=criterion,
-            view=view,
-            chunk=lanes_at_once(self.law, self.lanes),
-        )
-
-    def notes(self, ends: Ends, plan: Plan, *, priors: bool) -> tuple[str, ...]:
-        """What else a reader should know: of the table, of targets that are not fitted, of rows far outside."""
+    def notes(self, ends: Ends) -> tuple[str, ...]:
+        """Say what else a reader should know: of the table, of targets that are not fitted, of rows far outside."""
         table = self.table.observations
-        left = [t for t in table.targets if t not in self.layout.targets] if self.law.own_proportion else []
-        said = f"not fitted, since {self.law.name} needs a target that is a training domain: {', '.join(left)}"
-        outlying = self._outlying(ends, plan, priors=priors).sentence
-        return (*table.notes, *([said] if left else []), *([f"{outlying}; {_ADVICE}"] if outlying else []))
+        missing = [t for t in table.targets if t not in self.layout.targets] if self.law.own_proportion else []
+        said = f"not fitted, since {self.law.name} needs a target that is a training domain: {', '.join(missing)}"
+        outlying = self._outlying(ends).sentence
+        return (*table.notes, *([said] if missing else []), *([f"{outlying}; {_ADVICE}"] if outlying else []))
 
-    def _outlying(self, ends: Ends, plan: Plan, *, priors: bool) -> Outliers:
-        """The rows far outside what the law says when it is fitted without them.
+    def _outlying(self, ends: Ends) -> Outliers:
+        """Find the rows far outside what the law says when it is fitted without them.
 
         They bend the fit by which they are found, so that it is done again until they are the same.
         """
@@ -270,14 +248,14 @@ class _Task:
                 break
             kept = np.repeat(~found.rows[self.lanes.row], len(self.layout.targets), axis=-1)
             lanes = dataclasses.replace(self.lanes, weight=self.lanes.weight * kept)
-            again = self._far(devices.solve(dataclasses.replace(self, lanes=lanes).work(None, priors=priors), plan))
+            again = self._far(dataclasses.replace(self, lanes=lanes).solve(describe))
             if np.array_equal(again.rows, found.rows):
                 break
             found = again
         return found
 
     def _far(self, ends: Ends) -> Outliers:
-        """The rows far outside what a fit says."""
+        """Find the rows far outside what a fit says."""
         table, count = self.table, len(self.layout.targets)
         predicted = np.where(self.lanes.flat(self.lanes.weight).T > 0, ends.predicted, np.nan)
         of_rows = np.full((len(table.run), count), np.nan)
@@ -285,20 +263,6 @@ class _Task:
             of_rows[row[row >= 0]] = predicted[size * count : (size + 1) * count, row >= 0].T
         losses = table.observations.losses[:, [table.observations.targets.index(t) for t in self.layout.targets]]
         return outliers(of_rows, losses, table.observations.run, volume=table.volume, unit=table.unit)
-
-
-def _with_starts(solver: Solver, law: Law) -> Solver:
-    """The solver with a number of starts, that of the law's valleys where it has none."""
-    return dataclasses.replace(solver, starts=law.valleys) if solver.starts is None else solver
-
-
-def _laid_out(
-    law: Law | str, observations: Observations, *, volume: Unit | None, targets: Sequence[str] | None
-) -> tuple[Law, Table]:
-    """The law, and what it reads of a table."""
-    chosen = LAWS[checks.choice("law", law, LAWS)] if isinstance(law, str) else law
-    names = choose_targets(chosen, observations, None if targets is None else tuple(targets))
-    return chosen, Table.of(chosen, observations, observations.volume_unit(volume), names)
 
 
 def _of_rows(observations: Observations, weights: Mapping[str, float] | None) -> np.ndarray | None:

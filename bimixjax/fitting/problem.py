@@ -13,12 +13,11 @@ from jax import Array, lax
 from bimixjax._base.records import Leaf, record
 from bimixjax.fitting.criterion import Criterion
 from bimixjax.fitting.lanes import Lanes
+from bimixjax.fitting.options import Solver
 from bimixjax.fitting.resamples import Bootstrap
 from bimixjax.laws import Coefficient, Law, Point, ProductLaw, Units
 from bimixjax.laws.dependence import dependence
-from bimixjax.solve import LBFGS, Problem, Product, Projection, Quadratic, Separated, Solution, Starts, Terms, VarPro
-
-Solver = VarPro | LBFGS
+from bimixjax.solve import Problem, Product, Projection, Quadratic, Separated, Solution, Starts, Terms
 
 
 @record

@@ -3,24 +3,42 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from bimixjax._base import checks, summaries
-from bimixjax._base.records import Leaf, read_json, record, write_json
+from bimixjax._base.arrays import Stored
+from bimixjax._base.records import read_json, record, write_json
 from bimixjax._base.schema import Spot, numbers
 from bimixjax._base.schema import record as record_of
+from bimixjax.fitting.base import Fit, losses_at
 from bimixjax.fitting.result import FitResult
 from bimixjax.laws import Law
 from bimixjax.solve import Status
 
 
 class Resamples(ABC):
-    """The base of what a bootstrap gives: intervals, from the predictions of all resamples."""
+    """A fit, and the same again with other weights of its runs, R times.
+
+    Attributes:
+        fit: of the runs as they are.
+    """
+
+    fit: Any
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many resamples there are."""
+
+    @abstractmethod
+    def resample(self, index: int | Array) -> Fit:
+        """Return the fit of one resample; inside a transform, any index."""
 
     @abstractmethod
     def predict(
@@ -31,7 +49,7 @@ class Resamples(ABC):
         *,
         from_prior: bool = False,
     ) -> np.ndarray:
-        """What every resample predicts."""
+        """Predict with every resample [R, ...]."""
 
     def interval(
         self,
@@ -42,7 +60,7 @@ class Resamples(ABC):
         level: float = 0.9,
         from_prior: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The limits that hold the share `level` of the resamples' predictions, in the middle.
+        """Return the limits that hold the share `level` of the resamples' predictions, in the middle.
 
         They tell what the choice of runs leaves open about a prediction, not what the law itself misses.
 
@@ -72,7 +90,7 @@ class Resamples(ABC):
 class Resampled(Resamples):
     """A fit, and its coefficients in R resamples of its runs.
 
-    Args:
+    Attributes:
         fit: of the runs as they are.
         values: coefficients in the order of `fit.names`, in each resample and lane [R, L, k].
         status: how each of these fits ended [R, L].
@@ -88,8 +106,8 @@ class Resampled(Resamples):
     """
 
     fit: FitResult
-    values: Leaf
-    status: Leaf
+    values: Float[Stored, "R L k"]
+    status: Int[Stored, "R L"]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -117,7 +135,7 @@ class Resampled(Resamples):
         return np.divide(covariance, product, out=np.full(product.shape, np.nan), where=product > 0)
 
     def resample(self, index: int | Array) -> FitResult:
-        """The fit with the coefficients of one resample, and all else as it is; inside a transform, any index."""
+        """Return the fit with the coefficients of one resample, and all else as it is."""
         return dataclasses.replace(self.fit, values=self.values[index])
 
     def predict(
@@ -128,15 +146,15 @@ class Resampled(Resamples):
         *,
         from_prior: bool = False,
     ) -> np.ndarray:
-        """What every resample predicts, in nats per token [R, ...]; arguments and errors as in `FitResult.predict`."""
-        checks.mixtures(np.asarray(mixtures, float), self.fit.domains)
-        one = self.fit.at_size(model_size)
+        """Predict with every resample, in nats per token [R, ...]; arguments and errors as in `Fit.predict`."""
+        one, r, s, _ = self.fit.checked_points(mixtures, volume, model_size, from_prior=from_prior)
         start = 0 if one is self.fit else self.fit.model_sizes.index(model_size or 0.0) * len(self.fit.targets)
-        values = np.asarray(self.values)[:, start : start + len(self.fit.targets)]
-        volume = one.allowed_volume(volume, from_prior=from_prior)
-        checks.as_many(np.shape(volume), np.shape(mixtures))
         with jax.enable_x64(True):
-            return np.asarray(one.losses_of(jnp.asarray(values), jnp.asarray(mixtures, float), volume, model_size))
+            predictor = one.predictor(model_size)
+            values = jnp.asarray(self.values)[:, start : start + len(self.fit.targets)]
+            return np.asarray(
+                jax.vmap(lambda each: losses_at(dataclasses.replace(predictor, values=each), r, s))(values)
+            )
 
     def save(self, path: str | Path) -> None:
         """Write one strict JSON file: that of the fit, which it can be read as, with the resamples beside it."""

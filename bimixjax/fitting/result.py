@@ -1,8 +1,7 @@
 """What a fit gives: coefficients with what is known about them, and predictions."""
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpy.typing import ArrayLike
+from jaxtyping import Bool, Float, Int
 
 from bimixjax._base import checks, summaries
+from bimixjax._base.arrays import Stored
 from bimixjax._base.float64 import in_float64
-from bimixjax._base.records import Leaf, read_json, record, static, write_json
-from bimixjax.fitting.base import Reach, check_mixtures
+from bimixjax._base.records import read_json, record, static, write_json
+from bimixjax.fitting.base import Fit
 from bimixjax.fitting.coverage import Coverage
 from bimixjax.fitting.files import checked
 from bimixjax.laws import LAWS, Law, Point
@@ -24,14 +24,14 @@ from bimixjax.solve import Status
 
 
 @record
-class FitResult(Reach):
+class FitResult(Fit):
     """A law fitted to each target, with what is known about each coefficient.
 
     A lane is one target, at one model size where the law has no size of its own and the table has several. Arrays have
     lanes first: [targets], or [sizes x targets] with sizes slowest; `coefficients` and `standard_errors` give them by
     name and target. Coefficients are in the gauge that the law states and in the unit of volume of the fit.
 
-    Args:
+    Attributes:
         law: the law.
         domains, targets: names; `targets` lists the columns of `predict`.
         own: for each target, which domain it is, or -1.
@@ -71,27 +71,27 @@ class FitResult(Reach):
     model_sizes: tuple[float, ...] = static()
     sentences: tuple[str, ...] = static()
     notes: tuple[str, ...] = static()
-    values: Leaf
-    covariance: Leaf
-    identified: Leaf
-    at_bound: Leaf
-    at_prior: Leaf
-    status: Leaf
-    steps: Leaf
-    cost: Leaf
-    rows: Leaf
-    missing: Leaf
-    zero: Leaf
-    residual_scale: Leaf
-    condition: Leaf
-    error: Leaf
-    r2: Leaf
-    proportion_range: Leaf
-    volume_range: Leaf
-    volumes: Leaf
-    companion: Leaf
-    varies: Leaf
-    mixtures: Leaf = ()
+    values: Float[Stored, "L k"]
+    covariance: Float[Stored, "L k k"]
+    identified: Bool[Stored, "L k"]
+    at_bound: Bool[Stored, "L k"]
+    at_prior: Bool[Stored, "L k"]
+    status: Int[Stored, " L"]
+    steps: Int[Stored, " L"]
+    cost: Float[Stored, " L"]
+    rows: Int[Stored, " L"]
+    missing: Int[Stored, " L"]
+    zero: Int[Stored, " L"]
+    residual_scale: Float[Stored, " L"]
+    condition: Float[Stored, " L"]
+    error: Float[Stored, " L"]
+    r2: Float[Stored, " L"]
+    proportion_range: Float[Stored, "L d 2"]
+    volume_range: Float[Stored, "L 2"]
+    volumes: Int[Stored, " L"]
+    companion: Int[Stored, "L d"]
+    varies: Bool[Stored, " L"]
+    mixtures: Float[Stored, "m d"] | tuple[()] = ()
 
     def __repr__(self) -> str:
         return f"FitResult(law {self.law.name}; {summaries.reach(self)})"
@@ -101,8 +101,23 @@ class FitResult(Reach):
         return summaries.fitted(self)
 
     @property
+    def name(self) -> str:
+        """The name of the law."""
+        return self.law.name
+
+    @property
+    def usable(self) -> Bool[np.ndarray, " L"]:
+        """Whether each lane has finite coefficients."""
+        return np.isfinite(np.sum(self.values, axis=-1))
+
+    @property
+    def fitted_mixtures(self) -> Float[np.ndarray, "m d"]:
+        """The mixtures of the fitted rows, each once."""
+        return np.asarray(self.mixtures, float).reshape(-1, len(self.domains))
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """Names of the fitted coefficients, in the order of `values`."""
+        """List the fitted coefficients, in the order of `values`."""
         return self.law.names(self.domains)
 
     @property
@@ -127,8 +142,8 @@ class FitResult(Reach):
         return np.divide(self.covariance, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
 
     @property
-    def converged(self) -> np.ndarray:
-        """Whether each lane converged [L]."""
+    def converged(self) -> Bool[np.ndarray, " L"]:
+        """Whether the fit of each lane converged."""
         return np.asarray(self.status) == Status.CONVERGED
 
     def _shape(self) -> tuple[int, ...]:
@@ -136,12 +151,12 @@ class FitResult(Reach):
         return (sizes, len(self.targets)) if sizes > 1 else (len(self.targets),)
 
     def at(self, model_size: float) -> "FitResult":
-        """The fit of one model size; the whole fit where its formula holds for all sizes.
+        """Return the fit of one model size; the whole fit where its formula holds for all sizes.
 
         Raises:
             InputError: if that size was not fitted.
         """
-        if self._knows_size():
+        if self._joint_in_size:
             return self
         start, count = self._place(model_size) * len(self.targets), len(self.targets)
         if len(self.model_sizes) == 1:
@@ -150,79 +165,35 @@ class FitResult(Reach):
         sentences = self.sentences[start : start + count]
         return dataclasses.replace(lanes, model_sizes=(model_size,), sentences=sentences, mixtures=self.mixtures)
 
-    def predict(
-        self,
-        mixtures: ArrayLike,
-        volume: ArrayLike | None = None,
-        model_size: float | None = None,
-        *,
-        from_prior: bool = False,
-    ) -> Array:
-        """Predict the loss of every target.
+    def predictor(self, model_size: float | None = None, lanes: Sequence[int] | None = None) -> "LawLosses":
+        """Return the law's losses as a function of the mixture and the volume, see `Fit.predictor`."""
+        chosen = range(len(self.targets)) if lanes is None else lanes
+        size = model_size if model_size is not None else next(iter(self.model_sizes), 1.0)
+        values = self.values if lanes is None else self.values[np.array(lanes)]
+        return LawLosses(law=self.law, own=tuple(self.own[t] for t in chosen), values=values, model_size=size)
 
-        Args:
-            mixtures: proportions r over `domains` [n, d] or [d].
-            volume: s in the fit's unit, one number or [n]; may be left out where a single volume was fitted.
-            model_size: N in parameters; needed where several sizes were fitted.
-            from_prior: whether to answer at volumes of which nothing fitted tells.
-
-        Returns:
-            Losses in nats per token, [n, targets] or [targets], in the floating dtype of `mixtures`.
-
-        Raises:
-            InputError: for a shape that does not fit, a volume or size that is missing or unknown, or a volume of
-                which nothing fitted tells.
-
-        Example:
-            >>> import pandas as pd
-            >>> import bimixjax
-            >>> table = {"run": ["a"] * 3 + ["b"] * 3, "step": [1, 4, 16] * 2}
-            >>> table |= {"mixture/x": [0.25] * 3 + [0.5] * 3, "mixture/y": [0.75] * 3 + [0.5] * 3}
-            >>> table |= {"loss/x": [6.0, 4.0, 3.0, 3 * 2**0.5, 2 * 2**0.5, 1.5 * 2**0.5]}
-            >>> fit = bimixjax.fit("bimix", bimixjax.Observations.from_frame(pd.DataFrame(table)), priors=False)
-            >>> round(float(fit.predict([0.25, 0.75], volume=64)[0]), 6)
-            2.5
-        """
-        one = self.at_size(model_size)
-        if not isinstance(mixtures, jax.Array):
-            mixtures = np.asarray(mixtures, float)
-        check_mixtures(mixtures, self.domains)
-        dtype = mixtures.dtype if jnp.issubdtype(mixtures.dtype, jnp.floating) else jnp.float64
-        with jax.enable_x64(True):
-            s = jnp.asarray(one.allowed_volume(volume, from_prior=from_prior), jnp.float64)
-            r = jnp.asarray(mixtures, jnp.float64)
-            checks.as_many(s.shape, r.shape)
-            size = jnp.asarray(one.size_or_only(model_size), jnp.float64)
-            losses = _predict(self.law, jnp.asarray(one.values, jnp.float64), self.own, r, s, size)
-            return losses.astype(dtype)
-
-    def losses_of(
-        self, values: Array, mixtures: Array, volume: ArrayLike | None = None, model_size: float | None = None
-    ) -> Array:
-        """What `predict` would give with other coefficients, packed [R, targets, k]: [R, ...]."""
-        s = jnp.asarray(self.volume_or_only(volume), jnp.float64)
-        size = jnp.asarray(self.size_or_only(model_size), jnp.float64)
-        return jax.vmap(lambda each: _predict(self.law, each, self.own, mixtures, s, size))(values)
-
-    def _knows_size(self) -> bool:
+    @property
+    def _joint_in_size(self) -> bool:
         return self.law.sized and len(self.model_sizes) > 1
 
-    def _own_only(self) -> bool:
+    @property
+    def _reads_own_only(self) -> bool:
         return self.law.own_proportion and not self.law.cross_domain
 
     @property
     def coverage(self) -> Coverage:
-        """What the rows of each lane tell of mixtures and volumes."""
+        """Which mixtures and volumes the rows of each lane constrain."""
         sizes = len(self.rows) // len(self.targets)
         return Coverage(
             shares=np.asarray(self.proportion_range),
             companion=np.asarray(self.companion),
             volumes=np.asarray(self.volumes),
             varies=np.asarray(self.varies),
-            own=np.tile(self.own if self._own_only() else np.full(len(self.own), -1), sizes),
+            own=np.tile(self.own if self._reads_own_only else np.full(len(self.own), -1), sizes),
         )
 
-    def _needed(self) -> int:
+    @property
+    def _volumes_needed(self) -> int:
         return max(2, *(c.volumes for c in self.law.ordered()))
 
     def save(self, path: str | Path) -> None:
@@ -230,7 +201,7 @@ class FitResult(Reach):
         write_json(path, self.saved(), hashed=True)
 
     def saved(self) -> dict[str, Any]:
-        """What `save` writes."""
+        """Return what `save` writes."""
         fields = {f: getattr(self, f) for f in self.__dataclass_fields__ if f != "law"}
         return {"law": self.law.name, "law_version": self.law.version, **fields}
 
@@ -245,7 +216,7 @@ class FitResult(Reach):
 
     @classmethod
     def loaded(cls, found: object, path: str | Path, law: Law | None = None) -> "FitResult":
-        """What `load` makes of the JSON that it read at `path`."""
+        """Build what `load` returns from the JSON read at `path`."""
         law = law_of(found, path, law)
         return cls(law=law, **checked(found, law, path))
 
@@ -263,15 +234,55 @@ def law_of(found: object, path: str | Path, law: Law | None) -> Law:
     return law
 
 
-@partial(jax.jit, static_argnames=("law", "own"))
-def _predict(law: Law, values: Array, own: tuple[int, ...], mixtures: Array, volume: Array, size: Array) -> Array:
-    targets = jax.vmap(target_loss(law), in_axes=(0, 0, None, None, None))
-    indices = jnp.array(own)
-    if mixtures.ndim == 1 and volume.ndim == 0:
-        return targets(values, indices, mixtures, volume, size)
-    rows = mixtures.shape[0] if mixtures.ndim == 2 else volume.shape[0]
-    mixtures = jnp.broadcast_to(mixtures, (rows, mixtures.shape[-1]))
-    return jax.vmap(lambda r, s: targets(values, indices, r, s, size))(mixtures, jnp.broadcast_to(volume, (rows,)))
+@record
+class LawLosses:
+    """The losses of some targets under one law, as a function of a mixture and a volume.
+
+    Attributes:
+        law: the law; own: for each target, which domain it is, or -1.
+        values: packed coefficients.
+        model_size: N in parameters; 1 where the law does not read it.
+    """
+
+    law: Law = static()
+    own: tuple[int, ...] = static()
+    values: Float[Stored, "t k"]
+    model_size: Float[Stored, ""] | float
+
+    def __call__(self, mixture: Float[Array, " d"], volume: Float[Array, ""]) -> Float[Array, " t"]:
+        """Evaluate the losses in nats per token, in float64 and inside any transform."""
+        losses = jax.vmap(target_loss(self.law), in_axes=(0, 0, None, None, None))
+        return losses(self.values, jnp.array(self.own), mixture, volume, self.model_size)
+
+    @property
+    def name(self) -> str:
+        """The name of the law."""
+        return self.law.name
+
+    @property
+    def separable(self) -> bool:
+        """Whether the law is a power of the own proportion, so that `powers` has an answer."""
+        return type(self.law).own_power is not Law.own_power
+
+    @property
+    def own_by_convention(self) -> tuple[int, ...]:
+        """The targets' own domains, where the law fixes the slope in these by convention.
+
+        Where a law states what other domains are worth beside the target's own, a slope of zero in the own one says
+        nothing: those of the others say what it is worth.
+        """
+        return self.own if self.law.cross_domain or not self.law.own_proportion else ()
+
+    def powers(self, domains: int, volume: Float[Array, ""]) -> Float[Array, "3 t"]:
+        """Return scale c, exponent a and offset e of each target's loss c (r_i + e)^-a, for a `separable` law."""
+
+        def power(vector: Array, volume: Array, size: Array) -> Array:
+            named, one = self.law.unpack(vector, self.law.ordered(), domains), jnp.ones_like(volume)
+            point = Point(mixture=jnp.full(domains, one), own=one, volume=volume, model_size=size)
+            return jnp.stack(self.law.own_power(named, point))
+
+        each = jax.vmap(in_float64(power), in_axes=(0, None, None), out_axes=1)
+        return each(self.values, volume, self.model_size)
 
 
 def target_loss(law: Law) -> Callable[..., Array]:

@@ -13,7 +13,6 @@
     [0.5, 0.5]
 """
 
-from bimixjax.optimization.objectives import AutoObjective as AutoObjective
 from bimixjax.optimization.objectives import Objective as Objective
 from bimixjax.optimization.objectives import objective as objective
 from bimixjax.optimization.optimum import Limits as Limits

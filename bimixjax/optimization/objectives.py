@@ -1,24 +1,25 @@
 """The objective of a search over mixtures: the weighted mean of a fit's losses at a budget."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from bimixjax._base import checks
+from bimixjax._base.arrays import Stored
 from bimixjax._base.checks import InputError
 from bimixjax._base.float64 import in_float64
-from bimixjax._base.records import Leaf, record, static
-from bimixjax.auto.resampling import AutoResampled
-from bimixjax.auto.result import AutoFit
+from bimixjax._base.records import record, static
+from bimixjax.fitting.base import Fit
 from bimixjax.fitting.coverage import Coverage
-from bimixjax.fitting.resampling import Resampled
-from bimixjax.fitting.result import FitResult, target_loss
-from bimixjax.laws import Law, Point, power
+from bimixjax.fitting.resampling import Resamples
+from bimixjax.laws import power
 from bimixjax.observations import Budget
 from bimixjax.solve import power_dual
 
@@ -30,96 +31,54 @@ Weights = Mapping[str, float] | ArrayLike
 class Objective:
     """J(r) = sum_t w_t L_t(r, s) of one fit at one budget: a pytree, callable on a mixture.
 
-    Under jit, vmap and grad it can be called as it is; its leaves (`values`, `weights`, `volume`) can be
-    differentiated too.
+    Under jit, vmap and grad it can be called as it is; its leaves can be differentiated too.
 
-    Args:
-        law: the law; chosen: the fit's targets that have weight; own: for each, which domain it is, or -1.
-        values: packed coefficients of the targets that have weight [t, k].
-        weights: w [t], summing to 1.
+    Attributes:
+        predictor: the losses L_t of the targets that have weight, see `Fit.predictor`.
+        chosen: which of the fit's targets these are.
+        weights: w, summing to 1.
         volume: s in the fit's unit.
-        model_size: N in parameters; 1 where the law does not read it.
     """
 
-    law: Law = static()
+    predictor: Any
     chosen: tuple[int, ...] = static()
-    own: tuple[int, ...] = static()
-    values: Leaf
-    weights: Leaf
-    volume: Leaf
-    model_size: Leaf
+    weights: Float[Stored, " t"]
+    volume: Float[Stored, ""]
 
     def __call__(self, r: ArrayLike) -> Array:
-        """The objective at a mixture r [d], in the floating dtype of r."""
+        """Evaluate the objective at a mixture r [d], in the floating dtype of r."""
         r = r if isinstance(r, jax.Array) else np.asarray(r, float)
         with jax.enable_x64(True):
             return _value(self, jnp.asarray(r, jnp.float64)).astype(r.dtype)
 
     def at_volume(self, volume: ArrayLike) -> "Objective":
-        """The same objective at another volume, which may be traced."""
+        """Return the same objective at another volume, which may be traced."""
         return dataclasses.replace(self, volume=volume)
 
+    @property
+    def separable(self) -> bool:
+        """Whether each loss is a power of the own proportion, so that `optimal_proportions` applies."""
+        return self.predictor.separable
+
     def optimal_proportions(self, lower: ArrayLike, upper: ArrayLike) -> Array:
-        """The exact minimizer r [d] within limits [d], for laws that are a power of the own proportion.
+        """Compute the exact minimizer r [d] within limits [d], for laws that are a power of the own proportion.
 
         Differentiable to first order in the limits and in the leaves of the objective.
 
         Raises:
-            InputError: if the law is not such a power.
+            InputError: if the losses are no such powers; those of `auto` never are.
 
         Source: arXiv 2405.14908, Eq. 15-16, solved through its dual.
         """
         if not self.separable:
-            raise InputError(f"the dual needs a law that is a power of the own proportion; {self.law.name} is not one")
+            name = self.predictor.name
+            raise InputError(f"the dual needs a law that is a power of the own proportion; {name} is not one")
         with jax.enable_x64(True):
             return _optimum(self, jnp.asarray(lower, jnp.float64), jnp.asarray(upper, jnp.float64))
 
-    @property
-    def separable(self) -> bool:
-        """Whether the law is a power of the own proportion, so that `optimal_proportions` applies."""
-        return type(self.law).own_power is not Law.own_power
 
-
-@record
-class AutoObjective:
-    """J(r) = sum_t w_t L_t(r, s) of a fit of `auto` at one budget; used as `Objective` is.
-
-    Args:
-        fit: the fit, of one model size.
-        chosen: the targets that have weight.
-        weights: w [t], summing to 1.
-        volume: s in the fit's unit.
-    """
-
-    fit: AutoFit
-    chosen: tuple[int, ...] = static()
-    weights: Leaf
-    volume: Leaf
-
-    def __call__(self, r: ArrayLike) -> Array:
-        """The objective at a mixture r [d], in the floating dtype of r."""
-        r = r if isinstance(r, jax.Array) else np.asarray(r, float)
-        with jax.enable_x64(True):
-            return _auto_value(self, jnp.asarray(r, jnp.float64)).astype(r.dtype)
-
-    def at_volume(self, volume: ArrayLike) -> "AutoObjective":
-        """The same objective at another volume, which may be traced."""
-        return dataclasses.replace(self, volume=volume)
-
-    @property
-    def separable(self) -> bool:
-        """Never: an average of laws has no exact minimizer."""
-        return False
-
-    def optimal_proportions(self, lower: ArrayLike, upper: ArrayLike) -> Array:
-        """Not to be had: see `separable`."""
-        raise InputError("the dual needs a law that is a power of the own proportion; auto is not one")
-
-
-def objective(
-    fit: FitResult | AutoFit, *, budget: Budget | None = None, weights: Weights | None = None
-) -> Objective | AutoObjective:
-    """The objective that `optimize` minimizes: the weighted mean of predicted losses, as a function of the mixture.
+def objective(fit: Fit, *, budget: Budget | None = None, weights: Weights | None = None) -> Objective:
+    """Build the objective that `optimize` minimizes: the weighted mean of predicted losses, by the mixture.
 
     J(r) = sum_t w_t L_t(r, s), with the weights divided by their sum.
 
@@ -132,8 +91,8 @@ def objective(
         A callable of a mixture r [d]; a pytree.
 
     Raises:
-        InputError: for an unknown target, a negative weight, a budget in another unit or at a volume of which nothing
-            fitted tells, or a target with weight whose fit has no usable observation.
+        InputError: for an unknown target, a negative weight, a budget in another unit or at a volume that no
+            observation constrains, or a target with weight whose fit has no usable observation.
 
     Example:
         >>> import bimixjax, jax
@@ -152,28 +111,17 @@ def objective(
         raise InputError(f"the budget is in {budget.unit}; the fit's volume is in {fit.volume_unit}")
     one = fit.at_size(budget.model_size)
     w = _normalized(one, weights)
-    chosen = np.flatnonzero(w > 0)
-    known = np.isfinite(one.sizes[0].center if isinstance(one, AutoFit) else one.values.sum(-1))
-    blank = [one.targets[t] for t in chosen if not known[t]]
+    chosen = tuple(np.flatnonzero(w > 0).tolist())
+    blank = [one.targets[t] for t in chosen if not one.usable[t]]
     if blank:
         raise InputError(f"no usable observation of {', '.join(blank)}: give it weight 0 or fit it on other data")
-    s = one.allowed_volume(budget.volume, from_prior=budget.from_prior, lanes=chosen.tolist())
-    volume = np.asarray(s, float)
-    if isinstance(one, AutoFit):
-        return AutoObjective(fit=one, chosen=tuple(chosen.tolist()), weights=w[chosen], volume=volume)
-    return Objective(
-        law=one.law,
-        chosen=tuple(chosen.tolist()),
-        own=tuple(one.own[t] for t in chosen),
-        values=np.asarray(one.values)[chosen],
-        weights=w[chosen],
-        volume=volume,
-        model_size=np.asarray(one.size_or_only(budget.model_size), float),
-    )
+    s = one.allowed_volume(budget.volume, from_prior=budget.from_prior, lanes=chosen)
+    predictor = one.predictor(budget.model_size, chosen)
+    return Objective(predictor=predictor, chosen=chosen, weights=w[list(chosen)], volume=np.asarray(s, float))
 
 
-def check_told(fit: FitResult | AutoFit, goal: Objective | AutoObjective, budget: Budget) -> None:
-    """Raise an `InputError` where no weighted target's rows tell mixtures apart, unless priors are asked for."""
+def check_constrained(fit: Fit, goal: Objective, budget: Budget) -> None:
+    """Raise an `InputError` where the rows of no weighted target depend on the mixture, unless priors are asked for."""
     weighted = fit.at_size(budget.model_size).coverage.take(goal.chosen)
     if not weighted.tells.any() and not budget.from_prior:
         raise InputError(
@@ -182,10 +130,8 @@ def check_told(fit: FitResult | AutoFit, goal: Objective | AutoObjective, budget
         )
 
 
-def untold(
-    fit: FitResult | AutoFit, goal: Objective | AutoObjective, budget: Budget, mixture: np.ndarray
-) -> tuple[str, ...]:
-    """What of a mixture follows from no run: shares that never varied, and those that were always in one ratio."""
+def unconstrained(fit: Fit, goal: Objective, budget: Budget, mixture: np.ndarray) -> tuple[str, ...]:
+    """Say what of a mixture no run constrains: shares that never varied, and those that were always in one ratio."""
     one = fit.at_size(budget.model_size)
     weighted = one.coverage.take(goal.chosen)
     if not weighted.tells.any():
@@ -205,18 +151,14 @@ def _alike(weighted: Coverage) -> str:
     return f"nothing here tells mixtures apart: {why}"
 
 
-def of_resample(
-    goal: Objective | AutoObjective, found: Resampled | AutoResampled, index: int | Array, model_size: float | None
-) -> Objective | AutoObjective:
-    """The objective of a fit, with the coefficients of one of its resamples."""
+def of_resample(goal: Objective, found: Resamples, index: int | Array, model_size: float | None) -> Objective:
+    """Build the objective of one resample of a fit."""
     fit = found.resample(index).at_size(model_size)
-    if isinstance(fit, AutoFit):
-        return dataclasses.replace(goal, fit=fit)
-    return dataclasses.replace(goal, values=fit.values[np.array(goal.chosen)])
+    return dataclasses.replace(goal, predictor=fit.predictor(model_size, goal.chosen))
 
 
-def _normalized(fit: FitResult | AutoFit, weights: Weights | None) -> np.ndarray:
-    """Weights in the order of the fit's targets, summing to 1."""
+def _normalized(fit: Fit, weights: Weights | None) -> np.ndarray:
+    """Put weights in the order of the fit's targets, summing to 1."""
     count = len(fit.targets)
     if weights is None:
         return np.full(count, 1 / count)
@@ -235,29 +177,19 @@ def _normalized(fit: FitResult | AutoFit, weights: Weights | None) -> np.ndarray
 
 @jax.jit
 def _value(goal: Objective, mixture: Array) -> Array:
-    values, weights, volume, size = _leaves(goal)
-    losses = jax.vmap(target_loss(goal.law), in_axes=(0, 0, None, None, None))
-    return jnp.sum(weights * losses(values, jnp.array(goal.own), mixture, volume, size))
-
-
-@jax.jit
-def _auto_value(goal: AutoObjective, mixture: Array) -> Array:
-    fit, weights, volume = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf, jnp.float64), (goal.fit, goal.weights, goal.volume)
-    )
-    losses = fit.losses_at(mixture, volume)
-    return jnp.sum(weights * jnp.stack([losses[t] for t in goal.chosen]))
+    goal = jax.tree.map(_wide, goal)
+    return jnp.sum(goal.weights * goal.predictor(mixture, goal.volume))
 
 
 @jax.jit
 def _optimum(goal: Objective, lower: Array, upper: Array) -> Array:
-    values, weights, volume, size = _leaves(goal)
-    powers = jax.vmap(_own_power(goal.law, lower.shape[0]), in_axes=(0, None, None), out_axes=1)
-    scale, exponent, offset = powers(values, volume, size)
-    domain = jnp.array(goal.own)[:, None] == jnp.arange(lower.shape[0])
-    scale = jnp.sum(jnp.where(domain, (weights * scale)[:, None], 0.0), axis=0)
-    exponent = jnp.sum(jnp.where(domain, exponent[:, None], 0.0), axis=0)
-    offset = jnp.sum(jnp.where(domain, offset[:, None], 0.0), axis=0)
+    goal = jax.tree.map(_wide, goal)
+    scale, exponent, offset = goal.predictor.powers(lower.shape[0], goal.volume)
+    domain = jnp.array(goal.predictor.own)[:, None] == jnp.arange(lower.shape[0])
+    # Of all domains: c_i, a_i and e_i of the target that bears its name, 0 where there is none.
+    scale, exponent, offset = (
+        jnp.sum(jnp.where(domain, each[:, None], 0.0), axis=0) for each in (goal.weights * scale, exponent, offset)
+    )
     # The shifted shares r + e, over their sum, are a mixture again.
     total = 1 + jnp.sum(offset)
     shifted = in_float64(power_dual)(
@@ -266,16 +198,5 @@ def _optimum(goal: Objective, lower: Array, upper: Array) -> Array:
     return jnp.clip(shifted * total - offset, lower, upper)
 
 
-def _leaves(goal: Objective) -> list[Array]:
-    return [jnp.asarray(leaf, jnp.float64) for leaf in (goal.values, goal.weights, goal.volume, goal.model_size)]
-
-
-def _own_power(law: Law, domains: int) -> Callable[[Array, Array, Array], Array]:
-    """Scale, exponent and offset [3] of one target's power, from packed coefficients [k], volume s and size N."""
-
-    def found(vector: Array, volume: Array, size: Array) -> Array:
-        named, one = law.unpack(vector, law.ordered(), domains), jnp.ones_like(volume)
-        point = Point(mixture=jnp.full(domains, one), own=one, volume=volume, model_size=size)
-        return jnp.stack(law.own_power(named, point))
-
-    return in_float64(found)
+def _wide(leaf: ArrayLike) -> Array:
+    return jnp.asarray(leaf, jnp.float64)

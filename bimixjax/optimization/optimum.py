@@ -12,13 +12,12 @@ from numpy.typing import ArrayLike
 from bimixjax._base import checks, schema, summaries
 from bimixjax._base.checks import InputError
 from bimixjax._base.records import read_json, write_json
-from bimixjax.auto.result import AutoFit
-from bimixjax.fitting.base import Extrapolation
-from bimixjax.fitting.result import FitResult
+from bimixjax.fitting.base import Fit
+from bimixjax.fitting.extrapolation import Extrapolation
 from bimixjax.mixtures import nearest
 from bimixjax.observations import UNITS, Budget
 from bimixjax.optimization import search
-from bimixjax.optimization.objectives import AutoObjective, Objective, Weights, check_told, objective, untold
+from bimixjax.optimization.objectives import Objective, Weights, check_constrained, objective, unconstrained
 from bimixjax.solve import LBFGS, Certificate
 
 Method = Literal["auto", "dual", "softmax"]
@@ -204,7 +203,7 @@ _TABLE: dict[str, schema.Kind] = {
 
 
 def optimize(
-    fit: FitResult | AutoFit,
+    fit: Fit,
     *,
     budget: Budget | None = None,
     weights: Weights | None = None,
@@ -259,10 +258,10 @@ def optimize(
     checks.choice("method", method, ("auto", "dual", "softmax"))
     starts = checks.starts(starts)
     goal = objective(fit, budget=budget, weights=weights)
-    check_told(fit, goal, budget)
+    check_constrained(fit, goal, budget)
     lower, upper = (limits or Limits()).arrays(fit.domains)
     if method == "dual" and not goal.separable:
-        raise InputError(f"the dual needs a law that is a power of the own proportion; {_law_name(fit)} is not one")
+        raise InputError(f"the dual needs a law that is a power of the own proportion; {fit.name} is not one")
     exact = goal.separable and method != "softmax"
     shares = search.reference_shares(reference, fit.domains)
     with jax.enable_x64(True):
@@ -273,7 +272,7 @@ def optimize(
             r = np.asarray(goal.optimal_proportions(lower, upper))
         else:
             at = {"solver": solver or LBFGS(), "starts": starts}
-            r = search.best_mixture(goal, lower, upper, search.measured_mixtures(fit.at_size(budget.model_size)), **at)
+            r = search.best_mixture(goal, lower, upper, fit.at_size(budget.model_size).fitted_mixtures, **at)
         r = None if r is None else search.shared_out(r, flat, shares, lower, upper)
         found = None if r is None else search.certificate(goal, r, lower, upper)
     if r is None or found is None:
@@ -281,13 +280,7 @@ def optimize(
     return _describe(fit, budget, goal, (r, found), flat, "dual" if exact else "softmax", (lower, upper))
 
 
-def _law_name(fit: FitResult | AutoFit) -> str:
-    return "auto" if isinstance(fit, AutoFit) else fit.law.name
-
-
-def _not_finite(
-    fit: FitResult | AutoFit, goal: Objective | AutoObjective, r: np.ndarray, budget: Budget, where: str
-) -> str:
+def _not_finite(fit: Fit, goal: Objective, r: np.ndarray, budget: Budget, where: str) -> str:
     """Which targets have no finite loss at a mixture, in words."""
     one = fit.at_size(budget.model_size)
     losses = np.asarray(one.predict(r, goal.volume, budget.model_size))
@@ -297,9 +290,9 @@ def _not_finite(
 
 
 def _describe(
-    fit: FitResult | AutoFit,
+    fit: Fit,
     budget: Budget,
-    goal: Objective | AutoObjective,
+    goal: Objective,
     found: tuple[np.ndarray, Certificate],
     flat: np.ndarray,
     method: str,
@@ -334,5 +327,5 @@ def _describe(
         idle=tuple(names[search.idle_domains(goal, flat)].tolist()),
         extrapolated=tuple(np.array(one.targets)[outside].tolist()),
         outside=reasons,
-        untold=untold(fit, goal, budget, r),
+        untold=unconstrained(fit, goal, budget, r),
     )

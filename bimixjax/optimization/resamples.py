@@ -12,11 +12,10 @@ from numpy.typing import ArrayLike
 
 from bimixjax._base import checks, summaries
 from bimixjax._base.stages import counted
-from bimixjax.auto.resampling import AutoResampled
-from bimixjax.fitting.resampling import Resampled
+from bimixjax.fitting.resampling import Resamples
 from bimixjax.mixtures import box_inverse, softmax_inverse
 from bimixjax.observations import Budget
-from bimixjax.optimization.objectives import AutoObjective, Objective, Weights, objective, of_resample
+from bimixjax.optimization.objectives import Objective, Weights, objective, of_resample
 from bimixjax.optimization.optimum import NEAR, Limits, Method, OptimalMixture, optimize
 from bimixjax.solve import LBFGS, softmax_search
 
@@ -96,7 +95,7 @@ class OptimalResamples:
 
 
 def optimize_resamples(
-    found: Resampled | AutoResampled,
+    found: Resamples,
     *,
     budget: Budget | None = None,
     weights: Weights | None = None,
@@ -174,8 +173,8 @@ def _pinned(lower: np.ndarray, upper: np.ndarray, idle: np.ndarray) -> Array | N
 
 @partial(jax.jit, static_argnames=("model_size",))
 def _dual_resamples(
-    goal: Objective | AutoObjective,
-    found: Resampled | AutoResampled,
+    goal: Objective,
+    found: Resamples,
     where: tuple[Array, Array, Array],
     index: Array,
     *,
@@ -194,8 +193,8 @@ def _dual_resamples(
 
 @partial(jax.jit, static_argnames=("model_size", "solver", "starts"))
 def _softmax_resamples(
-    goal: Objective | AutoObjective,
-    found: Resampled | AutoResampled,
+    goal: Objective,
+    found: Resamples,
     where: tuple[Array, Array | None, Array],
     index: Array,
     *,

@@ -17,13 +17,9 @@ from numpy.typing import ArrayLike
 
 from bimixjax._base import checks
 from bimixjax._base.checks import InputError
-from bimixjax.auto.result import AutoFit
-from bimixjax.fitting.result import FitResult
 from bimixjax.mixtures import box_inverse, nearest, softmax_inverse
-from bimixjax.optimization.objectives import AutoObjective, Objective
+from bimixjax.optimization.objectives import Objective
 from bimixjax.solve import LBFGS, Certificate, certify, cheapest, softmax_search
-
-Goal = Objective | AutoObjective
 
 # A stationary point: a KKT residual and a Frank-Wolfe gap, in nats per token, of no more.
 STATIONARY = 1e-5, 1e-6
@@ -52,7 +48,7 @@ _LEAST_SLOPE = 1e-2
 
 
 def best_mixture(
-    goal: Goal, lower: np.ndarray, upper: np.ndarray, measured: np.ndarray, *, solver: LBFGS, starts: int
+    goal: Objective, lower: np.ndarray, upper: np.ndarray, measured: np.ndarray, *, solver: LBFGS, starts: int
 ) -> np.ndarray | None:
     """The best mixture found within limits [d], or None where the objective is finite at none that was looked at.
 
@@ -81,7 +77,7 @@ def best_mixture(
 
 
 def certificate(
-    goal: Goal, r: np.ndarray, lower: np.ndarray, upper: np.ndarray, slope: np.ndarray | None = None
+    goal: Objective, r: np.ndarray, lower: np.ndarray, upper: np.ndarray, slope: np.ndarray | None = None
 ) -> Certificate:
     """The certificate of a mixture, by the slopes of the objective itself."""
     slope = slopes_at(goal, r[None])[0] if slope is None else slope
@@ -94,23 +90,23 @@ def settled(found: Certificate) -> bool:
     return bool(found.kkt_residual <= STATIONARY[0]) and bool(found.gap <= STATIONARY[1])
 
 
-def flat_domains(goal: Goal, domains: int) -> np.ndarray:
+def flat_domains(goal: Objective, domains: int) -> np.ndarray:
     """Domains in which the objective has no slope anywhere, read at random mixtures [d]."""
     drawn = np.random.default_rng(1).dirichlet(np.ones(domains), _SLOPES)
     return np.all(slopes_at(goal, drawn) == 0, axis=0)
 
 
-def values_at(goal: Goal, mixtures: np.ndarray) -> np.ndarray:
+def values_at(goal: Objective, mixtures: np.ndarray) -> np.ndarray:
     """The objective at mixtures [n, d], in calls of one shape so that they are compiled once."""
     return _in_calls(_values, goal, mixtures, _VALUES)
 
 
-def slopes_at(goal: Goal, mixtures: np.ndarray) -> np.ndarray:
+def slopes_at(goal: Objective, mixtures: np.ndarray) -> np.ndarray:
     """The slopes of the objective at mixtures [n, d], none at a share of less than `_LEAST_SHARE`."""
     return _in_calls(_slopes, goal, mixtures, _SLOPES)
 
 
-def _in_calls(function, goal: Goal, mixtures: np.ndarray, size: int) -> np.ndarray:
+def _in_calls(function, goal: Objective, mixtures: np.ndarray, size: int) -> np.ndarray:
     count = len(mixtures)
     padded = np.concatenate([mixtures, np.repeat(mixtures[-1:], -count % size, axis=0)])
     return np.concatenate([np.asarray(function(goal, part)) for part in padded.reshape(-1, size, padded.shape[1])])[
@@ -119,16 +115,18 @@ def _in_calls(function, goal: Goal, mixtures: np.ndarray, size: int) -> np.ndarr
 
 
 @jax.jit
-def _values(goal: Goal, mixtures: Array) -> Array:
+def _values(goal: Objective, mixtures: Array) -> Array:
     return lax.map(goal, mixtures, batch_size=_TOGETHER)
 
 
 @jax.jit
-def _slopes(goal: Goal, mixtures: Array) -> Array:
+def _slopes(goal: Objective, mixtures: Array) -> Array:
     return jax.vmap(jax.grad(goal))(jnp.maximum(mixtures, _LEAST_SHARE))
 
 
-def _begin(goal: Goal, lower: np.ndarray, upper: np.ndarray, measured: np.ndarray, starts: int) -> np.ndarray | None:
+def _begin(
+    goal: Objective, lower: np.ndarray, upper: np.ndarray, measured: np.ndarray, starts: int
+) -> np.ndarray | None:
     """Where to start from, the best first: the best of what is looked at, apart from each other."""
     domains, draw = len(lower), np.random.default_rng(0)
     middle = nearest(np.full((1, domains), 1 / domains), lower, upper)
@@ -151,7 +149,7 @@ def _begin(goal: Goal, lower: np.ndarray, upper: np.ndarray, measured: np.ndarra
 
 
 def _descended(
-    goal: Goal, begin: np.ndarray, held: np.ndarray, lower: np.ndarray, upper: np.ndarray, solver: LBFGS
+    goal: Objective, begin: np.ndarray, held: np.ndarray, lower: np.ndarray, upper: np.ndarray, solver: LBFGS
 ) -> np.ndarray:
     """The ends [k, d] of descents from mixtures [k, d], with those shares `held` [k, d]."""
     low = np.where(held, begin, lower)
@@ -160,7 +158,7 @@ def _descended(
 
 
 @partial(jax.jit, static_argnames=("solver",))
-def _descend(goal: Goal, begin: Array, low: Array, high: Array | None, held: Array, *, solver: LBFGS) -> Array:
+def _descend(goal: Objective, begin: Array, low: Array, high: Array | None, held: Array, *, solver: LBFGS) -> Array:
     if high is None:
         room = (1 - jnp.sum(low, -1, keepdims=True)) / jnp.sum(~held, -1, keepdims=True)
         inside = low + (1 - _INSIDE) * (begin - low) + _INSIDE * room
@@ -181,7 +179,7 @@ def _snapped(ends: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> list[np.
     return found
 
 
-def _lowest(goal: Goal, tried: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+def _lowest(goal: Objective, tried: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     """Of mixtures [n, d] the one of least objective [1, d]; of those that are as good, the plainest."""
     values = values_at(goal, tried)
     values = np.where(np.isfinite(values), values, np.inf)
@@ -209,12 +207,6 @@ def _onward(
     most = np.argmax(np.where(lower < upper, begin, -1.0), axis=1)
     stays[np.arange(len(begin)), most] &= ~stays.all(1)
     return begin, stays
-
-
-def measured_mixtures(fit: FitResult | AutoFit) -> np.ndarray:
-    """The mixtures that a fit of one size has seen [m, d]."""
-    known = np.asarray(fit.sizes[0].mixture).T if isinstance(fit, AutoFit) else fit.mixtures
-    return np.asarray(known, float).reshape(-1, len(fit.domains))
 
 
 def reference_shares(given: Mapping[str, float] | ArrayLike | None, domains: tuple[str, ...]) -> np.ndarray:
@@ -248,12 +240,7 @@ def shared_out(
     return found
 
 
-def idle_domains(goal: Objective | AutoObjective, flat: np.ndarray) -> np.ndarray:
-    """The domains on which no weighted target depends, of those without a slope [d].
-
-    Where a law says what other domains are worth beside the target's own, the slope in that one may be zero by
-    convention: it is the others' that say what the own domain is worth.
-    """
-    if isinstance(goal, AutoObjective) or flat.all() or (goal.law.own_proportion and not goal.law.cross_domain):
-        return flat
-    return flat & ~np.isin(np.arange(len(flat)), goal.own)
+def idle_domains(goal: Objective, flat: np.ndarray) -> np.ndarray:
+    """Find the domains on which no weighted target depends, of those without a slope [d]."""
+    own = np.isin(np.arange(len(flat)), goal.predictor.own_by_convention)
+    return flat if flat.all() else flat & ~own

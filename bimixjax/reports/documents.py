@@ -7,7 +7,7 @@ import numpy as np
 from bimixjax._base.records import to_plain
 from bimixjax.estimation import AutoFit
 from bimixjax.fitting import FitResult
-from bimixjax.fitting.base import Extrapolation
+from bimixjax.fitting.extrapolation import Extrapolation
 from bimixjax.optimization import OptimalMixture, OptimalResamples
 from bimixjax.reports.lanes import sizes_apart
 from bimixjax.reports.predictions import Predictions, Scores

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from bimixjax.fitting.base import Extrapolation
+from bimixjax.fitting.extrapolation import Extrapolation
 
 STAR, PRIOR = "*", "‡"
 FROM_PRIOR = "from the prior, since nothing fitted tells of it"

@@ -13,7 +13,7 @@ from bimixjax import metrics
 from bimixjax._base.checks import InputError, known
 from bimixjax.estimation import AutoFit
 from bimixjax.fitting import FitResult
-from bimixjax.fitting.base import Extrapolation
+from bimixjax.fitting.extrapolation import Extrapolation
 from bimixjax.observations import UNITS, Budget, Observations
 from bimixjax.optimization import OptimalMixture
 

@@ -145,7 +145,7 @@ def test_a_fit_knows_the_mixtures_that_it_saw(tmp_path: Path) -> None:
     np.testing.assert_array_equal(FitResult.load(tmp_path / "fit.json").mixtures, found.mixtures)
     older = read_json(tmp_path / "fit.json")
     del older["mixtures"]
-    assert FitResult.loaded(older, "older").mixtures.shape == (0, 2)
+    assert FitResult.loaded(older, "older").fitted_mixtures.shape == (0, 2)
 
 
 def test_a_mixture_saved_without_limits_has_none(bench: ModuleType, tmp_path: Path) -> None:

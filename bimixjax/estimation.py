@@ -1,4 +1,4 @@
-"""Fit, resample, draw and read: one law, or `auto`, the default predictor."""
+"""Fit, resample, draw from and load: one law, or `auto`, the default predictor."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,7 +45,7 @@ def fit(
     criterion: fitting.Criterion | None = None,
     solver: Solver | None = None,
 ) -> FitResult | AutoFit:
-    """Fit a law to every target of a table, or with "auto" an average of several, chosen by what they miss.
+    """Fit a law to every target of a table, or with "auto" an average of laws weighted by their held-out errors.
 
     For one law, see `bimixjax.fitting.fit`: it minimizes the sum of ((predicted - measured) / measured)^2 and weak
     priors. `auto` fits several laws to the log of the losses, each with noise that checkpoints of a run and runs of
@@ -53,10 +53,10 @@ def fit(
 
         prior weight x (mean |log error| on runs left out)^(-8 K / (K + 8))
 
-    for K runs. A model size that was measured on fewer mixtures than a smaller one reads the predictions of that one
-    too, unless `Auto(donor=False)` forbids it. Rows far from what the other runs say get no weight, see
-    `auto.outlying`; a note names them. At a mixture where a member leaves all sense, the mean of the runs takes its
-    place, see `auto.averaging.sane`. Constants are stated where they are defined, in `auto.member_fits` and
+    for K runs. A model size that was measured on fewer mixtures than a smaller one has the predictions of that one as a
+    covariate, unless `Auto(donor=False)`. Outlying rows get no weight, see `auto.outlying`; a note names them. At a
+    mixture where a member's loss leaves the fitted range, the mean of the runs takes its place, see
+    `auto.averaging.sane`. Constants are stated where they are defined, in `auto.member_fits` and
     `auto.members`, with the observations that they come from: scores on those are not held out.
 
     Args:
@@ -97,7 +97,7 @@ def fit(
 
 
 def _is_single(law: Law | str | Auto) -> TypeGuard[Law | str]:
-    """Whether a law is one of its own; a name that is neither that of one nor `auto` is an error."""
+    """Say whether this is a single law; raise `InputError` for a name that is neither that of one nor "auto"."""
     if isinstance(law, str):
         return checks.choice("law", law, ("auto", *LAWS)) != "auto"
     return not isinstance(law, Auto)
@@ -139,7 +139,7 @@ def bootstrap(
     distribution, over their mean, see `bimixjax.fitting.bootstrap`. `auto` draws as many runs of each model size as
     there are, with replacement; divides the white noise of a run's rows by the root of how often it was drawn; moves
     its members by Gauss-Newton steps from the fit; and weighs them by their errors on runs left out, each run counting
-    as often. What a smaller model size lends is held as it was fitted.
+    as often. A donor stays as it was fitted.
 
     Args:
         law: as in `fit`.
@@ -178,17 +178,16 @@ def bootstrap(
 
 
 def sample(fit: AutoFit, *, key: jax.Array | int, count: int = 1000) -> AutoResampled:
-    """Draw from the posterior of a fit of `auto`: as many fits as are wanted, each of which could be the true one.
+    """Draw from the posterior of a fit of `auto`.
 
     A draw takes for each target one member, with the chance of its weight, coefficients z + spread' e for standard
     normal e, and a path of the member's process over mixtures given the runs that were fitted; deviations from the mean
     are multiplied by the spread that runs left out have measured. So the draws agree with `AutoFit.interval`, but for
-    the noise of a measured loss, and tell besides what mixtures have in common: which is what makes them fit to judge a
-    choice of mixture by. It takes the fit only, which may come from a file.
+    the noise of a measured loss, and have the correlation between mixtures besides, by which a choice of mixture is
+    judged. It takes the fit only, which may come from a file.
 
     Args:
-        fit: what was fitted; where a size learns from a smaller one, what that lends is held as it was fitted, and so
-            is the law that carries predictions beyond the fitted sizes.
+        fit: what was fitted; the donor of a model size and the law beyond the fitted sizes stay as they were fitted.
         key: of the random numbers, or a seed for one.
         count: how many draws, at least 2.
 

@@ -1,4 +1,10 @@
-"""Fit all cells of a table, larger model sizes with the help of a smaller one that was measured on more mixtures."""
+"""Multi-fidelity fits: a smaller model size, measured on more mixtures, is a covariate of larger ones.
+
+The smaller size is fitted first; members that read it (`auto.members.DONATED`) get its predicted log losses, less their
+mean over the fitted rows, as a covariate (co-kriging, autoregressive form).
+
+Source: Kennedy and O'Hagan, Biometrika 87 (2000).
+"""
 
 from dataclasses import dataclass, replace
 
@@ -18,11 +24,12 @@ from bimixjax.auto.outlying import ROUNDS, outlying, without
 class Auto:
     """Settings of `auto`.
 
-    Args:
+    Attributes:
         members: names of the laws to average; by default all of them.
-        donor: whether a smaller model size that was measured on more mixtures lends its losses to larger ones.
-        beyond: name of a law with model size, such as "additive_sized", that is fitted to all sizes at once and carries
-            predictions to a size that was not fitted; None for none, since that fit can take long.
+        donor: whether the losses of a smaller model size that was measured on more mixtures are a covariate of larger
+            ones.
+        beyond: name of a law with model size, such as "additive_sized", that is fitted to all sizes at once and
+            extrapolates to a size that was not fitted; None for none, since that fit can take long.
 
     Raises:
         InputError: for no member, one that is unknown or there twice, or a law beyond that is unknown or does not
@@ -47,7 +54,7 @@ class Auto:
             check_beyond(self.beyond)
 
     def chosen(self) -> tuple[Member, ...]:
-        """The members."""
+        """Return the members."""
         return named_members(self.members)
 
 
@@ -55,16 +62,16 @@ class Auto:
 class Donor:
     """The losses of a smaller model size, for each of L lanes of a larger one.
 
-    Args:
+    Attributes:
         stack: what was fitted at the smaller size, one lane for each of the larger.
-        center: mean over the larger size's fitted rows of the log loss that it lends [L].
+        center: mean of its log loss over the larger size's fitted rows [L].
     """
 
     stack: Stack
     center: np.ndarray
 
     def losses(self, mixture: np.ndarray, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log losses lent at mixtures [L, Q, d] and volumes [L, Q], less their mean, and their variance [L, Q]."""
+        """Predict the covariate [L, Q] at mixtures [L, Q, d] and volumes [L, Q], and its variance [L, Q]."""
         cell = self.stack.lanes[:, 0]
         points = _points(mixture, volume / self.stack.cells.scale[cell, None])
         mean, deviation = self.stack.read(points, np.arange(len(cell)))
@@ -79,7 +86,7 @@ class Donated:
     donor: Donor | None = None
 
     def read(self, mixture: np.ndarray, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log losses and their standard deviations [L, Q] at mixtures [G, Q, d] and volumes [G, Q] of each cell."""
+        """Predict log losses and standard deviations [L, Q] at mixtures [G, Q, d] and volumes [G, Q] of each cell."""
         stack, cell = self.stack, self.stack.lanes[:, 0]
         scaled = volume / stack.cells.scale[:, None]
         if self.donor is None:
@@ -92,7 +99,7 @@ class Donated:
 
 
 def _points(mixture: np.ndarray, volume: np.ndarray) -> Points:
-    """Points at mixtures [P, Q, d] and scaled volumes [P, Q], with no donor."""
+    """Return points at mixtures [P, Q, d] and scaled volumes [P, Q], with no donor."""
     return Points(mixture=np.moveaxis(mixture, (0, 2), (2, 0)), volume=volume.T, donor=np.zeros(volume.T.shape))
 
 
@@ -121,32 +128,32 @@ def _fit_stacks(cells: Cells, settings: Auto) -> list[Donated]:
 
 
 def _links(cells: Cells, lanes: np.ndarray) -> np.ndarray:
-    """For each lane the lane that lends to it: of the same fold and target, at the donor of its cell, or -1 [L]."""
+    """Find the donor of each lane [L]: the lane of the same fold and target at the donor of its cell, or -1."""
     number = np.full((len(cells.size), len(cells.own)), -1)
     number[lanes[:, 0], lanes[:, 1]] = np.arange(len(lanes))
     mixtures = np.array([_mixtures(cells, g) for g in range(len(cells.size))])
     donor = np.array([_donor(cells, mixtures, g) for g in range(len(cells.size))])
     link = np.where((donor >= 0)[:, None], number[donor], -1)
-    # A size is helped at all of its targets or at none, so that it has one set of members.
+    # A size has a donor for all of its targets or for none, so that it has one set of members.
     link = np.where(((link >= 0) | (number < 0)).all(1, keepdims=True), link, -1)
     return link[lanes[:, 0], lanes[:, 1]]
 
 
 def _mixtures(cells: Cells, cell: int) -> int:
-    """How many different mixtures a cell has."""
+    """Count the different mixtures of a cell."""
     there = cells.part[cell] >= 0
     return len(np.unique(cells.mixture[cell][:, there].round(6), axis=1).T)
 
 
 def _donor(cells: Cells, mixtures: np.ndarray, cell: int) -> int:
-    """The smaller size of the same fold with the most mixtures, the nearest of these; -1 where none has more."""
+    """Find the smaller size of the same fold with the most mixtures, the largest of these; -1 where none has more."""
     smaller = (cells.fold == cells.fold[cell]) & (cells.size < cells.size[cell]) & (mixtures > mixtures[cell])
     there = np.flatnonzero(smaller)
     return int(there[np.lexsort((cells.size[there], mixtures[there]))[-1]]) if len(there) else -1
 
 
 def _help(whole: Stack, lanes: np.ndarray, link: np.ndarray) -> Donated:
-    """Add the members that read a donor to lanes [L] of a stack, lent to by others [L]."""
+    """Add the members that read a donor to lanes [L] of a stack, with others [L] as donors."""
     mine, theirs = whole.take(lanes), whole.take(link)
     cells, (cell, target, _) = whole.cells, mine.lanes.T
     grid = cells.mask.shape[1:3]
@@ -166,7 +173,7 @@ def _help(whole: Stack, lanes: np.ndarray, link: np.ndarray) -> Donated:
 
 
 def _grid(cells: Cells, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mixtures [L, m t, d] and volumes [L, m t] of the grids of some cells."""
+    """Return mixtures [L, m t, d] and volumes [L, m t] of the grids of some cells."""
     _, runs, volumes, _ = cells.mask.shape
     mixture = np.repeat(np.moveaxis(cells.mixture[cell], 1, -1), volumes, axis=1)
     return mixture, np.tile(cells.volume[cell] * cells.scale[cell, None], (1, runs))

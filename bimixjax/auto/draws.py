@@ -1,17 +1,15 @@
-"""What a fit of `auto` leaves open, as draws: from its file alone, without the runs that it was fitted to.
+"""Posterior draws of a fit of `auto`, from its file alone.
 
-About the fit every member is a Gaussian process: its standard normal coefficients z have covariance spread' spread, and
-the process over mixtures, given z, that of kriging. One draw of it at every mixture at once is (Matheron's rule)
+The posterior of a member is a Gaussian process: its standard normal coefficients z have covariance spread' spread, and
+the process over mixtures, given z, that of kriging. A draw of it at every mixture at once is (Matheron's rule)
 
-    f(r) = g(r) + k(r)' (pull(z) - known (g(runs) + noise))
+    f(r) = g(r) + k(r)' (alpha(z) - P (g(runs) + noise)),    P^-1 = Cov(g(runs) + noise)
 
-for a path g of the process before anything was measured, and noise with the covariance that makes known^-1 of g(runs) +
-noise. A path is the kernel to the runs and to further mixtures, with random heights; so it is exact at the runs, and
-elsewhere falls short by what all of these together leave unknown. The law is taken for linear in z, as in the intervals
-of a fit: rows tell many coefficients by their sum only, and apart they would leave that valley. A draw takes one member
-for each target, by the members' weights, and its deviation from the mean is multiplied by the spread that runs left out
-have measured. Left out are the noise of a run and of a row, and what is unknown of the losses that a smaller model size
-lends.
+for a path g of the prior process. A path is the kernel to the runs and to further mixtures, with random heights: exact
+at the runs, and elsewhere short of the variance that all of these together do not explain. The law is linearized in z,
+as in the intervals of a fit, since rows that identify coefficients by their sum only leave a curved valley, which a step
+along z misses. A draw takes one member for each target, by the members' weights, and its deviation from the mean is
+multiplied by the calibrated spread. It holds neither the noise of a run and of a row, nor the uncertainty of a donor.
 
 Source: Wilson et al., Efficiently sampling functions from Gaussian process posteriors (2020), Eq. 8, with the subset of
 regressors (Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), section 8.3.1) for the path.
@@ -29,12 +27,12 @@ from bimixjax.auto.noise import Noise, kernel, places
 from bimixjax.auto.one_size import AutoSize, Path
 from bimixjax.auto.reweight import Reweighted
 
-# Mixtures beside the runs that a path is made of, and the least eigenvalue of their kernel that counts.
+# Mixtures beside the runs in a path, and the least eigenvalue of their kernel that is not rounding.
 _MIXTURES, _LEAST = 128, 1e-10
 
 
 def draw(size: AutoSize, key: Array, count: int) -> Reweighted:
-    """Draws [R, ...] of what is open about one model size."""
+    """Draw [R, ...] from the posterior of one model size."""
     of_member, of_path, of_effects = jax.random.split(key, 3)
     members, lanes = named_members(size.member_names), len(size.rows)
     usable = np.where(np.asarray(size.rows) > 0, np.nan_to_num(size.spread), 0.0)
@@ -67,20 +65,20 @@ def draw(size: AutoSize, key: Array, count: int) -> Reweighted:
 
 
 def _mixtures(runs: np.ndarray) -> np.ndarray:
-    """Those of the runs [d, m], and others, evenly spread over where the process sees mixtures [d, u]."""
+    """Return the mixtures of the runs [d, m] and others, spread evenly in the process's distance: [d, u]."""
     others = np.random.default_rng(0).dirichlet(np.full(len(runs), 0.5), _MIXTURES)
     return np.concatenate([runs, others.T], axis=1)
 
 
 def _heights(noise: Noise, mixture: np.ndarray, standard: np.ndarray) -> np.ndarray:
-    """Heights [R, u, T] of the kernel to mixtures [d, u], whose sum is a path, from standard normal numbers."""
+    """Return heights [R, u, T] of the kernel to mixtures [d, u], whose sum is a path, from standard normal numbers."""
     values, vectors = np.linalg.eigh(_kernel(noise, mixture, mixture) / noise.process**2)
     root = np.divide(1.0, np.sqrt(np.maximum(values, _LEAST)), where=values > _LEAST, out=np.zeros_like(values))
     return noise.process * np.einsum("uk,RkT->RuT", vectors * root, standard, optimize=True)
 
 
 def _kernel(noise: Noise, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The covariance of the process between mixtures [d, a] and [d, b]: [a, b]."""
+    """Return the covariance of the process between mixtures [d, a] and [d, b]: [a, b]."""
     first, second = (places(jnp.asarray(mixture))[..., None] for mixture in (left, right))
     return np.asarray(kernel(noise, first, second))[..., 0]
 
@@ -88,7 +86,7 @@ def _kernel(noise: Noise, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 def _moved(
     noise: Noise, fitted: Fitted, path: tuple[np.ndarray, np.ndarray], spread: np.ndarray, key: Array
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coefficients [R, q, T], pull [R, m, T] and step effects [R, t, T] of one member in every draw."""
+    """Draw coefficients [R, q, T], alpha [R, m, T] and step effects [R, t, T] of one member."""
     of_z, of_pull, of_step = jax.random.split(key, 3)
     (mixture, height), known = path, np.asarray(fitted.known)
     (count, _, lanes), runs = height.shape, mixture[:, : len(known)]
@@ -111,7 +109,7 @@ def _moved(
 
 
 def _root(known: np.ndarray, process: np.ndarray) -> np.ndarray:
-    """A root of known - known K known [m, m, T], the covariance of what noise pulls runs by."""
+    """Return a root of P - P K P [m, m, T], the covariance of P times the noise of the runs."""
     lanes = np.moveaxis((known + np.swapaxes(known, 0, 1)) / 2, -1, 0)
     values, vectors = np.linalg.eigh(lanes - lanes @ process @ lanes)
     return np.moveaxis(vectors * np.sqrt(np.maximum(values, 0.0))[:, None], 0, -1)

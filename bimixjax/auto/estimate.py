@@ -1,4 +1,4 @@
-"""From a table to an `AutoFit`, through fitted and averaged lanes."""
+"""Fit `auto` to a table: cells, fitted and averaged lanes, `AutoFit`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from bimixjax.fitting.coverage import losses_differ, share_range
 from bimixjax.fitting.coverage import notes as coverage_notes
 from bimixjax.observations import Observations, Unit
 
-# Weights below this are not spoken of.
+# Weights below this are not printed.
 _LEAST_WEIGHT = 0.005
 
 
@@ -53,7 +53,7 @@ def _of_cell(stacks: Sequence[Donated], cell: int) -> Donated:
 
 
 def _donated(donated: Donated, cell: int) -> AutoSize:
-    """One cell with what was lent to it."""
+    """Return one cell with its donor."""
     index = np.flatnonzero(donated.stack.lanes[:, 0] == cell)
     stack, donor = donated.stack.take(index), donated.donor
     if donor is None:
@@ -64,14 +64,14 @@ def _donated(donated: Donated, cell: int) -> AutoSize:
 
 
 def _lane_of_target(stack: Stack) -> np.ndarray:
-    """Which lane of a stack with one cell each target is, or -1 [T]."""
+    """Find the lane of each target [T] in a stack with one cell, or -1."""
     lane = np.full(len(stack.cells.own), -1)
     lane[stack.lanes[:, 1]] = np.arange(len(stack.lanes))
     return lane
 
 
 def _size(stack: Stack, lent: Lent | None) -> AutoSize:
-    """A stack with one cell, without the padding of its runs and volumes, with zeros where a target has no rows."""
+    """Strip a stack with one cell of the padding of its runs and volumes; a target without rows gets zeros."""
     cells, cell = stack.cells, stack.lanes[0, 0]
     there = cells.mask[cell].max(2)
     runs, volumes = (int(np.flatnonzero(there.any(axis))[-1]) + 1 for axis in (1, 0))
@@ -119,9 +119,9 @@ def _trimmed(fitted: Fitted, runs: int, volumes: int) -> Fitted:
 
 
 def _sentences(size: AutoSize) -> list[str]:
-    """What each target's average is made of."""
+    """Say what each target's average is made of."""
     lent = "" if size.lent is None else _lender(size.lent)
-    # A single run leaves nothing to predict it from but the priors: that is no error of a fit.
+    # A single run that is left out is predicted by the priors alone: that is no error of a fit.
     runs = np.any(size.mask > 0, axis=1).sum(0)
     errors = [
         f"cross-validation error {error:.2%}" if count > 1 else "one run, laws weighed by their priors"
@@ -145,7 +145,7 @@ def _shares(names: Sequence[str], weights: np.ndarray) -> str:
 
 
 def checked_targets(observations: Observations, targets: Sequence[str] | None) -> tuple[str, ...]:
-    """The targets asked for, all of a table by default; an `InputError` for one that it has not."""
+    """Return the targets asked for, by default all of a table; raise `InputError` for one that it has not."""
     if targets is None:
         return observations.targets
     checks.known("target", tuple(targets), observations.targets, observations.source)
@@ -155,7 +155,7 @@ def checked_targets(observations: Observations, targets: Sequence[str] | None) -
 def fit_auto(
     settings: Auto, observations: Observations, *, volume: Unit | None = None, targets: Sequence[str] | None = None
 ) -> tuple[AutoFit, list[Donated]]:
-    """The fit of `auto`, and the stacks that it was built of."""
+    """Fit `auto`, and return the fit and the stacks that it was built of."""
     names, unit = checked_targets(observations, targets), observations.volume_unit(volume)
     _check_sizes(settings, observations)
     cells = build_cells(observations, np.ones((1, len(observations))), unit, names)
@@ -169,7 +169,7 @@ def fit_auto(
 
 
 def _check_sizes(settings: Auto, observations: Observations) -> None:
-    """Raise where a law is to go beyond the model sizes of a table that has not two of them."""
+    """Raise where a law is to extrapolate from the model sizes of a table that has not two of them."""
     if settings.beyond and len(observations.model_sizes) < 2:
         raise checks.InputError(
             f"{settings.beyond} beyond the fitted model sizes needs two of them; "
@@ -178,7 +178,7 @@ def _check_sizes(settings: Auto, observations: Observations) -> None:
 
 
 def _beyond(settings: Auto, observations: Observations, unit: Unit | None, names: tuple[str, ...]) -> Beyond | None:
-    """The law that carries predictions to other model sizes, fitted to all sizes at once."""
+    """Fit the law that extrapolates to other model sizes to all sizes at once."""
     if settings.beyond is None:
         return None
     return Beyond.of(fitting.fit(settings.beyond, observations, volume=unit, targets=names))

@@ -1,4 +1,4 @@
-"""What a bootstrap over runs gives for `auto`: the fit, and where its members go with other draws of the runs."""
+"""The bootstrap over runs for `auto`: the fit, and its members refitted to other draws of the runs."""
 
 import dataclasses
 import math
@@ -23,23 +23,23 @@ from bimixjax.fitting.base import losses_at
 from bimixjax.fitting.resamples import Redraw
 from bimixjax.fitting.resampling import Resamples
 
-# Numbers of a resample's predictions that are at hand together: runs x members x targets x points.
+# Numbers in memory at once: resamples x runs x members x targets x points.
 _AT_ONCE = 1 << 22
 _ABSENT = 1e-9
 
 
 @record
 class AutoResampled(Resamples):
-    """A fit of `auto`, and what it is in R resamples of its runs, or in R draws of what it leaves open (`sample`).
+    """A fit of `auto`, and the same in R resamples of its runs, or in R draws from its posterior (`sample`).
 
-    A resample draws as many runs of each model size as there are, with replacement. Each member goes where its
-    criterion leads with the white noise of a run's rows divided by the root of how often it was drawn, by three
-    Gauss-Newton steps with the slopes at the fit; the members' weights in the average follow from their errors on runs
-    left out, each run counting as often. Held as fitted: what a smaller model size lends to a larger one, the law
-    beyond the fitted sizes, and the constants of the noise. What priors hold does not vary either: the spread is
-    narrower than that between fits to other runs, see `fitting.resamples.Redraw`.
+    A resample draws as many runs of each model size as there are, with replacement. Each member is refitted with the
+    white noise of a run's rows divided by the root of how often it was drawn, by three Gauss-Newton steps with the
+    slopes at the fit; the members' weights in the average follow from their errors on runs left out, each run counting
+    as often. Fixed as fitted: the donor of a model size, the law beyond the fitted sizes, and the constants of the
+    noise. What the priors determine does not vary either: the spread is narrower than that between fits to other runs,
+    see `fitting.resamples.Redraw`.
 
-    Args:
+    Attributes:
         fit: of the runs as they are.
         sizes: per model size, coefficients, effects and weights of the members in each resample.
 
@@ -72,7 +72,7 @@ class AutoResampled(Resamples):
 
     @property
     def drawn(self) -> bool:
-        """Whether these are draws of what the fit leaves open, not resamples of its runs."""
+        """Whether these are draws from the posterior of the fit, not resamples of its runs."""
         return self.sizes[0].path is not None
 
     @property
@@ -96,7 +96,7 @@ class AutoResampled(Resamples):
 
     @property
     def members(self) -> dict[str, np.ndarray]:
-        """The weight of each member by name, in each resample and lane [R, L]; 0 where a size does not have it."""
+        """The weights of the members by name, in each resample and lane [R, L]; 0 where a size does not have it."""
         names = dict.fromkeys(name for size in self.fit.sizes for name in size.member_names)
         return {name: np.concatenate([_weight(*each, name) for each in self._sizes()], axis=1) for name in names}
 
@@ -108,7 +108,7 @@ class AutoResampled(Resamples):
         return dict(zip(member.law.names(self.fit.domains), np.moveaxis(packed, 1, 0), strict=True))
 
     def resample(self, index: int | Array) -> AutoFit:
-        """The fit of one resample, with spread, errors and sentences as they are; inside a transform, any index."""
+        """Return the fit of one resample, with spread, errors and sentences as they are."""
         sizes = tuple(_resample(size, jax.tree.map(lambda leaf: leaf[index], moved)) for size, moved in self._sizes())
         return dataclasses.replace(self.fit, sizes=sizes)
 
@@ -139,7 +139,7 @@ def _predict(found: AutoResampled, r: Array, s: Array, *, model_size: float | No
 
 
 def _resample(size: AutoSize, moved: Reweighted) -> AutoSize:
-    """A size with the coefficients, effects and weights of one resample or draw."""
+    """Return a size with the coefficients, effects and weights of one resample or draw."""
     ends = list(zip(size.fitted, zip(moved.z, moved.pull, moved.step, strict=True), strict=True))
     if moved.path is None:
         fitted = tuple(dataclasses.replace(one, z=z, pull=pull, step=step) for one, (z, pull, step) in ends)
@@ -155,7 +155,7 @@ def _weight(size: AutoSize, moved: Reweighted, name: str) -> np.ndarray:
 
 
 def _packed(member: Member, size: AutoSize, moved: Reweighted) -> np.ndarray:
-    """Coefficients of a member at one size [R, q, T]."""
+    """Return the coefficients of a member at one size [R, q, T]."""
     domains, level = len(size.mixture), np.asarray(size.center)
     prior = prior_of(member, domains, level)
     shape = (len(moved.weights), len(prior.center), len(level))
@@ -183,7 +183,7 @@ def resample(fit: AutoFit, stacks: Sequence[Donated], redraw: Redraw) -> AutoRes
 
 
 def _of_cell(stacks: Sequence[Donated], cell: int, shape: tuple[int, ...]) -> Stack:
-    """The lanes of one cell as a stack without other cells, and without the padding of its runs and volumes [m, t]."""
+    """Return the lanes of one cell as a stack of their own, without the padding of its runs and volumes [m, t]."""
     found = [(donated.stack, np.flatnonzero(donated.stack.lanes[:, 0] == cell)) for donated in stacks]
     stack = next(stack.take(index) for stack, index in found if len(index))
     runs, volumes = (slice(count) for count in shape[:2])
@@ -215,7 +215,7 @@ def _of_cell(stacks: Sequence[Donated], cell: int, shape: tuple[int, ...]) -> St
 
 
 def _placed(moved: Reweighted, target: np.ndarray, targets: int) -> Reweighted:
-    """The same with a lane for every target, zeros for one without rows."""
+    """Spread lanes over all targets, with zeros for one without rows."""
 
     def placed(values: np.ndarray) -> np.ndarray:
         found = np.zeros((*values.shape[:2], targets))

@@ -1,4 +1,4 @@
-"""What `auto` gives: predictions with limits, and what each of its members is worth."""
+"""A fit of `auto`: predictions with intervals, and the weights of the members."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -25,10 +25,10 @@ from bimixjax.fitting.extrapolation import Extrapolation
 from bimixjax.fitting.files import NAMES, names_of
 from bimixjax.observations import Unit
 
-# What a file must have been written by.
+# The version of the file format.
 _VERSION = 2
 
-# So many distinct volumes it takes to tell the power of the volume, and the floor under it, that the members share.
+# Distinct volumes that identify the members' common term in the volume, B s^-beta + C.
 _VOLUMES = 3
 
 
@@ -40,11 +40,11 @@ class AutoFit(Fit):
         domains, targets: names; `targets` lists the columns of `predict`.
         own: for each target, which domain it is, or -1.
         volume_unit: "steps", "tokens", or None where the table has no volume.
-        model_sizes: sizes fitted apart, in parameters; empty where the table has no size.
+        model_sizes: sizes fitted separately, in parameters; empty where the table has no size.
         sentences: per size and target, what the average is made of and how it did on runs left out.
         notes: what else a reader should know.
         sizes: what was fitted at each size.
-        beyond: a law that carries predictions to other sizes, if one was asked for.
+        beyond: a law that extrapolates to other sizes, if one was asked for.
 
     Example:
         >>> import pandas as pd
@@ -78,13 +78,13 @@ class AutoFit(Fit):
 
     @property
     def members(self) -> dict[str, Any]:
-        """The weight of each member by name: [targets], or [sizes, targets] where there are several sizes."""
+        """The weights of the members by name: [targets], or [sizes, targets] where there are several sizes."""
         names = dict.fromkeys(name for size in self.sizes for name in size.member_names)
         return {name: self._of_sizes(lambda size, name=name: _weight(size, name)) for name in names}
 
     @property
     def donors(self) -> dict[float, float]:
-        """Which model size lent its losses to which: the larger to the smaller."""
+        """The model size whose losses are a covariate of another: from the larger to the smaller."""
         return {float(size.model_size): float(size.lent.size.model_size) for size in self.sizes if size.lent}
 
     @property
@@ -109,7 +109,7 @@ class AutoFit(Fit):
 
     @property
     def coverage(self) -> Coverage:
-        """What the rows of each lane tell of mixtures and volumes."""
+        """Which mixtures and volumes the rows of each lane constrain."""
         each = [size.coverage for size in self.sizes]
         return Coverage(**{n: np.concatenate([getattr(one, n) for one in each]) for n in Coverage.__dataclass_fields__})
 
@@ -142,10 +142,10 @@ class AutoFit(Fit):
         return values if len(values) > 1 else values[0]
 
     def at(self, model_size: float) -> "AutoFit":
-        """The fit of one model size; that of the nearest one, carried to it, where it was not fitted.
+        """Return the fit of one model size; where it was not fitted, that of the nearest one, extrapolated to it.
 
         Raises:
-            InputError: if that size was not fitted, and there is no law to carry predictions there.
+            InputError: if that size was not fitted, and there is no law that extrapolates.
         """
         if self.beyond is not None and model_size not in self.model_sizes:
             return self._carried(self.beyond, model_size)
@@ -158,14 +158,14 @@ class AutoFit(Fit):
         )
 
     def _carried(self, beyond: Beyond, model_size: float) -> "AutoFit":
-        """The fit of the nearest size, carried to one that was not fitted."""
+        """Return the fit of the nearest size, extrapolated to one that was not fitted."""
         near = min(self.model_sizes, key=lambda size: abs(np.log(size / model_size)))
         one, to = self.at(near), Carried(beyond=beyond, fitted=np.asarray(near), wanted=np.asarray(float(model_size)))
         size = dataclasses.replace(one.sizes[0], carried=to)
         return dataclasses.replace(one, model_sizes=(model_size,), sizes=(size,), beyond=None)
 
     def _size_extrapolation(self, asked: float | None) -> list[Extrapolation]:
-        """That a model size was not fitted, where a law carries predictions there."""
+        """Say that a model size was not fitted, where a law extrapolates there."""
         carried = self.sizes[0].carried
         if carried is None:
             return []
@@ -190,7 +190,7 @@ class AutoFit(Fit):
         level: float = 0.9,
         from_prior: bool = False,
     ) -> tuple[Array, Array]:
-        """Limits that should contain a measured loss as often as `level` says: lower and upper, as in `predict`.
+        """Predict limits that contain a measured loss with probability `level`: lower and upper, as in `predict`.
 
         Raises:
             InputError: as `predict`; and for a level that is not above 0 and below 1.
@@ -225,7 +225,7 @@ class AutoFit(Fit):
 
     @classmethod
     def loaded(cls, whole: object, path: str | Path) -> "AutoFit":
-        """What `load` makes of the JSON that it read at `path`."""
+        """Build what `load` returns from the JSON read at `path`."""
         found = checks.fields(whole, ["law", "law_version"], path)
         if (found["law"], found["law_version"]) != ("auto", _VERSION):
             raise checks.InputError(

@@ -145,7 +145,7 @@ def unconstrained(fit: Fit, goal: Objective, budget: Budget, mixture: np.ndarray
 
 
 def _alike(weighted: Coverage) -> str:
-    """Why runs do not tell mixtures apart."""
+    """Say why losses do not depend on the mixture."""
     same = weighted.varies.any() or weighted.fixed.all()
     why = "the runs do not differ in their shares" if same else "losses are the same in all runs"
     return f"nothing here tells mixtures apart: {why}"

@@ -1,4 +1,4 @@
-"""Choose the proportions that a fitted law likes best, within limits, with a certificate."""
+"""The mixture of least predicted loss within limits, with a certificate."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -28,7 +28,10 @@ NEAR = 1e-9
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The least and the most that domains may take; a domain not named may take anything from 0 to 1.
+    """Bounds on the proportions: the least and the most of each domain; of one not named, 0 and 1.
+
+    Attributes:
+        lower, upper: by domain.
 
     Example:
         >>> from bimixjax import Limits
@@ -40,7 +43,7 @@ class Limits:
     upper: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def arrays(self, domains: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper limits in the order of `domains`; an `InputError` where no mixture can meet them."""
+        """Return lower and upper limits in the order of `domains`; raise `InputError` where no mixture meets them."""
         for side in (self.lower, self.upper):
             checks.known("domain", tuple(side), domains, "limits")
         lower = np.array([float(self.lower.get(d, 0.0)) for d in domains])
@@ -53,7 +56,7 @@ class Limits:
 class OptimalMixture:
     """The mixture found, what it is predicted to lose, and how sure the search is.
 
-    Args:
+    Attributes:
         domains, proportions: the mixture.
         targets, losses, weights: predicted losses in nats per token, and the objective's weights (they sum to 1).
         objective: the weighted mean of the losses.
@@ -65,11 +68,11 @@ class OptimalMixture:
         converged: whether this is a stationary point: a residual of at most 1e-5 and a gap of at most 1e-6.
         at_lower, at_upper: domains that stand at a limit.
         lower, upper: the limits of each domain.
-        idle: domains on which no weighted target depends; they get their lower limit, or share what the others cannot
-            take or do better without.
+        idle: domains on which no weighted target depends; they get their lower limit, or share what is best not given
+            to the others.
         extrapolated: targets whose loss at this mixture and volume lies outside what was fitted.
         outside: what lies outside, and by how much.
-        untold: what of the mixture itself follows from no run, in words.
+        untold: what of the mixture itself no run constrains, in words.
 
     Example:
         >>> import pandas as pd
@@ -105,22 +108,22 @@ class OptimalMixture:
 
     @property
     def from_prior(self) -> tuple[str, ...]:
-        """Targets whose loss here follows from no run, but from the law and its priors alone."""
+        """The targets whose loss here no run constrains, but the law and its priors alone."""
         found = {target for one in self.outside if one.from_prior for target in one.targets}
         return tuple(target for target in self.targets if target in found)
 
     @property
     def fixed(self) -> tuple[str, ...]:
-        """Domains whose limits leave one share only."""
+        """The domains whose limits leave one share only."""
         return tuple(d for d, low, high in zip(self.domains, self.lower, self.upper, strict=True) if low == high)
 
     def allows(self, mixture: ArrayLike) -> bool:
-        """Whether another mixture [d] keeps to the limits."""
+        """Say whether another mixture [d] keeps to the limits."""
         r = np.asarray(mixture, float)
         return bool(np.all((r >= self.lower - NEAR) & (r <= self.upper + NEAR)))
 
     def nearest(self, mixture: ArrayLike) -> np.ndarray:
-        """The mixture within the limits that is nearest to another one [d]."""
+        """Return the mixture within the limits that is nearest to another one [d]."""
         return nearest(mixture, self.lower, self.upper)
 
     def __repr__(self) -> str:
@@ -131,7 +134,7 @@ class OptimalMixture:
         return summaries.optimum(self)
 
     def as_dict(self) -> dict[str, float]:
-        """Proportions by domain."""
+        """Return proportions by domain."""
         return dict(zip(self.domains, self.proportions.tolist(), strict=True))
 
     def save(self, path: str | Path) -> None:
@@ -140,10 +143,10 @@ class OptimalMixture:
 
     @classmethod
     def load(cls, path: str | Path) -> "OptimalMixture":
-        """Read a file written by `save`; an `InputError` if it is not one."""
+        """Read a file written by `save`; raise `InputError` if it is not one."""
         found = read_json(path)
         if isinstance(found, dict) and isinstance(domains := found.get("domains"), list):
-            # Files of before told neither the limits nor what lies outside of what was fitted.
+            # Older files hold neither the limits nor what lies outside of what was fitted.
             before = {"lower": [0.0] * len(domains), "upper": [1.0] * len(domains), "outside": [], "untold": []}
             found = {**before, **found}
             if isinstance(found.get("budget"), dict):
@@ -228,8 +231,8 @@ def optimize(
         reference: a mixture, by domain or in the order of `fit.domains`, as `mixtures.natural` gives it: domains on
             which no weighted target depends share in its proportions what falls to them; by default all alike.
         solver: settings of the L-BFGS.
-        starts: how many points the L-BFGS starts from: the middle of the limits, the best vertices, and the best, apart
-            from each other, of 2048 random mixtures, those near the vertices and those that were measured.
+        starts: how many points the L-BFGS starts from: the middle of the limits, the best vertices, and the best of
+            2048 random mixtures, those near the vertices and those that were measured.
 
     Returns:
         The mixture with its certificate; where `converged` is false, none was found, and this is where the search
@@ -237,8 +240,8 @@ def optimize(
 
     Raises:
         InputError: for limits that no mixture meets, an unknown domain or target, a budget in another unit or at a
-            volume of which nothing fitted tells, a target with weight whose fit has no usable observation, runs that do
-            not tell mixtures apart, or an objective that is not finite.
+            volume that no observation constrains, a target with weight whose fit has no usable observation, losses that
+            do not depend on the mixture, or an objective that is not finite.
 
     Example:
         >>> import pandas as pd
@@ -281,7 +284,7 @@ def optimize(
 
 
 def _not_finite(fit: Fit, goal: Objective, r: np.ndarray, budget: Budget, where: str) -> str:
-    """Which targets have no finite loss at a mixture, in words."""
+    """Say which targets have no finite loss at a mixture."""
     one = fit.at_size(budget.model_size)
     losses = np.asarray(one.predict(r, goal.volume, budget.model_size))
     bad = [f"{one.targets[t]} ({losses[t]:g})" for t in goal.chosen if not np.isfinite(losses[t])]

@@ -1,4 +1,4 @@
-"""Choose a mixture again in every resample of the runs, and say how much the choice would regret."""
+"""The choice of a mixture repeated in every resample of the runs, and its regret."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -28,9 +28,9 @@ _TOGETHER = 50
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimalResamples:
-    """The mixture chosen, and the one that each resample of the runs, or draw of what a fit leaves open, would choose.
+    """The mixture chosen, and the best mixture of each resample of the runs, or posterior draw of the fit.
 
-    Args:
+    Attributes:
         best: the mixture chosen, by the fit of the runs as they are.
         proportions: the best mixture of each resample or draw [R, d].
         regret: by how much the objective of each resample is higher at `best` than at its own mixture [R], in nats per
@@ -68,11 +68,11 @@ class OptimalResamples:
 
     @property
     def expected_regret(self) -> float:
-        """Mean over resamples of what `best` loses against their own mixtures, in nats per token."""
+        """The mean over resamples of what `best` loses against their own mixtures, in nats per token."""
         return float(np.mean(self.regret))
 
     def regret_limit(self, *, level: float = 0.9) -> float:
-        """What the regret stays below in the share `level` of the resamples, in nats per token.
+        """Return the quantile `level` of the regret over resamples, in nats per token.
 
         Raises:
             InputError: for a level that is not above 0 and below 1.
@@ -81,7 +81,7 @@ class OptimalResamples:
         return float(np.quantile(self.regret, level))
 
     def interval(self, *, level: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
-        """The limits that hold the share `level` of the resamples' proportions of each domain, in the middle.
+        """Return the central interval that holds the share `level` of the resamples' proportions of each domain.
 
         Returns:
             Lower and upper proportions [d], in the order of `best.domains`. They need not sum to 1.
@@ -155,7 +155,7 @@ def optimize_resamples(
 
 
 def _searched(search: Callable[[np.ndarray], dict[str, Array]], count: int) -> dict[str, np.ndarray]:
-    """Search in all resamples, some at a time; the last ones are filled up, so that one program serves all."""
+    """Search in all resamples, some at a time; the last ones are padded, so that one compiled program serves all."""
     width = min(count, _TOGETHER)
     begins, parts = range(0, count, width), []
     for begin in counted("searches", len(begins), begins):
@@ -165,7 +165,7 @@ def _searched(search: Callable[[np.ndarray], dict[str, Array]], count: int) -> d
 
 
 def _pinned(lower: np.ndarray, upper: np.ndarray, idle: np.ndarray) -> Array | None:
-    """Upper limits for the search, with idle domains held at their lower ones where the rest can fill the mixture."""
+    """Return upper limits with idle domains fixed at their lower ones, where the rest can fill the mixture."""
     pinned = np.where(idle, lower, upper)
     used = pinned if pinned.sum() >= 1 else upper
     return jnp.asarray(used) if (used < 1).any() else None
@@ -180,7 +180,7 @@ def _dual_resamples(
     *,
     model_size: float | None,
 ) -> dict[str, Array]:
-    """The exact optimum of some resamples; `where`: the limits, and the mixture chosen."""
+    """Compute the exact optimum of some resamples; `where`: the limits, and the mixture chosen."""
     lower, upper, chosen = where
 
     def one(index: Array) -> dict[str, Array]:
@@ -202,7 +202,7 @@ def _softmax_resamples(
     solver: LBFGS,
     starts: int,
 ) -> dict[str, Array]:
-    """A search in some resamples; its first start is the mixture chosen, a little inside of the limits."""
+    """Search in some resamples; the first start is the mixture chosen, a little inside of the limits."""
     lower, searched, chosen = where
     z = jax.random.normal(jax.random.key(0), (starts, lower.shape[0]), lower.dtype)
     z = z.at[1:2].set(0.0).at[0].set(_inside(chosen, lower, searched))
@@ -220,7 +220,7 @@ def _softmax_resamples(
 
 
 def _inside(r: Array, lower: Array, upper: Array | None) -> Array:
-    """Where the search finds a mixture near r that keeps off the limits."""
+    """Return the search's coordinates of a mixture near r that keeps off the limits."""
     if upper is None:
         room = 1 - jnp.sum(lower)
         return softmax_inverse(lower + 0.99 * (r - lower) + 0.01 * room / len(r), lower)

@@ -7,8 +7,8 @@ the process over mixtures, given z, that of kriging. A draw of it at every mixtu
 
 for a path g of the prior process. A path is the kernel to the runs and to further mixtures, with random heights: exact
 at the runs, and elsewhere short of the variance that all of these together do not explain. The law is linearized in z,
-as in the intervals of a fit, since rows that identify coefficients by their sum only leave a curved valley, which a step
-along z misses. A draw takes one member for each target, by the members' weights, and its deviation from the mean is
+as in the intervals of a fit, since rows that identify coefficients by their sum only leave a curved valley, off which a
+step in z leads. A draw takes one member for each target, by the members' weights, and its deviation from the mean is
 multiplied by the calibrated spread. It holds neither the noise of a run and of a row, nor the uncertainty of a donor.
 
 Source: Wilson et al., Efficiently sampling functions from Gaussian process posteriors (2020), Eq. 8, with the subset of

@@ -25,7 +25,7 @@ from bimixjax.fitting.batch import solve_lanes
 from bimixjax.fitting.lanes import Lanes
 from bimixjax.fitting.problem import Plan, Work
 from bimixjax.fitting.views import Scaled, scaled
-from bimixjax.laws import Law, ProductLaw
+from bimixjax.laws import Law
 from bimixjax.laws.dependence import dependence
 from bimixjax.solve import IN_LANES, UNROLLED, Precision, Projection, VarPro
 
@@ -225,8 +225,6 @@ def _numbers(law: Law, lanes: Lanes) -> int:
 
 def _slopes_by_row(law: Law, lanes: Lanes, unknowns: int) -> int:
     """How many slopes have a value of their own in every row."""
-    if isinstance(law, ProductLaw) and lanes.volume.shape[0] == 1:
-        return 0
     found = dependence(law, lanes.mixture.shape[0])
     return unknowns if lanes.loss.shape[1] == 1 else found.slopes_by_row()
 

@@ -15,9 +15,9 @@ from bimixjax.fitting.criterion import Criterion
 from bimixjax.fitting.lanes import Lanes
 from bimixjax.fitting.options import Solver
 from bimixjax.fitting.resamples import Bootstrap
-from bimixjax.laws import Coefficient, Law, Point, ProductLaw, Units
+from bimixjax.laws import Coefficient, Law, Point, Units
 from bimixjax.laws.dependence import dependence
-from bimixjax.solve import Problem, Product, Projection, Quadratic, Separated, Solution, Starts, Terms
+from bimixjax.solve import Problem, Projection, Quadratic, Separated, Solution, Starts, Terms
 
 
 @record
@@ -168,29 +168,17 @@ def _part(work: Work, plan: Plan, lane: Array, taken: Lanes) -> Part:
 def starts_of(work: Work, plan: Plan, lane: Array) -> Starts:
     """Where lanes start: [k, q] for all, or [k, q, B] for each."""
     if work.starts is None:
-        # Those of the law are constants of the program, so that it can tell what they have in common.
         return start_grid(plan.law, work.lanes.mixture.shape[0])
     return work.starts[..., lane % work.starts.shape[-1]] if work.starts.ndim == 3 else work.starts
 
 
 def separated(plan: Plan, points: Point, factor: Array, problem: Problem) -> Separated:
-    """The problems by the law's structure: a product where rows are a grid, else a sum of terms."""
+    """The problems by the law's structure, a sum of products of factors."""
     law, domains, shape = plan.law, points.mixture.shape[0], factor.shape
     target = problem.target.reshape(shape)
-    if not isinstance(law, ProductLaw) or points.volume.shape[0] > 1:
-        known = dependence(law, domains)
-        factors = partial(_factors, law, points, known.varies)
-        return Terms(factors=factors, reads=known.reads, scale=factor, target=target).separated(problem)
-    rows = Product(
-        share=lambda theta: _share(law, theta, points, (shape[0], shape[2])),
-        curves=lambda theta: _curves(law, _named(law, theta, domains), points, shape[1:]),
-        on_curve=tuple(
-            c.name in law.curve_coefficients for c in law.part(linear=False) for _ in range(c.size(domains))
-        ),
-        factor=factor,
-        target=target,
-    )
-    return rows.separated(problem)
+    known = dependence(law, domains)
+    factors = partial(_factors, law, points, known.varies)
+    return Terms(factors=factors, reads=known.reads, scale=factor, target=target).separated(problem)
 
 
 def _factors(law: Law, points: Point, varies: Sequence[Sequence[bool]], theta: Array) -> list[list[Array]]:
@@ -210,19 +198,6 @@ def _factors(law: Law, points: Point, varies: Sequence[Sequence[bool]], theta: A
 
 def _named(law: Law, theta: Array, domains: int) -> dict[str, Array]:
     return law.unpack(theta[:, None, None], law.part(linear=False), domains)
-
-
-def _share(law: ProductLaw, theta: Array, points: Point, shape: tuple[int, ...]) -> Array:
-    """The factor of the mixture [m, B], at theta [q, B] or, for each mixture its own, [q, m, B]."""
-    rows = theta[:, None] if theta.ndim == 2 else theta
-    named = law.unpack(rows[:, :, None], law.part(linear=False), points.mixture.shape[0])
-    return jnp.broadcast_to(law.share(named, points)[:, 0], shape)
-
-
-def _curves(law: ProductLaw, named: dict[str, Array], points: Point, shape: tuple[int, ...]) -> list[Array]:
-    """The curve [t, B] of each linear coefficient."""
-    curves = law.curves(named, points)
-    return [jnp.broadcast_to(curves[c.name][0], shape) for c in law.part(linear=True)]
 
 
 def flat(rows: Array) -> Array:

@@ -54,7 +54,6 @@ from bimixjax.laws.law import Coefficient as Coefficient
 from bimixjax.laws.law import FactoredLaw as FactoredLaw
 from bimixjax.laws.law import Law as Law
 from bimixjax.laws.law import Point as Point
-from bimixjax.laws.law import ProductLaw as ProductLaw
 from bimixjax.laws.law import Units as Units
 from bimixjax.laws.law import power as power
 from bimixjax.laws.law import share_power as share_power

@@ -7,16 +7,11 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from bimixjax.laws.law import Coefficient, Point, ProductLaw, Units, power
-
-
-def volume_curves(nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-    """What B / s^beta + C is a sum over."""
-    return {"B": power(point.volume, -nonlinear["beta"]), "C": jnp.ones_like(point.volume)}
+from bimixjax.laws.law import Coefficient, FactoredLaw, Point, Units, power
 
 
 @dataclass(frozen=True)
-class BiMix(ProductLaw):
+class BiMix(FactoredLaw):
     """The bivariate data mixing law, one target at a time.
 
     L_i(r_i, s) = (A_i / r_i^alpha_i) (B_i / s^beta_i + C_i)
@@ -49,13 +44,10 @@ class BiMix(ProductLaw):
         Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3),
     )
 
-    def share(self, nonlinear: Mapping[str, Array], point: Point) -> Array:
-        """r^-alpha."""
-        return power(point.own, -nonlinear["alpha"])
-
-    def curves(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-        """B multiplies s^-beta, C multiplies 1."""
-        return volume_curves(nonlinear, point)
+    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
+        """Basis {B: r^-alpha s^-beta, C: r^-alpha}."""
+        own = power(point.own, -nonlinear["alpha"])
+        return {"B": (own, power(point.volume, -nonlinear["beta"])), "C": (own,)}
 
     def loss(self, coefficients: Mapping[str, Array], point: Point) -> Array:
         """The formula as it stands: at r = 0 infinite even where B or C is 0, and r^0 = 1."""
@@ -78,7 +70,7 @@ class BiMix(ProductLaw):
 
 
 @dataclass(frozen=True)
-class BiMixOffset(ProductLaw):
+class BiMixOffset(FactoredLaw):
     """BiMix with an offset that keeps the loss finite where the domain is absent.
 
     L_i(r_i, s) = (r_i + eps_i)^-alpha_i (B_i / s^beta_i + C_i)
@@ -106,13 +98,10 @@ class BiMixOffset(ProductLaw):
         Coefficient(name="eps", prior=(0.02, 1.5), upper=10.0, proportions=3),
     )
 
-    def share(self, nonlinear: Mapping[str, Array], point: Point) -> Array:
-        """(r + eps)^-alpha."""
-        return power(point.own + nonlinear["eps"], -nonlinear["alpha"])
-
-    def curves(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-        """B multiplies s^-beta, C multiplies 1."""
-        return volume_curves(nonlinear, point)
+    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
+        """Basis {B: (r + eps)^-alpha s^-beta, C: (r + eps)^-alpha}."""
+        own = power(point.own + nonlinear["eps"], -nonlinear["alpha"])
+        return {"B": (own, power(point.volume, -nonlinear["beta"])), "C": (own,)}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Those of BiMix with a small and a large offset."""

@@ -243,27 +243,3 @@ class FactoredLaw(Law):
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
         """The products of `factors`."""
         return multiplied(self.factors(nonlinear, point))
-
-
-class ProductLaw(FactoredLaw):
-    """A law that is a factor of the mixture times a sum over factors of the volume.
-
-    L(c; r, s) = share(r) sum_k c_k curve_k(s)
-
-    Observations at common volumes then take one share for each mixture and one curve for each volume.
-    """
-
-    curve_coefficients: ClassVar[tuple[str, ...]] = ("beta",)
-
-    @abstractmethod
-    def share(self, nonlinear: Mapping[str, Array], point: Point) -> Array:
-        """The factor of the mixture, free of `curve_coefficients`."""
-
-    @abstractmethod
-    def curves(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-        """The factor of each linear coefficient, which reads `curve_coefficients` and the volume only."""
-
-    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
-        """The share, and the curve of each linear coefficient."""
-        share = self.share(nonlinear, point)
-        return {name: (share, curve) for name, curve in self.curves(nonlinear, point).items()}

@@ -6,10 +6,8 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
-from bimixjax.laws.bimix import volume_curves
-from bimixjax.laws.law import Coefficient, FactoredLaw, Point, ProductLaw, Units, power, share_power
+from bimixjax.laws.law import Coefficient, FactoredLaw, Point, Units, power, share_power
 
 _ALPHA = Coefficient(name="alpha", prior=(0.1, 1.5), upper=10.0, proportions=2)
 _BETA = Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3)
@@ -25,14 +23,14 @@ _TRANSFER = Coefficient(
 )
 
 
-def effective_share(transfer: Array, exponent: ArrayLike, point: Point) -> Array:
-    """The power sum rho = sum_j T_j r_j^g, with T = 1 for the target's own domain."""
-    weights = jnp.where(point.is_own, 1.0, transfer)
-    return jnp.sum(weights * share_power(point.mixture, exponent), axis=0)
+def effective_share(nonlinear: Mapping[str, Array], point: Point) -> Array:
+    """Return rho = sum_j T_j r_j^g, with T = 1 for the target's own domain, and g = 1 under a law that has none."""
+    shares = share_power(point.mixture, nonlinear["g"]) if "g" in nonlinear else point.mixture
+    return jnp.sum(jnp.where(point.is_own, 1.0, nonlinear["T"]) * shares, axis=0)
 
 
 @dataclass(frozen=True)
-class BiMixTransfer(ProductLaw):
+class BiMixTransfer(FactoredLaw):
     """BiMix whose own proportion becomes a power sum over all domains.
 
     L_i(r, s) = rho_i^-alpha_i (B_i / s^beta_i + C_i),  rho_i = r_i^g_i + sum_{j != i} T_ij r_j^g_i,  T_ij >= 0
@@ -66,13 +64,10 @@ class BiMixTransfer(ProductLaw):
         _TRANSFER,
     )
 
-    def share(self, nonlinear: Mapping[str, Array], point: Point) -> Array:
-        """rho^-alpha."""
-        return power(effective_share(nonlinear["T"], nonlinear["g"], point), -nonlinear["alpha"])
-
-    def curves(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-        """B multiplies s^-beta, C multiplies 1."""
-        return volume_curves(nonlinear, point)
+    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
+        """Basis {B: rho^-alpha s^-beta, C: rho^-alpha}."""
+        share = power(effective_share(nonlinear, point), -nonlinear["alpha"])
+        return {"B": (share, power(point.volume, -nonlinear["beta"])), "C": (share,)}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Little and much transfer, at two powers."""
@@ -101,11 +96,6 @@ class BiMixTransferLinear(BiMixTransfer):
         *(c for c in BiMixTransfer.coefficients if c.name not in ("g", "T")),
         replace(_TRANSFER, prior=(0.02, 1.0), spread=0.7),
     )
-
-    def share(self, nonlinear: Mapping[str, Array], point: Point) -> Array:
-        """rho^-alpha."""
-        rho = jnp.sum(jnp.where(point.is_own, 1.0, nonlinear["T"]) * point.mixture, axis=0)
-        return power(rho, -nonlinear["alpha"])
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Little and much transfer."""
@@ -148,7 +138,7 @@ class BiMixTransferSized(FactoredLaw):
 
     def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
         """E multiplies rho^-gamma, A that times N^-alpha, B that times s^-beta."""
-        share = power(effective_share(nonlinear["T"], nonlinear["g"], point), -nonlinear["gamma"])
+        share = power(effective_share(nonlinear, point), -nonlinear["gamma"])
         return {
             "E": (share,),
             "A": (share, power(point.model_size, -nonlinear["alpha"])),

@@ -2,7 +2,7 @@
 
 Of least squares, many small problems (*lanes*) side by side on the last axis:
 
-- `separable`: the linear unknowns projected out. `terms`, `product`: how predictions of such forms are evaluated.
+- `separable`: the linear unknowns projected out. `terms`: how predictions of such forms are evaluated.
 - `varpro`: from starts to a solution, by the steps of `marquardt`. `lbfgs`: the same problems, and any smooth
   function, by the steps of `descent`. `projection`: no step at all.
 - `linear`, `cholesky`, `sums`: linear algebra of many small matrices. `precision`: iterations in float32 or float64.
@@ -24,7 +24,6 @@ from bimixjax.solve.lbfgs import LBFGS as LBFGS
 from bimixjax.solve.linear import IN_LANES as IN_LANES
 from bimixjax.solve.linear import UNROLLED as UNROLLED
 from bimixjax.solve.precision import Precision as Precision
-from bimixjax.solve.product import Product as Product
 from bimixjax.solve.projection import Projection as Projection
 from bimixjax.solve.separable import Problem as Problem
 from bimixjax.solve.separable import Quadratic as Quadratic

@@ -91,7 +91,7 @@ def drawn(parts: Sequence[Coefficient], random: np.random.Generator, width: floa
 def lowest(law: Law, lane: Lane, starts: int, random: np.random.Generator) -> float:
     """The lowest cost of scipy's trust region from so many starts."""
     domains = lane.point.mixture.shape[0]
-    held = law.held(domains, lane.own)
+    held = law.fixed(domains, lane.own)
     free = np.flatnonzero(np.isnan(held))
     spread = [c for c in law.ordered() for _ in range(c.size(domains))]
     parts = [spread[k] for k in free]

@@ -257,7 +257,7 @@ class Turn:
 
 def taken(law: str, size: Size, turn: int, slow: int) -> Turn:
     """Solve one batch by all solvers, and `slow` of its lanes, or fewer, by scipy."""
-    problems, valleys = Problems.make(law, size, turn), LAWS[law].valleys
+    problems, valleys = Problems.make(law, size, turn), LAWS[law].local_minima
     observed, starts = problems.observations(), start_grid(LAWS[law], size.domains)
     call = _report.solver_call(lambda: bimixjax.fit(law, observed, volume="steps"))
     systems = [problems.system(lane) for lane in range(slow)]

@@ -28,7 +28,7 @@ DOMAINS = (3, 5, 8)
 def random_fit(law: Law, domains: int, draw: np.random.Generator, own: tuple[int, ...] = (0, 1)) -> FitResult:
     """A fit of a law to targets that are these domains (-1: none), with coefficients drawn about the law's priors."""
     names, targets = tuple(f"d{i}" for i in range(domains)), tuple(f"d{i}" if i >= 0 else "other" for i in own)
-    held = np.array([law.held(domains, i) for i in own])
+    held = np.array([law.fixed(domains, i) for i in own])
     values = np.where(np.isnan(held), [_drawn(law, domains, draw) for _ in own], held)
     lanes, count = len(own), values.shape[1]
     blank = dict.fromkeys(("cost", "residual_scale", "condition", "error", "r2"), np.zeros(lanes))

@@ -28,8 +28,8 @@ def solve_lanes(work: Work, first: Array, plan: Plan, width: int) -> Any:
         kept = plan.view(_solved(work, plan, neighbours(work, plan, chunk[0], width), chunk[1]))
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), kept)
 
-    # Where a law has one valley, lanes take so few steps that to move them together is no gain.
-    races = isinstance(plan.solver, VarPro) and plan.law.valleys > 1
+    # Where a cost has one local minimum, lanes take so few steps that to move them together is no gain.
+    races = isinstance(plan.solver, VarPro) and plan.law.local_minima > 1
     raced = _raced(work, plan, first[:, None] + jnp.arange(width)) if races else None
     # One chunk has no need of a loop.
     whole = jax.tree.map(lambda leaf: leaf[0], (first, raced))

@@ -74,7 +74,7 @@ def report(law: Law, layout: Layout, lanes: Lanes, ends: Ends, notes: tuple[str,
     status = np.where(rows.count > 0, ends.solution.status, Status.NO_OBSERVATIONS)
     told = gain(law, lanes, ends, rows.proportions)
     status = np.where((status == Status.CONVERGED) & (told < LEAST_GAIN), Status.CONSTANT, status)
-    held = np.array([law.held(len(layout.domains), own) for own in layout.own])
+    held = np.array([law.fixed(len(layout.domains), own) for own in layout.own])
     held = np.tile(held, (len(used) // len(layout.own), 1))
     known = _knowledge(law, layout, ends, rows, squares, ~np.isnan(held))
     values = np.where(np.isnan(held), ends.user_values, held)

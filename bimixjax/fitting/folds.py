@@ -74,7 +74,7 @@ def fold_fits(law: Law, table: Table, folded: Folded, ends: Scaled) -> FoldFits:
         folded.by_fold(found, count) for found in (ends.values, (folded.lanes.weight > 0).sum((0, 1)), ends.status)
     )
     spread = [c for c in law.ordered() for _ in range(c.size(domains))]
-    held = np.array([law.held(domains, own) for own in table.own])
+    held = np.array([law.fixed(domains, own) for own in table.own])
     return FoldFits(
         targets=table.targets,
         predicted=_predicted(law, table, values, used),

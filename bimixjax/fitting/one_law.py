@@ -213,7 +213,7 @@ class _Task:
             layout=layout,
             priors=priors,
             criterion=criterion or Criterion(),
-            solver=dataclasses.replace(solver, starts=chosen.valleys) if solver.starts is None else solver,
+            solver=dataclasses.replace(solver, starts=chosen.local_minima) if solver.starts is None else solver,
         )
 
     def solve(self, view: View, resamples: Bootstrap | None = None, starts: Stored | None = None) -> Any:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from itertools import product
+from operator import mul
 from typing import Any
 
 import jax.numpy as jnp
@@ -196,10 +197,6 @@ def _factors(law: Law, points: Point, varies: Sequence[Sequence[bool]], theta: A
     return [list(map(shaped, found[name], which)) for name, which in zip(names, varies, strict=True)]
 
 
-def _named(law: Law, theta: Array, domains: int) -> dict[str, Array]:
-    return law.unpack(theta[:, None, None], law.part(linear=False), domains)
-
-
 def flat(rows: Array) -> Array:
     """Rows [m, t, B] along one axis [n, B]."""
     return rows.reshape(-1, rows.shape[-1])
@@ -236,8 +233,8 @@ def points_of(part: Lanes) -> Point:
 def basis_columns(law: Law, domains: int, theta: Array, data: tuple[Point, Array]) -> list[Array]:
     """The column [n, B] of each linear coefficient at theta [q, B], each row times its factor [m, t, B]."""
     points, factor = data
-    terms = law.basis(_named(law, theta, domains), points)
-    return [flat(terms[c.name] * factor) for c in law.part(linear=True)]
+    terms = law.factors(law.unpack(theta[:, None, None], law.part(linear=False), domains), points)
+    return [flat(reduce(mul, terms[c.name]) * factor) for c in law.part(linear=True)]
 
 
 def _problem(law: Law, domains: int, strength: Array | None, target: Array) -> Problem:

@@ -1,11 +1,11 @@
 """Mixing laws, each written for one target at one observation.
 
-- `law`: what a law is, its coefficients, and the point at which it is asked. `dependence`: which inputs it reads.
-- `bimix`, `transfer`, `sized`: BiMix, its cross-domain terms, its model size.
+- `law`: what a law is, its coefficients, and the point at which it is evaluated. `dependence`: which inputs it reads.
+- `bimix`, `transfer`: BiMix, with an offset, with model size, with cross-domain terms.
 - `additive`, `exponential`, `power_linear`, `chinchilla`, `dcpt`, `capacity`: other laws.
 - `volume`, `repetition`: a power of the volume, or repeated tokens, around any law.
 
-A law of your own takes a name, its coefficients, and the factor of each linear one; nothing else needs to know of it.
+A law of your own takes a name, its coefficients, and what multiplies each linear one; nothing else needs to know of it.
 This one stays finite where its domain is absent, and `WithVolume` adds a power of the volume:
 
     >>> import bimixjax, jax.numpy as jnp, numpy as np, pandas as pd
@@ -40,6 +40,7 @@ from bimixjax.laws.additive import Joint as Joint
 from bimixjax.laws.additive import JointSized as JointSized
 from bimixjax.laws.bimix import BiMix as BiMix
 from bimixjax.laws.bimix import BiMixOffset as BiMixOffset
+from bimixjax.laws.bimix import BiMixSized as BiMixSized
 from bimixjax.laws.capacity import Capacity as Capacity
 from bimixjax.laws.chinchilla import Chinchilla as Chinchilla
 from bimixjax.laws.chinchilla import Kaplan as Kaplan
@@ -50,8 +51,8 @@ from bimixjax.laws.exponential import ExponentialM1 as ExponentialM1
 from bimixjax.laws.exponential import ExponentialM2 as ExponentialM2
 from bimixjax.laws.exponential import ExponentialM3 as ExponentialM3
 from bimixjax.laws.exponential import LogLinear as LogLinear
+from bimixjax.laws.law import Basis as Basis
 from bimixjax.laws.law import Coefficient as Coefficient
-from bimixjax.laws.law import FactoredLaw as FactoredLaw
 from bimixjax.laws.law import Law as Law
 from bimixjax.laws.law import Point as Point
 from bimixjax.laws.law import Units as Units
@@ -60,7 +61,6 @@ from bimixjax.laws.law import share_power as share_power
 from bimixjax.laws.power_linear import PowerLinear as PowerLinear
 from bimixjax.laws.repetition import Repeated as Repeated
 from bimixjax.laws.repetition import effective_volume as effective_volume
-from bimixjax.laws.sized import BiMixSized as BiMixSized
 from bimixjax.laws.transfer import BiMixTransfer as BiMixTransfer
 from bimixjax.laws.transfer import BiMixTransferLinear as BiMixTransferLinear
 from bimixjax.laws.transfer import BiMixTransferSized as BiMixTransferSized

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
-from bimixjax.laws.law import Coefficient, Law, Point, Units, multiplied, power, share_power
+from bimixjax.laws.law import Basis, Coefficient, Law, Point, Units, power, rescaled, share_power
 
 _BETA = Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3)
 _ALPHA = Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0, sizes=3)
@@ -70,17 +70,17 @@ class Additive(Law):
     """
 
     name = "additive"
-    valleys = 3
+    local_minima = 3
     # Where all C and g are equal, K may vanish for a target without an own domain: a saddle.
     draws = 16
     coefficients = (*_LEVEL, _BETA, *_MIXTURE)
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """E multiplies 1, K the inverse sum, B multiplies s^-beta."""
-        known = _weighted(nonlinear["C"], share_power(point.mixture, nonlinear["g"]), point)
+        learnt = _weighted(nonlinear["C"], share_power(point.mixture, nonlinear["g"]), point)
         return {
             "E": jnp.ones_like(point.volume),
-            "K": 1 / known,
+            "K": 1 / learnt,
             "B": power(point.volume, -nonlinear["beta"]),
         }
 
@@ -90,7 +90,7 @@ class Additive(Law):
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
         """B grows by volume^beta."""
-        return {**coefficients, "B": coefficients["B"] * power(units.volume, coefficients["beta"])}
+        return rescaled(coefficients, units.volume, B="beta")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class AdditiveSized(Additive):
     sized = True
     coefficients = (*_LEVEL_SIZED, _BETA, _ALPHA, *_MIXTURE)
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """As at one size, and N^-alpha for A."""
         return {**super().basis(nonlinear, point), "A": power(point.model_size, -nonlinear["alpha"])}
 
@@ -125,8 +125,7 @@ class AdditiveSized(Additive):
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
         """A grows by model_size^alpha, B by volume^beta."""
-        size = coefficients["A"] * power(units.model_size, coefficients["alpha"])
-        return {**super().with_units(coefficients, units), "A": size}
+        return rescaled(super().with_units(coefficients, units), units.model_size, A="alpha")
 
 
 def _joint(suffix: str) -> tuple[Coefficient, Coefficient]:
@@ -146,14 +145,9 @@ def _joint(suffix: str) -> tuple[Coefficient, Coefficient]:
     )
 
 
-def _scaled(
-    terms: Mapping[str, Array], names: str, nonlinear: Mapping[str, Array], point: Point
-) -> Mapping[str, tuple[Array, ...]]:
-    """Terms as products, those of the given names with (sum_j C_j r_j)^g."""
-    scales = {
-        name: power(_weighted(nonlinear[f"C{name}"], point.mixture, point), nonlinear[f"g{name}"]) for name in names
-    }
-    return {name: (scales[name], term) if name in scales else (term,) for name, term in terms.items()}
+def _scale(term: str, nonlinear: Mapping[str, Array], point: Point) -> Array:
+    """Return (sum_j C_j r_j)^g, which scales a term."""
+    return power(_weighted(nonlinear[f"C{term}"], point.mixture, point), nonlinear[f"g{term}"])
 
 
 @dataclass(frozen=True)
@@ -173,17 +167,14 @@ class Joint(Additive):
     """
 
     name = "joint"
-    valleys = 12
+    local_minima = 12
     draws = 48
     coefficients = (*_LEVEL, _BETA, *_MIXTURE, *_joint("B"))
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-        """As in the additive law, B's term scaled by the mixture."""
-        return multiplied(self.factors(nonlinear, point))
-
-    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
-        """B's term is the scale times a power of the volume."""
-        return _scaled(super().basis(nonlinear, point), "B", nonlinear, point)
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
+        """As in the additive law, the term of B times (sum_j CB_j r_j)^gB."""
+        volume = power(point.volume, -nonlinear["beta"])
+        return {**super().basis(nonlinear, point), "B": (_scale("B", nonlinear, point), volume)}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Few, as draws do better, with a volume term that falls with the own proportion."""
@@ -208,17 +199,17 @@ class JointSized(AdditiveSized):
     """
 
     name = "joint_sized"
-    valleys = 12
+    local_minima = 12
     draws = 48
     coefficients = (*AdditiveSized.coefficients, *_joint("B"), *_joint("A"))
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-        """As in the additive law, A's and B's terms scaled by the mixture."""
-        return multiplied(self.factors(nonlinear, point))
-
-    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
-        """A's and B's terms are their scales times a power of the model size and of the volume."""
-        return _scaled(super().basis(nonlinear, point), "AB", nonlinear, point)
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
+        """As in the additive law, the terms of A and B each times its (sum_j C_j r_j)^g."""
+        return {
+            **super().basis(nonlinear, point),
+            "A": (_scale("A", nonlinear, point), power(point.model_size, -nonlinear["alpha"])),
+            "B": (_scale("B", nonlinear, point), power(point.volume, -nonlinear["beta"])),
+        }
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Few, as draws do better, with terms that fall with the own proportion."""

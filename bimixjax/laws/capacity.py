@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array, lax
 
-from bimixjax.laws.law import Coefficient, Law, Point, Units, power
+from bimixjax.laws.law import Basis, Coefficient, Law, Point, Units, power
 
 # Newton's method rises monotonically from a start within a factor d of the root and then converges quadratically.
 _STEPS = 12
@@ -72,7 +72,7 @@ class Capacity(Law):
     cross_domain = True
     diverges_at_zero = True
     sized = True
-    valleys = 12
+    local_minima = 12
     coefficients = (
         Coefficient(name="c", linear=True, prior=(0.5, 2.0)),
         Coefficient(name="A", linear=True, prior=(0.5, 2.0)),
@@ -100,7 +100,7 @@ class Capacity(Law):
         ),
     )
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """C multiplies x*^-b, A multiplies (s r)^-a, E multiplies 1."""
         ratio = jnp.where(point.is_own, 1.0, nonlinear["q"])
         there = point.mixture > 0

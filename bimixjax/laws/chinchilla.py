@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
-from bimixjax.laws.law import Coefficient, Law, Point, Units, power
+from bimixjax.laws.law import Basis, Coefficient, Law, Point, Units, power, rescaled
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Chinchilla(Law):
 
     name = "chinchilla"
     sized = True
-    valleys = 2
+    local_minima = 2
     coefficients = (
         Coefficient(name="E", linear=True, prior=(2.0, 2.0), sizes=3),
         Coefficient(name="A", linear=True, prior=(0.5, 2.0), sizes=3),
@@ -37,7 +37,7 @@ class Chinchilla(Law):
         Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3),
     )
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """E multiplies 1, A multiplies N^-alpha, B multiplies s^-beta."""
         return {
             "E": jnp.ones_like(point.volume),
@@ -51,11 +51,7 @@ class Chinchilla(Law):
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
         """A grows by model_size^alpha, B by volume^beta."""
-        return {
-            **coefficients,
-            "A": coefficients["A"] * power(units.model_size, coefficients["alpha"]),
-            "B": coefficients["B"] * power(units.volume, coefficients["beta"]),
-        }
+        return rescaled(rescaled(coefficients, units.volume, B="beta"), units.model_size, A="alpha")
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ class Kaplan(Law):
 
     name = "kaplan"
     sized = True
-    valleys = 3
+    local_minima = 3
     coefficients = (
         Coefficient(name="K", linear=True, prior=(3.0, 3.0)),
         Coefficient(name="n", prior=(10.0, 3.0), upper=1e8, sizes=2),
@@ -87,7 +83,7 @@ class Kaplan(Law):
         Coefficient(name="aD", prior=(0.1, 1.0), lower=1e-3, upper=10.0, volumes=2),
     )
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """K multiplies the power of the sum."""
         lack = nonlinear["n"] * power(point.model_size, -nonlinear["aN"] / nonlinear["aD"])
         return {"K": power(lack + 1 / point.volume, nonlinear["aD"])}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
-from bimixjax.laws.law import Coefficient, FactoredLaw, Point, Units, power, share_power
+from bimixjax.laws.law import Basis, Coefficient, Law, Point, Units, power, rescaled, share_power
 
 _LINEAR = (
     Coefficient(name="E", linear=True, prior=(2.0, 2.0)),
@@ -27,7 +27,7 @@ _NONLINEAR = (
 
 
 @dataclass(frozen=True)
-class DCPT(FactoredLaw):
+class DCPT(Law):
     """The D-CPT law at one model size, for the share r_i of the target's own domain.
 
     L_i(r_i, s) = E_i + B_i r_i^eta_i / s^beta_i + C_i / (r_i + eps_i)^gamma_i
@@ -48,10 +48,10 @@ class DCPT(FactoredLaw):
 
     name = "dcpt"
     own_proportion = True
-    valleys = 4
+    local_minima = 4
     coefficients = (*_LINEAR, *_NONLINEAR)
 
-    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """E multiplies 1, B multiplies r^eta s^-beta, C multiplies (r + eps)^-gamma."""
         return {
             "E": (jnp.ones_like(point.volume),),
@@ -65,7 +65,7 @@ class DCPT(FactoredLaw):
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
         """B grows by volume^beta."""
-        return {**coefficients, "B": coefficients["B"] * power(units.volume, coefficients["beta"])}
+        return rescaled(coefficients, units.volume, B="beta")
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class DCPTSized(DCPT):
     sized = True
     coefficients = (*_SIZED, *_NONLINEAR, Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0, sizes=3))
 
-    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """As at one size, and N^-alpha for A."""
-        return {**super().factors(nonlinear, point), "A": (power(point.model_size, -nonlinear["alpha"]),)}
+        return {**super().basis(nonlinear, point), "A": (power(point.model_size, -nonlinear["alpha"]),)}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Those at one size."""
@@ -99,5 +99,4 @@ class DCPTSized(DCPT):
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
         """A grows by model_size^alpha, B by volume^beta."""
-        size = coefficients["A"] * power(units.model_size, coefficients["alpha"])
-        return {**super().with_units(coefficients, units), "A": size}
+        return rescaled(super().with_units(coefficients, units), units.model_size, A="alpha")

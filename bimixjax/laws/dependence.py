@@ -1,4 +1,4 @@
-"""What each factor of a law's terms depends on, told from how the law is computed."""
+"""What each factor of a law's terms depends on, read from the jaxpr of the law."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ _VOLUME = "the volume"
 
 @dataclass(frozen=True, kw_only=True)
 class Dependence:
-    """What the factors of the term of each of p linear coefficients depend on.
+    """What the factors of the terms of p linear coefficients depend on.
 
-    Args:
+    Attributes:
         reads: each packed non-linear coefficient [p][f][q].
         varies: the volume [p][f].
     """
@@ -28,7 +28,7 @@ class Dependence:
     varies: tuple[tuple[bool, ...], ...]
 
     def slopes_by_row(self) -> int:
-        """How many coefficients are read by a factor that varies with the volume."""
+        """Count the coefficients that are read by a factor that varies with the volume."""
         pairs = zip(self.reads, self.varies, strict=True)
         varying = [reads for factors, varies in pairs for reads, v in zip(factors, varies, strict=True) if v]
         return sum(any(column) for column in zip(*varying, strict=True))
@@ -36,7 +36,7 @@ class Dependence:
 
 @lru_cache(maxsize=256)
 def dependence(law: Law, domains: int) -> Dependence:
-    """What the factors of a law of so many domains depend on."""
+    """Trace what the factors of a law of so many domains depend on."""
     parts, shares, one = law.part(linear=False), jnp.full((domains,), 1 / domains), jnp.ones(())
 
     def factors(inputs: Mapping[str, Array]) -> list[list[Array]]:
@@ -60,7 +60,7 @@ def dependence(law: Law, domains: int) -> Dependence:
 
 
 def _sources(jaxpr: Any, known: Mapping[Any, frozenset[str]]) -> Callable[[Any], frozenset[str]]:
-    """From a variable to the inputs that it is computed from; what an equation's parts do is not looked at."""
+    """Return a function from a variable to the inputs that it is computed from, by whole equations."""
     found = dict(known)
 
     def of(variable: Any) -> frozenset[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
-from bimixjax.laws.law import Coefficient, Law, Point
+from bimixjax.laws.law import Basis, Coefficient, Law, Point
 
 _FLOOR = Coefficient(name="c", linear=True, prior=(2.0, 2.0))
 _SCALE = Coefficient(name="k", linear=True, prior=(0.5, 2.0))
@@ -43,7 +43,7 @@ class Exponential(Law):
     """
 
     name = "exponential"
-    valleys = 4
+    local_minima = 4
     # Where all t are equal, which a target without an own domain allows, the mixture has no effect: a saddle.
     draws = 16
     coefficients = (
@@ -61,7 +61,7 @@ class Exponential(Law):
         ),
     )
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """C multiplies 1, k the exponential."""
         slopes = jnp.where(point.is_own, 0.0, nonlinear["t"])
         return {"c": jnp.ones_like(point.volume), "k": jnp.exp(jnp.sum(slopes * point.mixture, axis=0))}
@@ -106,7 +106,7 @@ class ExponentialM1(Law):
     """
 
     name = "exponential_m1"
-    valleys = 204
+    local_minima = 204
     draws = 200
     coefficients = (
         _FLOOR,
@@ -123,7 +123,7 @@ class ExponentialM1(Law):
         _SLOPES,
     )
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """C multiplies 1, k the weighted sum of exponentials."""
         weights = jnp.where(point.is_own, 1.0, nonlinear["K"])
         terms = weights * jnp.exp(nonlinear["t"] * point.mixture)
@@ -149,11 +149,11 @@ class ExponentialM2(Law):
     """
 
     name = "exponential_m2"
-    valleys = 8
+    local_minima = 8
     draws = 40
     coefficients = (_FLOOR, _SCALE, _SLOPES)
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """C multiplies 1, k the sum of exponentials."""
         return {
             "c": jnp.ones_like(point.volume),
@@ -182,10 +182,10 @@ class ExponentialM3(Law):
     """
 
     name = "exponential_m3"
-    valleys = 16
+    local_minima = 16
     coefficients = (_FLOOR, _SCALE, Coefficient(name="t", prior=(0.0, 2.0), lower=-50.0, upper=50.0, proportions=2))
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """C multiplies 1, k the exponential."""
         product = jnp.prod(point.mixture.shape[0] * point.mixture, axis=0)
         return {"c": jnp.ones_like(point.volume), "k": jnp.exp(nonlinear["t"] * product)}

@@ -17,9 +17,9 @@ from jax.typing import ArrayLike
 class Point(NamedTuple):
     """One observation as a law sees it: mixture, volume and model size, and which domain the target is.
 
-    In a fit every field has two more axes behind, observations and lanes, that broadcast against the coefficients'.
+    In a fit every field has further axes behind, runs, volumes and lanes, that broadcast against the coefficients'.
 
-    Args:
+    Attributes:
         mixture: r [d].
         own: the target's own r_i, 0 where the target is no domain.
         volume: s.
@@ -37,7 +37,13 @@ class Point(NamedTuple):
 
 
 class Units(NamedTuple):
-    """How many new units of volume and of model size one old unit is, and which domain the target is."""
+    """A change of units.
+
+    Attributes:
+        volume: how many new units of volume one old unit is.
+        model_size: how many new units of model size one old unit is.
+        is_own: for each domain, whether it is the target [d].
+    """
 
     volume: ArrayLike
     model_size: ArrayLike
@@ -45,7 +51,7 @@ class Units(NamedTuple):
 
 
 def power(base: ArrayLike, exponent: ArrayLike) -> Array:
-    """base^exponent for base >= 0 and exponent not 0, as exp(exponent log base).
+    """Return base^exponent for base >= 0 and exponent not 0, as exp(exponent log base).
 
     In a fit the base is data: its logarithm is taken once, not in every iteration.
 
@@ -58,7 +64,7 @@ def power(base: ArrayLike, exponent: ArrayLike) -> Array:
 
 
 def share_power(share: ArrayLike, exponent: ArrayLike) -> Array:
-    """share^exponent for share >= 0 and exponent > 0; at 0 it is 0, and so are its derivatives.
+    """Return share^exponent for share >= 0 and exponent > 0; at 0 it is 0, and so are its derivatives.
 
     Example:
         >>> from bimixjax.laws import share_power
@@ -69,27 +75,32 @@ def share_power(share: ArrayLike, exponent: ArrayLike) -> Array:
     return jnp.where(present, power(jnp.where(present, share, 1.0), exponent), 0.0)
 
 
-def multiplied(factors: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
-    """The products of some factors, by name."""
-    return {name: reduce(mul, each) for name, each in factors.items()}
+def rescaled(coefficients: Mapping[str, Array], base: ArrayLike, **exponents: str) -> dict[str, Array]:
+    """Multiply the named coefficients by base^exponent, each exponent being the coefficient of that name."""
+    grown = {name: coefficients[name] * power(base, coefficients[exponent]) for name, exponent in exponents.items()}
+    return {**coefficients, **grown}
+
+
+# For each linear coefficient, the term that it multiplies: an array, or a tuple of factors whose product it is.
+Basis = Mapping[str, Array | tuple[Array, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coefficient:
     """One coefficient of a law: its name, its place in the formula, its bounds and its weak prior.
 
-    The solver sees volumes and model sizes divided by the largest ones fitted, and losses in nats per token; bounds and
+    A solver reads volumes and model sizes divided by the largest ones fitted, and losses in nats per token; bounds and
     priors are in those units. The prior is normal on a linear coefficient, so that zero stays reachable, and on one
     that may be negative; on the others it is log-normal. `prior` is its (mean, standard deviation), or (median,
     standard deviation of the logarithm).
 
-    Args:
+    Attributes:
         name: symbol in the formula, as in the source.
         linear: whether the loss is linear in it, given the others.
         prior: the weak prior that makes small designs well-posed.
         lower, upper: bounds; an infinite bound is none.
         per_domain: whether there is one value per training domain.
-        own: of these values, what the target's own one is held at; None where it is fitted as the others are.
+        own: the fixed value of the target's own domain; None where it is fitted as the others are.
         spread: where given, the prior keeps these values about their own common mean, which is fitted; this is their
             standard deviation about it, and `prior` is that of the mean.
         proportions, volumes, sizes: how many distinct own proportions, volumes and model sizes it takes to identify it.
@@ -117,12 +128,12 @@ class Coefficient:
     meaning: str = ""
 
     def size(self, domains: int) -> int:
-        """How many numbers it holds."""
+        """Count its numbers."""
         return domains if self.per_domain else 1
 
     @property
     def logarithmic(self) -> bool:
-        """Whether its prior is log-normal."""
+        """Say whether its prior is log-normal."""
         return not self.linear and self.lower >= 0
 
 
@@ -132,13 +143,31 @@ class Law(ABC):
 
     A subclass states its name, version and coefficients, and writes `basis` for one observation, with domains along
     axis 0 and all else elementwise: the same lines then serve whole batches by broadcasting. Its own settings, if any,
-    are dataclass fields. The loss is the sum over the linear coefficients of coefficient x basis term.
+    are dataclass fields. The loss is a sum over the linear coefficients, each times its basis term:
+
+        L(c; r, s, N) = sum_k c_k basis_k(r, s, N)
 
     A law with `own_proportion` reads the target's own proportion, so that the target must be a domain; it reads the
     others too where it says `cross_domain`, as laws without `own_proportion` may. One that `diverges_at_zero` is not
     defined where the own proportion is zero. A law that is `sized` reads the model size; under the others each size is
-    fitted apart. A fit follows as many of its best starts as there are `valleys`, of those that `starts` gives and
-    of `draws` more about its priors.
+    fitted by itself. A cost with several local minima is minimized from as many of the best starts as `local_minima`
+    says, chosen among those that `starts` gives and `draws` more about the priors.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from bimixjax.laws import Coefficient, Law, Point, power
+        >>> class Faded(Law):
+        ...     name = "faded"
+        ...     coefficients = (
+        ...         Coefficient(name="B", linear=True, prior=(1.0, 2.0)), Coefficient(name="beta", prior=(0.4, 1.0))
+        ...     )
+        ...     def basis(self, nonlinear, point):
+        ...         return {"B": (1 - point.own, power(point.volume, -nonlinear["beta"]))}
+        ...     def starts(self):
+        ...         return {"beta": (0.2, 0.8)}
+        >>> point = Point(mixture=jnp.array([0.25, 0.75]), own=0.25, volume=16.0, model_size=1.0)
+        >>> float(Faded().loss({"B": 4.0, "beta": 0.5}, point))
+        0.75
     """
 
     name: ClassVar[str]
@@ -149,52 +178,57 @@ class Law(ABC):
     cross_domain: ClassVar[bool] = False
     diverges_at_zero: ClassVar[bool] = False
     sized: ClassVar[bool] = False
-    valleys: ClassVar[int] = 1
+    local_minima: ClassVar[int] = 1
     draws: ClassVar[int] = 0
 
     @abstractmethod
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-        """The factor of each linear coefficient at one observation, given the non-linear coefficients."""
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
+        """Return what multiplies each linear coefficient at one observation, given the non-linear coefficients.
 
-    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
-        """The terms of `basis` as products; a fit takes factors that are free of the volume once per run."""
-        return {name: (term,) for name, term in self.basis(nonlinear, point).items()}
+        A term is an array or the tuple of its factors. A fit computes a factor that is free of the volume once per run,
+        so a term with one factor of the mixture and one of the volume is fitted faster as a tuple.
+        """
 
     @abstractmethod
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """Values of each scalar non-linear coefficient from whose product grid a fit chooses its starts."""
+        """Return values of each non-linear coefficient, from whose product grid a fit chooses its starts."""
+
+    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> dict[str, tuple[Array, ...]]:
+        """Return the factors of each term of `basis`, of which there may be one."""
+        terms = self.basis(nonlinear, point)
+        return {name: term if isinstance(term, tuple) else (term,) for name, term in terms.items()}
 
     def loss(self, coefficients: Mapping[str, Array], point: Point) -> Array:
-        """The loss in nats per token at one observation."""
-        terms = self.basis(coefficients, point)
-        return sum((coefficients[name] * term for name, term in terms.items()), start=0.0 * point.volume)
+        """Return the loss in nats per token at one observation."""
+        terms = self.factors(coefficients, point).items()
+        return sum((coefficients[name] * reduce(mul, factors) for name, factors in terms), start=0.0 * point.volume)
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """The same law in units so many times smaller; unchanged unless the law says how."""
+        """Return the coefficients of the same law in smaller units; unchanged unless the law says how."""
         return coefficients
 
     def own_power(self, coefficients: Mapping[str, Array], point: Point) -> tuple[Array, Array, Array]:
-        """The triple (c, a, e), for a law whose loss is c (r_i + e)^-a in the own proportion and free of all others."""
+        """Return (c, a, e), for a law whose loss is c (r_i + e)^-a in the own proportion and free of all others."""
         raise TypeError(f"{self.name} is not a power of the own proportion")
 
     def part(self, *, linear: bool) -> tuple[Coefficient, ...]:
-        """The linear or the non-linear coefficients, in their order."""
+        """Return the linear or the non-linear coefficients, in their order."""
         return tuple(c for c in self.coefficients if c.linear == linear)
 
     def ordered(self) -> tuple[Coefficient, ...]:
-        """All coefficients in the order of a packed vector: the linear ones, then the others."""
+        """Return all coefficients in the order of a packed vector: the linear ones, then the others."""
         return self.part(linear=True) + self.part(linear=False)
 
     def names(self, domains: Sequence[str]) -> tuple[str, ...]:
-        """A name for each number of a packed vector, such as `alpha` or `T[web]`."""
+        """Return a name for each number of a packed vector, such as `alpha` or `T[web]`."""
         return tuple(
             name
             for c in self.ordered()
             for name in ([f"{c.name}[{domain}]" for domain in domains] if c.per_domain else [c.name])
         )
 
-    def held(self, domains: int, own: int) -> np.ndarray:
-        """What each number of a packed vector is held at when the target is domain `own` (-1 for none), else NaN."""
+    def fixed(self, domains: int, own: int) -> np.ndarray:
+        """Return the fixed numbers of a packed vector when the target is domain `own` (-1 for none), NaN elsewhere."""
         parts = [(c, np.full(c.size(domains), np.nan)) for c in self.ordered()]
         for c, values in parts:
             if c.own is not None and own >= 0:
@@ -209,37 +243,3 @@ class Law(ABC):
             named[c.name] = vector[start:stop] if c.per_domain else vector[start]
             start = stop
         return named
-
-
-class FactoredLaw(Law):
-    """A law that states its terms as products.
-
-    L(c; r, s) = sum_k c_k factor_k1(r, s) factor_k2(r, s) ...
-
-    A fit takes sums over runs where it would take sums over rows, if one factor reads the mixture and another the
-    volume.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from bimixjax.laws import Coefficient, FactoredLaw, Point, power
-        >>> class Faded(FactoredLaw):
-        ...     name = "faded"
-        ...     coefficients = (
-        ...         Coefficient(name="B", linear=True, prior=(1.0, 2.0)), Coefficient(name="beta", prior=(0.4, 1.0))
-        ...     )
-        ...     def factors(self, nonlinear, point):
-        ...         return {"B": (1 - point.own, power(point.volume, -nonlinear["beta"]))}
-        ...     def starts(self):
-        ...         return {"beta": (0.2, 0.8)}
-        >>> point = Point(mixture=jnp.array([0.25, 0.75]), own=0.25, volume=16.0, model_size=1.0)
-        >>> float(Faded().loss({"B": 4.0, "beta": 0.5}, point))
-        0.75
-    """
-
-    @abstractmethod
-    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
-        """The factors of each linear coefficient's term, of which no two need read the same."""
-
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-        """The products of `factors`."""
-        return multiplied(self.factors(nonlinear, point))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
-from bimixjax.laws.law import Coefficient, Law, Point, share_power
+from bimixjax.laws.law import Basis, Coefficient, Law, Point, share_power
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PowerLinear(Law):
     """
 
     name = "power_linear"
-    valleys = 3
+    local_minima = 3
     coefficients = (
         Coefficient(name="b", linear=True, prior=(3.0, 2.0)),
         Coefficient(name="w", linear=True, prior=(1.0, 2.0), proportions=3),
@@ -48,7 +48,7 @@ class PowerLinear(Law):
         ),
     )
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """B multiplies the linear terms, w the own power."""
         cross = jnp.where(point.is_own, 0.0, nonlinear["W"])
         return {

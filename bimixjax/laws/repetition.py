@@ -8,12 +8,12 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from bimixjax.laws.law import Law, Point, Units
+from bimixjax.laws.law import Basis, Law, Point, Units
 from bimixjax.laws.volume import adopt
 
 
 def effective_volume(seen: ArrayLike, unique: ArrayLike, decay: float = 15.387756) -> Array:
-    """What `seen` tokens are worth when only `unique` ones are there: D' = U + U R* (1 - exp(-R / R*)), R = D/U - 1.
+    """Return D' = U + U R* (1 - exp(-R / R*)), R = D/U - 1, what `seen` tokens are worth of which `unique` differ.
 
     Args:
         seen: D, tokens trained on.
@@ -41,10 +41,10 @@ def effective_volume(seen: ArrayLike, unique: ArrayLike, decay: float = 15.38775
 class Repeated(Law):
     """Any law, for domains with a limited number of tokens: each domain counts with its effective tokens.
 
-    The inner law is read at the volume s' = sum_j D'_j and the mixture r'_j = D'_j / s', where D'_j is the effective
-    volume of the r_j s tokens of domain j: r_i s becomes D'_i. Nothing changes until a domain repeats.
+    The inner law is evaluated at the volume s' = sum_j D'_j and the mixture r'_j = D'_j / s', where D'_j is the
+    effective volume of the r_j s tokens of domain j: r_i s becomes D'_i. Nothing changes until a domain repeats.
 
-    Args:
+    Attributes:
         inner: the law.
         unique: unique tokens of each domain, in the order of the table's domains and in the unit of volume of the fit.
         decay: R*, see `effective_volume`.
@@ -71,7 +71,7 @@ class Repeated(Law):
         adopt(self, self.inner, name=f"{self.inner.name}_repeated", cross_domain=True)
 
     def effective(self, point: Point) -> Point:
-        """The point at which the inner law is read."""
+        """Return the point at which the inner law is evaluated."""
         axes = (-1,) + (1,) * (jnp.ndim(point.mixture) - 1)
         unique = np.asarray(self.unique, float).reshape(axes) / point.unit
         parts = effective_volume(point.mixture * point.volume, unique, self.decay)
@@ -82,8 +82,8 @@ class Repeated(Law):
         own = effective_volume(point.own * point.volume, own_unique, self.decay) / volume
         return point._replace(mixture=parts / volume, own=own, volume=volume)
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-        """Those of the inner law at the effective point."""
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
+        """As in the inner law, at the effective point."""
         return self.inner.basis(nonlinear, self.effective(point))
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:

@@ -7,10 +7,9 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jax import Array
 
-from bimixjax.laws.law import Coefficient, FactoredLaw, Point, Units, power, share_power
+from bimixjax.laws.bimix import BiMix, BiMixSized
+from bimixjax.laws.law import Basis, Coefficient, Law, Point, Units, power, rescaled, share_power
 
-_ALPHA = Coefficient(name="alpha", prior=(0.1, 1.5), upper=10.0, proportions=2)
-_BETA = Coefficient(name="beta", prior=(0.4, 1.0), upper=20.0, volumes=3)
 _POWER = Coefficient(name="g", prior=(0.5, 0.7), lower=0.05, upper=5.0, proportions=3)
 _TRANSFER = Coefficient(
     name="T",
@@ -30,7 +29,7 @@ def effective_share(nonlinear: Mapping[str, Array], point: Point) -> Array:
 
 
 @dataclass(frozen=True)
-class BiMixTransfer(FactoredLaw):
+class BiMixTransfer(Law):
     """BiMix whose own proportion becomes a power sum over all domains.
 
     L_i(r, s) = rho_i^-alpha_i (B_i / s^beta_i + C_i),  rho_i = r_i^g_i + sum_{j != i} T_ij r_j^g_i,  T_ij >= 0
@@ -54,17 +53,10 @@ class BiMixTransfer(FactoredLaw):
 
     name = "bimix_transfer"
     gauge: ClassVar[Mapping[str, float]] = {"A": 1.0}
-    valleys = 3
-    coefficients = (
-        Coefficient(name="B", linear=True, prior=(1.0, 2.0), volumes=3),
-        Coefficient(name="C", linear=True, prior=(2.0, 2.0), volumes=3),
-        _ALPHA,
-        _BETA,
-        _POWER,
-        _TRANSFER,
-    )
+    local_minima = 3
+    coefficients = (*BiMix.coefficients, _POWER, _TRANSFER)
 
-    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """Basis {B: rho^-alpha s^-beta, C: rho^-alpha}."""
         share = power(effective_share(nonlinear, point), -nonlinear["alpha"])
         return {"B": (share, power(point.volume, -nonlinear["beta"])), "C": (share,)}
@@ -75,7 +67,7 @@ class BiMixTransfer(FactoredLaw):
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
         """B grows by volume^beta."""
-        return {**coefficients, "B": coefficients["B"] * power(units.volume, coefficients["beta"])}
+        return rescaled(coefficients, units.volume, B="beta")
 
 
 @dataclass(frozen=True)
@@ -103,7 +95,7 @@ class BiMixTransferLinear(BiMixTransfer):
 
 
 @dataclass(frozen=True)
-class BiMixTransferSized(FactoredLaw):
+class BiMixTransferSized(Law):
     """The transfer law with model size: L_i(r, s, N) = rho_i^-gamma_i (E_i + A_i / N^alpha_i + B_i / s^beta_i).
 
     rho_i and its gauge are those of `BiMixTransfer`; the rest is the law of `BiMixSized`. E, A and alpha need
@@ -124,19 +116,10 @@ class BiMixTransferSized(FactoredLaw):
 
     name = "bimix_transfer_sized"
     sized = True
-    valleys = 4
-    coefficients = (
-        Coefficient(name="E", linear=True, prior=(2.0, 2.0), sizes=3),
-        Coefficient(name="A", linear=True, prior=(0.5, 2.0), sizes=3),
-        Coefficient(name="B", linear=True, prior=(1.0, 2.0), volumes=3),
-        Coefficient(name="gamma", prior=(0.1, 1.5), upper=10.0, proportions=2),
-        Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0, sizes=3),
-        _BETA,
-        _POWER,
-        _TRANSFER,
-    )
+    local_minima = 4
+    coefficients = (*BiMixSized.coefficients, _POWER, _TRANSFER)
 
-    def factors(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, tuple[Array, ...]]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """E multiplies rho^-gamma, A that times N^-alpha, B that times s^-beta."""
         share = power(effective_share(nonlinear, point), -nonlinear["gamma"])
         return {
@@ -151,8 +134,4 @@ class BiMixTransferSized(FactoredLaw):
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
         """A grows by model_size^alpha, B by volume^beta."""
-        return {
-            **coefficients,
-            "A": coefficients["A"] * power(units.model_size, coefficients["alpha"]),
-            "B": coefficients["B"] * power(units.volume, coefficients["beta"]),
-        }
+        return rescaled(rescaled(coefficients, units.volume, B="beta"), units.model_size, A="alpha")

@@ -6,12 +6,21 @@ from typing import Any
 
 from jax import Array
 
-from bimixjax.laws.law import Coefficient, Law, Point, Units, power
+from bimixjax.laws.law import Basis, Coefficient, Law, Point, Units, power
 
 
 def adopt(wrapper: Law, inner: Law, **changed: Any) -> None:
-    """Give a frozen wrapper the facts of the law that it wraps, save those that it changes."""
-    facts = ("gauge", "own_proportion", "cross_domain", "diverges_at_zero", "sized", "valleys", "draws", "coefficients")
+    """Give a frozen wrapper the class attributes of the law that it wraps, save those that it changes."""
+    facts = (
+        "gauge",
+        "own_proportion",
+        "cross_domain",
+        "diverges_at_zero",
+        "sized",
+        "local_minima",
+        "draws",
+        "coefficients",
+    )
     for name, value in {**{fact: getattr(inner, fact) for fact in facts}, **changed}.items():
         object.__setattr__(wrapper, name, value)
 
@@ -22,7 +31,7 @@ class WithVolume(Law):
 
     Without it, such a law describes losses at one volume.
 
-    Args:
+    Attributes:
         inner: the law of the mixture.
 
     Example:
@@ -42,7 +51,7 @@ class WithVolume(Law):
         )
         adopt(self, self.inner, name=f"{self.inner.name}_volume", coefficients=(*self.inner.coefficients, *own))
 
-    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
+    def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """The terms of the inner law, and s^-beta for B."""
         return {**self.inner.basis(nonlinear, point), "B": power(point.volume, -nonlinear["beta"])}
 

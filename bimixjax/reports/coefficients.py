@@ -61,7 +61,7 @@ def matrices(fit: FitResult, cells: Mapping[str, Sequence[str]], what: str) -> l
 def _without_errors_of_held(fit: FitResult, cells: Mapping[str, list[str]]) -> None:
     """A target's own value that the law states has no error."""
     for lane in range(len(fit.values)):
-        held = fit.law.held(len(fit.domains), fit.own[lane % len(fit.targets)])
+        held = fit.law.fixed(len(fit.domains), fit.own[lane % len(fit.targets)])
         for name, value in zip(fit.names, held, strict=True):
             if np.isfinite(value):
                 cells[name][lane] = f"{value:g}"

@@ -34,7 +34,7 @@ DOMAIN_STARTS = 2
 
 def solver(law: str, most: int | None = None) -> VarPro:
     """How a single law is solved, from no more than `most` starts."""
-    starts = LAWS[law].valleys
+    starts = LAWS[law].local_minima
     return VarPro(starts=starts if most is None else min(starts, most), max_steps=MAX_STEPS, tolerance=TOLERANCE)
 
 

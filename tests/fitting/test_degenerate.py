@@ -166,7 +166,7 @@ def test_laws_with_more_coefficients_end_as_well(law):
             continue
         assert sentence(result, target).startswith("converged")
         assert (errors(result, target) < 0.02).all()
-        few = result.rows[result.targets.index(target)] < np.isnan(result.law.held(len(TARGETS), 0)).sum()
+        few = result.rows[result.targets.index(target)] < np.isnan(result.law.fixed(len(TARGETS), 0)).sum()
         assert few == ("too few observations" in sentence(result, target))
     for target in ("run", "volume", "single", "few"):
         assert "not identified" in sentence(result, target)

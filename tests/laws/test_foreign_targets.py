@@ -9,7 +9,7 @@ from bimixjax import FitResult, Observations, fit
 from bimixjax.fitting.result import target_loss
 from bimixjax.laws import LAWS, Law
 
-CROSS = [name for name, law in LAWS.items() if not law.own_proportion and law.valleys > 2 and name != "kaplan"]
+CROSS = [name for name, law in LAWS.items() if not law.own_proportion and law.local_minima > 2 and name != "kaplan"]
 # The families whose amplitude vanished at equal starts; the others take long to compile.
 QUICK = ("log_linear", "exponential_volume", "additive")
 

@@ -334,6 +334,6 @@ def test_a_fit_recovers_losses_and_coefficients(name):
 def check_coefficients(law: Law, result: FitResult, expected: Mapping) -> None:
     """Every coefficient of the one lane, the held ones at what they are held at."""
     packed = np.concatenate([np.ravel(expected[c.name]) for c in law.ordered()])
-    held = law.held(3, 1)
+    held = law.fixed(3, 1)
     np.testing.assert_allclose(result.values[0], np.where(np.isnan(held), packed, held), rtol=2e-4)
     assert result.identified.all()

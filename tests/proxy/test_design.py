@@ -8,11 +8,12 @@ from bimixjax._base.checks import InputError
 from bimixjax.proxy import Design
 
 
-def test_a_table_reads_back_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_reads_back_bit_for_bit(tmp_path: Path, suffix: str) -> None:
     mixtures = np.random.default_rng(0).dirichlet(np.ones(3), 5)
     design = Design.make(["1", "two, three", 'a "b"', "ü", "5"], ["x", "y", "z, z"], mixtures, [0, 1, 2, 3, 2**32 - 1])
-    design.write(tmp_path / "design.csv")
-    again = Design.read(tmp_path / "design.csv")
+    design.write(tmp_path / f"design{suffix}")
+    again = Design.read(tmp_path / f"design{suffix}")
     assert (again.runs, again.domains) == (design.runs, design.domains)
     np.testing.assert_array_equal(again.proportions, design.proportions)
     np.testing.assert_array_equal(again.seeds, design.seeds)
@@ -65,13 +66,18 @@ def test_what_cannot_be_a_design_is_an_error(arguments: tuple[Any, ...], message
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "columns are none; needed: run and mixture/<domain>"),
-        ("run,a\nr,1\n", "columns are run, a"),
-        ("run,mixture/a\nr,1,2\n", "line 2: 3 cells; allowed: 2"),
-        ("run,mixture/a,mixture/b\nr,.5,.5\ns,half,.5\n", "column mixture/a, line 3: 'half'; allowed: a number"),
+        ("", "design.csv: not a readable csv file"),
+        ("run,a\nr,1\n", "design.csv has no mixture column; needed: mixture/<name>; columns: run, a"),
+        ("mixture/a\n1\n", "design.csv has no column 'run'; columns: mixture/a"),
+        ("run,mixture/a,mixture/a\nr,1,0\n", "column 'mixture/a' occurs more than once"),
+        ("run,mixture/a\nr,1,2\n", "design.csv: .*Expected 2 columns, got 3"),
+        (
+            "run,mixture/a,mixture/b\nr,.5,.5\ns,half,.5\n",
+            r"design.csv, data row 2 \(line 3\), column 'mixture/a', run 's': got 'half', a number belongs here",
+        ),
         ("run,mixture/a\nr,nan\n", r"design.csv: run 'r': proportion of 'a' is nan"),
-        ("run,mixture/a,seed\nr,1,x\n", "column seed, line 2: 'x'"),
-        ("run,mixture/a\n", "run: none given"),
+        ("run,mixture/a,seed\nr,1,x\n", r"\(line 2\), column 'seed', run 'r': got 'x'"),
+        ("run,mixture/a\n", "design.csv: no data rows"),
     ],
 )
 def test_errors_of_a_table_say_where(tmp_path: Path, text: str, message: str) -> None:

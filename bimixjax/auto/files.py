@@ -12,7 +12,7 @@ from bimixjax._base.schema import Spot, each, maybe, numbers, record, shares, te
 from bimixjax.auto.member import Fitted
 from bimixjax.auto.member_fits import noise_of
 from bimixjax.auto.members import DONATED, MEMBERS, named_members
-from bimixjax.auto.noise import factored
+from bimixjax.auto.noise import NoiseCovariance
 from bimixjax.auto.one_size import AutoLosses, AutoSize, Lent
 from bimixjax.fitting.base import losses_at
 
@@ -40,14 +40,13 @@ def read_size(value: Any, spot: Spot) -> AutoSize:
     found = record(_SIZE)({**_LATER, **value} if isinstance(value, dict) else value, spot)
     if found["varies"] is None:
         found["varies"] = np.ones(len(found["center"]))
-    mixture = np.repeat(found["mixture"][None], len(found["center"]), axis=0)
     members, fitted = named_members(found["member_names"]), []
     for i, member in enumerate(members):
         count = sum(c.size(len(found["mixture"])) for c in member.law.ordered())
         own = dataclasses.replace(spot, lengths={**spot.lengths, "coefficients": count})
         one = record(_FITTED)(found["fitted"][i], own.at("fitted").at(i))
-        known = factored(noise_of(member), mixture, np.moveaxis(found["mask"], -1, 0)).known
-        fitted.append(Fitted(known=np.moveaxis(known, 0, -1), **one))
+        known = NoiseCovariance.of(noise_of(member), found["mixture"][..., None], found["mask"]).precision
+        fitted.append(Fitted(known=known, **one))
     _check_used(found, spot)
     return AutoSize(**{**found, "fitted": tuple(fitted)})
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from bimixjax._base.records import Leaf, record
-from bimixjax.auto.noise import Noise, Whitener, kernel, places
+from bimixjax.auto.noise import Noise, NoiseCovariance, kernel, places
 from bimixjax.laws import Law, Point
 from bimixjax.solve import cholesky
 
@@ -138,7 +138,7 @@ def _log(loss: Array) -> Array:
 
 
 @partial(jax.jit, static_argnames=("law",))
-def fit_lanes(law: Law, rows: Rows, whitener: Whitener, prior: Prior, starts: Array) -> Ends:
+def fit_lanes(law: Law, rows: Rows, whitener: NoiseCovariance, prior: Prior, starts: Array) -> Ends:
     """Fit B lanes, each from one of `starts` [q, B]."""
 
     def grid(z: Array) -> Array:
@@ -156,13 +156,13 @@ def fit_lanes(law: Law, rows: Rows, whitener: Whitener, prior: Prior, starts: Ar
         step=step,
         step_slope=step_slope,
         step_variance=whitener.step_variance(),
-        known=whitener.known,
+        known=whitener.precision,
     )
     return Ends(fitted=fitted, cost=last.cost, steps=last.steps, value=last.value, slopes=last.slopes)
 
 
 @jax.jit
-def read_grid(ends: Ends, whitener: Whitener) -> tuple[Array, Array]:
+def read_grid(ends: Ends, whitener: NoiseCovariance) -> tuple[Array, Array]:
     """Mean and variance of log losses at the runs and volumes of the grid [m, t, B], those masked included."""
     fitted, cross = ends.fitted, whitener.process
     moved = ends.slopes + _pulled(cross, fitted.pull_slope)[:, :, None] + fitted.step_slope[:, None]
@@ -200,9 +200,9 @@ def read_lanes(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: Prior,
     )
 
 
-def _effects(whitener: Whitener, x: Array) -> tuple[Array, Array]:
+def _effects(whitener: NoiseCovariance, x: Array) -> tuple[Array, Array]:
     """Pull [..., m, B] and step effects [..., t, B] in residuals [..., m, t, B]."""
-    return whitener.pull(x), whitener.step_effects(x)
+    return whitener.effects(x)
 
 
 def _pulled(cross: Array, pull: Array) -> Array:
@@ -249,7 +249,7 @@ class _State:
     done: Array
 
 
-def _minimize(grid: Callable[[Array], Array], rows: Rows, whitener: Whitener, starts: Array) -> _State:
+def _minimize(grid: Callable[[Array], Array], rows: Rows, whitener: NoiseCovariance, starts: Array) -> _State:
     """Minimize |whitened(grid(z) - loss)|^2 + |z|^2 from `starts` [q, B]."""
     unknowns, lanes = starts.shape
     begin = _State(
@@ -272,7 +272,7 @@ def _minimize(grid: Callable[[Array], Array], rows: Rows, whitener: Whitener, st
     )
 
 
-def _advance(grid: Callable[[Array], Array], rows: Rows, whitener: Whitener, state: _State) -> _State:
+def _advance(grid: Callable[[Array], Array], rows: Rows, whitener: NoiseCovariance, state: _State) -> _State:
     """Move to the trial if it lowers the cost, and choose the next; damping falls after a good step, else grows."""
     found, push = jax.linearize(grid, state.trial)
     eye = _directions(state.trial)

@@ -15,7 +15,7 @@ from bimixjax.auto.grids import Cells
 from bimixjax.auto.left_out import leave_out
 from bimixjax.auto.member import Ends, Points, Prior, fit_lanes, read_grid, read_lanes
 from bimixjax.auto.members import Member, coordinates
-from bimixjax.auto.noise import Noise, Whitener, factored, of_lane, of_lanes
+from bimixjax.auto.noise import Noise, NoiseCovariance
 from bimixjax.fitting import devices
 
 # Noise of log losses that every member shares: of a row, of a step over all runs, of a run over all its steps.
@@ -139,28 +139,18 @@ def _fit_member(member: Member, cells: Cells, lanes: np.ndarray) -> MemberFit:
     whole, moments = joined([ends for ends, _ in found]), joined([moments for _, moments in found])
     placed = np.zeros((2, len(lanes), runs, volumes))
     many = cells.runs[lanes[:, 0]] >= _MANY_RUNS
-    for place, ends, whitener in _by_places(member, cells, lanes, whole, np.flatnonzero(many)):
-        cell, target, _ = lanes[place].T
-        placed[:, place] = leave_out(whitener, cells.part[cell[0]], cells.loss[cell, :, :, target], ends)
+    if many.any():
+        index = np.flatnonzero(many)
+        covariance, place = _covariance(member, cells, lanes[index])
+        for number in range(place.max() + 1):
+            chosen = index[place == number]
+            ends = jax.tree.map(lambda leaf, chosen=chosen: leaf[..., chosen], whole)
+            part, loss = cells.part[lanes[chosen[0], 0]], cells.rows(lanes[chosen]).loss
+            left = leave_out(covariance.lanes(np.array([number])), part, loss, ends)
+            placed[:, chosen] = np.moveaxis(left, -1, 1)
     _refit(member, cells, lanes, whole.fitted.z, np.flatnonzero(~many), placed)
     mean = np.moveaxis(moments[0], -1, 0)
     return MemberFit(fitted=whole.fitted, mean=mean, left_mean=placed[0], left_variance=placed[1])
-
-
-def _by_places(
-    member: Member, cells: Cells, lanes: np.ndarray, ends: Ends, index: np.ndarray
-) -> Iterator[tuple[np.ndarray, Ends, Whitener]]:
-    """Some of the lanes, by where their rows are: which lanes, their ends and their one factored noise."""
-    if not len(index):
-        return
-    whitener, place = _whitener(noise_of(member), cells, lanes[index])
-    for number in range(place.max() + 1):
-        chosen = index[place == number]
-        yield (
-            chosen,
-            jax.tree.map(lambda leaf, chosen=chosen: leaf[..., chosen], ends),
-            of_lane(whitener, number),
-        )
 
 
 def _refit(
@@ -183,10 +173,10 @@ def _fit(
     """Fit lanes [L, 3] from `starts` [q, L], in chunks that all have one shape, and if asked, read their grids."""
     width, found = _width(len(starts), cells), []
     for block in _blocks(lanes, cells, width):
-        whitener, place = _whitener(noise_of(member), cells, lanes[block])
+        covariance, place = _covariance(member, cells, lanes[block])
         for index in _chunks(len(block), width):
             chosen, count = lanes[block[index]], len(set(index))
-            rows, noise, prior = cells.rows(chosen), of_lanes(whitener, place[index]), _prior(member, cells, chosen)
+            rows, noise, prior = cells.rows(chosen), covariance.lanes(place[index]), _prior(member, cells, chosen)
             ends = fit_lanes(member.law, rows, noise, prior, starts[:, block[index]])
             found.append((_first(ends, count), _first(read_grid(ends, noise), count) if read else None))
     return found
@@ -204,12 +194,18 @@ def _blocks(lanes: np.ndarray, cells: Cells, width: int) -> Iterator[np.ndarray]
         yield np.arange(start, min(start + size, len(lanes)))
 
 
-def _whitener(noise: Noise, cells: Cells, lanes: np.ndarray) -> tuple[Whitener, np.ndarray]:
-    """The factored noise of lanes [L, 3], once for all that have rows at the same places, and which is each one's."""
-    mask = cells.masks(lanes)
-    bits = np.packbits(mask.reshape(len(lanes), -1).astype(bool), axis=1)
+def _covariance(member: Member, cells: Cells, lanes: np.ndarray) -> tuple[NoiseCovariance, np.ndarray]:
+    """Factor the noise of lanes [L, 3], once for all with the same rows; and which factored one is each lane's."""
+    first, place = same_rows(cells, lanes)
+    mixture, mask = cells.mixture[lanes[first, 0]], cells.masks(lanes[first])
+    return NoiseCovariance.of(noise_of(member), np.moveaxis(mixture, 0, -1), np.moveaxis(mask, 0, -1)), place
+
+
+def same_rows(cells: Cells, lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the first of all lanes [L, 3] that have the same rows, and which of these each lane is like."""
+    bits = np.packbits(cells.masks(lanes).reshape(len(lanes), -1).astype(bool), axis=1)
     _, first, place = np.unique(np.column_stack([lanes[:, 0], bits]), axis=0, return_index=True, return_inverse=True)
-    return factored(noise, cells.mixture[lanes[first, 0]], mask[first]), place.reshape(-1)
+    return first, place.reshape(-1)
 
 
 def _first(ends: Any, count: int) -> Any:

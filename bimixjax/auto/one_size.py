@@ -19,7 +19,7 @@ from bimixjax.auto.beyond import Carried
 from bimixjax.auto.member import Fitted, Points, Prior, Rows, read_mean, read_variance
 from bimixjax.auto.member_fits import noise_of, prior_of
 from bimixjax.auto.members import named_members
-from bimixjax.auto.noise import Noise, places
+from bimixjax.auto.noise import Noise, correlation, places
 from bimixjax.fitting.coverage import Coverage, companions, share_range
 from bimixjax.laws import Law
 
@@ -40,8 +40,8 @@ class Path:
 
     def __call__(self, r: Array) -> Array:
         """Log losses [T] at a mixture r [d]."""
-        apart = jnp.sum((places(r)[:, None] - places(self.mixture)) ** 2, axis=0)
-        return jnp.sum(self.height * jnp.exp(-apart[:, None] / (2 * self.length**2)), axis=0)
+        to_each = correlation(self.length, places(r)[:, None, None], places(self.mixture)[..., None])
+        return jnp.sum(to_each[0] * self.height, axis=0)
 
 
 @record

@@ -14,19 +14,20 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from itertools import product
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float
 
 from bimixjax._base.records import Leaf, record
 from bimixjax.auto.averaging import MemberFit, average
 from bimixjax.auto.member import Prior, Rows, log_law
-from bimixjax.auto.member_fits import Stack, noise_of, prior_of
+from bimixjax.auto.member_fits import Stack, noise_of, prior_of, same_rows
 from bimixjax.auto.members import Member
-from bimixjax.auto.noise import Noise, factored
+from bimixjax.auto.noise import NoiseCovariance
 from bimixjax.auto.one_size import Path
 from bimixjax.fitting import devices
 from bimixjax.laws import Law
@@ -60,151 +61,114 @@ class Reweighted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weighed:
-    """The noise of rows with weights, factored, for B weightings of the same m runs and t volumes.
-
-    Args:
-        noise: what was factored.
-        weight: of each row, 0 where there is none [B, m, t].
-        share: what share of a weighted sum over runs is the step's effect [B, t].
-        middle: from sums over volumes to run effects [B, m, m].
-        pulling: from sums over volumes to what each run pulls the process by [B, m, m].
-    """
-
-    noise: Noise
-    weight: np.ndarray
-    share: np.ndarray
-    middle: np.ndarray
-    pulling: np.ndarray
-
-    @classmethod
-    def of(cls, noise: Noise, mixture: np.ndarray, weight: np.ndarray) -> "Weighed":
-        """Factor the noise of runs with mixtures [d, m] for weights of their rows [B, m, t]."""
-        # The formulas of a mask hold for weights: both enter as the precision of a row over that of white noise.
-        found = factored(noise, np.broadcast_to(mixture, (len(weight), *mixture.shape)), weight)
-        share = noise.step**2 / (noise.white**2 + weight.sum(1) * noise.step**2)
-        return cls(noise=noise, weight=weight, share=share, middle=found.factor @ found.gain, pulling=found.pulling)
-
-    def products(self, columns: np.ndarray, squares: np.ndarray, run_weight: np.ndarray) -> np.ndarray:
-        """X' S^-1 X [B, p, p] of columns X, 0 outside the mask [t, m, p], whose own products are `squares` [p, m, p].
-
-        The weights are those of the runs [B, m].
-        """
-        sums = np.swapaxes(run_weight @ columns, 0, 1)
-        shared = self.share[..., None] * sums
-        whole = np.swapaxes(run_weight @ squares, 0, 1) - np.swapaxes(sums, 1, 2) @ shared
-        by_run = run_weight[..., None] * columns.sum(0) - self.weight @ shared
-        return (whole - np.swapaxes(by_run, 1, 2) @ (self.middle @ by_run)) / self.noise.white**2
-
-    def precise(self, x: np.ndarray) -> np.ndarray:
-        """S^-1 x for residuals x [B, m, t]."""
-        weighted = x * self.weight
-        effects = self._times(self.middle, self._sums(weighted))
-        return self._without_steps(weighted - effects[..., None] * self.weight) / self.noise.white**2
-
-    def effects(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What runs pull the process by [B, m], and step effects [B, t], in residuals x [B, m, t]."""
-        weighted = x * self.weight
-        sums = self._sums(weighted)
-        left = weighted - self._times(self.middle, sums)[..., None] * self.weight
-        return self._times(self.pulling, sums), self.share * left.sum(1)
-
-    def _sums(self, weighted: np.ndarray) -> np.ndarray:
-        """Sums over volumes, step effects removed [B, m]."""
-        return self._without_steps(weighted).sum(2)
-
-    def _without_steps(self, weighted: np.ndarray) -> np.ndarray:
-        return weighted - self.weight * (self.share * weighted.sum(1))[:, None]
-
-    def _times(self, matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
-        return (matrix @ vector[..., None])[..., 0]
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Linear:
     """One member about its fit in one lane.
 
-    Args:
+    Attributes:
         member: which.
         rows, prior: of the lane.
-        z: the fit [q].
-        columns: slopes of the log law with z, 0 outside the mask, and beside them log loss - log law + slopes z
-            [t, m, q + 1].
-        squares: products of these columns, summed over volumes [q + 1, m, q + 1].
+        z: the fit.
+        columns: slopes J of the log law with z, 0 outside the mask, and beside them log loss - log law + J z.
+        squares: products of these columns, summed over volumes.
     """
 
     member: Member
     rows: Rows
     prior: Prior
-    z: np.ndarray
-    columns: np.ndarray
-    squares: np.ndarray
+    z: Float[np.ndarray, " q"]
+    columns: Float[np.ndarray, "t m q+1"]
+    squares: Float[np.ndarray, "q+1 m q+1"]
 
-    def moved(self, noise: Weighed, run_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Coefficients z [B, q], pull [B, m] and step effects [B, t] under weights of the runs [B, m]."""
+    def moved(
+        self, covariance: NoiseCovariance, run_weight: Float[np.ndarray, "B m"]
+    ) -> tuple[Float[np.ndarray, "B q"], Float[np.ndarray, "B m"], Float[np.ndarray, "B t"]]:
+        """Coefficients z, alpha and step effects under weights of the runs."""
         unknowns, slopes = len(self.z), self.columns[..., :-1]
-        products = noise.products(self.columns, self.squares, run_weight)
-        covariance = np.linalg.inv(products[:, :unknowns, :unknowns] + np.eye(unknowns))
-        z = self.z + _clipped((covariance @ products[:, :unknowns, unknowns:])[..., 0] - self.z)
+        products = weighted_products(covariance, self.columns, self.squares, run_weight)
+        of_z = np.linalg.inv(products[:, :unknowns, :unknowns] + np.eye(unknowns))
+        z = self.z + _clipped((of_z @ products[:, :unknowns, unknowns:])[..., 0] - self.z)
         for _ in range(_CORRECTIONS):
-            gradient = (noise.precise(self._missed(z)).transpose(2, 0, 1) @ slopes).sum(0) - z
-            z = z + _clipped((covariance @ gradient[..., None])[..., 0])
-        return z, *noise.effects(self._missed(z))
+            inverse = np.asarray(covariance.inverse(self.residuals(z)))
+            gradient = (np.transpose(inverse, (1, 2, 0)) @ slopes).sum(0) - z
+            z = z + _clipped((of_z @ gradient[..., None])[..., 0])
+        alpha, step = map(np.asarray, covariance.effects(self.residuals(z)))
+        return z, alpha.T, step.T
 
-    def _missed(self, z: np.ndarray) -> np.ndarray:
-        return np.asarray(_residuals(self.member.law, self.rows, self.prior, z))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Place:
-    """Lanes that have their rows at the same places: their numbers, the mask [m, t] and the runs' mixtures [d, m]."""
-
-    lanes: np.ndarray
-    mask: np.ndarray
-    mixture: np.ndarray
+    def residuals(self, z: Float[np.ndarray, "B q"]) -> Float[np.ndarray, "m t B"]:
+        """Log loss - log law on the rows."""
+        return np.asarray(_residuals(self.member.law, self.rows, self.prior, z.T))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Moved:
-    """One member in B resamples on L lanes: z [B, q, L], pull [B, m, L] and step effects [B, t, L]."""
+def weighted_products(
+    covariance: NoiseCovariance,
+    columns: Float[np.ndarray, "t m p"],
+    squares: Float[np.ndarray, "p m p"],
+    run_weight: Float[np.ndarray, "B m"],
+) -> Float[np.ndarray, "B p p"]:
+    """Compute X' S^-1 X by the formulas of `NoiseCovariance`, for B weights of the runs together.
 
-    z: np.ndarray
-    pull: np.ndarray
-    step: np.ndarray
+    Args:
+        covariance: S under each of the weights.
+        columns: X, 0 outside the mask.
+        squares: products of columns, summed over volumes.
+        run_weight: the weights.
+    """
+    arrays = (covariance.weight, covariance.posterior, covariance.share)
+    weight, posterior, share = (np.moveaxis(np.asarray(array), -1, 0) for array in arrays)
+    by_step = np.swapaxes(run_weight @ columns, 0, 1)
+    shared = share[..., None] * by_step
+    without_steps = np.swapaxes(run_weight @ squares, 0, 1) - np.swapaxes(by_step, 1, 2) @ shared
+    by_run = run_weight[..., None] * columns.sum(0) - weight @ shared
+    white = covariance.noise.white**2
+    return (without_steps - np.swapaxes(by_run, 1, 2) @ (posterior @ by_run) / white) / white
 
 
-def reweigh(stack: Stack, run_weights: np.ndarray) -> Reweighted:
-    """Where the members of a stack with one cell go under weights of its runs [R, m], lanes last.
+def reweigh(stack: Stack, run_weights: Float[np.ndarray, "R m"]) -> Reweighted:
+    """Move the members of a stack with one cell to where weights of its runs lead them, lanes last.
 
     Members that read a donor read it as it was fitted.
     """
     linear = [_linear(member, fit, stack) for member, fit in zip(stack.members, stack.fits, strict=True)]
-    places = _places(stack)
+    count = len(run_weights)
+    # Blocks have one size, so that they share compiled programs: the last repeats its last resample.
+    blocks = [np.minimum(np.arange(i, i + _RESAMPLES), count - 1) for i in range(0, count, _RESAMPLES)]
 
-    def one(block: np.ndarray) -> list[_Moved]:
+    def one(block: np.ndarray) -> list[tuple[np.ndarray, ...]]:
         # The switch to float64 holds for the thread that makes it only.
         with jax.enable_x64(True):
-            return _moved(places, linear, run_weights[block])
+            return _moved(stack, linear, run_weights[block])
 
-    count = len(run_weights)
-    blocks = [np.minimum(np.arange(i, i + _RESAMPLES), count - 1) for i in range(0, count, _RESAMPLES)]
     with ThreadPoolExecutor(devices.cores()) as pool:
-        found = list(zip(*pool.map(one, blocks), strict=True))
-    return Reweighted(
-        z=tuple(_together([part.z for part in parts], count) for parts in found),
-        pull=tuple(_together([part.pull for part in parts], count) for parts in found),
-        step=tuple(_together([part.step for part in parts], count) for parts in found),
-        weights=_weights(stack, run_weights),
-    )
+        found = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *pool.map(one, blocks))
+    z, pull, step = zip(*found, strict=True)
+    return Reweighted(z=z, pull=pull, step=step, weights=_weights(stack, run_weights))
 
 
-def _together(parts: Sequence[np.ndarray], count: int) -> np.ndarray:
-    """Blocks of resamples in a row, without what filled the last one."""
-    return np.concatenate(parts)[:count]
+def _moved(
+    stack: Stack, linear: Sequence[Sequence[_Linear]], run_weight: Float[np.ndarray, "B m"]
+) -> list[tuple[np.ndarray, ...]]:
+    """Coefficients [B, q, L], alpha [B, m, L] and step effects [B, t, L] of all members in B resamples."""
+    masks = stack.cells.masks(stack.lanes)
+    first, place = same_rows(stack.cells, stack.lanes)
+    noises = [noise_of(member) for member in stack.members]
+    found: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
+    # One factored noise at a time, for all lanes of the same rows and all members that share it.
+    for process, length in {(noise.process, noise.length) for noise in noises}:
+        members = [i for i, noise in enumerate(noises) if (noise.process, noise.length) == (process, length)]
+        for number, lane in enumerate(first):
+            weight = run_weight.T[:, None] * masks[lane][..., None]
+            covariance = NoiseCovariance.of(noises[members[0]], stack.cells.mixture[0][..., None], weight)
+            for i, k in product(members, np.flatnonzero(place == number).tolist()):
+                found[i, k] = linear[i][k].moved(covariance, run_weight)
+    lanes = range(len(stack.lanes))
+    return [
+        tuple(np.stack(values, axis=-1) for values in zip(*(found[i, k] for k in lanes), strict=True))
+        for i in range(len(linear))
+    ]
 
 
 def _linear(member: Member, fit: MemberFit, stack: Stack) -> list[_Linear]:
-    """A member's log law and its slopes at the rows of each lane."""
+    """Linearize a member's log law at the rows of each lane."""
     cells, (cell, target, _) = stack.cells, stack.lanes.T
     rows = cells.rows(stack.lanes)
     prior = prior_of(member, cells.mixture.shape[1], cells.center[cell, target])
@@ -225,36 +189,7 @@ def _linear(member: Member, fit: MemberFit, stack: Stack) -> list[_Linear]:
     ]
 
 
-def _moved(places: Sequence[_Place], linear: Sequence[Sequence[_Linear]], run_weight: np.ndarray) -> list[_Moved]:
-    """All members in B resamples."""
-    noises = {_key(lanes[0].member): noise_of(lanes[0].member) for lanes in linear}
-    found: list[list[Any]] = [[None] * len(lanes) for lanes in linear]
-    for place in places:
-        weight = run_weight[:, :, None] * place.mask
-        weighed = {key: Weighed.of(noise, place.mixture, weight) for key, noise in noises.items()}
-        for lanes, into in zip(linear, found, strict=True):
-            for lane in place.lanes:
-                into[lane] = lanes[lane].moved(weighed[_key(lanes[lane].member)], run_weight)
-    stacked = [[np.stack(values, axis=-1) for values in zip(*lanes, strict=True)] for lanes in found]
-    return [_Moved(z=z, pull=pull, step=step) for z, pull, step in stacked]
-
-
-def _key(member: Member) -> tuple[float, float]:
-    """What members' noises differ in."""
-    return member.process, member.length
-
-
-def _places(stack: Stack) -> list[_Place]:
-    """The lanes, by where their rows are."""
-    masks, mixture = stack.cells.masks(stack.lanes), stack.cells.mixture[0]
-    _, first, place = np.unique(masks.reshape(len(masks), -1), axis=0, return_index=True, return_inverse=True)
-    return [
-        _Place(lanes=np.flatnonzero(place.reshape(-1) == number), mask=masks[lane], mixture=mixture)
-        for number, lane in enumerate(first)
-    ]
-
-
-def _clipped(step: np.ndarray) -> np.ndarray:
+def _clipped(step: Float[np.ndarray, "B q"]) -> Float[np.ndarray, "B q"]:
     return step / np.maximum(1.0, np.abs(step).max(1, keepdims=True) / _LONGEST)
 
 
@@ -268,8 +203,8 @@ def _at_rows(law: Law, rows: Rows, prior: Prior, z: Array) -> tuple[Array, Array
 
 @partial(jax.jit, static_argnames=("law",))
 def _residuals(law: Law, rows: Rows, prior: Prior, z: Array) -> Array:
-    """Log loss - log law [B, m, t] on the rows of one lane at z [B, q], 0 outside the mask."""
-    return jnp.moveaxis((rows.loss - _log_laws(law, rows, prior, z.T)) * rows.mask, -1, 0)
+    """Log loss - log law [m, t, B] on the rows of one lane at z [q, B]."""
+    return rows.loss - _log_laws(law, rows, prior, z)
 
 
 def _log_laws(law: Law, rows: Rows, prior: Prior, z: Array) -> Array:

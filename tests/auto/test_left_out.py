@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from bimixjax.auto.left_out import counted_twice, leave_out, precise
+from bimixjax.auto.left_out import counted_twice, leave_out
 from bimixjax.auto.member import Ends, Fitted
-from bimixjax.auto.noise import Noise, Whitener, factored, of_lane
+from bimixjax.auto.noise import Noise, NoiseCovariance
 
 NOISE = Noise(white=0.006, step=0.005, run=0.003, process=0.02, length=0.7)
 RUNS, VOLUMES, LANES, UNKNOWNS = 7, 3, 2, 4
@@ -18,8 +18,8 @@ LOSS, VALUE = RANDOM.normal(size=(2, RUNS, VOLUMES, LANES)) * 0.02
 Z = RANDOM.normal(size=(UNKNOWNS, LANES))
 
 
-def whitener() -> Whitener:
-    return of_lane(factored(NOISE, MIXTURE[None], MASK[None]), 0)
+def factored() -> NoiseCovariance:
+    return NoiseCovariance.of(NOISE, MIXTURE[..., None], MASK[..., None])
 
 
 def covariance() -> np.ndarray:
@@ -34,8 +34,7 @@ def covariance() -> np.ndarray:
 
 def ends() -> Ends:
     """Fits at Z, which need not be optima."""
-    x = np.moveaxis(SLOPES, -1, 0) * MASK
-    curvature = np.einsum("Limt,Ljmt->Lij", precise(whitener(), x), x) + np.eye(UNKNOWNS)
+    curvature = np.einsum("imtL,jmtL->Lij", factored().inverse(SLOPES), SLOPES) + np.eye(UNKNOWNS)
     spread = np.moveaxis(np.linalg.inv(np.linalg.cholesky(curvature)), 0, -1)
     blank = np.zeros(0)
     rest = dict.fromkeys(("pull", "pull_slope", "step", "step_slope", "step_variance", "known"), blank)
@@ -44,8 +43,8 @@ def ends() -> Ends:
 
 def test_parts_left_out_are_conditional_means_and_variances() -> None:
     """Of a Gaussian process with the noise's covariance and the slopes', about the law made linear."""
-    mean, variance = leave_out(whitener(), PART, np.moveaxis(LOSS, -1, 0), ends())
-    variance = variance - counted_twice(whitener()) * (PART >= 0)[:, None]
+    mean, variance = leave_out(factored(), PART, LOSS, ends())
+    variance = variance - (counted_twice(factored()) * (PART >= 0)[:, None])[..., None]
     part, there = np.repeat(PART, VOLUMES), MASK.ravel() > 0
     for lane in range(LANES):
         slopes = SLOPES[..., lane].reshape(UNKNOWNS, -1)
@@ -56,8 +55,8 @@ def test_parts_left_out_are_conditional_means_and_variances() -> None:
             out, kept = np.flatnonzero((part == b) & there), np.flatnonzero((part != b) & there)
             gain = whole[np.ix_(out, kept)] @ np.linalg.inv(whole[np.ix_(kept, kept)])
             left = np.diag(whole[np.ix_(out, out)] - gain @ whole[np.ix_(kept, out)])
-            np.testing.assert_allclose(mean[lane].ravel()[out], expected[out] + gain @ missed[kept], rtol=1e-6)
-            np.testing.assert_allclose(variance[lane].ravel()[out], left, rtol=1e-6)
+            np.testing.assert_allclose(mean[..., lane].ravel()[out], expected[out] + gain @ missed[kept], rtol=1e-6)
+            np.testing.assert_allclose(variance[..., lane].ravel()[out], left, rtol=1e-6)
 
 
 def test_what_is_counted_twice_is_what_read_variance_adds() -> None:
@@ -72,13 +71,13 @@ def test_what_is_counted_twice_is_what_read_variance_adds() -> None:
 
     alone = np.tile(0.006**2 * 0.005**2 / (0.006**2 + MASK.sum(0) * 0.005**2), RUNS)
     wanted = left(process) + alone - left(process + same_step)
-    np.testing.assert_allclose(counted_twice(whitener()).ravel(), wanted, rtol=1e-6)
+    np.testing.assert_allclose(counted_twice(factored()).ravel(), wanted, rtol=1e-6)
 
 
 def test_the_inverse_covariance_is_that_of_the_rows_that_are_there() -> None:
     """S0^-1 x, 0 elsewhere."""
-    x, there = LOSS[..., 0] * MASK, MASK.ravel() > 0
-    found = precise(whitener(), x).ravel()
+    x, there = LOSS[..., 0], MASK.ravel() > 0
+    found = np.asarray(factored().inverse(x[..., None])).ravel()
     wanted = np.linalg.solve(covariance()[np.ix_(there, there)], x.ravel()[there])
     np.testing.assert_allclose(found[there], wanted, rtol=1e-6)
     np.testing.assert_allclose(found[~there], 0.0, atol=1e-12)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bimixjax.auto.noise import Noise, Whitener, factored, kernel, of_lanes, places
+from bimixjax.auto.noise import Noise, NoiseCovariance, kernel, places
 
 NOISE = Noise(white=0.006, step=0.005, run=0.003, process=0.02, length=0.7)
 RUNS, VOLUMES, LANES = 5, 4, 2
@@ -34,44 +34,44 @@ def explained(lane: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def whitener() -> Whitener:
+def factored() -> NoiseCovariance:
     """The noise of the rows above."""
-    found = factored(NOISE, np.moveaxis(MIXTURES, -1, 0), np.moveaxis(MASK, -1, 0))
+    found = NoiseCovariance.of(NOISE, MIXTURES, MASK)
     with jax.enable_x64(True):
-        return jax.tree.map(jnp.asarray, of_lanes(found, np.arange(LANES)))
+        return jax.tree.map(jnp.asarray, found)
 
 
 @pytest.mark.parametrize("lane", range(LANES))
-def test_squares_of_whitened_residuals_are_the_quadratic_form(whitener: Whitener, lane: int) -> None:
+def test_squares_of_whitened_residuals_are_the_quadratic_form(factored: NoiseCovariance, lane: int) -> None:
     """|W x|^2 = x' S^-1 x over the rows that are there."""
     with jax.enable_x64(True):
-        white = np.asarray(whitener.whiten(jnp.asarray(RESIDUALS * MASK)))[:, lane]
+        white = np.asarray(factored.whiten(jnp.asarray(RESIDUALS * MASK)))[:, lane]
     wanted = np.sum(explained(lane) * RESIDUALS[:, :, lane] * MASK[:, :, lane])
     assert np.sum(white**2) == pytest.approx(wanted, rel=1e-6)
 
 
 @pytest.mark.parametrize("lane", range(LANES))
-def test_effects_are_conditional_means(whitener: Whitener, lane: int) -> None:
+def test_effects_are_conditional_means(factored: NoiseCovariance, lane: int) -> None:
     """Process and step effects are their covariances with the rows, times S^-1 x."""
     with jax.enable_x64(True):
         x = jnp.asarray(RESIDUALS * MASK)
-        at_runs = jnp.sum(whitener.process * whitener.pull(x)[None], axis=1)[:, lane]
-        steps = whitener.step_effects(x)[:, lane]
-    alpha = explained(lane)
-    np.testing.assert_allclose(at_runs, covariance(lane)[1] @ alpha.sum(1), rtol=1e-5)
-    np.testing.assert_allclose(steps, 0.005**2 * alpha.sum(0), rtol=1e-5)
+        alpha, steps = factored.effects(x)
+        at_runs = jnp.sum(factored.process * alpha[None], axis=1)[:, lane]
+    wanted = explained(lane)
+    np.testing.assert_allclose(at_runs, covariance(lane)[1] @ wanted.sum(1), rtol=1e-5)
+    np.testing.assert_allclose(steps[:, lane], 0.005**2 * wanted.sum(0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("lane", range(LANES))
-def test_what_the_rows_explain_of_the_process(whitener: Whitener, lane: int) -> None:
+def test_what_the_rows_explain_of_the_process(factored: NoiseCovariance, lane: int) -> None:
     """The variance of the process at a run, less what is left of it, is k' Z' S^-1 Z k."""
     whole, process = covariance(lane)
     there = MASK[:, :, lane].ravel() > 0
     runs = np.repeat(np.eye(RUNS), VOLUMES, axis=0)[there]
     wanted = process @ (runs.T @ np.linalg.solve(whole[np.ix_(there, there)], runs)) @ process
     with jax.enable_x64(True):
-        known = np.asarray(whitener.known)[:, :, lane]
-    np.testing.assert_allclose(process @ known @ process, wanted, rtol=1e-5, atol=1e-12)
+        precision = np.asarray(factored.precision)[:, :, lane]
+    np.testing.assert_allclose(process @ precision @ process, wanted, rtol=1e-5, atol=1e-12)
 
 
 def test_many_runs_are_whitened_as_few_are() -> None:
@@ -79,9 +79,8 @@ def test_many_runs_are_whitened_as_few_are() -> None:
     many = 40
     mixture = np.concatenate([MIXTURES, np.repeat(MIXTURES[:, :1], many - RUNS, axis=1)], axis=1)
     mask, x = (np.concatenate([v, np.zeros((many - RUNS, VOLUMES, LANES))]) for v in (MASK, RESIDUALS))
-    found = factored(NOISE, np.moveaxis(mixture, -1, 0), np.moveaxis(mask, -1, 0))
     with jax.enable_x64(True):
-        wide = jax.tree.map(jnp.asarray, of_lanes(found, np.arange(LANES)))
+        wide = jax.tree.map(jnp.asarray, NoiseCovariance.of(NOISE, mixture, mask))
         squares = np.asarray(jnp.sum(wide.whiten(jnp.asarray(x)) ** 2, axis=0))
     wanted = [np.sum(explained(lane) * RESIDUALS[:, :, lane] * MASK[:, :, lane]) for lane in range(LANES)]
     np.testing.assert_allclose(squares, wanted, rtol=1e-6)

@@ -16,9 +16,9 @@ from bimixjax.auto.donor import Donated, fit_stacks
 from bimixjax.auto.grids import build_cells
 from bimixjax.auto.member import log_law
 from bimixjax.auto.member_fits import Stack, noise_of, prior_of
-from bimixjax.auto.noise import Noise
+from bimixjax.auto.noise import Noise, NoiseCovariance
 from bimixjax.auto.resampling import resample
-from bimixjax.auto.reweight import Weighed, reweigh
+from bimixjax.auto.reweight import reweigh, weighted_products
 from bimixjax.estimation import AutoResampled
 from bimixjax.fitting.resamples import Redraw
 
@@ -77,8 +77,8 @@ def helped() -> AutoResampled:
     return bimixjax.bootstrap(ONE, Observations.from_frame(frame), key=KEY, count=COUNT)
 
 
-class TestWeighed:
-    """Rows with weights 0, .3 and 2, against the covariance of the noise row by row."""
+class TestProducts:
+    """Columns of rows with weights, against the covariance of the noise row by row."""
 
     noise = Noise(white=0.006, step=0.005, run=0.003, process=0.02, length=0.7)
     random = np.random.default_rng(0)
@@ -87,8 +87,10 @@ class TestWeighed:
     mask = (random.random((5, 4)) > 0.3).astype(float)
     columns = random.normal(size=(4, 5, 3)) * mask.T[..., None]
 
-    def weighed(self) -> Weighed:
-        return Weighed.of(self.noise, self.mixture, self.run_weight[:, :, None] * self.mask)
+    def covariance(self) -> NoiseCovariance:
+        return NoiseCovariance.of(
+            self.noise, self.mixture[..., None], self.run_weight.T[:, None] * self.mask[..., None]
+        )
 
     def precision(self, b: int) -> np.ndarray:
         """S^-1 of all rows [m t, m t], zero where there is none."""
@@ -107,21 +109,28 @@ class TestWeighed:
     @pytest.mark.parametrize("b", [0, 1])
     def test_products_are_quadratic_forms(self, b: int) -> None:
         squares = np.einsum("tmi,tmj->imj", self.columns, self.columns)
-        products = self.weighed().products(self.columns, squares, self.run_weight)[b]
+        products = weighted_products(self.covariance(), self.columns, squares, self.run_weight)[b]
         x = self.columns.transpose(1, 0, 2).reshape(20, 3)
         np.testing.assert_allclose(products, x.T @ self.precision(b) @ x, rtol=1e-8, atol=1e-8)
 
     @pytest.mark.parametrize("b", [0, 1])
-    def test_residuals_give_precise_ones_and_effects(self, b: int) -> None:
+    def test_the_inverse_and_effects_of_residuals(self, b: int) -> None:
         """Effects are conditional means: covariances with the rows, times S^-1 x."""
-        x = np.stack([self.columns[..., 0].T] * 2)
-        alpha = (self.precision(b) @ x[b].ravel()).reshape(5, 4)
-        pull, step = (effect[b] for effect in self.weighed().effects(x))
-        np.testing.assert_allclose(self.weighed().precise(x)[b], alpha, rtol=1e-7, atol=1e-7)
+        x = np.repeat(self.columns[..., 0].T[..., None], 2, axis=-1)
+        inverse = (self.precision(b) @ x[..., b].ravel()).reshape(5, 4)
+        alpha, step = (np.asarray(effect)[:, b] for effect in self.covariance().effects(x))
+        np.testing.assert_allclose(np.asarray(self.covariance().inverse(x))[..., b], inverse, rtol=1e-7, atol=1e-7)
         root = np.sqrt(self.mixture + 1e-6)
         process = self.process(((root[:, :, None] - root[:, None]) ** 2).sum(0))
-        np.testing.assert_allclose(process @ pull, process @ alpha.sum(1), rtol=1e-7)
-        np.testing.assert_allclose(step, self.noise.step**2 * alpha.sum(0), rtol=1e-7)
+        np.testing.assert_allclose(process @ alpha, process @ inverse.sum(1), rtol=1e-7)
+        np.testing.assert_allclose(step, self.noise.step**2 * inverse.sum(0), rtol=1e-7)
+
+    @pytest.mark.parametrize("b", [0, 1])
+    def test_whitened_squares_are_the_quadratic_form(self, b: int) -> None:
+        x = np.repeat(self.columns[..., 0].T[..., None], 2, axis=-1)
+        with jax.enable_x64(True):
+            white = np.asarray(self.covariance().whiten(jnp.asarray(x)))[:, b]
+        assert np.sum(white**2) == pytest.approx(x[..., b].ravel() @ self.precision(b) @ x[..., b].ravel(), rel=1e-7)
 
 
 def test_weights_of_one_give_the_fit(found: AutoResampled) -> None:
@@ -155,9 +164,11 @@ def test_resamples_are_full_fits_with_the_weights() -> None:
 
 def _refit(whole: Stack, weight, residual, slopes, start: np.ndarray) -> np.ndarray:
     noise, mask = noise_of(whole.members[0]), whole.cells.mask[0, :, :, 0]
-    weighed = Weighed.of(noise, whole.cells.mixture[0], (weight[:, None] * mask)[None])
+    covariance = NoiseCovariance.of(noise, whole.cells.mixture[0][..., None], (weight[:, None] * mask)[..., None])
     there, rows = np.flatnonzero(mask), np.eye(mask.size).reshape(mask.size, *mask.shape)
-    root = np.linalg.cholesky(np.stack([weighed.precise(rows[i, None])[0].ravel()[there] for i in there])).T
+    root = np.linalg.cholesky(
+        np.stack([np.asarray(covariance.inverse(rows[i, ..., None])).ravel()[there] for i in there])
+    ).T
 
     def whitened(z: np.ndarray) -> np.ndarray:
         return np.concatenate([root @ np.asarray(residual(z)).ravel()[there], z])

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from typing import Unpack
 
 import jax
 import numpy as np
@@ -119,7 +119,7 @@ def bootstrap(
     fit, ends = _fitted(task)
     with jax.enable_x64(True):
         resamples = Bootstrap(key=key, count=count, runs=task.layout.runs)
-        found = task.solve(brief, resamples, starts=ends.solution.nonlinear.T[None])
+        found = devices.solve(*task.call(brief, resamples, starts=ends.solution.nonlinear.T[None]))
     return Resampled(
         fit=fit,
         values=found.values.reshape(count, len(ends.values), -1),
@@ -162,13 +162,13 @@ def fit_folds(
     folded = Folded.of(task.table, checks.fold_weights(weights, len(observations)))
     task = dataclasses.replace(task, lanes=folded.lanes, layout=folded.layout)
     with jax.enable_x64(True):
-        return fold_fits(task.law, task.table, folded, task.solve(scaled))
+        return fold_fits(task.law, task.table, folded, devices.solve(*task.call(scaled)))
 
 
 def _fitted(task: "_Task") -> tuple[FitResult, Ends]:
     """Fit all lanes of a task, and say what is known about each."""
     with jax.enable_x64(True):
-        ends = task.solve(describe)
+        ends = devices.solve(*task.call(describe))
         notes = task.notes(ends)
     result = report(task.law, task.layout, task.lanes, ends, notes)
     if task.law not in LAWS.values():
@@ -216,8 +216,8 @@ class _Task:
             solver=dataclasses.replace(solver, starts=chosen.local_minima) if solver.starts is None else solver,
         )
 
-    def solve(self, view: View, resamples: Bootstrap | None = None, starts: Stored | None = None) -> Any:
-        """Solve all lanes, of the table or of each resample of its runs, and keep what `view` says of each."""
+    def call(self, view: View, resamples: Bootstrap | None = None, starts: Stored | None = None) -> tuple[Work, Plan]:
+        """Return the arguments of the compiled call: all lanes of the table, or of each resample of its runs."""
         work = Work(
             lanes=self.lanes,
             resamples=resamples,
@@ -227,7 +227,7 @@ class _Task:
         )
         chunk = lanes_at_once(self.law, self.lanes)
         plan = Plan(law=self.law, solver=self.solver, criterion=self.criterion, view=view, chunk=chunk)
-        return devices.solve(work, plan)
+        return work, plan
 
     def notes(self, ends: Ends) -> tuple[str, ...]:
         """Say what else a reader should know: of the table, of targets that are not fitted, of rows far outside."""
@@ -248,7 +248,7 @@ class _Task:
                 break
             kept = np.repeat(~found.rows[self.lanes.row], len(self.layout.targets), axis=-1)
             lanes = dataclasses.replace(self.lanes, weight=self.lanes.weight * kept)
-            again = self._far(dataclasses.replace(self, lanes=lanes).solve(describe))
+            again = self._far(devices.solve(*dataclasses.replace(self, lanes=lanes).call(describe)))
             if np.array_equal(again.rows, found.rows):
                 break
             found = again

@@ -130,7 +130,7 @@ class AutoResampled(Resamples):
 
 @partial(jax.jit, static_argnames=("model_size", "together"))
 def _predict(found: AutoResampled, r: Array, s: Array, *, model_size: float | None, together: int) -> Array:
-    """Losses [R, n, T] or [R, T] at mixtures and volumes, so many resamples at a time."""
+    """Predict losses [R, n, T] or [R, T] at mixtures and volumes, so many resamples at a time."""
 
     def one(index: Array) -> Array:
         return losses_at(found.resample(index).at_size(model_size).predictor(), r, s)

@@ -314,7 +314,7 @@ class Fit(ABC):
         return self.coverage.volumes >= self._volumes_needed
 
     def _place(self, model_size: float) -> int:
-        """Return the place of a size among those fitted apart; raise `InputError` if that size was not fitted."""
+        """Return the place of a size among those fitted separately; raise `InputError` if that size was not fitted."""
         if model_size in self.model_sizes:
             return self.model_sizes.index(model_size)
         sizes = ", ".join(f"{s:g}" for s in self.model_sizes) or "none"

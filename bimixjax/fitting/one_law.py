@@ -266,7 +266,7 @@ class _Task:
 
 
 def _of_rows(observations: Observations, weights: Mapping[str, float] | None) -> np.ndarray | None:
-    """The weight of each row [n] from those of runs; a run that is not named counts 1."""
+    """Return the weight of each row [n] from those of runs; a run that is not named counts 1."""
     if weights is None:
         return None
     checks.known("run", tuple(weights), observations.runs, observations.source)
@@ -276,7 +276,7 @@ def _of_rows(observations: Observations, weights: Mapping[str, float] | None) ->
 
 
 def _check_units(result: FitResult, layout: Layout, lanes: Lanes, ends: Ends) -> None:
-    """Raise where a law of one's own would predict other losses than it was fitted to."""
+    """Raise where a user's own law predicts other losses in the table's units than in those of the fit."""
     used = np.argwhere(lanes.flat(lanes.weight).T > 0)
     if not used.size:
         return

@@ -1,4 +1,4 @@
-"""With which weights the same rows are fitted again: two bootstraps over runs."""
+"""The weights of two bootstraps over runs."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ class Bootstrap:
         return self.count
 
     def factor(self, resample: Array, run: Array) -> Array:
-        """What the weights [m, t, B] of lanes are multiplied by in resamples [B]; its mean over runs [m, 1, B] is 1."""
+        """Draw factors [m, 1, B] of the weights of lanes' rows in resamples [B]; their mean over runs is 1."""
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.key, resample)
         drawn = jax.vmap(lambda key: jax.random.exponential(key, (self.runs,), self.dtype))(keys)
         drawn = drawn.astype(float)
@@ -41,8 +41,8 @@ class Redraw:
     """The bootstrap over runs: each resample draws as many runs as there are, with replacement.
 
     For `auto`, whose priors keep small designs well-posed, and whose noise is for the most part shared by a run's rows
-    or by near mixtures: a run that counts half or twice then tells much the same, only one that is absent does not.
-    What priors hold does not vary all the same: the spread is narrower than that between fits to other runs.
+    or by near mixtures: a run with half or twice the weight then carries much the same information, and only its absence
+    matters. What the priors determine does not vary: the spread is narrower than that between fits to other runs.
 
     Source: Efron, Bootstrap methods, Annals of Statistics 7 (1979).
     """
@@ -54,7 +54,7 @@ class Redraw:
         return self.count
 
     def counts(self, size: int, runs: int) -> Array:
-        """How often each of the runs of a model size, by its number, is drawn in each resample [R, m]."""
+        """Count how often each run of a model size is drawn in each resample [R, m]."""
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.key, jnp.arange(self.count))
         drawn = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, size), (runs,), 0, runs))(keys)
         return jax.vmap(lambda each: jnp.bincount(each, length=runs))(drawn)

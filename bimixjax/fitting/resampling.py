@@ -1,4 +1,4 @@
-"""What a bootstrap over runs gives: a fit, and the same with other weights of the runs, many times."""
+"""The bootstrap over runs: a fit, and the same with other weights of the runs, many times."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -62,7 +62,7 @@ class Resamples(ABC):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the limits that hold the share `level` of the resamples' predictions, in the middle.
 
-        They tell what the choice of runs leaves open about a prediction, not what the law itself misses.
+        They hold the uncertainty from the choice of runs, not the misfit of the law.
 
         Args:
             mixtures: as in `predict` of the fit.

@@ -1,4 +1,4 @@
-"""What a fit gives: coefficients with what is known about them, and predictions."""
+"""A fitted law: coefficients, what is known about them, and predictions."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -38,8 +38,8 @@ class FitResult(Fit):
         volume_unit: "steps", "tokens", or None where the table has no volume.
         model_sizes: sizes fitted, in parameters; empty where the table has no size.
         values [L, k], covariance [L, k, k]: coefficients in the order of `names`.
-        identified [L, k], at_bound [L, k]: what the rows determine; what stands at a bound.
-        at_prior [L, k]: what the rows tell so little of that its standard deviation is above .9 of its prior's.
+        identified [L, k], at_bound [L, k]: coefficients that the rows determine; those at a bound.
+        at_prior [L, k]: coefficients whose standard deviation is above .9 of their prior's.
         status [L], steps [L], cost [L]: how the solver ended; cost is the sum of squared relative residuals.
         rows [L], missing [L], zero [L]: observations used, missing losses, rows masked for a proportion of zero.
         residual_scale [L]: standard deviation of the relative residuals.
@@ -47,7 +47,7 @@ class FitResult(Fit):
         error [L], r2 [L]: in-sample mean relative error and R2 of the loss.
         proportion_range [L, d, 2], volume_range [L, 2]: what was fitted; outside it, a prediction extrapolates.
         volumes [L]: how many distinct volumes were fitted.
-        companion [L, d], varies [L]: what the rows tell of mixtures, as in `Coverage`.
+        companion [L, d], varies [L]: which mixtures the rows constrain, as in `Coverage`.
         mixtures: of the rows fitted [m, d], each once; empty where an older file has none.
         sentences: per lane, its status in words.
         notes: what else a reader should know.
@@ -122,7 +122,7 @@ class FitResult(Fit):
 
     @property
     def coefficients(self) -> dict[str, Any]:
-        """Coefficients by name, gauge included: [targets], or [sizes, targets] where sizes were fitted apart."""
+        """Coefficients by name, gauge included: [targets], or [sizes, targets] where sizes were fitted separately."""
         shape = self._shape()
         gauge = {name: np.full(shape, value) for name, value in self.law.gauge.items()}
         return gauge | {name: self.values[:, i].reshape(shape) for i, name in enumerate(self.names)}
@@ -222,7 +222,7 @@ class FitResult(Fit):
 
 
 def law_of(found: object, path: str | Path, law: Law | None) -> Law:
-    """The law that a file names, which must be `law` where one is given."""
+    """Return the law that a file names; raise `InputError` where it is not the `law` given."""
     named = checks.fields(found, ["law", "law_version"], path)
     if law is None:
         law = LAWS[checks.choice(f"the law of {path}", str(named["law"]), LAWS)]
@@ -286,7 +286,7 @@ class LawLosses:
 
 
 def target_loss(law: Law) -> Callable[..., Array]:
-    """One target's loss as a function of packed coefficients [k], its domain's index, r [d], s and N."""
+    """Return one target's loss as a function of packed coefficients [k], its domain's index, r [d], s and N."""
 
     def loss(vector: Array, index: Array, mixture: Array, volume: Array, size: Array) -> Array:
         named = law.unpack(vector, law.ordered(), mixture.shape[0])

@@ -41,7 +41,7 @@ class Redraw:
     """The bootstrap over runs: each resample draws as many runs as there are, with replacement.
 
     For `auto`, whose priors keep small designs well-posed, and whose noise is for the most part shared by a run's rows
-    or by near mixtures: a run with half or twice the weight then carries much the same information, and only its absence
+    or by near mixtures: a run with half or twice the weight then gives much the same information, and only its absence
     matters. What the priors determine does not vary: the spread is narrower than that between fits to other runs.
 
     Source: Efron, Bootstrap methods, Annals of Statistics 7 (1979).

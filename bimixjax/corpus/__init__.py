@@ -1,13 +1,25 @@
-"""Corpora: documents read from files, tokenized into memory-mapped stores.
+"""Corpora: text of several domains, tokenized once into files that are read memory-mapped.
 
-- `documents`: text, JSON lines and Parquet. `tokenization`: documents to tokens, without duplicates, in two splits.
-- `writer`, `store`: a store appears whole or not at all, and is read memory-mapped. `layout`: its files.
-- `counting`: tokens and adjacent pairs. `entropy`: entropies, and the mixtures that follow from them.
-- `local`: a default corpus that needs no download.
+    files --documents--> texts --tokenization--> tokens --writer--> store --counting--> counts --entropy--> mixtures
 
-    >>> from bimixjax.corpus import ByteTokenizer
-    >>> ByteTokenizer().encode(["hi"])[0].tolist()
-    [104, 105]
+- `documents`: texts from plain text, JSON lines and Parquet, streamed.
+- `tokenization`: texts to tokens, without repeated texts, each source in one split.
+- `writer`, `store`, `layout`: the token store: written whole or not at all, read memory-mapped, and its format.
+- `counting`: exact counts of tokens and of adjacent pairs.
+- `entropy`: entropies from counts or embeddings, and the mixtures r_i = exp(H_i) / sum_j exp(H_j).
+- `local`: a default corpus from files that every installation has, so that nothing is downloaded.
+
+Words: a *domain* is a named part of the corpus; a *source* is the file or record that a text comes from; a *split* is
+training or validation; a *shard* is one split of one domain.
+
+    >>> import tempfile
+    >>> from bimixjax.corpus import TokenStore, count_tokens
+    >>> from bimixjax.corpus.entropy import entropies, entropy_mixture
+    >>> tokens = {"constant": ([0] * 8, [0]), "mixed": ([0, 1, 2, 3] * 2, [0])}
+    >>> store = TokenStore.write(tempfile.mkdtemp() + "/corpus", tokens, vocab_size=4)
+    >>> counts = [count_tokens(store.train(domain), vocab_size=4) for domain in store.domains]
+    >>> entropy_mixture([entropies(each).shannon for each in counts]).round(3).tolist()
+    [0.2, 0.8]
 """
 
 from bimixjax.corpus.counting import TokenCounts as TokenCounts

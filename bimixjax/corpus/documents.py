@@ -4,7 +4,7 @@ import codecs
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,11 @@ _COMPRESSED = (".gz", ".zst")
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A text, and the source by whose hash it falls into training or validation.
+    """A text and its source.
+
+    Attributes:
+        source: name by whose hash the text falls into training or validation.
+        text: the text.
 
     Example:
         >>> Document(source="notes.txt", text="Hello.").source
@@ -30,10 +34,8 @@ class Document:
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Fields:
-    text: str
-    id: str | None
+# Names of the field with the text and of the one with the source, or None for the place in the file.
+Fields = tuple[str, str | None]
 
 
 def read_documents(path: str | Path, *, text_field: str = "text", id_field: str | None = None) -> Iterator[Document]:
@@ -62,10 +64,9 @@ def read_documents(path: str | Path, *, text_field: str = "text", id_field: str 
         [('a.jsonl:1', 'one'), ('a.jsonl:2', 'two')]
     """
     path = Path(path)
-    fields = _Fields(text=text_field, id=id_field)
     root = path if path.is_dir() else path.parent
     files = [(file, file.relative_to(root).as_posix()) for file in _known_files(path)]
-    return chain.from_iterable(_READERS[_format(file)](file, source, fields) for file, source in files)
+    return chain.from_iterable(_READERS[_format(file)](file, source, (text_field, id_field)) for file, source in files)
 
 
 def _known_files(path: Path) -> list[Path]:
@@ -84,7 +85,7 @@ def _format(path: Path) -> str:
     return suffixes[-2] if compressed and len(suffixes) > 1 else "".join(suffixes[-1:])
 
 
-def _read_text(path: Path, source: str, fields: _Fields) -> Iterator[Document]:
+def _read_text(path: Path, source: str, fields: Fields) -> Iterator[Document]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     pending, offset = "", 0
     for chunk in chain(_chunks(path), [b""]):
@@ -100,7 +101,7 @@ def _read_text(path: Path, source: str, fields: _Fields) -> Iterator[Document]:
             pending = pending[end:]
 
 
-def _read_jsonl(path: Path, source: str, fields: _Fields) -> Iterator[Document]:
+def _read_jsonl(path: Path, source: str, fields: Fields) -> Iterator[Document]:
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
@@ -114,15 +115,15 @@ def _read_jsonl(path: Path, source: str, fields: _Fields) -> Iterator[Document]:
         yield _document(row, fields, f"{source}:{number}", where)
 
 
-def _read_parquet(path: Path, source: str, fields: _Fields) -> Iterator[Document]:
+def _read_parquet(path: Path, source: str, fields: Fields) -> Iterator[Document]:
     import pyarrow as pa
     from pyarrow import parquet
 
-    columns = [name for name in (fields.text, fields.id) if name is not None]
+    columns = [name for name in fields if name is not None]
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
-            _check_columns(columns, file.schema_arrow.names, str(path))
+            _require_fields(fields, file.schema_arrow.names, str(path))
             for batch in file.iter_batches(batch_size=_ROWS, columns=columns):
                 for row in batch.to_pylist():
                     number += 1
@@ -133,27 +134,28 @@ def _read_parquet(path: Path, source: str, fields: _Fields) -> Iterator[Document
         raise InputError(f"{path}: damaged or not Parquet: {' '.join(str(error).split())}") from error
 
 
-_READERS: dict[str, Callable[[Path, str, _Fields], Iterator[Document]]] = {
+_READERS: dict[str, Callable[[Path, str, Fields], Iterator[Document]]] = {
     ".txt": _read_text,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
 }
 
 
-def _document(row: dict[str, Any], fields: _Fields, source: str, where: str) -> Document:
-    _check_columns([name for name in (fields.text, fields.id) if name is not None], row, where)
-    text = "" if row[fields.text] is None else row[fields.text]
+def _document(row: Mapping[str, Any], fields: Fields, source: str, where: str) -> Document:
+    _require_fields(fields, row, where)
+    text_field, id_field = fields
+    text = "" if row[text_field] is None else row[text_field]
     if not isinstance(text, str):
-        raise InputError(f"{where}: field {fields.text!r} is {type(text).__name__}; allowed: text")
-    source = source if fields.id is None else str(row[fields.id])
-    for field, written in ((fields.text, text), (fields.id, source)):
+        raise InputError(f"{where}: field {text_field!r} is {type(text).__name__}; allowed: text")
+    source = source if id_field is None else str(row[id_field])
+    for field, written in ((text_field, text), (id_field, source)):
         if not written.isascii() and any("\ud800" <= character <= "\udfff" for character in written):
             raise InputError(f"{where}: field {field!r} holds half a surrogate pair, which UTF-8 cannot write")
     return Document(source=source, text=text)
 
 
-def _check_columns(wanted: list[str], present: Any, where: str) -> None:
-    missing = [name for name in wanted if name not in present]
+def _require_fields(fields: Fields, present: Collection[str], where: str) -> None:
+    missing = [name for name in fields if name is not None and name not in present]
     if missing:
         raise InputError(f"{where}: no field {', '.join(map(repr, missing))}; fields: {', '.join(present)}")
 
@@ -170,21 +172,17 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
+    """Yield the uncompressed content of a file in pieces."""
+    suffix = path.suffix.lower()
     with path.open("rb") as file:
-        if path.suffix.lower() == ".gz":
-            yield from _gunzipped(file, path)
-        elif path.suffix.lower() == ".zst":
+        if suffix == ".zst":
             yield from _unzstandarded(file, path)
-        else:
-            yield from iter(lambda: file.read(PIECE), b"")
-
-
-def _gunzipped(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    try:
-        with gzip.open(file) as content:
-            yield from iter(lambda: content.read(PIECE), b"")
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}: damaged or truncated gzip: {error}") from error
+            return
+        try:
+            with gzip.open(file) if suffix == ".gz" else file as content:
+                yield from iter(lambda: content.read(PIECE), b"")
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise InputError(f"{path}: damaged or truncated gzip: {error}") from error
 
 
 def _unzstandarded(file: BinaryIO, path: Path) -> Iterator[bytes]:

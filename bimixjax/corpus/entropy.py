@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Num
 from numpy.typing import ArrayLike
 
 from bimixjax._base.checks import InputError
@@ -15,13 +16,13 @@ _ROWS = 1 << 14
 
 @record
 class Entropies:
-    """Entropies of one domain in nats; each may make an entropy mixture (arXiv 2405.14908, section 4).
+    """Entropies of one domain in nats; `entropy_mixture` takes any of them (arXiv 2405.14908, section 4).
 
-    Fields:
-        shannon: SE, H = -sum_x P(x) log P(x), over all tokens.
-        joint: JE, H(X_t, X_t+1), over adjacent pairs.
-        conditional: CE, H(X_t+1 | X_t) = -sum P(x, x') log P(x' | x), over adjacent pairs (Eq. 12).
-        first: H(X_t) of the first tokens of the pairs, so that joint = first + conditional.
+    Attributes:
+        shannon: SE, over all tokens.
+        joint: JE, over adjacent pairs.
+        conditional: CE, of the second token of a pair given the first (Eq. 12).
+        first: entropy of the first tokens of the pairs, so that joint = first + conditional.
         edge: first - shannon, to which only the last token of each sequence contributes.
 
     Example:
@@ -37,7 +38,13 @@ class Entropies:
 
 
 def entropies(counts: TokenCounts) -> Entropies:
-    """Shannon, joint and conditional entropy in nats from exact counts: maximum likelihood, no smoothing.
+    """Compute Shannon, joint and conditional entropy in nats from exact counts.
+
+    With P the relative frequencies of tokens x and of adjacent pairs (x, x'), without smoothing:
+
+        SE = -sum_x P(x) log P(x)
+        JE = -sum_{x, x'} P(x, x') log P(x, x')
+        CE = -sum_{x, x'} P(x, x') log P(x' | x),   P(x' | x) = P(x, x') / sum_{x'} P(x, x')
 
     Args:
         counts: of `count_tokens`, or several merged.
@@ -66,14 +73,14 @@ def entropies(counts: TokenCounts) -> Entropies:
     return Entropies(
         shannon=shannon,
         joint=_entropy(counts.pair_counts),
-        conditional=_from_zero(conditional),
+        conditional=_not_below_zero(conditional),
         first=first,
         edge=first - shannon,
     )
 
 
 def corpus_entropies(store: TokenStore, *, sequence_length: int = 1024) -> dict[str, Entropies]:
-    """The entropies of the training tokens of every domain of a store.
+    """Compute the entropies of the training tokens of every domain of a store.
 
     Args:
         store: the corpus; a separator between documents counts as a token, since a model predicts it too.
@@ -96,11 +103,12 @@ def corpus_entropies(store: TokenStore, *, sequence_length: int = 1024) -> dict[
 
 
 def von_neumann(embeddings: ArrayLike) -> float:
-    """Von Neumann entropy of a domain from one embedding per sample, with the cosine kernel, in nats.
+    """Compute the von Neumann entropy of a domain from one embedding per sample, with the cosine kernel, in nats.
 
-    H(rho) = -Tr(rho log rho), rho = K / N, K_jk = v_j . v_k / (|v_j| |v_k|). The eigenvalues of K / N other than zero
-    are those of the d x d matrix V^T V / N, V the normalized rows, so no N x N matrix is made; exp(H) is the Vendi
-    score, between 1 and min(N, d).
+        H(rho) = -Tr(rho log rho) = -sum_k lambda_k log lambda_k,   rho = K / N,   K_jk = v_j . v_k / (|v_j| |v_k|)
+
+    lambda are the eigenvalues of rho. Those other than zero are the eigenvalues of the d x d matrix V^T V / N, V the
+    normalized rows, so no N x N matrix is made. exp(H) is the Vendi score, between 1 and min(N, d).
 
     Args:
         embeddings: `[N, d]`, one row per sample; a memory map larger than memory will do.
@@ -125,11 +133,12 @@ def von_neumann(embeddings: ArrayLike) -> float:
         for start in range(0, len(rows), _ROWS):
             block = jnp.asarray(_directions(rows[start : start + _ROWS], start))
             gram += block.T @ block
-        return _from_zero(_spectral_entropy(gram / len(rows)))
+        # The trace is N, so this divides by N; rounding leaves eigenvalues a hair below zero, which count as zero.
+        return _entropy(np.asarray(jnp.linalg.eigvalsh(gram)))
 
 
-def entropy_mixture(entropies: ArrayLike) -> np.ndarray:
-    """The entropy mixture r_i = exp(H_i) / sum_j exp(H_j), for any of the entropies.
+def entropy_mixture(entropies: ArrayLike) -> Float[np.ndarray, " d"]:
+    """Return the entropy mixture r_i = exp(H_i) / sum_j exp(H_j), for any of the entropies.
 
     Args:
         entropies: H `[domains]` in nats.
@@ -154,17 +163,19 @@ def entropy_mixture(entropies: ArrayLike) -> np.ndarray:
     return shares / shares.sum()
 
 
-def _entropy(counts: np.ndarray) -> float:
-    share = counts[counts > 0] / counts.sum()
-    return _from_zero(-np.sum(share * np.log(share)))
+def _entropy(weights: Num[np.ndarray, " K"]) -> float:
+    """Return -sum_k p_k log p_k, p the positive weights over the sum of all."""
+    share = weights[weights > 0] / weights.sum()
+    return _not_below_zero(-np.sum(share * np.log(share)))
 
 
-def _from_zero(value: ArrayLike) -> float:
+def _not_below_zero(value: float) -> float:
     # Rounding may leave -0.0, or a hair below zero, where the entropy is zero.
-    return max(0.0, float(np.asarray(value)))
+    return max(0.0, float(value))
 
 
-def _directions(rows: np.ndarray, start: int) -> np.ndarray:
+def _directions(rows: np.ndarray, start: int) -> Float[np.ndarray, "n d"]:
+    """Return rows divided by their lengths; `start` is the number of the first, for messages."""
     values = np.asarray(rows, dtype=np.float64)
     # Scaled first, so that the squares neither overflow nor vanish.
     scale = np.abs(values).max(axis=1, keepdims=True)
@@ -173,9 +184,3 @@ def _directions(rows: np.ndarray, start: int) -> np.ndarray:
         raise InputError(f"embedding {start + bad[0]} is zero or not finite ({bad.size} such in its block of rows)")
     values = values / scale
     return values / np.linalg.norm(values, axis=1, keepdims=True)
-
-
-def _spectral_entropy(rho: jax.Array) -> jax.Array:
-    eigenvalues = jnp.linalg.eigvalsh(rho)
-    positive = jnp.where(eigenvalues > 0, eigenvalues, 1.0)
-    return -jnp.sum(positive * jnp.log(positive))

@@ -1,4 +1,4 @@
-"""What a token store is on disk: the names, widths and sizes that its writer and its readers share."""
+"""The format of a token store on disk: the names, widths and sizes that its writer and its readers share."""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,12 +14,16 @@ SIDECAR = "store.json"
 FORMAT = "bimixjax token store"
 VERSION = 1
 DTYPES = ("uint8", "uint16", "uint32")
-_HASH_CHUNK = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One split of one domain: how much it holds, and the SHA-256 of its file.
+    """Size of one split of one domain, and the SHA-256 of its file.
+
+    Attributes:
+        tokens: number of tokens.
+        documents: number of documents that they come from.
+        sha256: of the file, in hexadecimal.
 
     Example:
         >>> Shard(tokens=3, documents=1, sha256="00").tokens
@@ -32,7 +36,7 @@ class Shard:
 
 
 def narrowest_dtype(vocab_size: int) -> str:
-    """The narrowest unsigned integer that holds the ids 0 .. `vocab_size` - 1.
+    """Return the narrowest unsigned integer that holds the ids 0 .. `vocab_size` - 1.
 
     Example:
         >>> narrowest_dtype(256), narrowest_dtype(50_277), narrowest_dtype(128_000)
@@ -44,25 +48,22 @@ def narrowest_dtype(vocab_size: int) -> str:
 
 
 def shard_file(folder: Path, domain: str, split: str) -> Path:
-    """Where the tokens of one split of one domain lie."""
+    """Return the path of the tokens of one split of one domain."""
     return folder / domain / f"{split}.bin"
 
 
 def on_disk(dtype: str) -> np.dtype:
-    """The little-endian NumPy type of a width named in a sidecar."""
+    """Return the little-endian NumPy type of a width named in a sidecar."""
     return np.dtype(dtype).newbyteorder("<")
 
 
 def sha256_of(file: Path) -> str:
-    """The SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
+    """Return the SHA-256 of a file, read in pieces."""
     with file.open("rb") as content:
-        while chunk := content.read(_HASH_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def check_domain(domain: str, taken: Iterable[str]) -> None:
+def require_domain_name(domain: str, taken: Iterable[str]) -> None:
     """Raise unless `domain` can name a folder beside those taken."""
     if not domain or domain.startswith(".") or any(c in '/\\:*?"<>|' or not c.isprintable() for c in domain):
         raise InputError(f'domain name {domain!r} cannot name a folder; no leading dot, no control, none of /\\:*?"<>|')
@@ -71,7 +72,7 @@ def check_domain(domain: str, taken: Iterable[str]) -> None:
         raise InputError(f"domain name {domain!r} differs from another only in case")
 
 
-def check_size(file: Path, expected: int) -> None:
+def require_size(file: Path, expected: int) -> None:
     """Raise unless `file` is there with `expected` bytes."""
     got = file.stat().st_size if file.is_file() else None
     if got is None:

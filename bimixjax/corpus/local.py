@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sysconfig
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -49,7 +49,14 @@ Roots = dict[str, Path]
 
 @dataclass(frozen=True, kw_only=True)
 class _Domain:
-    """Where a domain comes from, and the unit of it that occurs once: parts between `unit`, from `long` on."""
+    """Source of a domain, and the unit of text of which repeats are dropped.
+
+    Attributes:
+        searched: what was searched, in words.
+        documents: reads the documents.
+        unit: separates the units.
+        long: shortest unit, in characters, whose repeats are dropped.
+    """
 
     searched: str
     documents: Callable[[], Iterable[Document]]
@@ -82,7 +89,7 @@ def local_corpus(path: str | Path, *, cap: int = 4_000_000, validation_fraction:
 
 
 def local_documents(*, cap: int = 4_000_000) -> dict[str, list[Document]]:
-    """The documents of `local_corpus` by domain: at most about `cap` bytes each, chosen in the order of their hash.
+    """Read the documents of `local_corpus` by domain, at most about `cap` bytes of each, in the order of their hash.
 
     A paragraph of 100 characters or more, in `prose` any paragraph and in `data` any line of 20 characters or more,
     is kept where it first occurs, in whatever domain, and dropped elsewhere: licence headers, copied documentation
@@ -105,20 +112,29 @@ def local_documents(*, cap: int = 4_000_000) -> dict[str, list[Document]]:
 
 def _domains() -> dict[str, _Domain]:
     library = {"stdlib": Path(sysconfig.get_path("stdlib"))}
-    packages = _package_roots()
+    found = {name: importlib.util.find_spec(name) for name in PACKAGES}
+    packages = {
+        name: Path(next(iter(spec.submodule_search_locations)))
+        for name, spec in found.items()
+        if spec is not None and spec.submodule_search_locations
+    }
     headers = packages | {"include": Path(sysconfig.get_path("include"))}
+
+    def listed(suffixes: tuple[str, ...], roots: Roots) -> str:
+        return f"{' '.join(suffixes)} in {', '.join(map(str, roots.values()))}"
+
     return {
         "python": _Domain(
-            searched=_listed((".py",), library), documents=lambda: _texts(library, (".py",), _NOT_LIBRARY)
+            searched=listed((".py",), library), documents=lambda: _texts(library, (".py",), _NOT_LIBRARY)
         ),
-        "cpp": _Domain(searched=_listed(_C_SUFFIXES, headers), documents=lambda: _texts(headers, _C_SUFFIXES)),
+        "cpp": _Domain(searched=listed(_C_SUFFIXES, headers), documents=lambda: _texts(headers, _C_SUFFIXES)),
         "prose": _Domain(
-            searched=f"the language reference, READMEs, and {_listed(('.py',), packages)}",
+            searched=f"the language reference, READMEs, and {listed(('.py',), packages)}",
             documents=lambda: _prose(packages),
             long=0,
         ),
         "data": _Domain(
-            searched=_listed(_DATA_SUFFIXES, packages),
+            searched=listed(_DATA_SUFFIXES, packages),
             documents=lambda: _texts(packages, _DATA_SUFFIXES),
             unit="\n",
             long=20,
@@ -127,24 +143,18 @@ def _domains() -> dict[str, _Domain]:
     }
 
 
-def _listed(suffixes: tuple[str, ...], roots: Roots) -> str:
-    return f"{' '.join(suffixes)} in {', '.join(map(str, roots.values()))}"
-
-
-def _package_roots() -> Roots:
-    folders = {}
-    for name in PACKAGES:
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.submodule_search_locations:
-            folders[name] = Path(next(iter(spec.submodule_search_locations)))
-    return folders
-
-
 def _harvest(name: str, domain: _Domain, cap: int, seen: set[bytes]) -> list[Document]:
+    """Return documents of a domain up to `cap` bytes, without the units whose digests are in `seen`; adds theirs."""
     chosen: list[Document] = []
     size = 0
     for document in domain.documents():
-        text = _without_repeats(document.text, domain.unit, domain.long, seen)
+        kept = []
+        for part in document.text.split(domain.unit):
+            digest = blake2b(part.strip().encode(), digest_size=16).digest()
+            if len(part) < domain.long or digest not in seen:
+                kept.append(part)
+                seen.add(digest)
+        text = domain.unit.join(kept)
         if text.strip():
             chosen.append(Document(source=document.source, text=text))
             size += len(text.encode())
@@ -158,25 +168,19 @@ def _harvest(name: str, domain: _Domain, cap: int, seen: set[bytes]) -> list[Doc
     return chosen
 
 
-def _without_repeats(text: str, unit: str, long: int, seen: set[bytes]) -> str:
-    kept = []
-    for part in text.split(unit):
-        digest = blake2b(part.strip().encode(), digest_size=16).digest()
-        if len(part) < long or digest not in seen:
-            kept.append(part)
-            seen.add(digest)
-    return unit.join(kept)
+def _texts(roots: Roots, suffixes: tuple[str, ...], skipped: Collection[str] = ()) -> Iterator[Document]:
+    """Yield the files below the roots that are text and not too large."""
+    for source, path in _files(roots, suffixes, skipped):
+        try:
+            raw = path.read_bytes()
+            if len(raw) <= _LARGEST_FILE and b"\0" not in raw:
+                yield Document(source=source, text=raw.decode().replace("\r\n", "\n"))
+        except (OSError, UnicodeDecodeError):
+            continue
 
 
-def _texts(roots: Roots, suffixes: tuple[str, ...], skipped: Iterable[str] = ()) -> Iterator[Document]:
-    for source, path in _files(roots, suffixes, frozenset(skipped)):
-        text = _text(path)
-        if text is not None:
-            yield Document(source=source, text=text)
-
-
-def _files(roots: Roots, suffixes: tuple[str, ...], skipped: frozenset[str]) -> list[tuple[str, Path]]:
-    """Files below the roots as (source, path), in the order of the hash of the source: a spread, repeatable choice."""
+def _files(roots: Roots, suffixes: tuple[str, ...], skipped: Collection[str]) -> list[tuple[str, Path]]:
+    """Return files below the roots as (source, path), in the order of the hash of the source, which is repeatable."""
     found: list[tuple[str, Path]] = []
     for label, root in roots.items():
         for folder, children, names in os.walk(root):
@@ -187,37 +191,32 @@ def _files(roots: Roots, suffixes: tuple[str, ...], skipped: frozenset[str]) -> 
     return sorted(found, key=lambda item: blake2b(item[0].encode(), digest_size=8, person=b"order").digest())
 
 
-def _text(path: Path) -> str | None:
-    try:
-        raw = path.read_bytes()
-        return None if len(raw) > _LARGEST_FILE or b"\0" in raw else raw.decode().replace("\r\n", "\n")
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
 def _prose(packages: Roots) -> Iterator[Document]:
-    for document in _prose_sources(packages):
-        yield Document(source=document.source, text=_sentences(document.text))
+    """Yield the paragraphs of the documentation that are sentences: eight words or more, letters for the most part."""
+    for document in _documentation(packages):
+        paragraphs = []
+        for paragraph in document.text.split("\n\n"):
+            letters = sum(character.isalpha() or character.isspace() for character in paragraph)
+            if len(paragraph.split()) >= 8 and ">>>" not in paragraph and letters >= 0.85 * len(paragraph):
+                paragraphs.append(paragraph)
+        yield Document(source=document.source, text="\n\n".join(paragraphs))
 
 
-def _prose_sources(packages: Roots) -> Iterator[Document]:
+def _documentation(packages: Roots) -> Iterator[Document]:
+    """Yield the language reference, then READMEs, then documentation strings."""
     from pydoc_data.topics import topics
 
     yield from (Document(source=f"topics/{name}", text=topics[name]) for name in sorted(topics))
     for name in packages:
-        yield Document(source=f"readme/{name}", text=_readme(PACKAGES[name]))
+        try:
+            readme = importlib.metadata.metadata(PACKAGES[name]).json.get("description", "")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        yield Document(source=f"readme/{name}", text=str(readme))
     for document in _texts(packages, (".py",), _NOT_LIBRARY):
         # Parsing is the slow part, so only files that are mostly documentation are parsed.
         if sum(map(len, document.text.split('"""')[1::2])) > len(document.text) / 4:
             yield Document(source=document.source, text="\n\n".join(_docstrings(document.text)))
-
-
-def _readme(distribution: str) -> str:
-    try:
-        metadata = importlib.metadata.metadata(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-    return str(metadata.json.get("description", ""))
 
 
 def _docstrings(source: str) -> Iterator[str]:
@@ -233,30 +232,19 @@ def _docstrings(source: str) -> Iterator[str]:
         pending += [n for n in node.body if isinstance(n, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))]
 
 
-def _sentences(text: str) -> str:
-    return "\n\n".join(paragraph for paragraph in text.split("\n\n") if _is_prose(paragraph))
-
-
-def _is_prose(paragraph: str) -> bool:
-    letters = sum(character.isalpha() or character.isspace() for character in paragraph)
-    return len(paragraph.split()) >= 8 and ">>>" not in paragraph and letters >= 0.85 * len(paragraph)
-
-
 def _arithmetic() -> Iterator[Document]:
-    """Distinct equations such as `731 * 64 = 46784`, 100 to a document, some 5 MB in all."""
+    """Yield distinct equations such as `731 * 64 = 46784`, 100 to a document, some 5 MB in all."""
     rng = np.random.default_rng(_SEED)
     count = 300_000
     left, right = (rng.integers(1, 10 ** rng.integers(1, digits + 1, size=count)) for digits in (6, 4))
     operators = rng.integers(0, 4, size=count)
     _, first = np.unique((left * 10**4 + right) * 4 + operators, return_index=True)
     order = np.sort(first)
-    columns = (column[order].tolist() for column in (left, operators, right))
-    lines = [_equation(*numbers) for numbers in zip(*columns, strict=True)]
+    lines = []
+    for i in order.tolist():
+        a, b = int(left[i]), int(right[i])
+        symbol, result = (("+", a + b), ("-", a - b), ("*", a * b), ("%", a % b))[operators[i]]
+        lines.append(f"{a} {symbol} {b} = {result}")
     for start in range(0, len(lines), _EQUATIONS_PER_DOCUMENT):
         text = "\n".join(lines[start : start + _EQUATIONS_PER_DOCUMENT]) + "\n"
         yield Document(source=f"arithmetic/{start // _EQUATIONS_PER_DOCUMENT}", text=text)
-
-
-def _equation(left: int, operator: int, right: int) -> str:
-    symbol, result = (("+", left + right), ("-", left - right), ("*", left * right), ("%", left % right))[operator]
-    return f"{left} {symbol} {right} = {result}"

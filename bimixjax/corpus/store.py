@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from bimixjax._base import schema
@@ -20,10 +21,10 @@ from bimixjax.corpus.layout import (
     SPLITS,
     VERSION,
     Shard,
-    check_domain,
-    check_size,
     narrowest_dtype,
     on_disk,
+    require_domain_name,
+    require_size,
     sha256_of,
     shard_file,
 )
@@ -37,7 +38,7 @@ class TokenStore:
     `<path>/<domain>/train.bin` and `validation.bin` hold little-endian unsigned integers of the narrowest width that
     fits the vocabulary, and nothing else; `<path>/store.json` says what they are.
 
-    Fields:
+    Attributes:
         path: the folder.
         tokenizer: name of what made the tokens.
         vocab_size: number of token ids V; every token is in [0, V).
@@ -69,10 +70,9 @@ class TokenStore:
         Raises:
             InputError: no store there, a sidecar that cannot be read, a missing file, or one of the wrong size.
         """
-        path = Path(path)
-        store = _from_sidecar(path, _read_sidecar(path))
+        store = _read_sidecar(Path(path))
         for file, shard in store._files():
-            check_size(file, shard.tokens * np.dtype(store.dtype).itemsize)
+            require_size(file, shard.tokens * np.dtype(store.dtype).itemsize)
         return store
 
     @classmethod
@@ -98,17 +98,17 @@ class TokenStore:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The names of the domains, in the order in which they were written."""
+        """Names of the domains, in the order in which they were written."""
         return tuple(self.shards)
 
     @property
-    def tokens(self) -> np.ndarray:
-        """Training tokens per domain, int64 `[domains]`: what the natural mixture is proportional to."""
+    def tokens(self) -> Int[np.ndarray, " d"]:
+        """Training tokens per domain, to which the natural mixture is proportional."""
         return self._counts("train")
 
     @property
-    def validation_tokens(self) -> np.ndarray:
-        """Validation tokens per domain, int64 `[domains]`."""
+    def validation_tokens(self) -> Int[np.ndarray, " d"]:
+        """Validation tokens per domain."""
         return self._counts("validation")
 
     @property
@@ -119,11 +119,11 @@ class TokenStore:
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     def train(self, domain: str) -> np.memmap:
-        """The training tokens of `domain`, 1-D, read-only."""
+        """Map the training tokens of `domain`, 1-D, read-only."""
         return self._memmap(domain, "train")
 
     def validation(self, domain: str) -> np.memmap:
-        """The validation tokens of `domain`, 1-D, read-only."""
+        """Map the validation tokens of `domain`, 1-D, read-only."""
         return self._memmap(domain, "validation")
 
     def verify(self) -> None:
@@ -145,7 +145,8 @@ class TokenStore:
                 yield shard_file(self.path, domain, split), shard
 
 
-def _read_sidecar(path: Path) -> dict[str, Any]:
+def _read_sidecar(path: Path) -> TokenStore:
+    """Read and check the sidecar of the store in folder `path`."""
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; a token store is a folder with {SIDECAR}")
     if not (path / SIDECAR).is_file():
@@ -154,10 +155,6 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
     version = sidecar.get("version") if isinstance(sidecar, dict) else None
     if version != VERSION:
         raise InputError(f"{path / SIDECAR}: version is {version!r}; this release reads version {VERSION}")
-    return sidecar
-
-
-def _from_sidecar(path: Path, sidecar: dict[str, Any]) -> TokenStore:
     found = schema.read(sidecar, _SIDECAR, path / SIDECAR)
     if not found["vocab_size"] > (found["separator"] or 0):
         raise InputError(f"{path / SIDECAR}: separator is {found['separator']}; allowed: below {found['vocab_size']}")
@@ -172,14 +169,10 @@ def _read_domains(value: Any, spot: schema.Spot) -> dict[str, dict[str, Shard]]:
         raise spot.wrong(value, "an object with a domain at least")
     taken: list[str] = []
     for name in value:
-        check_domain(name, taken)
+        require_domain_name(name, taken)
         taken.append(name)
-    splits = schema.record(dict.fromkeys(SPLITS, _read_shard))
-    return {name: splits(found, spot.at(name)) for name, found in value.items()}
-
-
-def _read_shard(value: Any, spot: schema.Spot) -> Shard:
-    return Shard(**schema.record(_SHARD)(value, spot))
+    found = {name: _SPLITS(splits, spot.at(name)) for name, splits in value.items()}
+    return {name: {split: Shard(**shard) for split, shard in splits.items()} for name, splits in found.items()}
 
 
 _SHARD = {
@@ -187,6 +180,7 @@ _SHARD = {
     "documents": schema.whole(low=0, high=2**53),
     "sha256": schema.text(),
 }
+_SPLITS = schema.record(dict.fromkeys(SPLITS, schema.record(_SHARD)))
 _SIDECAR: dict[str, schema.Kind] = {
     "format": schema.text((FORMAT,)),
     "version": schema.whole(low=VERSION, high=VERSION),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from jaxtyping import Int
 
 from bimixjax._base.checks import InputError
 from bimixjax.corpus.documents import Document
@@ -20,11 +21,11 @@ _BATCH_CHARACTERS = 1 << 22
 
 
 class Tokenizer(Protocol):
-    """What `tokenize` needs: any object with these members will do."""
+    """Protocol of the tokenizers that `tokenize` accepts: any object with these members will do."""
 
     @property
     def name(self) -> str:
-        """Says which tokenizer made a store."""
+        """Name that a store records."""
         ...
 
     @property
@@ -34,11 +35,11 @@ class Tokenizer(Protocol):
 
     @property
     def separator(self) -> int:
-        """The id that ends each document; no text may encode to it."""
+        """Id of the token that ends each document; no text may encode to it."""
         ...
 
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """One 1-D integer array per text, without the separator."""
+    def encode(self, texts: Sequence[str]) -> list[Int[np.ndarray, " n"]]:
+        """Return one 1-D integer array per text, without the separator."""
         ...
 
 
@@ -57,8 +58,8 @@ class ByteTokenizer:
     vocab_size: int = 256
     separator: int = 255
 
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The UTF-8 bytes of each text, uint8."""
+    def encode(self, texts: Sequence[str]) -> list[Int[np.ndarray, " n"]]:
+        """Return the UTF-8 bytes of each text, uint8."""
         return [np.frombuffer(text.encode(), dtype=np.uint8) for text in texts]
 
 
@@ -67,6 +68,12 @@ class FileTokenizer:
     """A tokenizer from a `tokenizers` JSON file; `load` makes one.
 
     A special token spelled out in a text is encoded as ordinary text, so that no text can fake a document's end.
+
+    Attributes:
+        name: file name and hash of the content.
+        vocab_size: V, the largest id + 1; ids may have gaps.
+        separator: id of the token that ends documents.
+        model: the `tokenizers.Tokenizer`.
 
     Example:
         >>> import tempfile, tokenizers
@@ -92,8 +99,10 @@ class FileTokenizer:
         """
         import tokenizers
 
-        content = _read_bytes(Path(path))
-        with _naming(f"{path}: not a `tokenizers` JSON file"):
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such file")
+        content = Path(path).read_bytes()
+        with _as_input_error(f"{path}: not a `tokenizers` JSON file"):
             model = tokenizers.Tokenizer.from_str(content.decode())
             special = {token.content: i for i, token in model.get_added_tokens_decoder().items() if token.special}
         if separator not in special:
@@ -106,17 +115,17 @@ class FileTokenizer:
         vocab_size = max(model.get_vocab(with_added_tokens=True).values()) + 1
         return cls(name=name, vocab_size=vocab_size, separator=special[separator], model=model)
 
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, uint32, without special tokens."""
-        with _naming(f"{self.name} cannot encode every text, as one with an unknown token or with bytes can"):
+    def encode(self, texts: Sequence[str]) -> list[Int[np.ndarray, " n"]]:
+        """Return the ids of each text, uint32, without special tokens."""
+        with _as_input_error(f"{self.name} cannot encode every text, as one with an unknown token or with bytes can"):
             encodings = self.model.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.asarray(encoding.ids, dtype=np.uint32) for encoding in encodings]
 
 
 def split_of(source: str, validation_fraction: float) -> str:
-    """The split of everything from `source`: validation if hash(source) / 2^64 < `validation_fraction`, else train.
+    """Return the split of all documents from `source`: validation where hash(source) / 2^64 < `validation_fraction`.
 
-    It depends on nothing else, so that adding sources never moves another one between the splits.
+    The split depends on nothing else, so that adding sources never moves another one between the splits.
 
     Example:
         >>> [split_of(name, 0.5) for name in ("a", "b", "c")]
@@ -133,7 +142,7 @@ def tokenize(
     tokenizer: Tokenizer | None = None,
     validation_fraction: float = 0.05,
 ) -> TokenStore:
-    """Tokenize documents into a token store: every source is in one split, every text in one domain.
+    """Tokenize documents into a token store, each source in one split and each text in one domain.
 
     Texts that occur again, in the same domain or a later one, are dropped and counted in the store's notes, as are
     empty ones. Documents are streamed; beside a few MiB of text, memory holds one hash per distinct document
@@ -161,26 +170,31 @@ def tokenize(
     if not 0 < validation_fraction < 1:
         raise InputError(f"validation_fraction is {validation_fraction}; allowed: between 0 and 1")
     chosen = ByteTokenizer() if tokenizer is None else tokenizer
-    unique = _Unique()
+    # By digest of a text, the domain that keeps it.
+    owners: dict[bytes, str] = {}
     with writing(path, vocab_size=chosen.vocab_size, tokenizer=chosen.name, separator=chosen.separator) as writer:
         for domain, documents in domains.items():
-            for batch in _batches(unique.of(domain, documents)):
+            dropped: Counter[str] = Counter()
+            for batch in _batches(_distinct(documents, domain, owners, dropped)):
                 _append(writer, domain, batch, chosen, validation_fraction)
-            writer.notes += unique.notes(domain)
+            if dropped:
+                counts = ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()))
+                writer.notes.append(f"{domain}: documents dropped: {counts}")
     return TokenStore.open(path)
 
 
 def _append(
     writer: Writer, domain: str, batch: Sequence[Document], tokenizer: Tokenizer, validation_fraction: float
 ) -> None:
+    """Encode a batch and append each document, ended by the separator, to its split."""
     by_split: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     for document, tokens in zip(batch, tokenizer.encode([d.text for d in batch]), strict=True):
         if tokenizer.separator in tokens:
             raise InputError(f"{document.source}: its text encodes to the separator, token {tokenizer.separator}")
-        by_split[split_of(document.source, validation_fraction)].append(tokens)
+        ended = np.append(tokens, np.asarray(tokenizer.separator, tokens.dtype))
+        by_split[split_of(document.source, validation_fraction)].append(ended)
     for split, parts in by_split.items():
-        ended = [np.append(part, np.asarray(tokenizer.separator, part.dtype)) for part in parts]
-        writer.append(domain, split, np.concatenate(ended or [np.empty(0, np.uint8)]), documents=len(parts))
+        writer.append(domain, split, np.concatenate(parts or [np.empty(0, np.uint8)]), documents=len(parts))
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -195,40 +209,27 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
     yield batch
 
 
-class _Unique:
-    """Lets each text through once, whatever its domain, and counts what it holds back."""
-
-    def __init__(self) -> None:
-        self._first: dict[bytes, str] = {}
-        self._dropped: Counter[tuple[str, str]] = Counter()
-
-    def of(self, domain: str, documents: Iterable[Document]) -> Iterator[Document]:
-        for document in documents:
-            digest = blake2b(document.text.encode(), digest_size=16).digest()
-            if not document.text:
-                self._dropped[domain, "empty"] += 1
-            elif digest in self._first:
-                self._dropped[domain, f"already in {self._first[digest]}"] += 1
-            else:
-                self._first[digest] = domain
-                yield document
-
-    def notes(self, domain: str) -> list[str]:
-        counts = [f"{n} {reason}" for (name, reason), n in sorted(self._dropped.items()) if name == domain]
-        return [f"{domain}: documents dropped: {', '.join(counts)}"] if counts else []
+def _distinct(
+    documents: Iterable[Document], domain: str, owners: dict[bytes, str], dropped: Counter[str]
+) -> Iterator[Document]:
+    """Yield documents with a text that no domain owns yet, and count the reasons why others are dropped."""
+    for document in documents:
+        digest = blake2b(document.text.encode(), digest_size=16).digest()
+        if not document.text:
+            dropped["empty"] += 1
+        elif digest in owners:
+            dropped[f"already in {owners[digest]}"] += 1
+        else:
+            owners[digest] = domain
+            yield document
 
 
 @contextmanager
-def _naming(words: str) -> Iterator[None]:
+def _as_input_error(words: str) -> Iterator[None]:
+    """Raise whatever the tokenizer raises as an `InputError` that begins with `words`."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the library raises nothing narrower, and panics
         raise InputError(f"{words}: {error}") from error
-
-
-def _read_bytes(path: Path) -> bytes:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    return path.read_bytes()

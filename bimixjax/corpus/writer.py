@@ -3,9 +3,9 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +20,18 @@ from bimixjax.corpus.layout import (
     SPLITS,
     VERSION,
     Shard,
-    check_domain,
     narrowest_dtype,
     on_disk,
+    require_domain_name,
     shard_file,
 )
 
 
-@dataclass
-class _Tally:
-    tokens: int = 0
-    documents: int = 0
-    sha256: Any = field(default_factory=hashlib.sha256)
-
-    def shard(self) -> Shard:
-        return Shard(tokens=self.tokens, documents=self.documents, sha256=self.sha256.hexdigest())
-
-
 class Writer:
-    """What `writing` yields: a domain and split may be appended to any number of times, in any order.
+    """Appends tokens to the store that `writing` makes, to any domain and split, in any order.
+
+    Attributes:
+        notes: sentences for the store.
 
     Example:
         >>> import numpy as np, tempfile
@@ -56,31 +49,39 @@ class Writer:
         self.notes: list[str] = []
         self._folder, self._final, self._vocab_size = folder, final, vocab_size
         self._dtype = on_disk(narrowest_dtype(vocab_size))
-        self._tallies: dict[str, dict[str, _Tally]] = {}
+        self._shards: dict[str, dict[str, Shard]] = {}
+        # A hash as it grows with its file; `Shard` has the one of the file so far.
+        self._hashes: dict[tuple[str, str], Any] = defaultdict(hashlib.sha256)
 
     def append(self, domain: str, split: str, tokens: np.ndarray, *, documents: int = 1) -> None:
         """Add `tokens`, 1-D integers in [0, vocab_size), that came from `documents` documents."""
         known("split", [split], SPLITS, f"domain {domain!r}")
-        _check_tokens(tokens, self._vocab_size, domain)
-        if domain not in self._tallies:
-            self._add_domain(domain)
+        if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
+            got = f"{tokens.dtype}{list(tokens.shape)}"
+            raise InputError(f"tokens of domain {domain!r} are {got}; allowed: 1-D integers")
+        if tokens.size and not (tokens.min() >= 0 and tokens.max() < self._vocab_size):
+            span = f"{tokens.min()} to {tokens.max()}"
+            raise InputError(f"tokens of domain {domain!r} span {span}; allowed: 0 to {self._vocab_size - 1}")
+        if domain not in self._shards:
+            require_domain_name(domain, self._shards)
+            with _naming(self._final):
+                (self._folder / domain).mkdir()
+            empty = Shard(tokens=0, documents=0, sha256=hashlib.sha256().hexdigest())
+            self._shards[domain] = dict.fromkeys(SPLITS, empty)
         data = np.ascontiguousarray(tokens, dtype=self._dtype).data
         with _naming(self._final), shard_file(self._folder, domain, split).open("ab") as file:
             file.write(data)
-        tally = self._tallies[domain][split]
-        tally.tokens += len(tokens)
-        tally.documents += documents
-        tally.sha256.update(data)
+        self._hashes[domain, split].update(data)
+        before = self._shards[domain][split]
+        self._shards[domain][split] = Shard(
+            tokens=before.tokens + len(tokens),
+            documents=before.documents + documents,
+            sha256=self._hashes[domain, split].hexdigest(),
+        )
 
     def shards(self) -> dict[str, dict[str, Shard]]:
-        """What has been written so far, by domain and split."""
-        return {d: {split: tally.shard() for split, tally in splits.items()} for d, splits in self._tallies.items()}
-
-    def _add_domain(self, domain: str) -> None:
-        check_domain(domain, self._tallies)
-        with _naming(self._final):
-            (self._folder / domain).mkdir()
-        self._tallies[domain] = {split: _Tally() for split in SPLITS}
+        """Return what has been written so far, by domain and split."""
+        return {domain: dict(splits) for domain, splits in self._shards.items()}
 
 
 @contextmanager
@@ -109,19 +110,27 @@ def writing(
     final = Path(path).resolve()
     sidecar = {"format": FORMAT, "version": VERSION, "dtype": narrowest_dtype(vocab_size), "tokenizer": tokenizer}
     sidecar |= {"vocab_size": vocab_size, "separator": separator}
-    _check_replaceable(final)
+    if final.is_dir() and not (final / SIDECAR).exists() and any(final.iterdir()):
+        raise InputError(f"{final}: the folder holds something other than a token store; choose another")
+    if final.exists() and not final.is_dir():
+        raise InputError(f"{final}: a file is there; a token store is a folder")
     with _replacing_folder(final) as folder:
         writer = Writer(folder, final, vocab_size)
         yield writer
         shards = writer.shards()
-        _check_complete(final, shards)
+        _require_complete(final, shards)
         with _naming(final):
-            _sync(shard_file(folder, domain, split) for domain, splits in shards.items() for split in splits)
+            # The tokens are on the disk before the sidecar says that they are.
+            for domain, splits in shards.items():
+                for split in splits:
+                    with shard_file(folder, domain, split).open("ab") as file:
+                        os.fsync(file.fileno())
             write_json(folder / SIDECAR, sidecar | {"notes": writer.notes, "domains": shards}, hashed=True)
 
 
 @contextmanager
 def _replacing_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `final`; on success it takes the place of `final`, on failure it goes."""
     with _naming(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         _clear(final)
@@ -134,9 +143,14 @@ def _replacing_folder(final: Path) -> Iterator[Path]:
             folder.mkdir(parents=True)
             yield folder
             with _naming(final):
-                _swap(folder, final, old)
+                if final.exists():
+                    final.rename(old)
+                folder.rename(final)
     finally:
-        # The old store goes only once a store is back in its place.
+        with suppress(OSError):
+            if old.exists() and not final.exists():
+                old.rename(final)
+        # The old store is removed only once a store is in its place.
         if final.exists() or not old.exists():
             shutil.rmtree(beside, ignore_errors=True)
 
@@ -151,17 +165,6 @@ def _clear(final: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _swap(folder: Path, final: Path, old: Path) -> None:
-    if final.exists():
-        final.rename(old)
-    try:
-        folder.rename(final)
-    except OSError:
-        if old.exists():
-            old.rename(final)
-        raise
-
-
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
     # The system's message names the hidden folder, or nothing; the user knows the store's own path.
@@ -171,28 +174,7 @@ def _naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, f"cannot write the token store: {error.strerror}", str(path)) from error
 
 
-def _sync(files: Iterable[Path]) -> None:
-    for path in files:
-        with path.open("ab") as file:
-            os.fsync(file.fileno())
-
-
-def _check_tokens(tokens: np.ndarray, vocab_size: int, domain: str) -> None:
-    if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
-        raise InputError(f"tokens of domain {domain!r} are {tokens.dtype}{list(tokens.shape)}; allowed: 1-D integers")
-    if tokens.size and not (tokens.min() >= 0 and tokens.max() < vocab_size):
-        span = f"{tokens.min()} to {tokens.max()}"
-        raise InputError(f"tokens of domain {domain!r} span {span}; allowed: 0 to {vocab_size - 1}")
-
-
-def _check_replaceable(path: Path) -> None:
-    if path.is_dir() and not (path / SIDECAR).exists() and any(path.iterdir()):
-        raise InputError(f"{path}: the folder holds something other than a token store; choose another")
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: a file is there; a token store is a folder")
-
-
-def _check_complete(path: Path, shards: Mapping[str, Mapping[str, Shard]]) -> None:
+def _require_complete(path: Path, shards: Mapping[str, Mapping[str, Shard]]) -> None:
     if not shards:
         raise InputError(f"{path}: no domain was given")
     for domain, splits in shards.items():

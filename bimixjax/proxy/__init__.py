@@ -1,12 +1,21 @@
 """Proxy training: a swarm of small Flax models, one per mixture of a design, to a table of measured losses.
 
-- `design`: which mixture and seed each run has. `batches`: tokens by seed, run and step alone.
-- `model`: the transformer. `train`: one member, and the programs for all at once. `mesh`: which device has what.
-- `swarm`: all runs of a design, resumable at any moment. `storage`: what it leaves on disk. `pace`: how fast it goes.
+    design --batches--> windows --train--> members --swarm--> losses --storage--> observations.csv
 
-    >>> from bimixjax.proxy import geometric_steps
-    >>> geometric_steps(64, count=3)
-    (4, 16, 64)
+- `design`: the mixture and the seed of each run.
+- `batches`: windows of tokens, a function of seed, run and step alone, so that a resumed run draws the same.
+- `model`: the transformer. `train`: one step and one measurement of a member, and the programs for all members.
+- `mesh`: members, batches and parameters on a grid of devices.
+- `swarm`: all runs of a design, resumable at any moment. `storage`: its files. `pace`: the length of a call, and speed.
+
+Words: a *run* is a row of the design; a *member* is the state of its training; a *slot* holds a member, or padding that
+fills up the devices; a *window* is L + 1 adjacent tokens; a *target* is a domain whose validation loss is measured.
+
+    >>> from bimixjax.proxy import Design, ModelConfig, SwarmConfig, TrainConfig
+    >>> design = Design.make(["even", "mostly-code"], ["code", "web"], [[0.5, 0.5], [0.9, 0.1]])
+    >>> config = SwarmConfig(train=TrainConfig(model=ModelConfig(width=32), batch=8), steps=160)
+    >>> len(design), config.train.model.size, config.train.tokens_per_step, config.measured[-3:]
+    (2, 32928, 1024, (72, 108, 160))
 """
 
 from bimixjax.proxy.batches import TokenSource as TokenSource

@@ -8,8 +8,7 @@ from typing import Any, Protocol, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, UInt32
-from numpy.typing import NDArray
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt32
 
 from bimixjax._base.checks import InputError, known
 from bimixjax._base.records import record
@@ -17,42 +16,43 @@ from bimixjax._base.records import record
 # 2^32 divided by the golden ratio: multiples of it, wrapped, are spread most evenly (a Weyl sequence).
 GOLDEN = np.uint32(2654435769)
 SHARE_BITS = 31
-# On the host until the program takes them.
+# NumPy on the host, JAX once they are on a device.
 Arrays = Array | np.ndarray
+Tokens = Integer[np.ndarray, " n"]
 
 FINGERPRINT_PIECES, FINGERPRINT_TOKENS = 16, 4096
 
 
 class TokenSource(Protocol):
-    """What a swarm trains on, such as `bimixjax.corpus.TokenStore`: flat arrays of token ids by domain."""
+    """Tokens that a swarm trains on, such as `bimixjax.corpus.TokenStore`: flat arrays of token ids by domain."""
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """The names of the domains."""
+        """Names of the domains."""
         ...
 
     @property
     def vocab_size(self) -> int:
-        """The number of token ids."""
+        """Number of token ids."""
         ...
 
-    def train(self, domain: str) -> NDArray[Any]:
-        """The training tokens of `domain`, 1-D; a memory map will do."""
+    def train(self, domain: str) -> Tokens:
+        """Return the training tokens of `domain`; a memory map will do."""
         ...
 
-    def validation(self, domain: str) -> NDArray[Any]:
-        """The validation tokens of `domain`, 1-D."""
+    def validation(self, domain: str) -> Tokens:
+        """Return the validation tokens of `domain`."""
         ...
 
 
 @record
 class Sampler:
-    """What one run's batches are drawn from; stacked over runs, each field has one axis more.
+    """Distribution of one run's batches; stacked over runs, each field has one axis more.
 
-    Fields:
-        key: PRNG key data of the run, uint32 [2].
-        last: the last of 2^31 equal shares that belongs to each domain but the final one, int32 [d - 1].
-        starts: number of places in each domain where a window may start, divided by `stride`, uint32 [d].
+    Attributes:
+        key: PRNG key data of the run.
+        last: with [0, 1) cut into 2^31 equal cells, the last cell of each domain but the final one.
+        starts: number of places in each domain where a window may start, divided by `stride`.
     """
 
     key: UInt32[Arrays, " 2"]
@@ -61,9 +61,12 @@ class Sampler:
 
 
 def make_samplers(
-    runs: Sequence[str], seeds: Sequence[int], proportions: NDArray[np.float64], starts: NDArray[np.uint32]
+    runs: Sequence[str],
+    seeds: Sequence[int],
+    proportions: Float[np.ndarray, "n d"],
+    starts: UInt32[np.ndarray, " d"],
 ) -> Sampler:
-    """Return the samplers of runs, stacked; proportions [runs, d], `starts` [d] as in `Sampler`."""
+    """Return the samplers of n runs, stacked; `starts` as in `Sampler`."""
     keys = [run_key(seed, run) for run, seed in zip(runs, seeds, strict=True)]
     ends = np.round(np.cumsum(proportions, axis=1) / proportions.sum(axis=1, keepdims=True) * 2.0**SHARE_BITS)
     return Sampler(
@@ -85,44 +88,55 @@ def run_key(seed: int, run: str) -> Array:
 
 
 def draw(sampler: Sampler, step: Int[Array, ""], batch: int) -> tuple[Int[Array, " B"], UInt32[Array, " B"]]:
-    """Return domain and start of each sequence of one run's batch at `step`.
+    """Draw domain and start of each sequence of one run's batch at `step`.
 
-    Sequence n of a run has the domain in whose share of the unit interval frac(u + n / golden ratio) lies, u the
-    run's own. Each is a draw from the proportions, and N of them differ from N r_i by about log N at most, where
-    independent draws would differ by sqrt(N r_i (1 - r_i)). The start is uniform and independent.
+    Sequence n = step B + b of a run, b = 0, ..., B - 1, has the domain i with
+
+        R_{i-1} <= frac(u + n / phi) < R_i,   R_i = r_1 + ... + r_i,   phi the golden ratio,
+
+    where u is drawn once for the run. This is a Weyl sequence: each term is a draw from the proportions r, and counts
+    among N of them differ from N r_i by about log N at most, where those of independent draws would differ by
+    sqrt(N r_i (1 - r_i)). The start is uniform and independent.
     """
     offsets, places = jax.random.split(jax.random.wrap_key_data(jnp.asarray(sampler.key), impl="threefry2x32"))
     number = jnp.uint32(step) * jnp.uint32(batch) + jnp.arange(batch, dtype=jnp.uint32)
-    shares = (jax.random.bits(offsets, dtype=jnp.uint32) + number * GOLDEN) >> (32 - SHARE_BITS)
-    domain = jnp.sum(shares.astype(jnp.int32)[:, None] > sampler.last, axis=-1, dtype=jnp.int32)
-    return domain, scaled(
-        jax.random.bits(jax.random.fold_in(places, step), (batch,), jnp.uint32), sampler.starts[domain]
-    )
+    # Fixed point: uint32 arithmetic wraps modulo 2^32, which takes the fractional part exactly.
+    cell = (jax.random.bits(offsets, dtype=jnp.uint32) + number * GOLDEN) >> (32 - SHARE_BITS)
+    domain = jnp.sum(cell.astype(jnp.int32)[:, None] > sampler.last, axis=-1, dtype=jnp.int32)
+    bits = jax.random.bits(jax.random.fold_in(places, step), (batch,), jnp.uint32)
+    return domain, scaled(bits, sampler.starts[domain])
 
 
 def scaled(bits: UInt32[Array, "*s"], count: UInt32[Array, "*s"]) -> UInt32[Array, "*s"]:
-    """Return floor(bits * count / 2^32), exactly: with `bits` uniform, a number uniform in [0, count)."""
+    """Return floor(bits * count / 2^32), exactly: with `bits` uniform, a number uniform in [0, count).
+
+    The product has 64 bits and integers here have 32, so it is summed from products of halves of 16 bits.
+    """
     low, high = bits & 0xFFFF, bits >> 16
     count_low, count_high = count & 0xFFFF, count >> 16
     middle = (low * count_low >> 16) + (high * count_low & 0xFFFF) + (low * count_high & 0xFFFF)
     return high * count_high + (high * count_low >> 16) + (low * count_high >> 16) + (middle >> 16)
 
 
-# Reads the windows [B, L + 1] of one step of one member, from what is the member's own, what all share, the step,
-# domains and starts, and L + 1. A plain function, so that swarms that read alike share their compiled programs.
-Read = Callable[[Any, Any, Array, tuple[Array, Array], int], Array]
+# Domain and start of each window.
+Places = tuple[Int[Array, " B"], UInt32[Array, " B"]]
+# From data of one member, data of all, the step, places and L + 1 to the windows of one step of one member. A plain
+# function, so that swarms that read alike share their compiled programs.
+Read = Callable[[Any, Any, Int[Array, ""], Places, int], Int[Array, "B L+1"]]
 
 
 def read_resident(
-    own: None, shared: tuple[Array, Array], step: Array, places: tuple[Array, Array], length: int
-) -> Array:
+    own: None, shared: tuple[Integer[Array, " N"], Int[Array, " d"]], step: Int[Array, ""], places: Places, length: int
+) -> Int[Array, "B L+1"]:
     """Read windows out of the tokens on the device."""
     tokens, first = shared
     starts = first[places[0]] + places[1].astype(jnp.int32)
     return tokens[starts[:, None] + jnp.arange(length)].astype(jnp.int32)
 
 
-def read_streamed(own: tuple[Array, Array], shared: None, step: Array, places: Any, length: int) -> Array:
+def read_streamed(
+    own: tuple[Int[Array, "S B L+1"], Int[Array, ""]], shared: None, step: Int[Array, ""], places: Places, length: int
+) -> Int[Array, "B L+1"]:
     """Pick the windows that the host has read for this step."""
     windows, start = own
     return jax.lax.dynamic_index_in_dim(windows, step - start, keepdims=False)
@@ -130,20 +144,23 @@ def read_streamed(own: tuple[Array, Array], shared: None, step: Array, places: A
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resident:
-    """Training tokens that fit on the device: windows are read inside the program."""
+    """Training tokens that fit on the device: windows are read inside the program.
 
-    tokens: Arrays
-    first: Arrays
+    Attributes:
+        tokens: those of all domains, one after another.
+        first: place of the first token of each domain.
+        longest: most steps of one call of the program.
+        read: reads a window inside the program.
+    """
+
+    tokens: Integer[Arrays, " N"]
+    first: Int[Arrays, " d"]
     longest: int = 2**30
+    read = staticmethod(read_resident)
 
     @property
-    def read(self) -> Read:
-        """How the program reads a window."""
-        return read_resident
-
-    @property
-    def shared(self) -> tuple[Any, Any]:
-        """What every member reads."""
+    def shared(self) -> tuple[Integer[Arrays, " N"], Int[Arrays, " d"]]:
+        """Data that every member reads."""
         return self.tokens, self.first
 
     def placed(self, sharding: jax.sharding.Sharding) -> Self:
@@ -152,7 +169,7 @@ class Resident:
         return dataclasses.replace(self, tokens=tokens, first=first)
 
     def own(self, samplers: Sampler, start: int, stop: int) -> None:
-        """Nothing is a member's own."""
+        """Return None: all data are shared."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,26 +177,33 @@ class Streamed:
     """Training tokens larger than the device: the host reads up to `longest` steps of windows before each call.
 
     A domain of more than 2^32 tokens has windows at every `stride`-th place only.
+
+    Attributes:
+        tokens: those of each domain.
+        stride: of the places where windows may start, by domain.
+        length: L + 1, tokens per window.
+        batch: B, windows per step.
+        longest: most steps of one call of the program.
+        shared: None, since no data are shared.
+        read: reads a window inside the program.
     """
 
-    tokens: tuple[NDArray[Any], ...]
-    stride: NDArray[np.int64]
+    tokens: tuple[Tokens, ...]
+    stride: Int[np.ndarray, " d"]
     length: int
     batch: int
     longest: int = 16
     shared: None = None
-
-    @property
-    def read(self) -> Read:
-        """How the program reads a window."""
-        return read_streamed
+    read = staticmethod(read_streamed)
 
     def placed(self, sharding: jax.sharding.Sharding) -> Self:
         """Leave the tokens where they are."""
         return self
 
-    def own(self, samplers: Sampler, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Read the windows of steps [start, stop) of every member, and say at which step they begin."""
+    def own(
+        self, samplers: Sampler, start: int, stop: int
+    ) -> tuple[Int[np.ndarray, "m S B L+1"], Int[np.ndarray, " m"]]:
+        """Read the windows of steps [start, stop) of every member; the second array repeats `start`."""
         steps = jnp.arange(start, start + self.longest)
         domains, starts = jax.device_get(_draw_steps(samplers, steps, self.batch))
         windows = np.zeros((*domains.shape, self.length), np.int32)
@@ -192,13 +216,15 @@ class Streamed:
 
 
 @jax.jit(static_argnums=2)
-def _draw_steps(samplers: Sampler, steps: Array, batch: int) -> tuple[Array, Array]:
+def _draw_steps(
+    samplers: Sampler, steps: Int[Array, " S"], batch: int
+) -> tuple[Int[Array, "m S B"], UInt32[Array, "m S B"]]:
     return jax.vmap(lambda sampler: jax.vmap(lambda step: draw(sampler, step, batch))(steps))(samplers)
 
 
 def make_reader(
     source: TokenSource, domains: Sequence[str], *, context: int, batch: int, resident_bytes: int
-) -> tuple[Resident | Streamed, NDArray[np.uint32]]:
+) -> tuple[Resident | Streamed, UInt32[np.ndarray, " d"]]:
     """Return the reader of the training tokens of `domains`, and the number of starts in each.
 
     Raises:
@@ -221,11 +247,11 @@ def make_reader(
 
 @record
 class Validation:
-    """Fixed windows on which every member is measured.
+    """Fixed windows of t targets, on which every member is measured.
 
-    Fields:
-        windows: [t, W, L + 1] token ids; rows past a target's own number of windows repeat its first.
-        used: [t, W] whether a window counts.
+    Attributes:
+        windows: token ids; a target with fewer than W windows is padded with its first.
+        used: whether a window counts: False for padding.
     """
 
     windows: Int[Arrays, "t W L+1"]
@@ -246,7 +272,8 @@ def make_validation(source: TokenSource, targets: Sequence[str], *, context: int
     return Validation(windows=np.stack(filled), used=used)
 
 
-def _spread(tokens: NDArray[Any], target: str, length: int, windows: int) -> NDArray[np.int32]:
+def _spread(tokens: Tokens, target: str, length: int, windows: int) -> Int[np.ndarray, "W L+1"]:
+    """Return up to `windows` windows of `length` tokens, the first at the beginning and the last at the end."""
     count = min(windows, len(tokens) // length)
     if count < 2:
         raise InputError(f"target {target!r} has {len(tokens)} validation tokens; allowed: at least {2 * length}")
@@ -256,12 +283,12 @@ def _spread(tokens: NDArray[Any], target: str, length: int, windows: int) -> NDA
 
 def fingerprint(source: TokenSource, domains: Sequence[str]) -> dict[str, str]:
     """Return count and hash of each domain's tokens; of a long one, evenly spread pieces are hashed."""
-    return {domain: f"{_hashed(source.train(domain))} {_hashed(source.validation(domain))}" for domain in domains}
 
+    def hashed(tokens: Tokens) -> str:
+        starts = np.linspace(0, max(0, len(tokens) - FINGERPRINT_TOKENS), FINGERPRINT_PIECES).astype(np.int64)
+        digest = hashlib.sha256()
+        for start in starts:
+            digest.update(np.ascontiguousarray(tokens[start : start + FINGERPRINT_TOKENS], dtype="<u4").tobytes())
+        return f"{len(tokens)}:{digest.hexdigest()[:16]}"
 
-def _hashed(tokens: NDArray[Any]) -> str:
-    starts = np.linspace(0, max(0, len(tokens) - FINGERPRINT_TOKENS), FINGERPRINT_PIECES).astype(np.int64)
-    digest = hashlib.sha256()
-    for start in starts:
-        digest.update(np.ascontiguousarray(tokens[start : start + FINGERPRINT_TOKENS], dtype="<u4").tobytes())
-    return f"{len(tokens)}:{digest.hexdigest()[:16]}"
+    return {domain: f"{hashed(source.train(domain))} {hashed(source.validation(domain))}" for domain in domains}

@@ -1,4 +1,4 @@
-"""Where the members of a swarm, their batches and their parameters lie on the devices."""
+"""Layout of members, batches and parameters of a swarm on a (member, data, model) grid of devices."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -44,7 +44,7 @@ def padded(members: int, mesh: Mesh) -> int:
 
 
 def default_stack(mesh: Mesh) -> int | None:
-    """Return how many members one device computes at once: one on a CPU, where that is fastest, else all (None)."""
+    """Return how many members one device computes at once: one on a CPU, else all (None); `benchmarks/swarm.py`."""
     return 1 if mesh.devices.flat[0].platform == "cpu" else None
 
 
@@ -96,10 +96,10 @@ def member_shardings(mesh: Mesh, tree: Any, model_axis: Callable[[Any], int | No
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of what every device holds whole."""
+    """Return the sharding that replicates an array on every device."""
     return NamedSharding(mesh, P())
 
 
 def on_members(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of what has one row per member."""
+    """Return the sharding that splits the first axis over the members."""
     return NamedSharding(mesh, P("member"))

@@ -32,7 +32,7 @@ PRESETS = {
 class ModelConfig:
     """Sizes of a proxy model; parameters are float32 always.
 
-    Args:
+    Attributes:
         vocab: token ids V.
         layers: blocks.
         width: D, numbers per token between blocks; the feed-forward layer has 4 D.
@@ -88,12 +88,12 @@ class Block(nnx.Module):
         self.qkv = _linear(config, config.width, 3 * config.width, 1.0, rngs)
         self.up = _linear(config, config.width, 4 * config.width, 1.0, rngs)
         # The two products that write to the residual stream start smaller, so that its size does not grow with depth.
-        calm = (2 * config.layers) ** -0.5
-        self.out = _linear(config, config.width, config.width, calm, rngs)
-        self.down = _linear(config, 4 * config.width, config.width, calm, rngs)
+        residual = (2 * config.layers) ** -0.5
+        self.out = _linear(config, config.width, config.width, residual, rngs)
+        self.down = _linear(config, 4 * config.width, config.width, residual, rngs)
 
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-        """Return x with what the two layers add."""
+        """Return x + attention(norm(x)), then the same with the feed-forward layer."""
         x = x + self.out(self.attend(self.qkv(self.norms[0](x))))
         return x + self.down(jnp.square(nnx.relu(self.up(self.norms[1](x)))))
 
@@ -102,8 +102,8 @@ class Block(nnx.Module):
         batch, length, width = qkv.shape
         q, k, v = jnp.split(qkv.reshape(batch, length, 3 * self.heads, -1), 3, axis=2)
         scores = jnp.einsum("blhd,bmhd->bhlm", rotate(q), rotate(k), preferred_element_type=jnp.float32)
-        seen = np.tril(np.ones((length, length), bool))
-        shares = jax.nn.softmax(jnp.where(seen, scores * q.shape[-1] ** -0.5, -jnp.inf)).astype(v.dtype)
+        causal = np.tril(np.ones((length, length), bool))
+        shares = jax.nn.softmax(jnp.where(causal, scores * q.shape[-1] ** -0.5, -jnp.inf)).astype(v.dtype)
         return jnp.einsum("bhlm,bmhd->blhd", shares, v).reshape(batch, length, width // 3)
 
 
@@ -128,7 +128,7 @@ class Decoder(nnx.Module):
 
 
 def rotate(x: Float[Array, "B L H d"]) -> Float[Array, "B L H d"]:
-    """Turn pairs of numbers by angles that grow with the position (RoPE, arXiv 2104.09864, eq. 34)."""
+    """Rotate the pair (x_j, x_{j + d/2}) at position l by the angle l 10000^(-2 j / d) (RoPE, arXiv 2104.09864)."""
     half = x.shape[-1] // 2
     angle = np.arange(x.shape[1])[:, None, None] * ROTARY_BASE ** (-np.arange(half) / half)
     cos, sin = (jnp.asarray(table, x.dtype) for table in (np.cos(angle), np.sin(angle)))

@@ -1,25 +1,30 @@
-"""How fast training goes: the length of a call of the training program, and what the caller is told."""
+"""Pace of training: how many steps one call of the training program takes, and reports of the speed."""
 
 import time
 from typing import Protocol
 
 import jax
 
+# Short enough for a progress line, long beside the cost of a call; not tuned by a benchmark.
 CALL_SECONDS = 0.5
 # Processes must agree on the length of a call, so where there are several it does not depend on the clock.
 SHARED_CALL = 16
 
 
 class Progress(Protocol):
-    """What is called after each call of the training program."""
+    """Callback that is called after each call of the training program."""
 
     def __call__(self, step: int, steps: int, tokens_per_second: float, seconds_left: float, /) -> None:
-        """Take note that `step` of `steps` are done, at this speed over all members since the start."""
+        """Report that `step` of `steps` are done, at this speed over all members since the start."""
         ...
 
 
 class Pace:
-    """Sets the length of a call from the last one's, and keeps the caller informed."""
+    """Sets the number of steps of the next call from the time of the last one, and reports progress.
+
+    Attributes:
+        length: steps of the next call.
+    """
 
     def __init__(self, steps: int, tokens_per_step: int, progress: Progress | None) -> None:
         self._steps, self._tokens, self._progress = steps, tokens_per_step, progress
@@ -27,7 +32,7 @@ class Pace:
         self.length = 1 if jax.process_count() == 1 else SHARED_CALL
 
     def note(self, first: int, stop: int, seconds: float) -> None:
-        """Take note that steps [first, stop) took `seconds`."""
+        """Record that steps [first, stop) took `seconds`."""
         if jax.process_count() == 1:
             # At most twice as long as before: the first calls are slow and say little.
             self.length = max(1, min(2 * (stop - first), round(CALL_SECONDS * (stop - first) / seconds)))

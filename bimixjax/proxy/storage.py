@@ -1,4 +1,4 @@
-"""What a swarm leaves on disk: settings, an append-only table of losses, checkpoints, and a mark when it is done.
+"""Files of a swarm: settings, an append-only table of losses, checkpoints, and a mark when it is done.
 
 Rows reach the disk before the checkpoint of their step, and a resume drops rows beyond the checkpoint that it
 starts from; so a kill at any moment loses work, but neither loses, repeats nor changes a row.
@@ -29,24 +29,20 @@ SPARE = 1 << 20
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold `folder`, made where it is missing, so that no second process trains in it.
+    """Lock `folder`, made where it is missing, so that no second process trains in it.
 
-    The hold ends with the process, however that ends.
+    The lock ends with the process, however that ends.
 
     Raises:
-        InputError: where another process holds it.
+        InputError: where another process holds the lock.
     """
-    import fcntl
-
     folder.mkdir(parents=True, exist_ok=True)
     if not writes():
         yield
         return
     with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"{folder}: another process is training in this folder; wait, or use another") from error
+        if files.lock(file.fileno()) is False:
+            raise InputError(f"{folder}: another process is training in this folder; wait, or use another")
         yield
 
 
@@ -68,11 +64,13 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
         old, new = _flat(begun), _flat(settings)
     except RecursionError as error:
         raise InputError(f"{path} does not hold the settings of a swarm: it is nested too deeply") from error
-    lines = [
-        f"{name} is {_shown(new.get(name, None))}, there {_shown(old.get(name, None))}"
-        for name in dict.fromkeys([*new, *old])
-        if new.get(name) != old.get(name)
-    ]
+    lines = []
+    for name in dict.fromkeys([*new, *old]):
+        if new.get(name) != old.get(name):
+            here, there = (
+                text if len(text) <= 60 else f"{text[:57]}..." for text in (repr(new.get(name)), repr(old.get(name)))
+            )
+            lines.append(f"{name} is {here}, there {there}")
     if lines:
         raise InputError(
             f"{folder} holds another swarm: {'; '.join(lines)}; allowed: the settings it was begun with, "
@@ -81,7 +79,7 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def begin_table(path: Path, header: Sequence[str], step: int) -> None:
-    """Make the table hold its header and the whole rows up to `step`, in one step."""
+    """Keep the header and the complete rows up to `step` of the table, or make it; in one step."""
     lines = files.read_text(path).splitlines(keepends=True) if path.exists() else []
     whole = [line for line in lines if line.endswith("\n")]
     if whole and cells(whole[0]) != list(header):
@@ -92,9 +90,9 @@ def begin_table(path: Path, header: Sequence[str], step: int) -> None:
 
 
 def _steps(path: Path, lines: Sequence[str]) -> list[int]:
-    """The step of each row below the header."""
-    width = len(cells(lines[0])) if lines else 0
-    place = cells(lines[0]).index("step") if lines else 0
+    """Return the step of each row below the header."""
+    header = cells(lines[0]) if lines else ["step"]
+    width, place = len(header), header.index("step")
     found = []
     for number, line in enumerate(lines[1:], start=2):
         row = cells(line)
@@ -130,7 +128,7 @@ def cells(line: str) -> list[str]:
 
 
 def writes() -> bool:
-    """Whether this process writes tables: of several that train together, the first does."""
+    """Return whether this process writes tables: of several that train together, the first does."""
     return jax.process_index() == 0
 
 
@@ -140,7 +138,7 @@ def shard_folder(folder: Path, index: int, count: int) -> Path:
 
 
 def gather_shards(folder: str | Path, count: int) -> Path:
-    """Put the tables of `count` finished shards together as `folder`/observations.csv, ordered by step.
+    """Concatenate the tables of `count` finished shards as `folder`/observations.csv, ordered by step.
 
     Raises:
         InputError: where a shard is not done.
@@ -166,7 +164,7 @@ def gather_shards(folder: str | Path, count: int) -> Path:
 
 
 def all_done(folder: Path, count: int) -> bool:
-    """Whether every shard is done."""
+    """Return whether every shard is done."""
     return all((shard_folder(folder, index, count) / DONE).exists() for index in range(count))
 
 
@@ -178,9 +176,9 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager((folder / CHECKPOINTS).absolute(), options=options)
 
     def save(self, step: int, members: Any) -> None:
-        """Begin to write `members`; they are copied first, so that they may be changed."""
+        """Begin to write `members`; they are copied first, so that their buffers may be reused."""
         self._manager.wait_until_finished()
-        _check_space(Path(self._manager.directory), members)
+        _require_space(Path(self._manager.directory), members)
         self._manager.save(step, args=ocp.args.StandardSave(members))
 
     def restore(self, members: Any) -> tuple[int, Any] | None:
@@ -189,11 +187,11 @@ class Checkpoints:
         return None if step is None else (step, self._manager.restore(step, args=ocp.args.StandardRestore(members)))
 
     def close(self) -> None:
-        """Wait until what was saved is on the disk."""
+        """Wait until the last checkpoint is on the disk."""
         self._manager.close()
 
 
-def _check_space(folder: Path, members: Any) -> None:
+def _require_space(folder: Path, members: Any) -> None:
     """Raise before Orbax does, whose threads fail one by one and at length."""
     needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(members)), shutil.disk_usage(folder).free
     if free < needed + SPARE:
@@ -202,13 +200,9 @@ def _check_space(folder: Path, members: Any) -> None:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Return the leaves of nested objects by their dotted paths."""
     if not isinstance(value, dict):
         return {name: value}
     return {
         path: item for key, inner in value.items() for path, item in _flat(inner, f"{name}.{key}".strip(".")).items()
     }
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

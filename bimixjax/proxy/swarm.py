@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from numpy.typing import NDArray
 
 from bimixjax._base.checks import InputError
 from bimixjax._base.records import write_json
@@ -36,9 +35,9 @@ HOW = {"checkpoint_every", "keep", "stack", "resident_bytes"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SwarmConfig:
-    """What a swarm does.
+    """Settings of a swarm.
 
-    Args:
+    Attributes:
         train: how each member is trained.
         steps: S, optimizer steps of each run.
         eval_steps: steps at which validation losses are measured; empty: `geometric_steps(steps)`.
@@ -85,7 +84,7 @@ class SwarmConfig:
 
 
 def geometric_steps(steps: int, count: int = 8) -> tuple[int, ...]:
-    """Return up to `count` steps from `steps` / 16 to `steps`, evenly spread in their logarithm."""
+    """Return the distinct steps S 16^(i / (count - 1) - 1), i = 0, ..., count - 1, rounded: from S / 16 to S."""
     return tuple(sorted({max(1, round(steps * 16 ** (i / (count - 1) - 1))) for i in range(count)}))
 
 
@@ -149,7 +148,7 @@ def train_swarm(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Swarm:
-    """Everything that stays the same while a swarm trains."""
+    """Data, programs and settings, which do not change while a swarm trains."""
 
     design: Design
     targets: tuple[str, ...]
@@ -172,28 +171,28 @@ class _Swarm:
         ]
 
     def rows(self, step: int, previous: int, measured: Measured) -> list[list[str]]:
-        """Return the rows of one step: a run that has stopped since the `previous` one measured is in it once more."""
-        found = [np.asarray(part) for part in (measured.losses, measured.errors, measured.sequences, measured.stopped)]
-        return [
-            self._row(i, step, *(part[i] for part in found))
-            for i in range(len(self.design))
-            if found[-1][i] == TRAINING or found[-1][i] > previous
-        ]
-
-    def _row(
-        self, i: int, step: int, losses: NDArray[Any], errors: NDArray[Any], sequences: NDArray[Any], stopped: int
-    ) -> list[str]:
-        train = self.config.train
-        done = stopped or step
-        return [
-            self.design.runs[i],
-            *map(str, (train.model.size, step, done * train.tokens_per_step, self.design.seeds[i])),
-            f"{float(train.schedule(step - 1)):.9g}",
-            f"diverged at step {stopped}" if stopped else "ok",
-            *map(repr, self.design.proportions[i].tolist()),
-            *("" if stopped else f"{number:.9g}" for number in [*losses, *errors]),
-            *map(str, sequences * train.model.context),
-        ]
+        """Return the rows of one step: of runs in training, and of those that stopped after the step `previous`."""
+        train, design, rows = self.config.train, self.design, []
+        rate = f"{float(train.schedule(step - 1)):.9g}"
+        losses = np.concatenate([measured.losses, measured.errors], axis=1)
+        # Tokens of one domain may be more than an int32 holds.
+        tokens = np.asarray(measured.sequences, np.int64) * train.model.context
+        for i, stopped in enumerate(np.asarray(measured.stopped).tolist()[: len(design)]):
+            if stopped != TRAINING and stopped <= previous:
+                continue
+            trained = (stopped or step) * train.tokens_per_step
+            rows.append(
+                [
+                    design.runs[i],
+                    *map(str, (train.model.size, step, trained, design.seeds[i])),
+                    rate,
+                    f"diverged at step {stopped}" if stopped else "ok",
+                    *map(repr, design.proportions[i].tolist()),
+                    *("" if stopped else f"{number:.9g}" for number in losses[i]),
+                    *map(str, tokens[i]),
+                ]
+            )
+        return rows
 
     def advance(self, members: Member, first: int, last: int, pace: Pace) -> Member:
         """Train steps [first, last), in calls of about half a second each."""
@@ -253,7 +252,7 @@ def _prepare(design: Design, tokens: TokenSource, config: SwarmConfig, mesh: Mes
 
 
 def _settings(swarm: _Swarm, tokens: TokenSource) -> dict[str, Any]:
-    """Return what two calls must agree on to be the same swarm; how it is computed is not part of it."""
+    """Return the settings in which two calls must agree to be the same swarm; those in `HOW` are left out."""
     config = dataclasses.asdict(swarm.config) | {"eval_steps": swarm.config.measured, "targets": swarm.targets}
     design = swarm.design
     mixtures = zip(design.runs, design.seeds.tolist(), design.proportions.tolist(), strict=True)
@@ -274,7 +273,8 @@ def _run(swarm: _Swarm, table: Path, checkpoints: storage.Checkpoints, pace: Pac
     )
     storage.begin_table(table, swarm.header, step)
     previous = max((at for at in config.measured if at <= step), default=0)
-    for stop in _stops(config):
+    stops = {*config.measured, *range(0, config.steps, config.checkpoint_every), config.steps} - {0}
+    for stop in sorted(stops):
         if stop <= step:
             continue
         members = swarm.advance(members, step, stop, pace)
@@ -284,8 +284,3 @@ def _run(swarm: _Swarm, table: Path, checkpoints: storage.Checkpoints, pace: Pac
             previous = stop
         checkpoints.save(stop, members)
         step = stop
-
-
-def _stops(config: SwarmConfig) -> list[int]:
-    """Return the steps after which there is something to write."""
-    return sorted({*config.measured, *range(0, config.steps, config.checkpoint_every), config.steps} - {0})

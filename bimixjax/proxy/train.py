@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
-from numpy.typing import NDArray
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from bimixjax._base.checks import InputError, positive
 from bimixjax._base.records import record
@@ -24,16 +23,16 @@ TRAINING, PADDING = 0, -1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How each member is trained: AdamW after a clip of the gradient's norm, warm-up, then a constant learning rate.
+    """Training of each member: AdamW after a clip of the gradient's norm, warm-up, then a constant learning rate.
 
-    Args:
+    Attributes:
         model: sizes of the network.
         batch: sequences per step.
         learning_rate: after the warm-up.
         warmup: steps over which the learning rate rises linearly from 0.
-        weight_decay: of matrices; norms have none.
+        weight_decay: of matrices, in units of the learning rate; the scales of norms have none.
         clip: largest norm of a gradient.
-        decays: decay rates of the two moments.
+        decays: decay rates of the first and second moment.
 
     Raises:
         InputError: where a number is out of range.
@@ -62,11 +61,15 @@ class TrainConfig:
     @property
     def optimizer(self) -> optax.GradientTransformation:
         """The optimizer, whose state counts the steps."""
-        adamw = optax.adamw(self.schedule, *self.decays, weight_decay=self.weight_decay, mask=_matrices)
+        decayed = partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
+        adamw = optax.adamw(self.schedule, *self.decays, weight_decay=self.weight_decay, mask=decayed)
         return optax.chain(optax.clip_by_global_norm(self.clip), adamw)
 
     def schedule(self, step: Any) -> Any:
-        """Return the learning rate of the update that follows `step` updates."""
+        """Return the learning rate of the update that follows `step` updates.
+
+        rate(step) = learning_rate min(1, (step + 1) / (warmup + 1))
+        """
         return self.learning_rate * jnp.minimum(1.0, (step + 1) / (self.warmup + 1))
 
     @property
@@ -77,12 +80,12 @@ class TrainConfig:
 
 @record
 class Member:
-    """The state of one member of a swarm; stacked over members, each leaf has one axis more.
+    """State of one member of a swarm; stacked over members, each leaf has one axis more.
 
-    Fields:
-        params: of the network.
-        optimizer: state of the optimizer.
-        sequences: sequences seen of each domain, int32 [d].
+    Attributes:
+        params: of the network, a tree of arrays.
+        optimizer: state of the optimizer, a tree of arrays.
+        sequences: number of sequences trained on, by domain.
         stopped: the step at which a loss or gradient was not finite, 0 while training, -1 for a slot without a run.
     """
 
@@ -103,10 +106,10 @@ def start(config: TrainConfig, seed: Array, domains: int) -> Member:
     )
 
 
-def update(config: TrainConfig, member: Member, windows: Int[Array, "B L+1"]) -> tuple[Member, Array]:
+def update(config: TrainConfig, member: Member, windows: Int[Array, "B L+1"]) -> tuple[Member, Bool[Array, ""]]:
     """Return the member after one step on `windows`, and whether its loss and gradient were finite.
 
-    Where they were not, parameters and moments stay as they were.
+    Where they were not, parameters and moments are not updated.
     """
 
     def loss(params: Any) -> Float[Array, ""]:
@@ -122,22 +125,29 @@ def update(config: TrainConfig, member: Member, windows: Int[Array, "B L+1"]) ->
     return dataclasses.replace(member, params=params, optimizer=optimizer), finite
 
 
-def measure(config: TrainConfig, member: Member, data: Validation) -> tuple[Array, Array]:
-    """Return mean validation loss of each target, nats per token, and its standard error over windows, [t] each."""
+def measure(config: TrainConfig, member: Member, data: Validation) -> tuple[Float[Array, " t"], Float[Array, " t"]]:
+    """Return mean validation loss of each target, nats per token, and its standard error over windows.
 
-    def one(target: tuple[Array, Array]) -> tuple[Array, Array]:
+    With l_w the mean loss of window w, w = 1, ..., W those that count:
+
+        mean = sum_w l_w / W,   error^2 = sum_w (l_w - mean)^2 / (W (W - 1))
+    """
+
+    def one(
+        target: tuple[Int[Array, "W L+1"], Bool[Array, " W"]],
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         windows, used = target
         losses = jnp.mean(token_losses(config.model, member.params, windows), axis=-1)
         count = jnp.sum(used)
         mean = jnp.sum(jnp.where(used, losses, 0)) / count
-        spread = jnp.sum(jnp.where(used, (losses - mean) ** 2, 0)) / (count - 1)
-        return mean, jnp.sqrt(spread / count)
+        variance = jnp.sum(jnp.where(used, (losses - mean) ** 2, 0)) / (count - 1)
+        return mean, jnp.sqrt(variance / count)
 
     return jax.lax.map(one, (data.windows, data.used))
 
 
 def make_trainer(config: TrainConfig, read: Read, mesh: Mesh, stack: int | None) -> Callable[..., Member]:
-    """Return the function of ((members, samplers, their own), (what they share, first, last)) that trains all members.
+    """Return the function of ((members, samplers, own), (shared, first, last)) that trains all members.
 
     Steps [first, last) run in one call; both are traced, so that calls of every length share one compiled program.
     A member that stops leaves the loop, the others go on untouched.
@@ -169,12 +179,13 @@ def make_trainer(config: TrainConfig, read: Read, mesh: Mesh, stack: int | None)
 
 @record
 class Measured:
-    """What is known of each member at one step; each field has an axis of members first.
+    """Measurements of each member at one step; each field has an axis of members first.
 
-    Fields:
+    Attributes:
         losses: mean validation loss of each target, nats per token, [t].
         errors: standard errors of `losses` over validation windows, [t].
-        sequences, stopped: as in `Member`.
+        sequences: as in `Member`.
+        stopped: as in `Member`.
     """
 
     losses: Float[Array, " t"]
@@ -184,7 +195,7 @@ class Measured:
 
 
 def make_meter(config: TrainConfig, mesh: Mesh, stack: int | None) -> Callable[..., tuple[Member, Measured]]:
-    """Return the function of (members, (validation, step)) to members and what is measured of them.
+    """Return the function of (members, (validation, step)) to members and their measurements.
 
     A member whose losses are not all finite is stopped.
     """
@@ -202,12 +213,12 @@ def make_meter(config: TrainConfig, mesh: Mesh, stack: int | None) -> Callable[.
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Programs:
-    """The jitted programs of a swarm; members lie as `like` says, and are reused.
+    """Compiled programs of a swarm; `train` and `meter` reuse the buffers of the members that they are given.
 
-    Fields:
-        start: ((keys, stopped), number of domains) -> members before their first step.
-        train: (members, samplers, their own, (what they share, first, last)) -> members, as `make_trainer` says.
-        meter: (members, (validation, step)) -> members and `Measured`, whole on every device.
+    Attributes:
+        start: ((keys, stopped), None) -> members before their first step.
+        train: (members, samplers, own, (shared, first, last)) -> members, as `make_trainer` says.
+        meter: (members, (validation, step)) -> members and `Measured`, replicated on every device.
         like: shapes of the stacked members, with shardings.
     """
 
@@ -241,8 +252,8 @@ def make_programs(config: TrainConfig, read: Read, slots: int, domains: int, mes
     )
 
 
-def slot_starts(seeds: Sequence[int], slots: int) -> tuple[Array, NDArray[np.int32]]:
-    """Return key and mark of each slot; those beyond the seeds are without a run and never train."""
+def slot_starts(seeds: Sequence[int], slots: int) -> tuple[Key[Array, " m"], Int[np.ndarray, " m"]]:
+    """Return key and `stopped` of each slot; slots beyond the seeds are padding, which is never trained."""
     keys = jnp.stack([seed_key(int(seed)) for seed in fill(seeds, slots)])
     return keys, np.where(np.arange(slots) < len(seeds), TRAINING, PADDING).astype(np.int32)
 
@@ -250,7 +261,3 @@ def slot_starts(seeds: Sequence[int], slots: int) -> tuple[Array, NDArray[np.int
 def fill(values: Sequence[Any], slots: int) -> list[Any]:
     """Return `values`, with the first repeated up to `slots` of them."""
     return [*values, *([values[0]] * (slots - len(values)))]
-
-
-def _matrices(params: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

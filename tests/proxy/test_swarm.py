@@ -104,11 +104,15 @@ def test_shards_give_the_table_of_the_whole(
         np.testing.assert_allclose(*rows, rtol=0, atol=1e-5)
 
 
-def test_a_finished_folder_is_not_trained_again(
-    table: Path, design: Design, tokens: Any, config: SwarmConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(swarm, "_run", lambda *_: pytest.fail("trained again"))
-    assert train_swarm(design, tokens, config, table.parent, mesh=one_device()) == table
+def test_a_finished_folder_is_not_trained_again(table: Path, design: Design, tokens: Any, config: SwarmConfig) -> None:
+    """The callback, which follows each call of the training program, is never called."""
+
+    def progress(*_: float) -> None:
+        pytest.fail("trained again")
+
+    before = table.read_bytes(), table.stat().st_mtime_ns
+    assert train_swarm(design, tokens, config, table.parent, mesh=one_device(), progress=progress) == table
+    assert (table.read_bytes(), table.stat().st_mtime_ns) == before
 
 
 def test_a_folder_of_another_swarm_is_refused(table: Path, design: Design, tokens: Any, config: SwarmConfig) -> None:

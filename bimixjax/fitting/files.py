@@ -59,7 +59,7 @@ def checked(found: Any, law: Law, path: str | Path) -> dict[str, Any]:
     if lanes["companion"].max(initial=0) >= len(names["domains"]):
         raise spot.at("companion").wrong(int(lanes["companion"].max()), f"places among {len(names['domains'])} domains")
     _check_measured(lanes, spot)
-    _check_bounds(law, np.tile(names["own"], sizes), lanes, names["model_sizes"], spot)
+    check_bounds(law, np.tile(names["own"], sizes), lanes, names["model_sizes"], spot)
     return {**names, **lanes, "mixtures": read["mixtures"]}
 
 
@@ -106,7 +106,7 @@ def _check_measured(lanes: Mapping[str, np.ndarray], spot: Spot) -> None:
             raise spot.at(name).at(int(np.argmax(absent & ~empty))).wrong(None, "numbers, since the lane has rows")
 
 
-def _check_bounds(
+def check_bounds(
     law: Law, own: np.ndarray, lanes: Mapping[str, np.ndarray], model_sizes: tuple[float, ...], spot: Spot
 ) -> None:
     """Every coefficient within the bounds of the law, as it is or in the units that a fit has."""

@@ -18,6 +18,7 @@ from bimixjax._base.records import read_json, record, write_json
 from bimixjax._base.schema import Spot, numbers
 from bimixjax._base.schema import record as record_of
 from bimixjax.fitting.base import Fit, losses_at
+from bimixjax.fitting.files import check_bounds
 from bimixjax.fitting.result import FitResult
 from bimixjax.laws import Law
 from bimixjax.solve import Status
@@ -176,6 +177,10 @@ class Resampled(Resamples):
         unfitted = np.isnan(fit.values)
         if (np.isnan(read["values"]) & ~unfitted).any():
             raise spot.at("resampled").at("values").wrong(None, "numbers in a lane that was fitted")
+        spot.lengths["domains"] = len(fit.domains)
+        packed = read["values"].reshape(-1, fit.values.shape[1])
+        lanes = {"values": packed, "volume_range": np.asarray(fit.volume_range)}
+        check_bounds(fit.law, np.resize(fit.own, len(packed)), lanes, fit.model_sizes, spot)
         return cls(fit=fit, **read)
 
 

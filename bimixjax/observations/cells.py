@@ -206,7 +206,10 @@ def _read_text(path: Path, mark: str) -> pd.DataFrame:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     """Read the columns as they are stored, without what pandas says of them: an index is a column too."""
-    stored = parquet.read_table(path).replace_schema_metadata(None).to_pandas()
+    table = parquet.read_table(path)
+    # Text that is not UTF-8 would otherwise raise only where a cell is used.
+    table.validate(full=True)
+    stored = table.replace_schema_metadata(None).to_pandas()
     return stored.drop(columns=[name for name in stored.columns if _UNNAMED.fullmatch(str(name))])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bimixjax import FitResult, InputError, Observations, OptimalMixture
+from bimixjax import FitResult, InputError, Observations, OptimalMixture, Resampled
 from bimixjax._base.records import read_json, write_json
 from bimixjax.cli import run
 from bimixjax.cli.console import BAD_INPUT
@@ -172,6 +172,30 @@ def test_a_design_and_a_table_that_are_no_text_are_named(tmp_path: Path) -> None
         (tmp_path / name).write_bytes(b"run,mixture/a\nx,\xff\xfe\n")
         with pytest.raises(InputError, match=name):
             read(tmp_path / name)
+
+
+def test_text_in_a_parquet_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = pa.table({"run": ["aaaa", "bbbb"], "mixture/x": [1.0, 1.0], "loss/x": [2.5, 2.0]})
+    parquet.write_table(columns, tmp_path / "t.parquet", compression="none", use_dictionary=False)
+    whole = (tmp_path / "t.parquet").read_bytes()
+    (tmp_path / "t.parquet").write_bytes(whole.replace(b"aaaa", b"a\xffaa"))
+    with pytest.raises(InputError, match=r"t\.parquet: not a readable parquet file.*UTF8"):
+        Observations.read(tmp_path / "t.parquet")
+
+
+def test_a_coefficient_of_a_resample_out_of_bounds_is_refused(three_domain_fit: FitResult, tmp_path: Path) -> None:
+    path = tmp_path / "resampled.json"
+    values = np.stack([three_domain_fit.values] * 2)
+    Resampled(fit=three_domain_fit, values=values, status=np.zeros(values.shape[:2], int)).save(path)
+    assert Resampled.load(path).values.shape == values.shape
+    changed = values.copy()
+    changed[1, 0, list(three_domain_fit.names).index("alpha")] = 1e83
+    Resampled(fit=three_domain_fit, values=changed, status=np.zeros(values.shape[:2], int)).save(path)
+    with pytest.raises(InputError, match=r"resampled\.json: values has alpha = 1e\+83 .*the bounds of the law"):
+        Resampled.load(path)
 
 
 def test_what_pandas_says_of_a_parquet_file_is_not_needed(tmp_path: Path) -> None:

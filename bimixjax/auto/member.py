@@ -12,16 +12,20 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
+from jaxtyping import Float
 
 from bimixjax._base.records import Leaf, record
 from bimixjax.auto.noise import Noise, NoiseCovariance, kernel, places
 from bimixjax.laws import Law, Point
 from bimixjax.solve import cholesky
+from bimixjax.solve.marquardt import Marquardt, State
 
 # A step that promises to lower a sum of squared standard deviations by less than this changes no prediction.
 _TOLERANCE = 1e-3
 _MOST_STEPS = 60
+_DAMPING = 1e-3
+_STEPS = Marquardt(relief=0.1, ease=0.1, caution=0.1, growth=8.0, most_damping=1e8, last_damping=0.0)
 # No step moves a coefficient by more standard deviations of its prior.
 _LONGEST = 3.0
 _SAME_VOLUME = 1e-9
@@ -146,11 +150,14 @@ def fit_lanes(law: Law, rows: Rows, whitener: NoiseCovariance, prior: Prior, sta
         return log_law(law, prior.coefficients(z), mixture, volume, rows.own, rows.donor)
 
     last = _minimize(grid, rows, whitener, starts)
-    pull, step = _effects(whitener, rows.loss - last.value)
-    pull_slope, step_slope = _effects(whitener, -last.slopes)
+    found, eye = last.model, _directions(starts)
+    # No curvature was found where no cost is finite.
+    curvature = jnp.where(jnp.isfinite(found.cost), found.curvature, eye)
+    pull, step = _effects(whitener, rows.loss - found.value)
+    pull_slope, step_slope = _effects(whitener, -found.slopes)
     fitted = Fitted(
-        z=last.z,
-        spread=cholesky.inverse_root(last.curvature),
+        z=last.point,
+        spread=cholesky.inverse_root(curvature),
         pull=pull,
         pull_slope=pull_slope,
         step=step,
@@ -158,7 +165,7 @@ def fit_lanes(law: Law, rows: Rows, whitener: NoiseCovariance, prior: Prior, sta
         step_variance=whitener.step_variance(),
         known=whitener.precision,
     )
-    return Ends(fitted=fitted, cost=last.cost, steps=last.steps, value=last.value, slopes=last.slopes)
+    return Ends(fitted=fitted, cost=found.cost, steps=last.steps, value=found.value, slopes=found.slopes)
 
 
 @jax.jit
@@ -233,78 +240,52 @@ def _unexplained(noise: Noise, fitted: Fitted, cross: Array) -> Array:
 
 
 @record
-class _State:
-    """Where lanes stand, the log law and its slopes there, the point that each tries next, and what that promised."""
+class _Model:
+    """The criterion at z, and what of it the fit keeps.
 
-    z: Array
-    cost: Array
-    value: Array
-    slopes: Array
-    gradient: Array
-    curvature: Array
-    trial: Array
-    promised: Array
-    damping: Array
-    steps: Array
-    done: Array
+    Attributes:
+        cost: |whitened residuals|^2 + |z|^2.
+        gradient: half its gradient.
+        curvature: its Gauss-Newton matrix.
+        value: log law at the rows.
+        slopes: its derivative by z.
+    """
+
+    cost: Float[Array, " B"]
+    gradient: Float[Array, "q B"]
+    curvature: Float[Array, "q q B"]
+    value: Float[Array, "m t B"]
+    slopes: Float[Array, "q m t B"]
 
 
-def _minimize(grid: Callable[[Array], Array], rows: Rows, whitener: NoiseCovariance, starts: Array) -> _State:
+def _minimize(grid: Callable[[Array], Array], rows: Rows, whitener: NoiseCovariance, starts: Array) -> State:
     """Minimize |whitened(grid(z) - loss)|^2 + |z|^2 from `starts` [q, B]."""
-    unknowns, lanes = starts.shape
-    begin = _State(
-        z=starts,
-        cost=jnp.full(lanes, jnp.inf),
-        value=jnp.zeros_like(rows.loss),
-        slopes=jnp.zeros((unknowns, *rows.loss.shape)),
-        gradient=jnp.zeros_like(starts),
-        curvature=_directions(starts),
-        trial=starts,
-        promised=jnp.full(lanes, jnp.inf),
-        damping=jnp.full(lanes, 1e-2),
-        steps=jnp.full(lanes, -1),
+    eye, lanes = _directions(starts), starts.shape[1]
+
+    def linearize(z: Array) -> _Model:
+        value, push = jax.linearize(grid, z)
+        slopes = jax.vmap(push)(eye)
+        residual, jacobian = whitener.whiten((value - rows.loss) * rows.mask), whitener.whiten(slopes * rows.mask)
+        return _Model(
+            cost=jnp.sum(residual**2, axis=0) + jnp.sum(z**2, axis=0),
+            gradient=jnp.sum(jacobian * residual, axis=1) + z,
+            curvature=jnp.einsum("iRB,jRB->ijB", jacobian, jacobian) + eye,
+            value=value,
+            slopes=slopes,
+        )
+
+    def step(z: Array, model: _Model, damping: Array) -> Array:
+        moved = -cholesky.solve(model.curvature * (1 + damping * eye), model.gradient)
+        return moved / jnp.maximum(1.0, jnp.max(jnp.abs(moved), axis=0) / _LONGEST)
+
+    return _STEPS.run(
+        linearize,
+        step,
+        lambda cost: _TOLERANCE * (1 + 1e-2 * cost),
+        starts,
+        damping=jnp.full(lanes, _DAMPING),
         done=jnp.zeros(lanes, bool),
-    )
-    return lax.while_loop(
-        lambda state: jnp.any(~state.done & (state.steps < _MOST_STEPS)),
-        partial(_advance, grid, rows, whitener),
-        begin,
-    )
-
-
-def _advance(grid: Callable[[Array], Array], rows: Rows, whitener: NoiseCovariance, state: _State) -> _State:
-    """Move to the trial if it lowers the cost, and choose the next; damping falls after a good step, else grows."""
-    found, push = jax.linearize(grid, state.trial)
-    eye = _directions(state.trial)
-    pushed = jax.vmap(push)(eye)
-    value = whitener.whiten((found - rows.loss) * rows.mask)
-    slopes = whitener.whiten(pushed * rows.mask)
-    cost = jnp.sum(value**2, axis=0) + jnp.sum(state.trial**2, axis=0)
-    better = (cost < state.cost) & ~state.done
-
-    def chosen(new: Array, old: Array) -> Array:
-        return jnp.where(better, new, old)
-
-    z, cost = chosen(state.trial, state.z), chosen(cost, state.cost)
-    gradient = chosen(jnp.sum(slopes * value, axis=1) + state.trial, state.gradient)
-    curvature = chosen(jnp.einsum("iRB,jRB->ijB", slopes, slopes) + eye, state.curvature)
-    damping = jnp.where(better, state.damping / 10, state.damping * 8)
-    step = -cholesky.solve(curvature * (1 + damping * eye), gradient)
-    step = step / jnp.maximum(1.0, jnp.max(jnp.abs(step), axis=0) / _LONGEST)
-    bend = jnp.sum(step[:, None] * step[None] * curvature, axis=(0, 1))
-    small = (jnp.abs(state.promised) <= _TOLERANCE * (1 + 1e-2 * cost)) & jnp.isfinite(cost)
-    return _State(
-        z=z,
-        cost=cost,
-        value=chosen(found, state.value),
-        slopes=chosen(pushed, state.slopes),
-        gradient=gradient,
-        curvature=curvature,
-        trial=z + step,
-        promised=-(2 * jnp.sum(gradient * step, axis=0) + bend),
-        damping=damping,
-        steps=state.steps + ~state.done,
-        done=state.done | small | (~better & (state.damping > 1e8)),
+        most=_MOST_STEPS,
     )
 
 

@@ -1,196 +1,161 @@
-"""Levenberg-Marquardt steps on projected problems, lanes side by side, which stop and go on again.
+"""Damped Gauss-Newton (Levenberg-Marquardt) steps on many small problems side by side, lanes last.
 
-Damping follows how much of what a step promised it gained: where a valley bends, it grows before a step is refused.
+With half the gradient g of a cost and its Gauss-Newton matrix H, a step s solves
+
+    (H + damping diag H) s = -g
+
+and promises to lower the cost by -(2 g's + s'Hs). Damping follows how much of that was gained: where a valley bends, it
+grows before a step is refused.
 
 Source: Levenberg, Quart. Appl. Math. 2 (1944); Marquardt, SIAM J. Appl. Math. 11 (1963); Nielsen, IMM-REP-1999-05 (the
 gain ratio).
 """
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Bool, Float, Int
 
 from bimixjax._base.records import record
-from bimixjax.solve import linear as _tiny
+from bimixjax.solve import linear as _linear
 from bimixjax.solve import precision
-from bimixjax.solve.separable import Model, Problem, Separated
+from bimixjax.solve.descent import zeros_like_result
 
-# Damping, as a share of the curvature: at the start, and the least.
-_DAMPING, _LEAST_DAMPING = 1e-2, 1e-12
+# The least damping, as a share of the curvature, and the share of what was promised that a true or a useful step gains.
+_LEAST_DAMPING, _TRUE, _USEFUL = 1e-12, 0.9, 0.25
 
-# What damping is multiplied by after a step that gained more than .9 of what it promised, more than .25, less, nothing.
-_TRUE, _USEFUL = 0.9, 0.25
-_RELIEF, _EASE, _CAUTION, _GROWTH = 0.1, 0.5, 3.0, 6.0
-
-# A lane that finds no better point under this damping is done.
-_MOST_DAMPING = 1e12
-
-# Costs nearer than this share of them are one cost; in float32, those nearer than so many roundings.
-_SAME_COST = 1e-13
-_COST_ROUNDINGS = 50
+# In float32, costs nearer than so many roundings are one cost.
+COST_ROUNDINGS = 50
 
 
 @record
-class Standing:
-    """Where B lanes stand when nothing is being tried.
+class State:
+    """Points of B lanes, the point that each tries next, and what that step promises.
 
-    Args:
-        theta: non-linear coefficients [q, B].
-        linear: the best c there [p, B].
-        cost: criterion [B]; infinite before the first step.
-        damping: of the next step [B].
-        steps: iterations taken [B].
-        done: whether no step promises more [B].
+    Attributes:
+        point: the best point so far.
+        model: what was evaluated there; its `cost` is infinite before the first evaluation.
+        trial: the next point.
+        promised: by how much the model says that the trial lowers the cost.
+        damping: of the next step.
+        steps: iterations taken.
+        done: whether no step promises more.
     """
 
-    theta: Array
-    linear: Array
-    cost: Array
-    damping: Array
-    steps: Array
-    done: Array
+    point: Float[Array, "q B"]
+    model: Any
+    trial: Float[Array, "q B"]
+    promised: Float[Array, " B"]
+    damping: Float[Array, " B"]
+    steps: Int[Array, " B"]
+    done: Bool[Array, " B"]
 
 
-@record
-class _State:
-    """Where lanes stand, the point that each tries next, and what its step promises to gain."""
+@dataclass(frozen=True, kw_only=True)
+class Marquardt:
+    """How damping follows the steps, and when lanes stop.
 
-    theta: Array
-    model: Model
-    trial: Array
-    promised: Array
-    damping: Array
-    steps: Array
-    done: Array
-
-
-def at_start(theta: Array, unknowns: int) -> Standing:
-    """Lanes that stand at theta [q, B] and have `unknowns` linear coefficients."""
-    lanes = theta.shape[1]
-    return Standing(
-        theta=theta,
-        linear=jnp.zeros((unknowns, lanes), theta.dtype),
-        cost=jnp.full(lanes, jnp.inf, theta.dtype),
-        damping=jnp.full(lanes, _DAMPING, theta.dtype),
-        steps=jnp.zeros(lanes, jnp.int32),
-        done=jnp.zeros(lanes, bool),
-    )
-
-
-def advanced(rows: Separated, problem: Problem, standing: Standing, most: Array | int, tolerance: float) -> Standing:
-    """Lanes after so many more steps, or done; those that are already stay.
-
-    Steps are those of lanes that nothing had stopped, so lanes end where they would have ended in one go.
+    Attributes:
+        relief, ease, caution: by what damping is multiplied after a step that gained more than .9 of what it promised,
+            more than .25, or less.
+        growth: by what it is multiplied after a step that is not taken.
+        most_damping: a lane that finds no better point under more damping than this stops.
+        last_damping: a lane stops before a step that promises too little if its damping is at most this, so that the
+            caller can take that step without damping.
     """
 
-    def unfinished(state: tuple[Array, _State]) -> Array:
-        return jnp.any(~state[1].done) & (state[0] < most)
+    relief: float
+    ease: float
+    caution: float
+    growth: float
+    most_damping: float
+    last_damping: float
 
-    def step(state: tuple[Array, _State]) -> tuple[Array, _State]:
-        return state[0] + 1, _advance(rows, problem, state[1], tolerance)
+    def run(
+        self,
+        linearize: Callable[[Array], Any],
+        step: Callable[[Array, Any, Array], Array],
+        negligible: Callable[[Array], Array],
+        start: Float[Array, "q B"],
+        *,
+        damping: Float[Array, " B"],
+        done: Bool[Array, " B"],
+        most: Array | int,
+    ) -> State:
+        """Take steps until all lanes are done, at most so many.
 
-    # The first iteration takes no step: it is the evaluation at which lanes begin.
-    _, last = lax.while_loop(unfinished, step, (jnp.asarray(-1), _begin(problem, standing)))
-    theta, linear, cost = _polished(rows, problem, last)
-    moved = Standing(theta=theta, linear=linear, cost=cost, damping=last.damping, steps=last.steps, done=last.done)
-    return jax.tree.map(lambda new, old: jnp.where(standing.done, old, new), moved, standing)
+        Args:
+            linearize: from points to a record with `cost` [B], `gradient` (half of it) [q, B], `curvature` [q, q, B].
+            step: from points, the record there and damping to the step.
+            negligible: from costs to the promise that is not worth a step.
+            start: where lanes start.
+            damping: of the first step.
+            done: lanes that stay where they are.
+            most: most steps.
+        """
+        linearize = jax.jit(linearize)
+        endless = jnp.full(start.shape[1], jnp.inf, start.dtype)
+        # Lanes begin at no point, about to try the start: so the loop holds the only copy of the linearization.
+        begin = State(
+            point=start,
+            model=dataclasses.replace(zeros_like_result(linearize, start), cost=endless),
+            trial=start,
+            promised=endless,
+            damping=damping,
+            steps=jnp.full(start.shape[1], -1, jnp.int32),
+            done=done,
+        )
 
+        def unfinished(turn: tuple[Array, State]) -> Array:
+            return jnp.any(~turn[1].done) & (turn[0] < most)
 
-def _cost_slack(theta: Array) -> float:
-    return precision.slack(_COST_ROUNDINGS, theta.dtype)
+        def advance(turn: tuple[Array, State]) -> tuple[Array, State]:
+            return turn[0] + 1, self._advance(linearize, step, negligible, turn[1])
 
+        return lax.while_loop(unfinished, advance, (jnp.asarray(-1), begin))[1]
 
-def _begin(problem: Problem, standing: Standing) -> _State:
-    """Nowhere, about to try theta; so the loop holds the only copy of the linearization, and compiles faster."""
-    theta = standing.theta
-    unknowns, lanes = theta.shape
-    endless = jnp.full(lanes, jnp.inf, theta.dtype)
-    nothing = Model(
-        cost=endless,
-        linear=jnp.zeros((len(problem.signed), lanes), theta.dtype),
-        gradient=jnp.zeros_like(theta),
-        curvature=jnp.zeros((unknowns, unknowns, lanes), theta.dtype),
-        seen=jnp.zeros(theta.shape, bool),
-    )
-    return _State(
-        theta=theta,
-        model=nothing,
-        trial=theta,
-        promised=endless,
-        damping=standing.damping,
-        steps=standing.steps - 1,
-        done=standing.done,
-    )
+    def _advance(
+        self,
+        linearize: Callable[[Array], Any],
+        step: Callable[[Array, Any, Array], Array],
+        negligible: Callable[[Array], Array],
+        state: State,
+    ) -> State:
+        """Move to the trial if it lowers the cost, and choose the next; damping falls after a good step, else grows."""
+        tried, known = linearize(state.trial), state.model
+        gained = (known.cost - tried.cost) / state.promised
+        followed = jnp.where(gained > _TRUE, self.relief, jnp.where(gained > _USEFUL, self.ease, self.caution))
+        change = jnp.where((tried.cost < known.cost) & ~state.done, followed, self.growth)
+        # At the start nothing was promised, and damping stays.
+        change = jnp.where(jnp.isfinite(state.promised), change, 1.0)
+        damping = jnp.maximum(state.damping * change, _LEAST_DAMPING)
+        slack = precision.slack(COST_ROUNDINGS, state.point.dtype)
+        better = (tried.cost < known.cost * (1 + slack)) & ~state.done
+        # Points whose costs count as one must not climb, one within the slack of the other.
+        tried = dataclasses.replace(tried, cost=jnp.minimum(tried.cost, known.cost))
 
+        def chosen(new: Array, old: Array) -> Array:
+            return jnp.where(better, new, old)
 
-def _damping(state: _State, cost: Array) -> Array:
-    """What damps the next step, after a trial that came to this cost; as before where nothing had been promised."""
-    gained = (state.model.cost - cost) / state.promised
-    followed = jnp.where(gained > _TRUE, _RELIEF, jnp.where(gained > _USEFUL, _EASE, _CAUTION))
-    change = jnp.where((cost < state.model.cost) & ~state.done, followed, _GROWTH)
-    return jnp.maximum(state.damping * jnp.where(jnp.isfinite(state.promised), change, 1.0), _LEAST_DAMPING)
-
-
-def _advance(rows: Separated, problem: Problem, state: _State, tolerance: float) -> _State:
-    """Move to the trial if it lowers the cost, and choose the next; damping falls after a good step, else grows."""
-    tried = rows.linearize(state.trial)
-    # XLA computes a quotient once, but would repeat a sum over rows for every number that it decides on.
-    one = jnp.where(rows.rounding >= 0, 1.0, jnp.nan)
-    tried = dataclasses.replace(tried, cost=tried.cost / one, gradient=tried.gradient / one)
-    damping = _damping(state, tried.cost)
-    better = (tried.cost < state.model.cost * (1 + _cost_slack(state.theta))) & ~state.done
-    # Points whose costs count as one must not climb, one within the slack of the other.
-    tried = dataclasses.replace(tried, cost=jnp.minimum(tried.cost, state.model.cost))
-
-    def chosen(new: Array, old: Array) -> Array:
-        return jnp.where(better, new, old)
-
-    theta, model = chosen(state.trial, state.theta), jax.tree.map(chosen, tried, state.model)
-    step = _bounded_step(problem, theta, model, damping / one)
-    bend = _tiny.contracted(step[:, None], _tiny.contracted(model.curvature, step[:, None]))[0, 0]
-    promised = -(2 * _tiny.contracted(step[:, None], model.gradient[:, None])[0, 0] + bend)
-    # A step that damping does not shorten, and that promises so little, is still taken, by `_polished`.
-    least = jnp.where(better & (damping <= _DAMPING), jnp.minimum(jnp.abs(promised), state.promised), state.promised)
-    small = least <= precision.share(tolerance, theta.dtype) * model.cost + rows.rounding
-    stuck = ~better & (state.damping > _MOST_DAMPING)
-    return _State(
-        theta=theta,
-        model=model,
-        trial=theta + step,
-        promised=jnp.abs(promised),
-        damping=damping,
-        steps=state.steps + ~state.done,
-        done=state.done | small | stuck | ~jnp.isfinite(model.cost),
-    )
-
-
-def _polished(rows: Separated, problem: Problem, last: _State) -> tuple[Array, Array, Array]:
-    """Theta, c and cost after one more step, undamped.
-
-    A cost tells two points apart to the root of the rounding only, and a gradient to the rounding itself: so the step
-    is taken where the cost does not rise by more than rounding, and lanes end at the same point whatever else is in
-    their chunk.
-    """
-    model = last.model
-    theta = last.theta + _bounded_step(problem, last.theta, model, jnp.zeros_like(last.damping))
-    linear, cost = rows.project(theta)
-    taken = last.done & (cost <= model.cost * (1 + _SAME_COST + _cost_slack(theta)) + rows.rounding)
-    return (
-        jnp.where(taken, theta, last.theta),
-        jnp.where(taken, linear, model.linear),
-        jnp.where(taken, cost, model.cost),
-    )
-
-
-def _bounded_step(problem: Problem, theta: Array, model: Model, damping: Array) -> Array:
-    """The Levenberg-Marquardt step in the coordinates that are free to move, clipped to the bounds."""
-    lower, upper = problem.lower[:, None], problem.upper[:, None]
-    held = ((theta <= lower) & (model.gradient > 0)) | ((theta >= upper) & (model.gradient < 0))
-    curvature = jnp.stack([model.curvature[k, k] for k in range(len(theta))])
-    # A coefficient that the rows say nothing of must stay where it is, not wander on rounding.
-    free = ~held & model.seen
-    damped = model.curvature + _tiny.diagonal(damping * curvature)
-    step, _ = _tiny.solve(_tiny.masked(damped, free), jnp.where(free, -model.gradient, 0.0)[:, None])
-    return jnp.clip(theta + step[:, 0], lower, upper) - theta
+        point, model = chosen(state.trial, state.point), jax.tree.map(chosen, tried, known)
+        moved = step(point, model, damping)
+        column = moved[:, None]
+        bend = _linear.contracted(column, _linear.contracted(model.curvature, column))[0, 0]
+        promised = jnp.abs(2 * _linear.contracted(column, model.gradient[:, None])[0, 0] + bend)
+        last = better & (damping <= self.last_damping)
+        least = jnp.where(last, jnp.minimum(promised, state.promised), state.promised)
+        stuck = ~better & (state.damping > self.most_damping)
+        return State(
+            point=point,
+            model=model,
+            trial=point + moved,
+            promised=promised,
+            damping=damping,
+            steps=state.steps + ~state.done,
+            done=state.done | (least <= negligible(model.cost)) | stuck | ~jnp.isfinite(model.cost),
+        )

@@ -1,6 +1,6 @@
 """Variable projection with Levenberg-Marquardt steps, from one start per problem or from many that race.
 
-Problems of many unknowns have many valleys, and take from ten to two hundred steps. So starts take turns of a few
+Problems of many unknowns have many local minima, and take from ten to two hundred steps. So starts take turns of a few
 steps; after the second and each one after that, the worse half of those of a problem is dropped. What is left moves
 together, so that no chunk of problems waits for its slowest.
 """
@@ -13,13 +13,21 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Bool, Float, Int
 
 from bimixjax._base.records import record
+from bimixjax.solve import linear as _linear
 from bimixjax.solve import precision as _precision
-from bimixjax.solve.marquardt import Standing, advanced, at_start
+from bimixjax.solve.marquardt import COST_ROUNDINGS, Marquardt
 from bimixjax.solve.precision import Precision
-from bimixjax.solve.separable import Problem, Separated, Starts, lowest, of_lanes
+from bimixjax.solve.separable import Model, Problem, Separated, Starts, lowest, of_lanes
 from bimixjax.solve.solution import Solution, Status
+
+_DAMPING = 1e-2
+_STEPS = Marquardt(relief=0.1, ease=0.5, caution=3.0, growth=6.0, most_damping=1e12, last_damping=_DAMPING)
+
+# Costs nearer than this share of them are one cost.
+_SAME_COST = 1e-13
 
 # Steps of a turn, in each of which one evaluation is lost.
 _TURN = 8
@@ -32,9 +40,9 @@ At = Callable[[Array], tuple[Separated, Problem]]
 class VarPro:
     """Settings of the variable-projection solver.
 
-    Args:
+    Attributes:
         starts: how many of the given starts, the best by cost, race; None: 1, and in a fit as many as the law has
-            valleys.
+            local minima.
         max_steps: iterations per start.
         tolerance: stop when a step promises to lower the cost by less than this share of it.
         precision: "float64"; "float32", for iterations only: the end is then described in float64; "refined", float64
@@ -55,8 +63,7 @@ class VarPro:
     def solve(self, rows: Separated, problem: Problem, starts: Starts) -> Solution:
         """Solve B problems, each from the best of `starts` [k, q], or of starts of its own [k, q, B]."""
         theta = _best(rows, starts, rows.rounding.shape[0], 1)[0]
-        begun = at_start(theta, len(problem.signed))
-        return _solution(advanced(rows, problem, begun, self.max_steps, self.tolerance))
+        return advanced(rows, problem, *_begun(theta, len(problem.signed)), self.max_steps, self.tolerance)[0]
 
     def race(self, at: At, starts: Callable[[Array], Starts], lanes: Array) -> Solution:
         """Solve problems by number.
@@ -69,16 +76,24 @@ class VarPro:
         Returns:
             The best end of each, in the order of `lanes` [cB].
         """
-        return _solution(_Race(settings=self, at=at, lanes=lanes).run(starts))
+        return _Race(settings=self, at=at, lanes=lanes).run(starts)
 
 
 @record
 class _Course:
-    """How many turns are over, where all starts stand [.., k x cB], and which of them still run [k x cB]."""
+    """A race after some turns.
 
-    turns: Array
-    standing: Standing
-    running: Array
+    Attributes:
+        turns: how many are over.
+        ends: where all starts are, jobs last.
+        damping: of the next step of each job.
+        running: which jobs still run.
+    """
+
+    turns: Int[Array, ""]
+    ends: Solution
+    damping: Float[Array, " jobs"]
+    running: Bool[Array, " jobs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,65 +102,55 @@ class _Race:
 
     settings: VarPro
     at: At
-    lanes: Array
+    lanes: Int[Array, "c B"]
 
-    def run(self, starts: Callable[[Array], Starts]) -> Standing:
-        """The best end of each problem."""
-        standing, racing = self._begun(starts)
-        turn = partial(self._turn, racing=racing)
-        begun = _Course(turns=jnp.asarray(0), standing=standing, running=jnp.ones(standing.done.shape, bool))
-        end = lax.while_loop(lambda course: jnp.any(course.running), turn, begun).standing
+    def run(self, starts: Callable[[Array], Starts]) -> Solution:
+        """Return the best end of each problem."""
+
+        def some(numbers: Array) -> tuple[Solution, Array]:
+            rows, problem = self.at(numbers)
+            thetas = _best(rows, starts(numbers), len(numbers), self.settings.starts or 1)
+            return jax.vmap(partial(_begun, unknowns=len(problem.signed)))(thetas)
+
+        begun = lax.map(some, self.lanes)
+        racing = begun[1].shape[1]
+        # From [c, k, ..., B] to [..., k x cB].
+        begun = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, (1, 0), (-3, -2)), begun)
+        ends, damping = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-3], -1), begun)
+        first = _Course(turns=jnp.asarray(0), ends=ends, damping=damping, running=jnp.ones(damping.shape, bool))
+        end = lax.while_loop(lambda course: jnp.any(course.running), partial(self._turn, racing), first).ends
         best = jnp.argmin(end.cost.reshape(racing, -1), axis=0)
         return jax.tree.map(lambda leaf: leaf[..., best * self.lanes.size + jnp.arange(self.lanes.size)], end)
 
-    def _begun(self, starts: Callable[[Array], Starts]) -> tuple[Standing, int]:
-        """All jobs at their starts, and how many each problem has."""
+    def _turn(self, racing: int, course: _Course) -> _Course:
+        """Take some steps of every job that runs, these moved together."""
+        width, settings = self.lanes.shape[1], self.settings
+        order, running = jnp.argsort(~course.running, stable=True), jnp.sum(course.running)
+        most = jnp.minimum(_TURN, settings.max_steps - course.turns * _TURN)
 
-        def some(numbers: Array) -> Standing:
-            rows, problem = self.at(numbers)
-            thetas = _best(rows, starts(numbers), len(numbers), self.settings.starts or 1)
-            return jax.vmap(partial(at_start, unknowns=len(problem.signed)))(thetas)
-
-        begun = lax.map(some, self.lanes)
-        racing = begun.done.shape[1]
-        # From [c, k, ..., B] to [..., k x cB].
-        jobs = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, (1, 0), (-3, -2)), begun)
-        return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-3], -1), jobs), racing
-
-    def _turn(self, course: _Course, racing: int) -> _Course:
-        """Some steps of every job that runs, these moved together."""
-        width = self.lanes.shape[1]
-        order, going = jnp.argsort(~course.running, stable=True), jnp.sum(course.running)
-        most = jnp.minimum(_TURN, self.settings.max_steps - course.turns * _TURN)
-
-        def some(chunk: Array, standing: Standing) -> Standing:
+        def some(chunk: Array, jobs: tuple[Solution, Array]) -> tuple[Solution, Array]:
             place = chunk * width + jnp.arange(width)
             # The last chunk is filled up with jobs that have stopped, and of which nothing is kept.
             job = order[jnp.minimum(place, len(order) - 1)]
-            return self._advanced(standing, job, place < going, most)
+            rows, problem = self.at(self.lanes.reshape(-1)[job % self.lanes.size])
+            part, damping = jax.tree.map(lambda leaf: leaf[..., job], jobs)
+            part = dataclasses.replace(part, status=jnp.where(place < running, part.status, Status.CONVERGED))
+            moved = advanced(rows, problem, part, damping, most, settings.tolerance)
+            kept = jnp.where(place < running, job, len(order))
+            return jax.tree.map(lambda whole, new: whole.at[..., kept].set(new, mode="drop"), jobs, moved)
 
-        standing = lax.fori_loop(0, -(-going // width), some, course.standing)
+        ends, damping = lax.fori_loop(0, -(-running // width), some, (course.ends, course.damping))
         turns = course.turns + 1
-        running = ~standing.done & (turns * _TURN < self.settings.max_steps)
-        return _Course(turns=turns, standing=standing, running=running & _ahead(standing, racing, turns))
-
-    def _advanced(self, standing: Standing, job: Array, runs: Array, most: Array) -> Standing:
-        """All jobs, after some steps of those of the given numbers that run."""
-        rows, problem = self.at(self.lanes.reshape(-1)[job % self.lanes.size])
-        part = jax.tree.map(lambda leaf: leaf[..., job], standing)
-        part = dataclasses.replace(part, done=part.done | ~runs)
-        moved = advanced(rows, problem, part, most, self.settings.tolerance)
-        place = jnp.where(runs, job, standing.done.shape[0])
-        return jax.tree.map(lambda whole, new: whole.at[..., place].set(new, mode="drop"), standing, moved)
+        going = (ends.status == Status.STEP_LIMIT) & (turns * _TURN < settings.max_steps)
+        return _Course(turns=turns, ends=ends, damping=damping, running=going & _ahead(ends.cost, racing, turns))
 
 
-def _ahead(standing: Standing, racing: int, turns: Array) -> Array:
-    """Whether a job is among the best of its problem: all, after the second turn half of them, then a quarter, to one.
+def _ahead(cost: Float[Array, " jobs"], racing: int, turns: Array) -> Array:
+    """Say which jobs are among the best of their problem: all, after two turns half of them, then a quarter, to one.
 
-    What a start is worth shows late where a law has many valleys, so that none is dropped after its first turn.
+    What a start is worth shows late where a cost has many local minima, so that none is dropped after its first turn.
     """
-    costs = standing.cost.reshape(racing, -1)
-    rank = jnp.argsort(jnp.argsort(costs, axis=0, stable=True), axis=0)
+    rank = jnp.argsort(jnp.argsort(cost.reshape(racing, -1), axis=0, stable=True), axis=0)
     return (rank < jnp.maximum(1, racing >> (turns - 1))).reshape(-1)
 
 
@@ -155,12 +160,70 @@ def _best(rows: Separated, starts: Starts, lanes: int, count: int) -> Array:
     return lowest(rows.scan(starts), thetas, count) if len(starts) > count else thetas
 
 
-def _solution(end: Standing) -> Solution:
-    ended = jnp.where(end.done, Status.CONVERGED, Status.STEP_LIMIT)
-    return Solution(
-        nonlinear=end.theta,
-        linear=end.linear,
-        cost=end.cost,
-        steps=end.steps,
-        status=jnp.where(jnp.isfinite(end.cost), ended, Status.NOT_FINITE),
+def _begun(theta: Float[Array, "q B"], unknowns: int) -> tuple[Solution, Array]:
+    """Return lanes at theta, of `unknowns` linear coefficients, before their first step; and their damping."""
+    lanes = theta.shape[1]
+    begun = Solution(
+        nonlinear=theta,
+        linear=jnp.zeros((unknowns, lanes), theta.dtype),
+        cost=jnp.full(lanes, jnp.inf, theta.dtype),
+        steps=jnp.zeros(lanes, jnp.int32),
+        status=jnp.full(lanes, Status.STEP_LIMIT, jnp.int32),
     )
+    return begun, jnp.full(lanes, _DAMPING, theta.dtype)
+
+
+def advanced(
+    rows: Separated, problem: Problem, begun: Solution, damping: Array, most: Array | int, tolerance: float
+) -> tuple[Solution, Array]:
+    """Return lanes after at most so many more steps, and their damping; those that had stopped stay.
+
+    Steps do not depend on how they are parted into turns, so lanes end where they would have ended in one go.
+    """
+    done = begun.status != Status.STEP_LIMIT
+    # XLA computes a quotient once, but would repeat a sum over rows for every number that it decides on.
+    one = jnp.where(rows.rounding >= 0, 1.0, jnp.nan)
+
+    def step(theta: Array, model: Model, damping: Array) -> Array:
+        return _bounded_step(problem, theta, model, damping / one)
+
+    def negligible(cost: Array) -> Array:
+        return _precision.share(tolerance, cost.dtype) * cost + rows.rounding
+
+    def linearize(theta: Array) -> Model:
+        model = rows.linearize(theta)
+        return dataclasses.replace(model, cost=model.cost / one, gradient=model.gradient / one)
+
+    last = _STEPS.run(linearize, step, negligible, begun.nonlinear, damping=damping, done=done, most=most)
+    # A cost tells two points apart to the root of the rounding only, and a gradient to the rounding itself. So an
+    # undamped step is taken where the cost does not rise by more than rounding, and lanes end at the same point
+    # whatever else is in their chunk.
+    theta = last.point + _bounded_step(problem, last.point, last.model, jnp.zeros_like(damping))
+    linear, cost = rows.project(theta)
+    slack = _SAME_COST + _precision.slack(COST_ROUNDINGS, theta.dtype)
+    taken = last.done & (cost <= last.model.cost * (1 + slack) + rows.rounding)
+    cost = jnp.where(taken, cost, last.model.cost)
+    end = Solution(
+        nonlinear=jnp.where(taken, theta, last.point),
+        linear=jnp.where(taken, linear, last.model.linear),
+        cost=cost,
+        steps=begun.steps + last.steps,
+        status=jnp.where(
+            jnp.isfinite(cost), jnp.where(last.done, Status.CONVERGED, Status.STEP_LIMIT), Status.NOT_FINITE
+        ).astype(jnp.int32),
+    )
+    return jax.tree.map(lambda new, old: jnp.where(done, old, new), (end, last.damping), (begun, damping))
+
+
+def _bounded_step(
+    problem: Problem, theta: Float[Array, "q B"], model: Model, damping: Float[Array, " B"]
+) -> Float[Array, "q B"]:
+    """Solve (H + damping diag H) s = -g in the coordinates that are free to move, and clip the step to the bounds."""
+    lower, upper = problem.lower[:, None], problem.upper[:, None]
+    at_bound = ((theta <= lower) & (model.gradient > 0)) | ((theta >= upper) & (model.gradient < 0))
+    curvature = jnp.stack([model.curvature[k, k] for k in range(len(theta))])
+    # A coefficient on which the rows do not depend must stay where it is, not wander on rounding.
+    free = ~at_bound & model.seen
+    damped = model.curvature + _linear.diagonal(damping * curvature)
+    step, _ = _linear.solve(_linear.masked(damped, free), jnp.where(free, -model.gradient, 0.0)[:, None])
+    return jnp.clip(theta + step[:, 0], lower, upper) - theta

@@ -8,16 +8,16 @@ from itertools import combinations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.core import Tracer
 from jax.scipy.special import rel_entr
 from numpy.typing import ArrayLike, NDArray
 from optax.projections import projection_simplex
 
 from bimixjax._base.checks import InputError, every
+from bimixjax._base.roots import root
 
 MOST_POINTS = 10_000_000
-MOST_STEPS = 200
 
 
 def uniform(n: int) -> NDArray[np.float64]:
@@ -222,7 +222,27 @@ def box_map(z: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
 @jax.jit
 @partial(jnp.vectorize, signature="(n),(n),(n)->(n)")
 def _box_map(z: Array, lower: Array, upper: Array) -> Array:
-    return lower + (upper - lower) * jax.nn.sigmoid(_shifted(z, lower, upper))
+    tiny, width = jnp.finfo(z.dtype).tiny, upper - lower
+    goal = jnp.log(jnp.maximum(1 - jnp.sum(lower), tiny)) - jnp.log(jnp.maximum(jnp.sum(upper) - 1, tiny))
+    weights = lax.stop_gradient(jnp.where(jnp.sum(width) > 0, width, 1))
+
+    def shift(z: Array, low: Array, high: Array) -> Array:
+        """Find t in its logit, log(sum w sigmoid(z - t) / sum w sigmoid(t - z)), which is nearly linear in t."""
+
+        def excess(t: Array) -> Array:
+            up, down = jax.nn.sigmoid(z - t), jax.nn.sigmoid(t - z)
+            return jnp.log(weights @ up) - jnp.log(weights @ down) - goal
+
+        def equation(t: Array) -> Array:
+            return jnp.sum(lower + width * jax.nn.sigmoid(z - t)) - 1
+
+        return root(excess, low, high, (low + high) / 2, equation)
+
+    fixed, most = lax.stop_gradient(z), jnp.finfo(z.dtype).eps
+    t = shift(fixed, jnp.min(fixed) - goal, jnp.max(fixed) - goal)
+    t, most = lax.stop_gradient(t), 4 * most * jnp.maximum(1, jnp.abs(lax.stop_gradient(t)))
+    # A large t is known to its last digit only; the rest of it is found where z - t is small.
+    return lower + width * jax.nn.sigmoid(z - t - shift(z - t, -most, most))
 
 
 def box_inverse(r: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
@@ -241,58 +261,6 @@ def box_inverse(r: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:
 def _box_inverse(r: Array, lower: Array, upper: Array) -> Array:
     free = upper > lower
     return jnp.where(free, jnp.log(jnp.where(free, r - lower, 1)) - jnp.log(jnp.where(free, upper - r, 1)), 0)
-
-
-@jax.custom_jvp
-def _shifted(z: Array, lower: Array, upper: Array) -> Array:
-    """Return z - t with sum_i lower_i + (upper_i - lower_i) sigmoid(z_i - t) = 1.
-
-    Newton on logit(sum w sigmoid(z - t) / sum w), w = upper - lower, which is nearly linear in t; bisection where a
-    step leaves the bracket or shrinks too little (as in Numerical Recipes, section 9.4).
-    """
-    eps, tiny = jnp.finfo(z.dtype).eps, jnp.finfo(z.dtype).tiny
-    width = upper - lower
-    width = jnp.where(jnp.sum(width) > 0, width, 1)
-    goal = jnp.log(jnp.maximum(1 - jnp.sum(lower), tiny)) - jnp.log(jnp.maximum(jnp.sum(upper) - 1, tiny))
-
-    def unsettled(state: tuple[Array, ...]) -> Array:
-        _, _, t, step, count = state
-        return (jnp.abs(step) > eps * jnp.maximum(1, jnp.abs(t))) & (count < MOST_STEPS)
-
-    def advance(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        low, high, t, step, count = state
-        excess, newton = _newton(z - t, width, goal)
-        low, high = jnp.where(excess > 0, t, low), jnp.where(excess > 0, high, t)
-        good = (t + newton >= low) & (t + newton <= high) & (2 * jnp.abs(newton) <= jnp.abs(step))
-        new = jnp.where(good, t + newton, (low + high) / 2)
-        return low, high, new, new - t, count + 1
-
-    low, high = jnp.min(z) - goal, jnp.max(z) - goal
-    start = (low, high, (low + high) / 2, high - low, jnp.zeros((), jnp.int32))
-    t = jax.lax.while_loop(unsettled, advance, start)[2]
-    # A large t is known to its last digit only; the rest of it is found where z - t is small.
-    rest, most = _newton(z - t, width, goal)[1], 4 * eps * jnp.maximum(1, jnp.abs(t))
-    return (z - t) - jnp.where(jnp.abs(rest) <= most, rest, 0)
-
-
-def _newton(x: Array, width: Array, goal: Array) -> tuple[Array, Array]:
-    """Return the excess of logit(sum w sigmoid(x) / sum w) over the goal and Newton's step of the shift."""
-    up, down = jax.nn.sigmoid(x), jax.nn.sigmoid(-x)
-    inside, outside = width @ up, width @ down
-    excess = jnp.log(inside) - jnp.log(outside) - goal
-    return excess, excess / ((width @ (up * down)) * (1 / inside + 1 / outside))
-
-
-@_shifted.defjvp
-def _shifted_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    """Differentiate the equation of t: the changes of r_i add up to 0."""
-    z, lower, upper = primals
-    dz, dlower, dupper = tangents
-    x = _shifted(z, lower, upper)
-    up, down = jax.nn.sigmoid(x), jax.nn.sigmoid(-x)
-    slope = (upper - lower) * up * down
-    dt = jnp.sum(slope * dz + down * dlower + up * dupper) / jnp.maximum(jnp.sum(slope), jnp.finfo(z.dtype).tiny)
-    return x, dz - dt
 
 
 def _distance(of: Callable[[Array, Array], Array], p: ArrayLike, q: ArrayLike) -> Array:

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array, lax
 
+from bimixjax._base.roots import root
 from bimixjax.laws.law import Basis, Coefficient, Law, Point, Units, power
-
-# Newton's method rises monotonically from a start within a factor d of the root and then converges quadratically.
-_STEPS = 12
 
 
 def allocate(log_drive: Array, exponent: Array, floor: Array, size: Array) -> Array:
@@ -24,23 +22,16 @@ def allocate(log_drive: Array, exponent: Array, floor: Array, size: Array) -> Ar
     Returns:
         x, with first derivatives by the implicit function theorem.
     """
-    room = size - floor
 
-    def excess(price: Array) -> tuple[Array, Array]:
-        wanted = jnp.exp((log_drive - price) / (1 + exponent))
-        active = wanted > floor
-        total = jnp.sum(jnp.where(active, wanted - floor, 0.0), axis=0)
-        return total, -jnp.sum(jnp.where(active, wanted / (1 + exponent), 0.0), axis=0)
+    def shares(price: Array) -> Array:
+        return jnp.maximum(jnp.exp((log_drive - price) / (1 + exponent)), floor)
 
-    def newton(price: Array) -> Array:
-        total, slope = excess(price)
-        return price - (total - room) / slope
-
-    start = jnp.max(log_drive - (1 + exponent) * jnp.log(size), axis=0)
-    price = lax.stop_gradient(lax.fori_loop(0, _STEPS, lambda _, price: newton(price), lax.stop_gradient(start)))
-    # The search is not differentiated; this last step, null in value, carries the derivative of its root.
-    price = newton(price)
-    return jnp.maximum(jnp.exp((log_drive - price) / (1 + exponent)), floor)
+    room, domains = size - floor, log_drive.shape[0]
+    # The dearest domain alone would take all there is, or no domain more than an equal part.
+    low = jnp.max(log_drive - (1 + exponent) * jnp.log(size), axis=0)
+    high = jnp.max(log_drive - (1 + exponent) * jnp.log(room / domains + floor), axis=0)
+    low, high = lax.stop_gradient((low, high))
+    return shares(root(lambda price: jnp.sum(shares(price) - floor, axis=0) - room, low, high, low))
 
 
 @dataclass(frozen=True)

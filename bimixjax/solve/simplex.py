@@ -4,14 +4,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from bimixjax._base.records import record
+from bimixjax._base.roots import root
 from bimixjax.mixtures import box_map, softmax_map
 from bimixjax.solve.descent import Minimum
 from bimixjax.solve.lbfgs import LBFGS
-
-_DUAL_STEPS = 200
 
 
 @record
@@ -71,7 +70,7 @@ def power_dual(scale: Array, exponent: Array, lower: Array, upper: Array) -> Arr
     """Minimize sum_i scale_i r_i^-exponent_i over mixtures within limits, exactly, through its scalar dual.
 
     Stationarity gives r_i(mu) = clip((scale_i exponent_i / mu)^(1 / (1 + exponent_i)), lower_i, upper_i), and the
-    price mu is the root of sum_i r_i(mu) = 1: a safeguarded Newton search in log mu. A domain whose term is zero gets
+    price mu is the root of sum_i r_i(mu) = 1, searched in log mu. A domain whose term is zero gets
     its lower limit; where the others cannot fill the mixture, such domains share the rest in proportion to their room.
 
     Args:
@@ -98,47 +97,16 @@ def power_dual(scale: Array, exponent: Array, lower: Array, upper: Array) -> Arr
     def shares(price: Array) -> Array:
         return jnp.where(active, jnp.clip(jnp.exp((log_drive - price) / (1 + exponent)), lower, upper), lower)
 
-    def slope(r: Array) -> Array:
-        return -jnp.sum(jnp.where(active & (r > lower) & (r < upper), r / (1 + exponent), 0.0))
-
-    price = lax.stop_gradient(_price(shares, slope, log_drive, exponent, active))
-    # The search is not differentiated; this last Newton step, null in value, carries the derivative of its root.
-    steepness = lax.stop_gradient(slope(shares(price)))
-    price = price - jnp.where(
-        steepness < 0, (jnp.sum(shares(price)) - 1) / jnp.where(steepness < 0, steepness, 1.0), 0.0
-    )
-    r = shares(price)
-    left = jnp.where(steepness < 0, 0.0, jnp.maximum(1 - jnp.sum(r), 0.0))
-    room = jnp.where(active, 0.0, upper - lower)
-    whole = jnp.sum(room)
-    return r + left * room / jnp.where(whole > 0, whole, 1.0)
-
-
-def _price(
-    shares: Callable[[Array], Array], slope: Callable[[Array], Array], log_drive: Array, exponent: Array, active: Array
-) -> Array:
-    """The log price at which the shares sum to one, or the lowest one looked at where they cannot."""
     # Shares from 1 down to 1e-100 of every active domain: the root lies between, or the limits decide.
     low = jnp.min(jnp.where(active, log_drive, jnp.inf)) - 1e-3
     high = jnp.max(jnp.where(active, log_drive + 230.0 * (1 + exponent), -jnp.inf))
     low, high = (jnp.where(jnp.any(active), end, 0.0) for end in (low, high))
-
-    def narrow(state: tuple[Array, ...]) -> tuple[Array, ...]:
-        low, high, price, _, count = state
-        r = shares(price)
-        excess = jnp.log(jnp.sum(r))
-        low, high = jnp.where(excess > 0, price, low), jnp.where(excess > 0, high, price)
-        rate = slope(r) / jnp.sum(r)
-        newton = price - excess / jnp.where(rate < 0, rate, -jnp.inf)
-        inside = (rate < 0) & (newton > low) & (newton < high)
-        new = jnp.where(inside, newton, (low + high) / 2)
-        done = (jnp.abs(excess) <= 2 * jnp.finfo(price.dtype).eps) | (new == price)
-        return low, high, jnp.where(done, price, new), done, count + 1
-
-    start = jnp.log(jnp.sum(jnp.where(active, jnp.exp(log_drive - jnp.max(log_drive)), 0.0))) + jnp.max(log_drive)
-    start = jnp.clip(start, low, high)
-    state = (low, high, start, jnp.asarray(False), jnp.asarray(0))
-    return lax.while_loop(lambda s: ~s[3] & (s[4] < _DUAL_STEPS), narrow, state)[2]
+    start = jnp.clip(jax.nn.logsumexp(log_drive, where=active), low, high)
+    r = shares(root(lambda mu: jnp.log(jnp.sum(shares(mu))), low, high, start, lambda mu: jnp.sum(shares(mu)) - 1))
+    left = jnp.maximum(1 - jnp.sum(r), 0.0)
+    room = jnp.where(active, 0.0, upper - lower)
+    whole = jnp.sum(room)
+    return r + left * room / jnp.where(whole > 0, whole, 1.0)
 
 
 def softmax_search(

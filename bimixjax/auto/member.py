@@ -1,4 +1,4 @@
-"""The compiled part of `auto`: one member law fitted to many lanes of rows, and read at other points.
+"""The compiled part of `auto`: one member law fitted to many lanes of rows, and its predictions at other points.
 
 A lane's coefficients are z, independent standard normal by their priors. Its fit minimizes, over z,
 
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from bimixjax._base.records import Leaf, record
 from bimixjax.auto.noise import Noise, NoiseCovariance, kernel, places
 from bimixjax.laws import Law, Point
-from bimixjax.solve import cholesky
+from bimixjax.solve.linear import cholesky_solve, inverse_root
 from bimixjax.solve.marquardt import Marquardt, State
 
 # A step that promises to lower a sum of squared standard deviations by less than this changes no prediction.
@@ -35,14 +35,20 @@ _LEAST_LOSS = 0.2
 
 @record
 class Prior:
-    """Coefficients c = exp(center + root z) or center + root z of standard normal z: [q, B], [q, q] and bool [q]."""
+    """Coefficients c of standard normal z: c = exp(center + root z) or, where they may be negative, center + root z.
+
+    Attributes:
+        center: the medians, or their logarithms [q, B].
+        root: a root of the covariance [q, q].
+        logarithmic: which coefficients are log-normal [q].
+    """
 
     center: Leaf
     root: Leaf
     logarithmic: Leaf
 
-    def coefficients(self, z: Array) -> Array:
-        """Packed coefficients [q, B] at z [q, B]."""
+    def coefficients(self, z: Float[Array, "q B"]) -> Float[Array, "q B"]:
+        """Return the packed coefficients at z."""
         moved = self.center + jnp.matmul(self.root, z)
         logarithmic = self.logarithmic[:, None]
         return jnp.where(logarithmic, jnp.exp(jnp.where(logarithmic, moved, 0.0)), moved)
@@ -50,9 +56,9 @@ class Prior:
 
 @record
 class Rows:
-    """What B lanes are fitted to, on grids of runs x volumes.
+    """What B lanes are fitted to, on grids of m runs x t volumes.
 
-    Args:
+    Attributes:
         mixture: r [d, m, B].
         volume: s, over the largest [t, B].
         own: which domain each lane's target is, or -1 [B].
@@ -71,7 +77,13 @@ class Rows:
 
 @record
 class Points:
-    """Where lanes are read: r [d, Q, B], s over the largest that was fitted [Q, B], and `donor` as in `Rows` [Q, B]."""
+    """Points at which lanes predict.
+
+    Attributes:
+        mixture: r [d, Q, B].
+        volume: s, over the largest that was fitted [Q, B].
+        donor: as in `Rows` [Q, B].
+    """
 
     mixture: Leaf
     volume: Leaf
@@ -80,16 +92,16 @@ class Points:
 
 @record
 class Fitted:
-    """What is read of B fitted lanes.
+    """The posterior of B lanes.
 
-    Args:
+    Attributes:
         z: standardized coefficients [q, B].
         spread: inverse Cholesky factor of their curvature, so that spread' spread is their covariance [q, q, B].
-        pull: what each run pulls the process by [m, B].
-        pull_slope: its change with z [q, m, B].
+        pull: alpha = K^-1 y of the process: at a mixture, it is the kernel to the runs times this [m, B].
+        pull_slope: derivative of alpha by z [q, m, B].
         step: step effects [t, B].
-        step_slope: their change with z [q, t, B].
-        step_variance: what is unknown of them [t, B].
+        step_slope: their derivative by z [q, t, B].
+        step_variance: their posterior variance [t, B].
         known: what the rows explain of the process's variance, a quadratic form in the kernel to the runs [m, m, B].
     """
 
@@ -105,14 +117,14 @@ class Fitted:
 
 @record
 class Ends:
-    """Where B fits ended.
+    """The ends of B fits.
 
-    Args:
-        fitted: what is read of them.
+    Attributes:
+        fitted: their posteriors.
         cost: the criterion [B].
         steps: iterations [B].
         value: log law at the rows, masked ones included [m, t, B].
-        slopes: its change with z [q, m, t, B].
+        slopes: its derivative by z [q, m, t, B].
     """
 
     fitted: Fitted
@@ -123,20 +135,17 @@ class Ends:
 
 
 def log_law(law: Law, coefficients: Array, mixture: Array, volume: Array, own: Array, donor: Array) -> Array:
-    """Log of the law at points [..., B] with packed coefficients [q, B], mixtures [d, ..., B] and volumes [..., B].
+    """Return the log of the law at points [..., B] with packed coefficients [q, B] and mixtures [d, ..., B].
 
-    Every model size is fitted apart: where a law would read it, it gets the loss of the donor.
+    Every model size is fitted by itself: in its place the law gets the loss of the donor.
     """
     domains, between = mixture.shape[0], (None,) * (mixture.ndim - 2)
     is_own = jnp.arange(domains)[:, *between, None] == own
     share = jnp.sum(jnp.where(is_own, mixture, 0.0), axis=0)
     named = law.unpack(coefficients[:, *between], law.ordered(), domains)
     point = Point(mixture=mixture, own=share, volume=volume, model_size=jnp.exp(donor), is_own=is_own)
-    return _log(law.loss(named, point))
-
-
-def _log(loss: Array) -> Array:
-    """Logarithm of losses, continued by its tangent where a law falls to zero and below: finite, with slopes."""
+    loss = law.loss(named, point)
+    # The logarithm goes on along its tangent where a law falls to zero and below: finite, with slopes.
     low = loss < _LEAST_LOSS
     return jnp.where(low, loss / _LEAST_LOSS - 1, 0.0) + jnp.log(jnp.where(low, _LEAST_LOSS, loss))
 
@@ -153,11 +162,11 @@ def fit_lanes(law: Law, rows: Rows, whitener: NoiseCovariance, prior: Prior, sta
     found, eye = last.model, _directions(starts)
     # No curvature was found where no cost is finite.
     curvature = jnp.where(jnp.isfinite(found.cost), found.curvature, eye)
-    pull, step = _effects(whitener, rows.loss - found.value)
-    pull_slope, step_slope = _effects(whitener, -found.slopes)
+    pull, step = whitener.effects(rows.loss - found.value)
+    pull_slope, step_slope = whitener.effects(-found.slopes)
     fitted = Fitted(
         z=last.point,
-        spread=cholesky.inverse_root(curvature),
+        spread=inverse_root(curvature),
         pull=pull,
         pull_slope=pull_slope,
         step=step,
@@ -170,7 +179,7 @@ def fit_lanes(law: Law, rows: Rows, whitener: NoiseCovariance, prior: Prior, sta
 
 @jax.jit
 def read_grid(ends: Ends, whitener: NoiseCovariance) -> tuple[Array, Array]:
-    """Mean and variance of log losses at the runs and volumes of the grid [m, t, B], those masked included."""
+    """Return mean and variance of log losses at the runs and volumes of the grid [m, t, B], those masked included."""
     fitted, cross = ends.fitted, whitener.process
     moved = ends.slopes + _pulled(cross, fitted.pull_slope)[:, :, None] + fitted.step_slope[:, None]
     variance = _along(fitted, moved) + _unexplained(whitener.noise, fitted, cross)[:, None] + fitted.step_variance
@@ -178,14 +187,14 @@ def read_grid(ends: Ends, whitener: NoiseCovariance) -> tuple[Array, Array]:
 
 
 def read_mean(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: Prior, points: Points) -> Array:
-    """Expected log losses of B lanes at their points [Q, B], less their lanes' means."""
+    """Return the expected log losses of B lanes at their points [Q, B], less their lanes' means."""
     cross = kernel(noise, places(points.mixture), places(rows.mixture))
     found = log_law(law, prior.coefficients(fitted.z), points.mixture, points.volume, rows.own, points.donor)
     return found + _pulled(cross, fitted.pull) + _at_step(fitted.step, _same(rows, points))
 
 
 def read_variance(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: Prior, points: Points) -> Array:
-    """Variance of measured log losses about their expectation, noise included [Q, B]."""
+    """Return the variance of measured log losses about their expectation, noise included [Q, B]."""
     cross, same = kernel(noise, places(points.mixture), places(rows.mixture)), _same(rows, points)
 
     def found(z: Array) -> Array:
@@ -200,25 +209,20 @@ def read_variance(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: Pri
 
 @partial(jax.jit, static_argnames=("law",))
 def read_lanes(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: Prior, points: Points) -> tuple[Array, Array]:
-    """Mean and variance of log losses at points, for lanes of a study."""
+    """Return mean and variance of log losses at points, for lanes of a study."""
     return (
         read_mean(law, fitted, rows, noise, prior, points),
         read_variance(law, fitted, rows, noise, prior, points),
     )
 
 
-def _effects(whitener: NoiseCovariance, x: Array) -> tuple[Array, Array]:
-    """Pull [..., m, B] and step effects [..., t, B] in residuals [..., m, t, B]."""
-    return whitener.effects(x)
-
-
 def _pulled(cross: Array, pull: Array) -> Array:
-    """The process [..., a, B] at points with covariances [a, m, B] to the runs, pulled by [..., m, B]."""
+    """Return the process [..., a, B] at points with covariances [a, m, B] to the runs, for its alpha [..., m, B]."""
     return jnp.einsum("amB,...mB->...aB", cross, pull)
 
 
 def _same(rows: Rows, points: Points) -> Array:
-    """Which fitted volume each point is at: 1 or 0 [Q, t, B]. Padded volumes repeat the last, hence the first only."""
+    """Say which fitted volume each point is at: 1 or 0 [Q, t, B]. Padded volumes, without rows, are none."""
     near = jnp.abs(points.volume[:, None] - rows.volume) <= _SAME_VOLUME * rows.volume
     near = near & jnp.any(rows.mask > 0, axis=0)
     return near.astype(rows.volume.dtype)
@@ -229,12 +233,12 @@ def _at_step(step: Array, same: Array) -> Array:
 
 
 def _along(fitted: Fitted, moved: Array) -> Array:
-    """Variance of what moves with z by [q, ..., B]."""
+    """Return the variance of what changes with z by [q, ..., B]."""
     return jnp.sum(jnp.einsum("pqB,q...B->p...B", fitted.spread, moved) ** 2, axis=0)
 
 
 def _unexplained(noise: Noise, fitted: Fitted, cross: Array) -> Array:
-    """Variance of the process, of a run of its own and of a row of its own, at points [a, B]."""
+    """Return the variance of the process, of a run of its own and of a row of its own, at points [a, B]."""
     explained = jnp.sum(cross * jnp.einsum("abB,bcB->acB", cross, fitted.known), axis=1)
     return noise.process**2 - explained + noise.run**2 + noise.white**2
 
@@ -275,7 +279,7 @@ def _minimize(grid: Callable[[Array], Array], rows: Rows, whitener: NoiseCovaria
         )
 
     def step(z: Array, model: _Model, damping: Array) -> Array:
-        moved = -cholesky.solve(model.curvature * (1 + damping * eye), model.gradient)
+        moved = -cholesky_solve(model.curvature * (1 + damping * eye), model.gradient)
         return moved / jnp.maximum(1.0, jnp.max(jnp.abs(moved), axis=0) / _LONGEST)
 
     return _STEPS.run(
@@ -290,6 +294,6 @@ def _minimize(grid: Callable[[Array], Array], rows: Rows, whitener: NoiseCovaria
 
 
 def _directions(z: Array) -> Array:
-    """A unit tangent along each coordinate of z [q, B]: [q, q, B]."""
+    """Return a unit tangent along each coordinate of z [q, B]: [q, q, B]."""
     unknowns, lanes = z.shape
     return jnp.broadcast_to(jnp.eye(unknowns, dtype=z.dtype)[:, :, None], (unknowns, unknowns, lanes))

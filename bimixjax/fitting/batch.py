@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from bimixjax.fitting.problem import Part, Plan, Solved, Work, basis_columns, gathered, neighbours, separated, starts_of
+from bimixjax.fitting.problem import Part, Plan, Solved, Work, basis_columns, gathered, neighbours, starts_of, terms
 from bimixjax.laws import Point, Units
-from bimixjax.solve import Problem, Separated, Solution, Starts, VarPro
+from bimixjax.solve import Problem, Solution, Starts, Terms, VarPro
 
 # Reweighted fits of one Huber fit, and how little the last may have moved any weight.
 _REWEIGHTINGS = 60
@@ -41,11 +41,11 @@ def _raced(work: Work, plan: Plan, lanes: Array) -> Solution:
     """The ends of the lanes of these numbers [c, B], whose starts race: leaves [c, ..., B]."""
     assert isinstance(plan.solver, VarPro)
 
-    def at(lane: Array) -> tuple[Separated, Problem]:
+    def at(lane: Array) -> Terms:
         part = gathered(work, plan, lane)
         factor = part.factor(jnp.ones_like(part.weight))
         problem = part.problem(plan, work.strength, factor)
-        return separated(plan, part.points, factor, problem), problem
+        return terms(plan, part.points, factor, problem)
 
     ends = plan.solver.race(at, lambda lane: starts_of(work, plan, lane), lanes)
     chunks = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *lanes.shape), ends)
@@ -96,6 +96,6 @@ def _reweighted(fit: Callable[[Array, Starts], Solved], squares: Solved) -> Solv
 def _solve(plan: Plan, points: Point, factor: Array, problem: Problem, starts: Starts) -> Solution:
     """The solution from the best start, or as the solver says."""
     if isinstance(plan.solver, VarPro):
-        return plan.solver.solve(separated(plan, points, factor, problem), problem, starts)
+        return plan.solver.solve(terms(plan, points, factor, problem), starts)
     columns = partial(basis_columns, plan.law, points.mixture.shape[0])
     return plan.solver.solve(columns, (points, factor), problem, starts)

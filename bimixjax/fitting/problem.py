@@ -18,7 +18,7 @@ from bimixjax.fitting.options import Solver
 from bimixjax.fitting.resamples import Bootstrap
 from bimixjax.laws import Coefficient, Law, Point, Units
 from bimixjax.laws.dependence import dependence
-from bimixjax.solve import Problem, Projection, Quadratic, Separated, Solution, Starts, Terms
+from bimixjax.solve import Problem, Projection, Quadratic, Solution, Starts, Terms
 
 
 @record
@@ -173,13 +173,11 @@ def starts_of(work: Work, plan: Plan, lane: Array) -> Starts:
     return work.starts[..., lane % work.starts.shape[-1]] if work.starts.ndim == 3 else work.starts
 
 
-def separated(plan: Plan, points: Point, factor: Array, problem: Problem) -> Separated:
+def terms(plan: Plan, points: Point, factor: Array, problem: Problem) -> Terms:
     """The problems by the law's structure, a sum of products of factors."""
-    law, domains, shape = plan.law, points.mixture.shape[0], factor.shape
-    target = problem.target.reshape(shape)
-    known = dependence(law, domains)
-    factors = partial(_factors, law, points, known.varies)
-    return Terms(factors=factors, reads=known.reads, scale=factor, target=target).separated(problem)
+    known = dependence(plan.law, points.mixture.shape[0])
+    factors = partial(_factors, plan.law, points, known.varies)
+    return Terms(factors=factors, reads=known.reads, scale=factor, problem=problem)
 
 
 def _factors(law: Law, points: Point, varies: Sequence[Sequence[bool]], theta: Array) -> list[list[Array]]:

@@ -71,7 +71,7 @@ def _penalty(problem: Problem, theta: Array, values: Array) -> Array:
     if linear is not None:
         penalty += jnp.diag(jnp.pad(linear.precision**2, (0, len(theta))))[:, :, None]
     if nonlinear is not None:
-        curvature = nonlinear_prior(nonlinear, problem.logarithmic, theta).curvature
+        curvature = nonlinear_prior(nonlinear, problem.logarithmic, theta)[2]
         count = len(values) - len(theta)
         penalty += jnp.pad(curvature, ((count, 0), (count, 0), (0, 0)))
     return penalty

@@ -2,10 +2,10 @@
 
 Of least squares, many small problems (*lanes*) side by side on the last axis:
 
-- `separable`: the linear unknowns projected out. `terms`: how predictions of such forms are evaluated.
-- `varpro`: from starts to a solution, by the steps of `marquardt`. `lbfgs`: the same problems, and any smooth
-  function, by the steps of `descent`. `projection`: no step at all.
-- `linear`, `cholesky`, `sums`: linear algebra of many small matrices. `precision`: iterations in float32 or float64.
+- `separable`: the linear unknowns projected out. `terms`: problems whose predictions are sums of products.
+- `varpro`: from starts to a solution of such problems, by the steps of `marquardt`. `lbfgs`: the same problems, and any
+  smooth function, by the steps of `descent`.
+- `linear`: linear algebra of many small matrices. `precision`: iterations in float32 or float64.
 - `inference`: what the rows identify. `solution`: what every solver returns, and how each lane ended.
 
 Of mixtures: `simplex`, by an exact dual or by descent, with certificates.
@@ -24,10 +24,8 @@ from bimixjax.solve.lbfgs import LBFGS as LBFGS
 from bimixjax.solve.linear import IN_LANES as IN_LANES
 from bimixjax.solve.linear import UNROLLED as UNROLLED
 from bimixjax.solve.precision import Precision as Precision
-from bimixjax.solve.projection import Projection as Projection
 from bimixjax.solve.separable import Problem as Problem
 from bimixjax.solve.separable import Quadratic as Quadratic
-from bimixjax.solve.separable import Separated as Separated
 from bimixjax.solve.separable import Starts as Starts
 from bimixjax.solve.separable import along as along
 from bimixjax.solve.separable import nonlinear_prior as nonlinear_prior
@@ -41,4 +39,5 @@ from bimixjax.solve.simplex import softmax_search as softmax_search
 from bimixjax.solve.solution import Solution as Solution
 from bimixjax.solve.solution import Status as Status
 from bimixjax.solve.terms import Terms as Terms
+from bimixjax.solve.varpro import Projection as Projection
 from bimixjax.solve.varpro import VarPro as VarPro

@@ -17,16 +17,17 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array, lax
+from jaxtyping import Bool, Float, Int
 
 from bimixjax._base.records import record
 
 # c1 and c2.
 _DECREASE, _FLATTENED = 1e-4, 0.9
 
-# Trials along one direction, after which nothing lower is to be found there.
+# Trials along one direction, after which the search gives up.
 _MOST_TRIALS = 40
 
-# Values nearer than so many roundings are told apart by slopes.
+# Values nearer than so many roundings are distinguished by slopes.
 _ROUNDINGS = 10
 
 # From a point [n] to the value there, its gradient [n], and whatever else the caller wants of the end.
@@ -42,28 +43,28 @@ def zeros_like_result(function: Callable[[Array], Any], start: Array) -> Any:
 class Minimum:
     """The end of a minimization.
 
-    Args:
-        point: where it is [n].
+    Attributes:
+        point: where it is.
         value: the function there.
-        known: what the evaluation told beside value and gradient.
+        known: what the evaluation returned beside value and gradient.
         steps: iterations taken.
         converged: whether steps lowered the value no more.
     """
 
-    point: Array
-    value: Array
+    point: Float[Array, " n"]
+    value: Float[Array, ""]
     known: Any
-    steps: Array
-    converged: Array
+    steps: Int[Array, ""]
+    converged: Bool[Array, ""]
 
 
 @record
 class _Place:
-    """A point, and what the evaluation told there."""
+    """A point, and what was evaluated there."""
 
-    point: Array
-    value: Array
-    gradient: Array
+    point: Float[Array, " n"]
+    value: Float[Array, ""]
+    gradient: Float[Array, " n"]
     known: Any
 
 
@@ -71,22 +72,22 @@ class _Place:
 class _Search:
     """A line search: its direction, the next step along it, the steps between which one fits, and trials so far."""
 
-    direction: Array
-    step: Array
-    short: Array
-    long: Array
-    trials: Array
+    direction: Float[Array, " n"]
+    step: Float[Array, ""]
+    short: Float[Array, ""]
+    long: Float[Array, ""]
+    trials: Int[Array, ""]
 
 
 @record
 class _State:
-    """Where a descent stands, its memory, its search, iterations, and how many in a row gained almost nothing."""
+    """A descent: its best point, memory, search, iterations, and how many of these in a row gained almost nothing."""
 
     place: _Place
     memory: optax.OptState
     search: _Search
-    steps: Array
-    calm: Array
+    steps: Int[Array, ""]
+    calm: Int[Array, ""]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ class Descent:
 
     def run(self, evaluate: Evaluate, start: Array) -> Minimum:
         """Descend from one start [n]."""
-        # Traced once, though what it gives must be known before the loop.
+        # Traced once, though the shapes of its results must be known before the loop.
         evaluate = jax.jit(evaluate)
         last = lax.while_loop(self._unfinished, lambda state: self._turn(evaluate, state), self._begin(evaluate, start))
         # No step along a downhill direction is short enough: what it would gain is rounding.
@@ -155,13 +156,13 @@ class Descent:
 
 
 def _along(direction: Array) -> _Search:
-    """A search along a direction that has not begun; L-BFGS knows how long a step should be."""
+    """Begin a search along a direction with step 1, the length that L-BFGS proposes."""
     one = jnp.ones((), direction.dtype)
     return _Search(direction=direction, step=one, short=0 * one, long=jnp.inf * one, trials=jnp.asarray(0))
 
 
 def _judged(place: _Place, tried: _Place, search: _Search) -> tuple[Array, Array]:
-    """Whether a step is too long, as one is that leads where the function has no value; else whether too short."""
+    """Say whether a step is too long, as one is that leads to no finite value; else whether it is too short."""
     slope, ahead = place.gradient @ search.direction, tried.gradient @ search.direction
     lower = tried.value <= place.value + _DECREASE * search.step * slope
     rounding = _ROUNDINGS * jnp.finfo(place.value.dtype).eps * jnp.abs(place.value)
@@ -171,7 +172,7 @@ def _judged(place: _Place, tried: _Place, search: _Search) -> tuple[Array, Array
 
 
 def _narrowed(search: _Search, too_long: Array) -> _Search:
-    """The search after a step that does not fit."""
+    """Return the search after a step that does not fit."""
     short = jnp.where(too_long, search.short, search.step)
     long = jnp.where(too_long, search.step, search.long)
     step = jnp.where(jnp.isinf(long), 2 * search.step, (short + long) / 2)

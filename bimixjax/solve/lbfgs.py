@@ -12,18 +12,7 @@ from jax import Array, lax
 from bimixjax.solve import precision as _precision
 from bimixjax.solve.descent import Descent, Evaluate, Minimum
 from bimixjax.solve.precision import Precision
-from bimixjax.solve.separable import (
-    AtData,
-    Columns,
-    Problem,
-    Starts,
-    criterion,
-    lowest,
-    of_lanes,
-    project,
-    residual,
-    with_data,
-)
+from bimixjax.solve.separable import Columns, Problem, Rows, Starts, criterion, lowest, of_lanes, project
 from bimixjax.solve.solution import Solution, Status, best_end
 
 
@@ -31,7 +20,7 @@ from bimixjax.solve.solution import Solution, Status, best_end
 class LBFGS:
     """Settings of the gradient solver: L-BFGS with a line search by bisection.
 
-    Args:
+    Attributes:
         starts: how many of the given starts, the best by cost, are iterated.
         max_steps: iterations per start.
         memory: how many past steps approximate the curvature.
@@ -70,28 +59,26 @@ class LBFGS:
         ).run(evaluate, start)
 
     def solve(self, columns: Columns, data: Any, problem: Problem, starts: Starts) -> Solution:
-        """Solve B separable problems over all their unknowns at once; arguments as in `VarPro.solve`."""
-        at_data = with_data(columns, data)
+        """Solve B separable problems, given by their columns, over all their unknowns at once."""
         own, count = of_lanes(starts, problem.target.shape[-1]), min(self.starts, len(starts))
-        linears, costs = lax.map(lambda theta: project(at_data(theta), problem, theta), own)
+        linears, costs = lax.map(lambda theta: project(columns(theta, data), problem, theta), own)
         thetas, linears = (lowest(costs, values, count) for values in (own, linears))
 
         def one(theta: Array, linear: Array, target: Array, own_data: Any) -> Solution:
             alone = dataclasses.replace(problem, target=target[:, None])
-            at_data = with_data(columns, jax.tree.map(lambda leaf: leaf[..., None], own_data))
-            return self._solve_one(at_data, alone, theta, linear)
+            of_lane = jax.tree.map(lambda leaf: leaf[..., None], own_data)
+            return self._solve_one(lambda theta: columns(theta, of_lane), alone, theta, linear)
 
         lanes = jax.vmap(one, in_axes=-1, out_axes=-1)
         return best_end(lax.map(lambda start: lanes(start[0], start[1], problem.target, data), (thetas, linears)))
 
-    def _solve_one(self, columns: AtData, problem: Problem, theta: Array, linear: Array) -> Solution:
+    def _solve_one(self, columns: Callable[[Array], Rows], problem: Problem, theta: Array, linear: Array) -> Solution:
         box, split = _Box(problem), theta.shape[0]
         scale = jnp.maximum(jnp.sum(problem.target**2), jnp.finfo(theta.dtype).tiny)
 
         def cost(free: Array) -> Array:
             inside, c = box.inside(free[:split]), box.signs(free[split:])
-            missed = residual(columns(inside[:, None]), c[:, None], problem)
-            return criterion(missed, c[:, None], problem, inside[:, None])[0] / scale
+            return criterion(columns(inside[:, None]), c[:, None], problem, inside[:, None])[0] / scale
 
         end = self.minimize(cost, jnp.concatenate([box.free(theta), box.roots(linear)]))
         ended = jnp.where(end.converged, Status.CONVERGED, Status.STEP_LIMIT)

@@ -10,16 +10,20 @@ from itertools import product
 import jax.numpy as jnp
 from jax import Array, lax
 
-from bimixjax.solve import precision, sums
+from bimixjax.solve import precision
+
+# Slices that a sum adds at once: set by hand.
+_SLICES = 8
 
 # A pivot that keeps less than this share of its diagonal is rounding, not rank.
 _RANK = 1e-13
 
-# Up to so many unknowns all is unrolled; up to so many, lanes are solved by loops; more go to LAPACK. Compiled calls
-# that use it side by side can wait for ever, each holding a thread of the pool that its batch then waits for.
+# Up to so many unknowns all is unrolled (chosen by benchmarks/batches.py); up to so many, lanes are solved by loops;
+# more go to LAPACK. Compiled calls that use it side by side can wait for ever, each holding a thread of the pool that
+# its batch then waits for.
 UNROLLED, IN_LANES = 6, 32
 
-# Columns that are eliminated from all rows that are left, before the rows of these are set aside.
+# Columns that are eliminated from all rows that are left, before the rows of these are set aside: set by hand.
 _COLUMNS = 8
 
 
@@ -41,12 +45,15 @@ def solve(matrix: Array, right: Array) -> tuple[Array, Array]:
 
 
 def _is_pair(matrix: Array) -> bool:
-    """Whether two unknowns may be solved by differences of products, which take too many digits of float32."""
+    """Say whether two unknowns may be solved by differences of products, which take too many digits of float32."""
     return matrix.shape[0] == 2 and not precision.single(matrix.dtype)
 
 
 def _solve_pair(matrix: Array, right: Array) -> tuple[Array, Array]:
-    """Two unknowns by Cramer's rule: one division, where a factorization takes one after the other."""
+    """Solve for two unknowns by Cramer's rule: one division, not one after the other.
+
+    Chosen by benchmarks/batches.py.
+    """
     (a, b), (_, d) = matrix
     determinant = a * d - b * b
     full = determinant > precision.share(_RANK, matrix.dtype) * a * d
@@ -66,7 +73,7 @@ def _solve_unrolled(matrix: Array, right: Array) -> tuple[Array, Array]:
 
 
 def _solve_by_columns(matrix: Array, right: Array) -> tuple[Array, Array]:
-    """Gauss-Jordan elimination, some columns at a time; positive matrices need no pivoting."""
+    """Eliminate by Gauss-Jordan, some columns at a time; positive matrices need no pivoting."""
     size = matrix.shape[0]
     least = precision.share(_RANK, matrix.dtype) * jnp.stack([matrix[k, k] for k in range(size)])
     full = jnp.ones(matrix.shape[2:], bool)
@@ -78,12 +85,12 @@ def _solve_by_columns(matrix: Array, right: Array) -> tuple[Array, Array]:
         left = left[count:, count:]
     x = known.pop()
     for rows in reversed(known):
-        x = jnp.concatenate([rows[:, len(x) :] - sums.over_second(rows[:, : len(x), None] * x[None]), x])
+        x = jnp.concatenate([rows[:, len(x) :] - sum_over_second(rows[:, : len(x), None] * x[None]), x])
     return x, full
 
 
 def _eliminated(rows: Array, full: Array, least: Array, count: int) -> tuple[Array, Array]:
-    """Rows [k, k + m, ...] whose first columns are those of the identity, and which lanes were of full rank so far."""
+    """Return rows [k, k + m, ...] whose first columns are those of the identity, and which lanes are of full rank."""
     number = jnp.arange(len(rows))[:, *(None,) * (rows.ndim - 2)]
 
     def eliminate(j: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -97,7 +104,7 @@ def _eliminated(rows: Array, full: Array, least: Array, count: int) -> tuple[Arr
 
 
 def _factored(matrix: Array) -> tuple[list[list[Array]], list[Array], Array]:
-    """L below the diagonal and 1 / D of the matrices L D L', as lanes, and whether each has full rank."""
+    """Return L below the diagonal and 1 / D of the matrices L D L', as lanes, and whether each has full rank."""
     lower: list[list[Array]] = []
     inverse: list[Array] = []
     full = jnp.ones(matrix.shape[2:], bool)
@@ -116,9 +123,9 @@ def _factored(matrix: Array) -> tuple[list[list[Array]], list[Array], Array]:
 
 
 def contracted(left: Array, right: Array) -> Array:
-    """The sums over the first axis of all products of left [k, a, ...] and right [k, b, ...]: [a, b, ...]."""
+    """Return the sums over the first axis of all products of left [k, a, ...] and right [k, b, ...]: [a, b, ...]."""
     if left.shape[0] * left.shape[1] * right.shape[1] > UNROLLED**3:
-        return sums.over_first(left[:, :, None] * right[:, None])
+        return sum_over_first(left[:, :, None] * right[:, None])
     return stacked(
         [
             [jnp.asarray(sum(x[i] * y[j] for x, y in zip(left, right, strict=True))) for j in range(right.shape[1])]
@@ -128,17 +135,17 @@ def contracted(left: Array, right: Array) -> Array:
 
 
 def stacked(rows: Sequence[Sequence[Array]]) -> Array:
-    """Rows of lanes as one array, whose parts the compiler takes by themselves where they are read by fixed numbers."""
+    """Stack rows of lanes as one array, whose parts the compiler reads by themselves where their numbers are fixed."""
     return jnp.stack([jnp.stack(list(row)) for row in rows])
 
 
 def diagonal(values: Array) -> Array:
-    """The matrices [k, k, ...] with the given diagonals [k, ...]."""
+    """Return the matrices [k, k, ...] with the given diagonals [k, ...]."""
     return _eye(values.shape[0], values.ndim - 1, values.dtype) * values
 
 
 def masked(matrix: Array, keep: Array) -> Array:
-    """The matrix with the rows and columns outside `keep` [k, ...] replaced by those of the identity."""
+    """Return the matrix with the rows and columns outside `keep` [k, ...] replaced by those of the identity."""
     return jnp.where(keep[:, None] & keep[None, :], matrix, _eye(matrix.shape[0], matrix.ndim - 2, matrix.dtype))
 
 
@@ -175,7 +182,7 @@ def nonnegative_least_squares(gram: Array, moment: Array, signed: tuple[bool, ..
 
 
 def _nonnegative_pair(gram: Array, moment: Array) -> Array:
-    """The same for two unknowns, each a quotient."""
+    """Do the same for two unknowns, each a quotient."""
     (a, b), (_, d) = gram
     h, k = moment
     determinant = a * d - b * b
@@ -187,3 +194,74 @@ def _nonnegative_pair(gram: Array, moment: Array) -> Array:
     tops = jnp.stack([jnp.where(both, x, jnp.where(first, h, 0.0)), jnp.where(both, y, jnp.where(first, 0.0, k))])
     bottom = jnp.where(both, determinant, jnp.where(first, a, d))
     return tops / jnp.where(bottom > 0, bottom, 1.0)
+
+
+def _cholesky(matrix: Array) -> Array:
+    """Return the lower L of positive matrices L L' [k, k, B], column by column."""
+    size = matrix.shape[0]
+
+    def column(j: Array, lower: Array) -> Array:
+        left = matrix[:, j] - jnp.sum(lower * lower[j][None], axis=1)
+        filled = jnp.where((jnp.arange(size) >= j)[:, None], left / jnp.sqrt(left[j]), 0.0)
+        return lower.at[:, j].set(filled)
+
+    return lax.fori_loop(0, size, column, jnp.zeros_like(matrix))
+
+
+def cholesky_solve(matrix: Array, right: Array) -> Array:
+    """Return A^-1 b for positive A [k, k, B] and b [k, B]."""
+    lower = _cholesky(matrix)
+    half = _forward(lower, right)
+    size = len(right)
+
+    def back(i: Array, x: Array) -> Array:
+        j = size - 1 - i
+        return x.at[j].set((half[j] - jnp.sum(lower[:, j] * x, axis=0)) / lower[j, j])
+
+    return lax.fori_loop(0, size, back, jnp.zeros_like(right))
+
+
+def inverse_root(matrix: Array) -> Array:
+    """Return L^-1 of positive matrices L L' [k, k, B]."""
+    eye = jnp.broadcast_to(jnp.eye(matrix.shape[0], dtype=matrix.dtype)[:, :, None], matrix.shape)
+    return _forward(_cholesky(matrix), eye)
+
+
+def _forward(lower: Array, right: Array) -> Array:
+    """Return L^-1 b for lower L [k, k, B] and b [k, ..., B]."""
+
+    def row(i: Array, x: Array) -> Array:
+        known = lower[i].reshape(len(lower), *[1] * (right.ndim - 2), -1)
+        return x.at[i].set((right[i] - jnp.sum(known * x, axis=0)) / lower[i, i])
+
+    return lax.fori_loop(0, len(lower), row, jnp.zeros_like(right))
+
+
+def sum_over_first(values: Array) -> Array:
+    """Sum over axis 0, as additions of slices.
+
+    On a CPU, XLA computes a reduction that it fuses with what surrounds it one number at a time; slices it adds lanes
+    at full width.
+    """
+    return _over(values, 0)
+
+
+def sum_over_second(values: Array) -> Array:
+    """Sum over axis 1, as additions of slices."""
+    return _over(values, 1)
+
+
+def _over(values: Array, axis: int) -> Array:
+    count, lead, rest = values.shape[axis], (slice(None),) * axis, values.shape[axis + 1 :]
+    if count <= _SLICES:
+        parts = [values[*lead, k] for k in range(count)]
+        # Pairs, then pairs of pairs: fewer roundings than one after another.
+        while len(parts) > 1:
+            odd = parts[-1:] if len(parts) % 2 else []
+            parts = [a + b for a, b in zip(parts[::2], parts[1::2], strict=False)] + odd
+        return parts[0]
+    width = next((width for width in range(_SLICES, 1, -1) if count % width == 0), None)
+    if width is None:
+        return values[*lead, 0] + _over(values[*lead, 1:], axis)
+    blocks = values.reshape(*values.shape[:axis], count // width, width, *rest)
+    return _over(_over(blocks, axis + 1), axis)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
 from bimixjax._base.records import record
 from bimixjax._base.roots import root
@@ -17,7 +18,7 @@ from bimixjax.solve.lbfgs import LBFGS
 class Certificate:
     """How far a mixture is from optimal.
 
-    Args:
+    Attributes:
         multiplier: price mu of the constraint sum r = 1: what the objective gains per unit of share.
         kkt_residual: largest of stationarity over |mu| (or over the least slope that counts), sign violation and
             |sum r - 1|; a coordinate is excused from stationarity only as far as it stands at the limit that holds it.
@@ -25,13 +26,13 @@ class Certificate:
             upper bound on what is lost against the optimum.
     """
 
-    multiplier: Array
-    kkt_residual: Array
-    gap: Array
+    multiplier: Float[Array, ""]
+    kkt_residual: Float[Array, ""]
+    gap: Float[Array, ""]
 
 
 def certify(gradient: Array, r: Array, lower: Array, upper: Array, *, least: float = 0.0) -> Certificate:
-    """Certificate of a mixture r [n] within limits, from the objective's gradient there [n].
+    """Return the certificate of a mixture r [n] within limits, from the objective's gradient there [n].
 
     Stationarity is taken over |mu|, or over `least` where that is larger.
     """
@@ -45,7 +46,7 @@ def certify(gradient: Array, r: Array, lower: Array, upper: Array, *, least: flo
 
 
 def _multiplier(gradient: Array, r: Array, lower: Array, upper: Array) -> Array:
-    """The mean of -gradient over coordinates with room on both sides; a price between the sides if none has."""
+    """Return the mean of -gradient over coordinates with room on both sides; a price between the sides if none has."""
     room = jnp.minimum(r - lower, upper - r)
     inside = jnp.sum(room)
     mean = -jnp.sum(room * gradient) / jnp.where(inside > 0, inside, 1.0)
@@ -58,7 +59,7 @@ def _multiplier(gradient: Array, r: Array, lower: Array, upper: Array) -> Array:
 
 
 def cheapest(gradient: Array, lower: Array, upper: Array) -> Array:
-    """The feasible mixture that minimizes gradient . r: every domain at its lower limit, the best ones filled up."""
+    """Return the feasible mixture that minimizes gradient . r: domains at lower limits, the best ones filled up."""
     order = jnp.argsort(gradient)
     room = (upper - lower)[order]
     before = jnp.cumsum(room) - room

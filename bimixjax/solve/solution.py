@@ -5,6 +5,7 @@ from enum import IntEnum
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float, Int
 
 from bimixjax._base.records import record
 
@@ -26,7 +27,7 @@ class Status(IntEnum):
 
     @property
     def sentence(self) -> str:
-        """The status in words."""
+        """Return the status in words."""
         return _SENTENCES[self]
 
 
@@ -41,25 +42,25 @@ _SENTENCES = {
 
 @record
 class Solution:
-    """The end of one least-squares solve, or of a batch of them along leading axes.
+    """The ends of least-squares solves, lanes last; in a fit's answer lanes are first.
 
-    Args:
-        nonlinear: non-linear coefficients [q].
-        linear: linear coefficients [p].
+    Attributes:
+        nonlinear: non-linear coefficients.
+        linear: linear coefficients.
         cost: the criterion at the end, the sum of squared residuals, priors included.
         steps: iterations taken.
         status: a `Status` as an integer.
     """
 
-    nonlinear: Array
-    linear: Array
-    cost: Array
-    steps: Array
-    status: Array
+    nonlinear: Float[Array, "q B"]
+    linear: Float[Array, "p B"]
+    cost: Float[Array, " B"]
+    steps: Int[Array, " B"]
+    status: Int[Array, " B"]
 
 
 def best_end(ends: Solution) -> Solution:
-    """Of several ends per lane, stacked first, the one of least cost."""
+    """Return, of several ends per lane, stacked first, the one of least cost."""
     best = jnp.argmin(jnp.where(jnp.isfinite(ends.cost), ends.cost, jnp.inf), axis=0)
     return jax.tree.map(
         lambda leaf: jnp.take_along_axis(leaf, best.reshape(1, *[1] * (leaf.ndim - 2), -1), axis=0)[0], ends

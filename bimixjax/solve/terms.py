@@ -1,14 +1,20 @@
-"""Projected problems whose prediction is a sum of terms, products of factors of which some vary along one axis only.
+"""Least squares whose prediction is a sum of terms, products of factors of which some vary along one axis only.
 
-prediction[m, t] = sum_a c_a run_a[m](theta) row_a[m, t](theta)
+    prediction[m, t] = sum_a c_a run_a[m](theta) row_a[m, t](theta)
 
-The slope with an unknown that only a factor of the runs reads is again such a product. Inner products of products fall
-into sums over t of pairs of the few `row_a`, which no number of unknowns adds to, and sums over runs, of which a table
-has many times fewer than rows. Laws with many unknowns have most of them in factors of the runs.
+For given theta the best c is a small problem with the Gram matrix A'A of the terms A. With the slopes J of the
+prediction by theta at that c, and residuals e, Kaufman's step for theta alone solves
+
+    (J'J - J'A (A'A)^-1 A'J) step = -J'e
+
+The slope by a theta that only a factor of the runs reads is again a term, with another factor of the runs. So inner
+products fall into sums over t of pairs of the few `row_a`, which no number of unknowns adds to, and sums over runs, of
+which a table has many times fewer than rows. Laws with many unknowns have most of them in factors of the runs.
+
+Source: Kaufman, BIT 15 (1975).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import accumulate
 from operator import mul
@@ -17,34 +23,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float
 
-from bimixjax.solve import linear as _tiny
+from bimixjax.solve import linear as _linear
 from bimixjax.solve import precision
-from bimixjax.solve import sums as _sums
 from bimixjax.solve.separable import (
-    Inner,
     Model,
     Problem,
-    Separated,
+    Starts,
     along,
     best_linear,
-    blocks,
     combined,
     eliminate,
     of_lanes,
     of_starts,
     prior_cost,
     products,
-    reordered,
     unit_directions,
     with_linear_prior,
 )
 
-# The factor of the rows of what has one value per run.
+# The number of the factor of the rows of a term that has one value per run.
 _NONE = -1
 
+# Changes of the factors of the runs, and of the rows, with theta.
+_Change = tuple[Sequence[Array], Sequence[Array]]
 
-@dataclass(frozen=True, kw_only=True)
+# Slopes that are terms, in groups: which theta, and for each factor of the rows what multiplies it by each of these.
+_OfRuns = list[tuple[Sequence[int], dict[int, Sequence[Array]]]]
+
+
 class Terms:
     """B least-squares problems over rows [m, t] whose prediction is a sum of p products.
 
@@ -52,378 +60,253 @@ class Terms:
         factors: from theta [q, B], or of each run's own [q, m, B], to the factors of each of p terms, which broadcast
             to [m, t, B].
         reads: for each factor of each term, whether it depends on each theta [p][f][q].
-        scale: what residuals are multiplied by [m, t, B].
-        target: right-hand sides, `scale` included [m, t, B].
+        scale: what residuals are multiplied by.
+        problem: targets, which include `scale`, bounds and priors.
     """
 
-    factors: Callable[[Array], Sequence[Sequence[Array]]]
-    reads: Sequence[Sequence[Sequence[bool]]]
-    scale: Array
-    target: Array
+    def __init__(
+        self,
+        *,
+        factors: Callable[[Array], Sequence[Sequence[Array]]],
+        reads: Sequence[Sequence[Sequence[bool]]],
+        scale: Float[Array, "m t B"],
+        problem: Problem,
+    ) -> None:
+        self.problem, self.scale, self.target = problem, scale, problem.target.reshape(scale.shape)
+        self.square, self.moment = scale**2, scale * self.target
+        self.square_of_run, self.moment_of_run = _over_rows(self.square), _over_rows(self.moment)
+        # Cost that is rounding error [B].
+        self.rounding = jnp.finfo(scale.dtype).eps ** 2 * jnp.sum(self.target**2, axis=(0, 1))
+        theta = jax.ShapeDtypeStruct((len(problem.lower), scale.shape[-1]), scale.dtype)
+        self._factors, self._varies = factors, []
+        for each in jax.eval_shape(factors, theta):
+            self._varies.append([factor.shape[1] > 1 for factor in each])
+        count = accumulate(any(term) for term in self._varies)
+        # For each term, the number of its factor of the rows.
+        self.which = [n - 1 if any(term) else _NONE for n, term in zip(count, self._varies, strict=True)]
 
-    def separated(self, problem: Problem) -> Separated:
-        """The problems with their linear unknowns eliminated."""
-        data = _Data.of(self)
-        lanes = self.target.shape[-1]
-        return Separated(
-            scan=lambda starts: of_starts(partial(_score, self, data, problem), of_lanes(starts, lanes)),
-            project=lambda theta: _project_at(self, data, problem, theta).end,
-            linearize=lambda theta: _linearize(self, data, problem, theta),
-            rounding=jnp.finfo(self.target.dtype).eps ** 2 * jnp.sum(self.target**2, axis=(0, 1)),
+        def read_by(kind: bool) -> list[list[bool]]:
+            """Whether factors of the rows of a term, or those of the runs, read each theta [p][q]."""
+            both = zip(reads, self._varies, strict=True)
+            return [[any(np.array(column)[np.array(v) == kind]) for column in zip(*r, strict=True)] for r, v in both]
+
+        # For each theta, which terms read it in their factor of the runs, and in that of the rows.
+        self._patterns = list(zip(zip(*read_by(False), strict=True), zip(*read_by(True), strict=True), strict=True))
+
+    def scan(self, starts: Starts) -> Float[Array, "k B"]:
+        """Return the cost at each start less the squared target, as a difference: near enough to choose by."""
+
+        def score(theta: Array) -> Array:
+            at = _At(self, *self._products(theta))
+            gram, moment = at.normal_equations()
+            linear = best_linear(with_linear_prior(gram, self.problem), moment, self.problem)
+            bend = jnp.sum(linear[:, None] * linear[None] * gram, axis=(0, 1))
+            return bend - 2 * jnp.sum(linear * moment, axis=0) + prior_cost(linear, self.problem, theta)
+
+        return of_starts(score, of_lanes(starts, self.scale.shape[-1]))
+
+    def project(self, theta: Float[Array, "q B"]) -> tuple[Float[Array, "p B"], Float[Array, " B"]]:
+        """Return the best c, and the cost there."""
+        return self._solved(_At(self, *self._products(theta)), theta)[:2]
+
+    def linearize(self, theta: Float[Array, "q B"]) -> Model:
+        """Return the model around theta, with c eliminated."""
+        values, push = jax.linearize(self._products, theta)
+        at = _At(self, *values)
+        linear, cost, gram, missed = self._solved(at, theta)
+        of_runs, of_rows = self._slopes(at, theta, linear, push)
+        mixed, square, gradient = at.inner_products(of_runs, of_rows, missed)
+        # Slopes were taken in groups; from there back to the order of theta.
+        place = np.argsort([k for group, _ in of_runs for k in group] + list(of_rows)).tolist()
+        if place != sorted(place):
+            square = jnp.stack([square[k] for k in place])
+            square = jnp.stack([square[:, k] for k in place], axis=1)
+            mixed = jnp.stack([mixed[:, k] for k in place], axis=1)
+            gradient = jnp.stack([gradient[k] for k in place])
+        # In float32, c is a little off its best, where terms and residuals are not orthogonal.
+        single = precision.single(missed.dtype)
+        slope = jnp.stack([_sum(missed * term) for term in at.terms()]) if single else None
+        return eliminate(
+            self.problem, theta, linear, cost, gram=gram, mixed=mixed, square=square, gradient=gradient, slope=slope
         )
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Data:
-    """What residuals are made of, and what weighs sums over rows: [m, t, B] or, summed over t, [m, 1, B]."""
-
-    scale: Array
-    target: Array
-    square: Array
-    moment: Array
-    square_of_run: Array
-    moment_of_run: Array
-
-    @classmethod
-    def of(cls, rows: Terms) -> "_Data":
-        square, moment = rows.scale**2, rows.scale * rows.target
-        return cls(
-            scale=rows.scale,
-            target=rows.target,
-            square=square,
-            moment=moment,
-            square_of_run=_over_rows(square),
-            moment_of_run=_over_rows(moment),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Split:
-    """Terms as products of what has one value per run [p][m, 1, B] and, for some of them, of one per row [m, t, B].
-
-    Args:
-        run: the former, of each term.
-        row: the latter, of the terms that have one.
-        which: for each term, the number of its `row`, or _NONE.
-        by_run, by_row: whether each of them depends on each theta [p][q].
-    """
-
-    run: Sequence[Array]
-    row: Sequence[Array]
-    which: Sequence[int]
-    by_run: Sequence[Sequence[bool]]
-    by_row: Sequence[Sequence[bool]]
-
-    def terms(self) -> list[Array]:
-        return [self.whole(run, which) for run, which in zip(self.run, self.which, strict=True)]
-
-    def whole(self, run: Array, which: int) -> Array:
-        """What has the given factors, which broadcasts to [m, t, B]."""
-        return run if which == _NONE else run * self.row[which]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Layout:
-    """Which factors of a term vary with the run only, told from their shapes; the rest as in `_Split`."""
-
-    varies: Sequence[Sequence[bool]]
-    which: Sequence[int]
-    by_run: Sequence[Sequence[bool]]
-    by_row: Sequence[Sequence[bool]]
-
-    @classmethod
-    def of(cls, rows: Terms, theta: Array) -> "_Layout":
-        varies = [[factor.shape[1] > 1 for factor in factors] for factors in jax.eval_shape(rows.factors, theta)]
-        along = list(accumulate(any(term) for term in varies))
-        return cls(
-            varies=varies,
-            which=[count - 1 if any(term) else _NONE for count, term in zip(along, varies, strict=True)],
-            by_run=[_read(reads, term, False) for reads, term in zip(rows.reads, varies, strict=True)],
-            by_row=[_read(reads, term, True) for reads, term in zip(rows.reads, varies, strict=True)],
-        )
-
-    def products(self, rows: Terms, theta: Array) -> tuple[list[Array], list[Array]]:
-        """`run` and `row` of a `_Split`."""
+    def _products(self, theta: Array) -> tuple[list[Array], list[Array]]:
+        """Multiply the factors of each term that have one value per run [m, 1, B], and those that have one per row."""
         run, row = [], []
         lanes = jnp.ones((1, 1, theta.shape[-1]), theta.dtype)
-        for factors, varies in zip(rows.factors(theta), self.varies, strict=True):
+        for factors, varies in zip(self._factors(theta), self._varies, strict=True):
             run.append(reduce(mul, [lanes, *(f for f, v in zip(factors, varies, strict=True) if not v)]))
             if any(varies):
                 row.append(reduce(mul, [f for f, v in zip(factors, varies, strict=True) if v]))
         return run, row
 
-    def split(self, products: tuple[Sequence[Array], Sequence[Array]]) -> _Split:
-        run, row = products
-        return _Split(run=run, row=row, which=self.which, by_run=self.by_run, by_row=self.by_row)
+    def _solved(self, at: "_At", theta: Array) -> tuple[Array, Array, Array, Array]:
+        """Return the best c, the cost, the Gram matrix, and the residuals times `scale` [m, t, B]."""
+        gram, moment = at.normal_equations()
+        gram = with_linear_prior(gram, self.problem)
+        linear = best_linear(gram, moment, self.problem)
+        missed = self.scale * combined(linear, at.terms()) - self.target
+        return linear, _sum(missed**2) + prior_cost(linear, self.problem, theta), gram, missed * self.scale
+
+    def _slopes(
+        self, at: "_At", theta: Array, linear: Array, push: Callable[[Array], _Change]
+    ) -> tuple[_OfRuns, dict[int, Array]]:
+        """Return the slopes of the prediction that are terms, and those by other theta, which broadcast to rows."""
+        of_runs: _OfRuns = []
+        of_rows: dict[int, Array] = {}
+        directions = unit_directions(theta)
+        for pattern in dict.fromkeys(self._patterns):
+            by_run, by_row = pattern
+            group = [k for k, each in enumerate(self._patterns) if each == pattern]
+            read = [a for a, reads in enumerate(by_run) if reads]
+            # A pass forwards takes all terms for each theta; where only factors of the runs read them and they are
+            # many, one pass backwards, with theta of each run's own, takes them once.
+            forwards = any(by_row) or (read and len(group) <= _linear.UNROLLED)
+            chosen = [directions[k] for k in group] if forwards else []
+            changes = along(push, chosen, unrolled=_linear.UNROLLED) if chosen else []
+            if any(by_row):
+                of_rows |= {k: at.slope(linear, pattern, change) for k, change in zip(group, changes, strict=True)}
+            elif not read:
+                of_rows |= dict.fromkeys(group, jnp.zeros_like(theta[:1, None]))
+            else:
+                parts: dict[int, Sequence[Array]] = {}
+                for which in dict.fromkeys(self.which[a] for a in read):
+                    of_it = [a for a in read if self.which[a] == which]
+                    factor = partial(_factor_of_runs, [linear[a] for a in of_it], of_it)
+                    parts[which] = [factor(run) for run, _ in changes] or self._backwards(theta, factor, group)
+                of_runs.append((group, parts))
+        return of_runs, of_rows
+
+    def _backwards(
+        self, theta: Array, factor: Callable[[Sequence[Array]], Array], group: Sequence[int]
+    ) -> Sequence[Array]:
+        own = jnp.broadcast_to(theta[:, None], (len(theta), self.scale.shape[0], theta.shape[1]))
+        value, pull = jax.vjp(lambda own: factor(self._products(own)[0]), own)
+        slopes = pull(jnp.ones_like(value))[0]
+        return [slopes[k][:, None] for k in group]
 
 
-def _read(reads: Sequence[Sequence[bool]], varies: Sequence[bool], kind: bool) -> list[bool]:
-    """Whether any factor that varies with the row, or any that does not, reads each theta."""
-    return [
-        any(read and v == kind for read, v in zip(column, varies, strict=True)) for column in zip(*reads, strict=True)
-    ]
-
-
-def _split(rows: Terms, theta: Array) -> _Split:
-    layout = _Layout.of(rows, theta)
-    return layout.split(layout.products(rows, theta))
-
-
-class _Sums:
-    """Sums over t of the squared scales times pairs of the factors of rows [m, 1, B], each taken once."""
-
-    def __init__(self, data: _Data, split: _Split) -> None:
-        self._data, self._split = data, split
-        self._known: dict[tuple[int, int], Array] = {(_NONE, _NONE): data.square_of_run}
-
-    def of(self, first: int, second: int) -> Array:
-        pair = (min(first, second), max(first, second))
-        if pair not in self._known:
-            # One after the other: of the product of two powers XLA would make one, and take it in every row again.
-            self._known[pair] = _over_rows(self._split.whole(self._split.whole(self._data.square, pair[0]), pair[1]))
-        return self._known[pair]
-
-    def weighted(self, values: Array, which: int) -> Array:
-        """The sums of the squared scales times values times a factor of rows."""
-        return _over_rows(self._split.whole(self._data.square * values, which))
-
-
-def _over_rows(values: Array) -> Array:
-    return _sums.over_second(values)[:, None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Best:
-    """The best c at some theta, the cost there, the Gram matrix, and the residuals times `scale` [m, t, B]."""
-
-    linear: Array
-    cost: Array
-    gram: Array
-    missed: Array
-
-    @property
-    def end(self) -> tuple[Array, Array]:
-        return self.linear, self.cost
-
-
-def _score(rows: Terms, data: _Data, problem: Problem, theta: Array) -> Array:
-    """The cost at a start less the squared target [B], as a difference: near enough to choose by."""
-    split = _split(rows, theta)
-    gram, moment = _normal_equations(split, data, _Sums(data, split))
-    linear = best_linear(with_linear_prior(gram, problem), moment, problem)
-    bend = jnp.sum(linear[:, None] * linear[None] * gram, axis=(0, 1))
-    return bend - 2 * jnp.sum(linear * moment, axis=0) + prior_cost(linear, problem, theta)
-
-
-def _normal_equations(split: _Split, data: _Data, sums: _Sums) -> tuple[Array, Array]:
-    """Inner products of terms [p, p, B], and of terms with the target [p, B]."""
-    places = list(zip(split.run, split.which, strict=True))
-    upper = {
-        (a, b): _sum(run * (other * sums.of(which, its)))
-        for b, (run, which) in enumerate(places)
-        for a, (other, its) in enumerate(places[: b + 1])
-    }
-    moment = [
-        _sum(run * (data.moment_of_run if which == _NONE else _over_rows(split.whole(data.moment, which))))
-        for run, which in places
-    ]
-    whole = [[upper[min(a, b), max(a, b)] for b in range(len(places))] for a in range(len(places))]
-    return _tiny.stacked(whole), jnp.stack(moment)
-
-
-def _project(split: _Split, data: _Data, problem: Problem, theta: Array, sums: _Sums) -> _Best:
-    gram, moment = _normal_equations(split, data, sums)
-    gram = with_linear_prior(gram, problem)
-    linear = best_linear(gram, moment, problem)
-    missed = data.scale * combined(linear, split.terms()) - data.target
-    return _Best(
-        linear=linear,
-        cost=_sum(missed**2) + prior_cost(linear, problem, theta),
-        gram=gram,
-        missed=missed * data.scale,
-    )
-
-
-def _project_at(rows: Terms, data: _Data, problem: Problem, theta: Array) -> _Best:
-    split = _split(rows, theta)
-    return _project(split, data, problem, theta, _Sums(data, split))
-
-
-def _linearize(rows: Terms, data: _Data, problem: Problem, theta: Array) -> Model:
-    layout = _Layout.of(rows, theta)
-    values, push = jax.linearize(partial(layout.products, rows), theta)
-    split = layout.split(values)
-    sums = _Sums(data, split)
-    best = _project(split, data, problem, theta, sums)
-    at = _At(rows=rows, theta=theta, linear=best.linear, split=split, push=push)
-    inner = _inner(split, _slopes(at), data, best, sums)
-    return eliminate(inner, problem, theta, linear=best.linear, cost=best.cost)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Slopes:
-    """The change of the prediction with each theta.
+class _At:
+    """The terms at some theta, and sums over t of the squared scales times pairs of factors of rows, each taken once.
 
     Args:
-        by_run: groups of those that only factors of the runs read: which theta, and for each factor of rows that their
-            slopes are a sum over, the other factors [m, 1, B].
-        by_row: of each other theta, in full, which broadcasts to [m, t, B].
+        rows: the problems.
+        run: the factor of the runs of each term [m, 1, B].
+        row: the factor of the rows [m, t, B] of those terms that have one.
     """
 
-    by_run: Sequence[tuple[Sequence[int], dict[int, Sequence[Array]]]]
-    by_row: dict[int, Array]
+    def __init__(self, rows: Terms, run: Sequence[Array], row: Sequence[Array]) -> None:
+        self._rows, self._run, self._row = rows, run, row
+        self._sums: dict[tuple[int, int], Array] = {(_NONE, _NONE): rows.square_of_run}
 
-    @property
-    def order(self) -> list[int]:
-        return [k for group, _ in self.by_run for k in group] + list(self.by_row)
+    def terms(self) -> list[Array]:
+        """Return the terms, which broadcast to [m, t, B]."""
+        return list(map(self._times, self._run, self._rows.which))
 
+    def _times(self, values: Array, which: int) -> Array:
+        return values if which == _NONE else values * self._row[which]
 
-# Changes of `run` and `row` of a `_Split`.
-_Change = tuple[Sequence[Array], Sequence[Array]]
+    def _sum_of(self, first: int, second: int) -> Float[Array, "m 1 B"]:
+        pair = (min(first, second), max(first, second))
+        if pair not in self._sums:
+            # One after the other: of the product of two powers XLA would make one, and take it in every row again.
+            self._sums[pair] = _over_rows(self._times(self._times(self._rows.square, pair[0]), pair[1]))
+        return self._sums[pair]
 
+    def _weighted(self, values: Array, which: int) -> Float[Array, "m 1 B"]:
+        return _over_rows(self._times(self._rows.square * values, which))
 
-@dataclass(frozen=True, kw_only=True)
-class _At:
-    """A point that slopes are taken at: theta [q, B], c [p, B], the terms there, and their change with one of theta."""
+    def normal_equations(self) -> tuple[Float[Array, "p p B"], Float[Array, "p B"]]:
+        """Return inner products of terms, and of terms with the target."""
+        rows, places = self._rows, list(zip(self._run, self._rows.which, strict=True))
+        gram: list[list[Array]] = [[] for _ in places]
+        moment = []
+        for b, (run, which) in enumerate(places):
+            for a, (other, its) in enumerate(places[: b + 1]):
+                gram[b].append(_sum(run * (other * self._sum_of(which, its))))
+                if a < b:
+                    gram[a].append(gram[b][a])
+            of_target = rows.moment_of_run if which == _NONE else _over_rows(self._times(rows.moment, which))
+            moment.append(_sum(run * of_target))
+        return _linear.stacked(gram), jnp.stack(moment)
 
-    rows: Terms
-    theta: Array
-    linear: Array
-    split: _Split
-    push: Callable[[Array], _Change]
+    def slope(self, linear: Array, pattern: tuple[Sequence[bool], Sequence[bool]], change: _Change) -> Array:
+        """Return the slope by a theta that factors of rows read, from the change of all factors with it."""
+        slope = jnp.zeros(())
+        for a, (by_run, by_row) in enumerate(zip(*pattern, strict=True)):
+            which = self._rows.which[a]
+            if by_run:
+                slope = slope + self._times(linear[a] * change[0][a], which)
+            if by_row:
+                slope = slope + linear[a] * self._run[a] * change[1][which]
+        return slope
 
-    def along(self, group: Sequence[int]) -> list[_Change]:
-        """The changes with each of some theta."""
-        directions = unit_directions(self.theta)
-        return along(self.push, [directions[k] for k in group], unrolled=_tiny.UNROLLED)
+    def inner_products(
+        self, of_runs: _OfRuns, of_rows: dict[int, Array], missed: Float[Array, "m t B"]
+    ) -> tuple[Float[Array, "p q B"], Float[Array, "q q B"], Float[Array, "q B"]]:
+        """Return A'J, J'J and J'e, slopes that are terms first.
 
-
-def _slopes(at: _At) -> _Slopes:
-    patterns = list(zip(zip(*at.split.by_run, strict=True), zip(*at.split.by_row, strict=True), strict=True))
-    by_run: list[tuple[Sequence[int], dict[int, Sequence[Array]]]] = []
-    by_row: dict[int, Array] = {}
-    for pattern in dict.fromkeys(patterns):
-        group = [k for k, each in enumerate(patterns) if each == pattern]
-        run, row = pattern
-        if any(row):
-            by_row |= {k: _of_row(at, change, pattern) for k, change in zip(group, at.along(group), strict=True)}
-        elif any(run):
-            read = [a for a, reads in enumerate(run) if reads]
-            by_run.append((group, _of_runs(at, read, group)))
+        With these, products are sums over runs; those of other slopes are sums over rows.
+        """
+        shape, by_row = self._rows.scale.shape, list(of_rows.values())
+        lanes, count = shape[-1], len(self._run)
+        first = self._products_with_runs(of_runs, by_row, missed)
+        several = count + first.shape[1]
+        flat = [jnp.broadcast_to(slope, shape).reshape(-1, lanes) for slope in by_row]
+        weighted = [(self._rows.square * slope).reshape(-1, lanes) for slope in by_row]
+        if by_row:
+            last = products([*weighted, missed.reshape(-1, lanes)], flat)
         else:
-            by_row |= dict.fromkeys(group, jnp.zeros_like(at.theta[:1, None]))
-    return _Slopes(by_run=by_run, by_row=by_row)
-
-
-def _of_row(at: _At, change: _Change, pattern: tuple[Sequence[bool], Sequence[bool]]) -> Array:
-    """The slope with a theta that factors of rows read, from the change of all factors with it."""
-    slope, split, linear = jnp.zeros(()), at.split, at.linear
-    for a, (of_run, of_row) in enumerate(zip(*pattern, strict=True)):
-        if of_run:
-            slope = slope + split.whole(linear[a] * change[0][a], split.which[a])
-        if of_row:
-            slope = slope + linear[a] * split.run[a] * change[1][split.which[a]]
-    return slope
-
-
-def _of_runs(at: _At, read: Sequence[int], group: Sequence[int]) -> dict[int, Sequence[Array]]:
-    """For each factor of rows, what multiplies it in the slopes of the terms read with a group of theta [m, 1, B].
-
-    A pass forwards takes all terms for each of theta; where they are many, one pass backwards, with theta of each run's
-    own, takes them once.
-    """
-    found: dict[int, Sequence[Array]] = {}
-    changes = at.along(group) if len(group) <= _tiny.UNROLLED else []
-    for which in dict.fromkeys(at.split.which[a] for a in read):
-        of_it = [a for a in read if at.split.which[a] == which]
-
-        def summed(run: Sequence[Array], of_it: Sequence[int] = of_it) -> Array:
-            return combined([at.linear[a] for a in of_it], [run[a] for a in of_it])
-
-        found[which] = [summed(run) for run, _ in changes] or _backwards(at, summed, group)
-    return found
-
-
-def _backwards(at: _At, summed: Callable[[Sequence[Array]], Array], group: Sequence[int]) -> Sequence[Array]:
-    unknowns, lanes = at.theta.shape
-    own = jnp.broadcast_to(at.theta[:, None], (unknowns, at.rows.target.shape[0], lanes))
-    layout = _Layout.of(at.rows, at.theta)
-    value, pull = jax.vjp(lambda own: summed(layout.products(at.rows, own)[0]), own)
-    slopes = pull(jnp.ones_like(value))[0]
-    return [slopes[k][:, None] for k in group]
-
-
-def _inner(split: _Split, slopes: _Slopes, data: _Data, best: _Best, sums: _Sums) -> Inner:
-    """Inner products of terms and slopes: sums over runs where one of them has a factor of the runs, else over rows."""
-    of_run, by_row = _of_run_slopes(split, slopes, data, best, sums), list(slopes.by_row.values())
-    count, several = len(split.run), len(split.run) + of_run.shape[1]
-    full = [_flat(slope, data) for slope in by_row]
-    weighted = [_flat(data.square * each, data) for each in by_row]
-    of_row = _products([*weighted, _flat(best.missed, data)], full)
-    if len(by_row) > _tiny.UNROLLED:
-        terms = products([_flat(term, data) for term in split.terms()], weighted)
-    else:
-        terms = _products_of_terms(split, by_row, sums, best)
-    inner = Inner(
-        gram=best.gram,
-        mixed=jnp.concatenate([of_run[:count], terms], axis=1),
-        square=blocks(of_run[count:several], jnp.swapaxes(of_run[several:-1], 0, 1), of_row[:-1]),
-        missed=jnp.concatenate([of_run[-1], of_row[-1]]),
-        strayed=jnp.stack([_sum(best.missed * term) for term in split.terms()])
-        if precision.single(best.missed.dtype)
-        else None,
-    )
-    return reordered(inner, np.argsort(slopes.order).tolist())
-
-
-def _products_of_terms(split: _Split, by_row: Sequence[Array], sums: _Sums, best: _Best) -> Array:
-    """Inner products of terms and slopes of rows, through sums that those with the slopes of runs take too."""
-    if not by_row:
-        return jnp.zeros((len(split.run), 0, best.missed.shape[-1]), best.missed.dtype)
-    places = zip(split.run, split.which, strict=True)
-    return jnp.stack(
-        [jnp.stack([_sum(run * sums.weighted(slope, which)) for slope in by_row]) for run, which in places]
-    )
-
-
-def _of_run_slopes(split: _Split, slopes: _Slopes, data: _Data, best: _Best, sums: _Sums) -> Array:
-    """Inner products of terms, slopes of runs, slopes of rows, and the residual, with the slopes of runs."""
-    lanes = best.missed.shape[-1]
-    shape = (best.missed.shape[0], lanes)
-
-    def left(which: int) -> list[Array]:
-        terms = [run * sums.of(which, its) for run, its in zip(split.run, split.which, strict=True)]
-        of_run = [
-            sum((parts[its][k] * sums.of(which, its) for its in parts), start=jnp.zeros(()))
-            for group, parts in slopes.by_run
-            for k in range(len(group))
-        ]
-        of_row = [sums.weighted(slope, which) for slope in slopes.by_row.values()]
-        every = [*terms, *of_run, *of_row, _over_rows(split.whole(best.missed, which))]
-        return [jnp.broadcast_to(each[:, 0], shape) for each in every]
-
-    known = {which: left(which) for which in dict.fromkeys(which for _, parts in slopes.by_run for which in parts)}
-    found = [
-        sum(
-            (products(known[which], [jnp.broadcast_to(u[:, 0], shape) for u in parts[which]]) for which in parts),
-            start=jnp.zeros(()),
+            last = jnp.zeros((1, 0, lanes), missed.dtype)
+        if not by_row:
+            mixed = jnp.zeros((count, 0, lanes), missed.dtype)
+        elif len(by_row) > _linear.UNROLLED:
+            mixed = products([jnp.broadcast_to(term, shape).reshape(-1, lanes) for term in self.terms()], weighted)
+        else:
+            # Through sums that products with the slopes of runs take too.
+            places = zip(self._run, self._rows.which, strict=True)
+            mixed = _linear.stacked([[_sum(run * self._weighted(s, which)) for s in by_row] for run, which in places])
+        crossed = first[several:-1]
+        upper = jnp.concatenate([first[count:several], jnp.swapaxes(crossed, 0, 1)], axis=1)
+        return (
+            jnp.concatenate([first[:count], mixed], axis=1),
+            jnp.concatenate([upper, jnp.concatenate([crossed, last[:-1]], axis=1)]),
+            jnp.concatenate([first[-1], last[-1]]),
         )
-        for _, parts in slopes.by_run
-    ]
-    rows = len(split.run) + len(slopes.order) + 1
-    return jnp.concatenate(found, axis=1) if found else jnp.zeros((rows, 0, lanes), best.missed.dtype)
+
+    def _products_with_runs(
+        self, of_runs: _OfRuns, by_row: Sequence[Array], missed: Array
+    ) -> Float[Array, "rows runs B"]:
+        """Return inner products of terms, slopes of runs, slopes of rows, and residuals with the slopes of runs."""
+        shape, rows = (missed.shape[0], missed.shape[-1]), self._rows
+
+        def over_runs(values: Array) -> Array:
+            return jnp.broadcast_to(values[:, 0], shape)
+
+        left: dict[int, list[Array]] = {}
+        for which in dict.fromkeys(which for _, parts in of_runs for which in parts):
+            every = [run * self._sum_of(which, its) for run, its in zip(self._run, rows.which, strict=True)]
+            for group, parts in of_runs:
+                of_each = [self._sum_of(which, its) for its in parts]
+                every += [combined([slopes[k] for slopes in parts.values()], of_each) for k in range(len(group))]
+            every += [self._weighted(slope, which) for slope in by_row]
+            left[which] = list(map(over_runs, [*every, _over_rows(self._times(missed, which))]))
+        found = [jnp.zeros((len(self._run) + len(by_row) + 1, 0, shape[1]), missed.dtype)] if not of_runs else []
+        for _, parts in of_runs:
+            each = [products(left[which], list(map(over_runs, parts[which]))) for which in parts]
+            found.append(sum(each[1:], start=each[0]))
+        return jnp.concatenate(found, axis=1)
 
 
-def _products(left: Sequence[Array], right: Sequence[Array]) -> Array:
-    """All inner products [a, b, B], of which there may be none."""
-    return products(left, right) if right else jnp.zeros((len(left), 0, left[0].shape[-1]), left[0].dtype)
+def _factor_of_runs(linear: Sequence[Array], terms: Sequence[int], run: Sequence[Array]) -> Array:
+    """Return the sum of c times the factors of the runs of some terms, which share their factor of the rows."""
+    return combined(linear, [run[a] for a in terms])
 
 
-def _flat(values: Array, data: _Data) -> Array:
-    """Values of all rows [n, B]."""
-    return jnp.broadcast_to(values, data.square.shape).reshape(-1, values.shape[-1])
+def _over_rows(values: Array) -> Float[Array, "m 1 B"]:
+    return _linear.sum_over_second(values)[:, None]
 
 
-def _sum(values: Array) -> Array:
-    """The sum over both axes of rows."""
-    return _sums.over_first(_sums.over_second(values))
+def _sum(values: Array) -> Float[Array, " B"]:
+    """Sum over both axes of rows."""
+    return _linear.sum_over_first(_linear.sum_over_second(values))

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +21,9 @@ from bimixjax.solve import linear as _linear
 from bimixjax.solve import precision as _precision
 from bimixjax.solve.marquardt import COST_ROUNDINGS, Marquardt
 from bimixjax.solve.precision import Precision
-from bimixjax.solve.separable import Model, Problem, Separated, Starts, lowest, of_lanes
+from bimixjax.solve.separable import Columns, Model, Problem, Starts, lowest, of_lanes, project
 from bimixjax.solve.solution import Solution, Status
+from bimixjax.solve.terms import Terms
 
 _DAMPING = 1e-2
 _STEPS = Marquardt(relief=0.1, ease=0.5, caution=3.0, growth=6.0, most_damping=1e12, last_damping=_DAMPING)
@@ -29,11 +31,11 @@ _STEPS = Marquardt(relief=0.1, ease=0.5, caution=3.0, growth=6.0, most_damping=1
 # Costs nearer than this share of them are one cost.
 _SAME_COST = 1e-13
 
-# Steps of a turn, in each of which one evaluation is lost.
+# Steps of a turn, in each of which one evaluation is repeated: set by hand.
 _TURN = 8
 
-# From the numbers [B] of problems to these problems, their linear unknowns eliminated.
-At = Callable[[Array], tuple[Separated, Problem]]
+# From the numbers [B] of problems to these problems.
+At = Callable[[Array], Terms]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +62,10 @@ class VarPro:
     def __post_init__(self) -> None:
         _precision.check(self.precision)
 
-    def solve(self, rows: Separated, problem: Problem, starts: Starts) -> Solution:
+    def solve(self, rows: Terms, starts: Starts) -> Solution:
         """Solve B problems, each from the best of `starts` [k, q], or of starts of its own [k, q, B]."""
         theta = _best(rows, starts, rows.rounding.shape[0], 1)[0]
-        return advanced(rows, problem, *_begun(theta, len(problem.signed)), self.max_steps, self.tolerance)[0]
+        return advanced(rows, *_begun(theta, len(rows.problem.signed)), self.max_steps, self.tolerance)[0]
 
     def race(self, at: At, starts: Callable[[Array], Starts], lanes: Array) -> Solution:
         """Solve problems by number.
@@ -108,9 +110,9 @@ class _Race:
         """Return the best end of each problem."""
 
         def some(numbers: Array) -> tuple[Solution, Array]:
-            rows, problem = self.at(numbers)
+            rows = self.at(numbers)
             thetas = _best(rows, starts(numbers), len(numbers), self.settings.starts or 1)
-            return jax.vmap(partial(_begun, unknowns=len(problem.signed)))(thetas)
+            return jax.vmap(partial(_begun, unknowns=len(rows.problem.signed)))(thetas)
 
         begun = lax.map(some, self.lanes)
         racing = begun[1].shape[1]
@@ -132,10 +134,10 @@ class _Race:
             place = chunk * width + jnp.arange(width)
             # The last chunk is filled up with jobs that have stopped, and of which nothing is kept.
             job = order[jnp.minimum(place, len(order) - 1)]
-            rows, problem = self.at(self.lanes.reshape(-1)[job % self.lanes.size])
+            rows = self.at(self.lanes.reshape(-1)[job % self.lanes.size])
             part, damping = jax.tree.map(lambda leaf: leaf[..., job], jobs)
             part = dataclasses.replace(part, status=jnp.where(place < running, part.status, Status.CONVERGED))
-            moved = advanced(rows, problem, part, damping, most, settings.tolerance)
+            moved = advanced(rows, part, damping, most, settings.tolerance)
             kept = jnp.where(place < running, job, len(order))
             return jax.tree.map(lambda whole, new: whole.at[..., kept].set(new, mode="drop"), jobs, moved)
 
@@ -154,7 +156,7 @@ def _ahead(cost: Float[Array, " jobs"], racing: int, turns: Array) -> Array:
     return (rank < jnp.maximum(1, racing >> (turns - 1))).reshape(-1)
 
 
-def _best(rows: Separated, starts: Starts, lanes: int, count: int) -> Array:
+def _best(rows: Terms, starts: Starts, lanes: int, count: int) -> Array:
     """The `count` starts of least cost of each lane [count, q, B]; an only one needs no evaluation to be chosen."""
     thetas = of_lanes(starts, lanes)
     return lowest(rows.scan(starts), thetas, count) if len(starts) > count else thetas
@@ -174,7 +176,7 @@ def _begun(theta: Float[Array, "q B"], unknowns: int) -> tuple[Solution, Array]:
 
 
 def advanced(
-    rows: Separated, problem: Problem, begun: Solution, damping: Array, most: Array | int, tolerance: float
+    rows: Terms, begun: Solution, damping: Array, most: Array | int, tolerance: float
 ) -> tuple[Solution, Array]:
     """Return lanes after at most so many more steps, and their damping; those that had stopped stay.
 
@@ -185,7 +187,7 @@ def advanced(
     one = jnp.where(rows.rounding >= 0, 1.0, jnp.nan)
 
     def step(theta: Array, model: Model, damping: Array) -> Array:
-        return _bounded_step(problem, theta, model, damping / one)
+        return _bounded_step(rows.problem, theta, model, damping / one)
 
     def negligible(cost: Array) -> Array:
         return _precision.share(tolerance, cost.dtype) * cost + rows.rounding
@@ -198,7 +200,7 @@ def advanced(
     # A cost tells two points apart to the root of the rounding only, and a gradient to the rounding itself. So an
     # undamped step is taken where the cost does not rise by more than rounding, and lanes end at the same point
     # whatever else is in their chunk.
-    theta = last.point + _bounded_step(problem, last.point, last.model, jnp.zeros_like(damping))
+    theta = last.point + _bounded_step(rows.problem, last.point, last.model, jnp.zeros_like(damping))
     linear, cost = rows.project(theta)
     slack = _SAME_COST + _precision.slack(COST_ROUNDINGS, theta.dtype)
     taken = last.done & (cost <= last.model.cost * (1 + slack) + rows.rounding)
@@ -223,7 +225,28 @@ def _bounded_step(
     at_bound = ((theta <= lower) & (model.gradient > 0)) | ((theta >= upper) & (model.gradient < 0))
     curvature = jnp.stack([model.curvature[k, k] for k in range(len(theta))])
     # A coefficient on which the rows do not depend must stay where it is, not wander on rounding.
-    free = ~at_bound & model.seen
+    free = ~at_bound & model.identified
     damped = model.curvature + _linear.diagonal(damping * curvature)
     step, _ = _linear.solve(_linear.masked(damped, free), jnp.where(free, -model.gradient, 0.0)[:, None])
     return jnp.clip(theta + step[:, 0], lower, upper) - theta
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projection:
+    """Take the best of the starts, within bounds, for the end: its best linear coefficients, and the cost there.
+
+    So the end of a float32 solve gets what float64 makes of its non-linear coefficients.
+    """
+
+    def solve(self, columns: Columns, data: Any, problem: Problem, starts: Starts) -> Solution:
+        """Solve B separable problems, given by their columns, at one of the given points."""
+        own = of_lanes(starts, problem.target.shape[-1])
+
+        def projected(theta: Array) -> tuple[Array, Array]:
+            return project(columns(theta, data), problem, theta)
+
+        theta = own[0] if len(own) == 1 else lowest(lax.map(lambda theta: projected(theta)[1], own), own, 1)[0]
+        theta = jnp.clip(theta, problem.lower[:, None], problem.upper[:, None])
+        linear, cost = projected(theta)
+        status = jnp.where(jnp.isfinite(cost), Status.CONVERGED, Status.NOT_FINITE)
+        return Solution(nonlinear=theta, linear=linear, cost=cost, steps=jnp.zeros(len(cost), jnp.int32), status=status)

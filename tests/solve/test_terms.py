@@ -57,23 +57,23 @@ def made(kind, factored):
         signed=(True,) * 4,
         logarithmic=(True,) * UNKNOWNS,
     )
-    return Terms(factors=factors, reads=reads, scale=factor, target=target), problem
+    return Terms(factors=factors, reads=reads, scale=factor, problem=problem), factors
 
 
 @pytest.mark.parametrize("factored", [True, False])
 @pytest.mark.parametrize("kind", ["grid", "any layout", "rows"])
 def test_the_model_is_that_of_the_whole_jacobian(kind, factored):
-    rows, problem = made(kind, factored)
+    rows, factors = made(kind, factored)
     theta = jnp.asarray(np.random.default_rng(5).uniform(0.3, 0.9, (UNKNOWNS, LANES)))
-    found = jax.jit(rows.separated(problem).linearize)(theta)
+    found = jax.jit(rows.linearize)(theta)
 
     def columns(theta):
-        whole = [reduce(mul, factors) * jnp.ones(rows.scale.shape) * rows.scale for factors in rows.factors(theta)]
+        whole = [reduce(mul, each) * jnp.ones(rows.scale.shape) * rows.scale for each in factors(theta)]
         return jnp.stack(whole).reshape(4, -1, LANES)
 
     values, slopes = columns(theta), jax.jacfwd(columns)(theta)
     for lane in range(LANES):
-        a, y = np.asarray(values[..., lane]).T, np.asarray(problem.target[:, lane])
+        a, y = np.asarray(values[..., lane]).T, np.asarray(rows.problem.target[:, lane])
         c = np.linalg.lstsq(a, y, rcond=None)[0]
         j = np.einsum("a,anq->nq", c, np.asarray(slopes[:, :, lane, :, lane]))
         inside = j - a @ np.linalg.lstsq(a, j, rcond=None)[0]

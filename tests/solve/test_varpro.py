@@ -36,7 +36,7 @@ def columns(theta, data):
     return [own * s ** -theta[1] / y, own / y]
 
 
-def separated(data, made):
+def terms(data, made):
     """The problems as sums of terms, all rows along the first axis."""
     r, s, y = (values[:, None] for values in data)
 
@@ -45,8 +45,7 @@ def separated(data, made):
         return [[r**-alpha * s**-beta], [r**-alpha]]
 
     reads = [[[True, True]], [[True, False]]]
-    rows = Terms(factors=factors, reads=reads, scale=1 / y, target=made.target[:, None])
-    return rows.separated(made)
+    return Terms(factors=factors, reads=reads, scale=1 / y, problem=made)
 
 
 def problem(lanes, rows, prior=0.0) -> Problem:
@@ -69,7 +68,7 @@ def solve(solver, *lanes, prior=0.0):
 
     def run(data):
         if isinstance(solver, VarPro):
-            return solver.solve(separated(data, made), made, jnp.asarray(STARTS))
+            return solver.solve(terms(data, made), jnp.asarray(STARTS))
         return solver.solve(columns, data, made, jnp.asarray(STARTS))
 
     return jax.jit(run)(data)
@@ -163,7 +162,7 @@ def raced(solver, lanes, starts=FAR_STARTS, width=3):
 
     def at(numbers):
         some = dataclasses.replace(whole, target=whole.target[:, numbers])
-        return separated(tuple(values[:, numbers] for values in data), some), some
+        return terms(tuple(values[:, numbers] for values in data), some)
 
     numbers = jnp.minimum(jnp.arange(-(-len(lanes) // width) * width), len(lanes) - 1).reshape(-1, width)
     ends = jax.jit(lambda: solver.race(at, lambda _: jnp.asarray(starts), numbers))()
@@ -174,7 +173,7 @@ def raced(solver, lanes, starts=FAR_STARTS, width=3):
 def alone(lane, start):
     """The end of one lane from one start."""
     data, whole = tuple(jnp.asarray(part)[:, None] for part in lane), problem(1, len(lane[0]), 0.0)
-    return VarPro().solve(separated(data, whole), whole, jnp.asarray(start)[None])
+    return VarPro().solve(terms(data, whole), jnp.asarray(start)[None])
 
 
 @pytest.mark.slow

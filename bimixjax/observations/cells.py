@@ -17,7 +17,7 @@ from bimixjax._base.files import replacing
 
 BLANK = ("", "na", "n/a", "nan", "null", "none")
 FORMATS = (".csv", ".parquet")
-# What else is read; cells may stand apart by commas, tabs or semicolons in each.
+# What else is read; commas, tabs or semicolons may separate cells in each.
 TEXTS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 _BETWEEN = (",", "\t", ";")
@@ -44,8 +44,8 @@ class Origin:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-    """A frame with the origin of each column."""
+class RawTable:
+    """Cells as they were read: a frame, and the origin of each of its columns."""
 
     frame: pd.DataFrame
     origins: Mapping[str, Origin]
@@ -81,18 +81,24 @@ class Table:
         try:
             return pa.array(cells, pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False)
         except pa.ArrowInvalid:
-            is_number = np.array([_is_number(cell) for cell in cells])
-            every(is_number, lambda i: f"{self.place(i, column)}: {_not_a_number(cells.iloc[i])}")
+
+            def say(i: int) -> str:
+                cell = cells.iloc[i]
+                as_written = _THOUSANDS.fullmatch(cell) or _COMMA.fullmatch(cell)
+                hint = "; write decimals with a point, and nothing between thousands" if as_written else ""
+                return f"{self.place(i, column)}: got {cell!r}{hint or ', a number belongs here'}"
+
+            every(np.array([_is_number(cell) for cell in cells]), say)
             return cells.to_numpy(object).astype(np.float64)
 
-    def take(self, rows: NDArray[np.int64]) -> "Table":
+    def take(self, rows: NDArray[np.int64]) -> "RawTable":
         """Return the given rows, each still knowing its place."""
         moved = {id(o): dataclasses.replace(o, rows=o.rows[rows]) for o in self.origins.values()}
         origins = {column: moved[id(origin)] for column, origin in self.origins.items()}
-        return Table(self.frame.iloc[rows].reset_index(drop=True), origins)
+        return RawTable(self.frame.iloc[rows].reset_index(drop=True), origins)
 
 
-def from_frame(frame: pd.DataFrame, name: str, *, is_csv: bool = False, decimal_comma: bool = False) -> Table:
+def from_frame(frame: pd.DataFrame, name: str, *, is_csv: bool = False, decimal_comma: bool = False) -> RawTable:
     """Make a table of a frame: names stripped and unique, at least one row."""
     if "run" in frame.index.names and "run" not in frame.columns:
         frame = frame.reset_index()
@@ -106,19 +112,26 @@ def from_frame(frame: pd.DataFrame, name: str, *, is_csv: bool = False, decimal_
     if not len(rows):
         raise InputError(f"{name}: no data rows; columns: {', '.join(columns) or 'none'}")
     origin = Origin(name, rows, is_csv, decimal_comma)
-    return Table(frame.iloc[rows].set_axis(columns, axis=1).reset_index(drop=True), dict.fromkeys(columns, origin))
+    return RawTable(frame.iloc[rows].set_axis(columns, axis=1).reset_index(drop=True), dict.fromkeys(columns, origin))
 
 
-def read(path: str | Path) -> Table:
+def read(path: str | Path) -> RawTable:
     """Read a table of text, compressed or not, or a Parquet file."""
     path = Path(path)
     is_text = path.name.endswith(TEXTS)
     if not is_text:
         choice(f"{path}: the file's suffix", path.suffix, (*TEXTS, ".parquet"))
     try:
-        mark = _between(path) if is_text else ""
-        frame = _read_text(path, mark) if is_text else _read_parquet(path)
-        decimal_comma = mark in ("\t", ";") and _has_commas(frame)
+        if is_text:
+            frame, decimal_comma = _read_text(path)
+        else:
+            table = parquet.read_table(path)
+            # Text that is not UTF-8 would otherwise raise only where a cell is used.
+            table.validate(full=True)
+            # Columns as they are stored, without what pandas says of them: an index is a column too.
+            stored = table.replace_schema_metadata(None).to_pandas()
+            frame = stored.drop(columns=[name for name in stored.columns if _UNNAMED.fullmatch(str(name))])
+            decimal_comma = False
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except InputError:
@@ -171,28 +184,15 @@ def _lossless(cells: NDArray[np.object_], number: type[int] | type[float]) -> ND
     return made if [repr(value) for value in made.tolist()] == filled.tolist() else None
 
 
-def _between(path: Path) -> str:
-    """What stands between cells: that of the marks which the header has most often outside of quotes."""
+def _read_text(path: Path) -> tuple[pd.DataFrame, bool]:
+    """Read every cell, the header too, as text, and find whether decimals have a comma.
+
+    A line with too few or too many cells is an error.
+    """
+    # The mark that the header has most often outside of quotes separates cells.
     with pa.input_stream(path, compression="detect") as file, io.TextIOWrapper(file, encoding="utf-8-sig") as lines:
         header = re.sub(r'"[^"]*"', "", next(iter(lines), ""))
-    return max(_BETWEEN, key=header.count)
-
-
-def _has_commas(frame: pd.DataFrame) -> bool:
-    """Whether decimals have a comma: some numbers have one, and none has a point."""
-    cells = [frame.iloc[:, i].str.strip() for i in range(frame.shape[1])]
-    has = [any(column.str.fullmatch(mark).any() for column in cells) for mark in (_COMMA, _POINT)]
-    return has == [True, False]
-
-
-def _not_a_number(cell: str) -> str:
-    if _THOUSANDS.fullmatch(cell) or _COMMA.fullmatch(cell):
-        return f"got {cell!r}; write decimals with a point, and nothing between thousands"
-    return f"got {cell!r}, a number belongs here"
-
-
-def _read_text(path: Path, mark: str) -> pd.DataFrame:
-    """Read every cell, the header too, as text; a line with too few or too many cells is an error."""
+    mark = max(_BETWEEN, key=header.count)
     read = csv.ReadOptions(autogenerate_column_names=True, use_threads=False)
     # Blank lines are read, and dropped later, so that rows keep the numbers that they have in the file.
     parse = csv.ParseOptions(delimiter=mark, newlines_in_values=True, ignore_empty_lines=False)
@@ -200,17 +200,14 @@ def _read_text(path: Path, mark: str) -> pd.DataFrame:
         as_text = {name: pa.string() for name in head.schema.names}
     convert = csv.ConvertOptions(column_types=as_text, strings_can_be_null=False)
     cells = csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert).to_pandas()
-    header = [str(name) or f"Unnamed: {i}" for i, name in enumerate(cells.iloc[0])]
-    return cells.iloc[1:].set_axis(header, axis=1).reset_index(drop=True)
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    """Read the columns as they are stored, without what pandas says of them: an index is a column too."""
-    table = parquet.read_table(path)
-    # Text that is not UTF-8 would otherwise raise only where a cell is used.
-    table.validate(full=True)
-    stored = table.replace_schema_metadata(None).to_pandas()
-    return stored.drop(columns=[name for name in stored.columns if _UNNAMED.fullmatch(str(name))])
+    names = [str(name) or f"Unnamed: {i}" for i, name in enumerate(cells.iloc[0])]
+    frame = cells.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
+    if mark == ",":
+        return frame, False
+    # Decimals have a comma where some numbers have one, and none has a point.
+    stripped = [frame.iloc[:, i].str.strip() for i in range(frame.shape[1])]
+    comma, point = (any(column.str.fullmatch(form).any() for column in stripped) for form in (_COMMA, _POINT))
+    return frame, comma and not point
 
 
 def _is_number(cell: str) -> bool:

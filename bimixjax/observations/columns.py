@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bimixjax._base.checks import InputError, choice, every, not_negative
 from bimixjax._base.summaries import listed
 from bimixjax.observations import cells
-from bimixjax.observations.cells import Table
+from bimixjax.observations.cells import RawTable
 
 MIXTURE, LOSS = "mixture/", "loss/"
 RUN_COLUMNS = ("model_size", "step", "tokens", "seed")
@@ -21,88 +21,53 @@ SAME_TOLERANCE = 1e-6
 ROUNDING = 1e-12
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
 Keep = Literal["first", "last"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Runs:
-    """The number, from 0, of the run of each row, and the first row of each run."""
-
-    codes: NDArray[np.intp]
-    first: NDArray[np.intp]
-
-    @classmethod
-    def of(cls, run: NDArray[np.object_]) -> Self:
-        """Number the runs in the order of their first rows."""
-        codes = pd.factorize(run)[0]
-        return cls(codes, np.unique(codes, return_index=True)[1])
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """Which rows of a table are read: from `min_volume` on, in the column `volume` or the table's own; `keep` says
-    which of the rows of one run and volume.
-    """
-
-    min_volume: float | None = None
-    volume: str | None = None
-    keep: Keep | None = None
-
-    def __post_init__(self) -> None:
-        if self.min_volume is not None:
-            not_negative("min_volume", self.min_volume)
-        if self.keep is not None:
-            choice("keep", self.keep, ("first", "last"))
-
-    def once(self, table: Table, key: pd.DataFrame) -> tuple[NDArray[np.intp], str]:
-        """The rows that are left where one of each `key`, run and volume, is taken; and what was left out, in words."""
-        again = key.duplicated(keep=self.keep or "first").to_numpy()
-        if self.keep is None and again.any():
-            again = again & table.frame.astype(str).duplicated().to_numpy()
-        what = f"the {self.keep} of each run and volume is kept" if self.keep else "each is the same as another"
-        return np.flatnonzero(~again), f"{again.sum()} of {len(again)} rows left out: {what}" if again.any() else ""
-
-    def trained(self, table: Table) -> Table:
-        """The rows from `min_volume` on; a blank cell stays, to be named where it is read."""
-        if self.min_volume is None:
-            return table
-        column = self.volume or next((name for name in ("tokens", "step") if name in table.frame), None)
-        if column is None or column not in table.frame:
-            raise InputError(f"{table.source} has no column {column or 'step'!r}; min_volume needs it")
-        volumes = table.numbers(column, counts=True)
-        below = volumes < self.min_volume
-        if below.all():
-            raise InputError(
-                f"{table.source} has no {column} from {self.min_volume:g} on; most there: {volumes.max():g}"
-            )
-        return table.take(np.flatnonzero(~below))
-
-
-def fields(table: Table, chosen: Chosen = Chosen(), *, with_losses: bool = True) -> dict[str, Any]:
+def fields(
+    table: RawTable,
+    *,
+    min_volume: float | None = None,
+    volume: str | None = None,
+    keep: Keep | None = None,
+    with_losses: bool = True,
+) -> dict[str, Any]:
     """Return the fields of `Observations`, or raise `InputError` at the first cell that cannot be used.
 
     Args:
-        table: what was read.
-        chosen: which of its rows count.
+        table: the cells as they were read.
+        min_volume: leave out the rows below it.
+        volume: the column of `min_volume`, by default the table's own.
+        keep: which of the rows of one run and volume to take; by default they must be the same in every cell.
         with_losses: whether there must be losses.
     """
-    domains = names(table, MIXTURE)
-    measured = with_losses or any(column.startswith(LOSS) for column in table.frame)
-    targets = names(table, LOSS) if measured else ()
-    table = chosen.trained(table)
+    if keep is not None:
+        choice("keep", keep, ("first", "last"))
+    domains, has_losses = names(table, MIXTURE), any(column.startswith(LOSS) for column in table.frame)
+    targets = names(table, LOSS) if with_losses or has_losses else ()
+    if min_volume is not None:
+        table = _from_volume(table, not_negative("min_volume", min_volume), volume)
     run = run_ids(table)
     numbers = {name: _run_column(table, name) for name in RUN_COLUMNS if name in table.frame}
-    runs = Runs.of(run)
-    proportions, notes = _proportions(table, domains, runs)
+    codes = pd.factorize(run)[0]
+    # The first row of the run of each row.
+    first = np.unique(codes, return_index=True)[1][codes]
+    proportions, notes = _proportions(table, domains, first)
     for name in ("model_size", "seed"):
         if name in numbers:
-            _same(table, name, numbers[name], runs, name)
-    column, key = _key(runs, numbers)
-    kept, left_out = chosen.once(table, key)
-    if left_out:
-        rest = fields(table.take(kept))
-        return rest | {"notes": (left_out, *rest["notes"])}
-    _unique(table, column, key)
+            _require_same(table, name, numbers[name], first, name)
+    # Rows differ in run and volume: the step, else the tokens; without both a run has one row.
+    column = next((name for name in ("step", "tokens") if name in numbers), "run")
+    key = pd.DataFrame({"run": first, "volume": numbers.get(column, np.zeros(len(run)))})
+    again = key.duplicated(keep=keep or "first").to_numpy()
+    if keep is None and again.any():
+        again = again & table.frame.astype(str).duplicated().to_numpy()
+    if again.any():
+        rest = fields(table.take(np.flatnonzero(~again)), with_losses=with_losses)
+        why = f"the {keep} of each run and volume is kept" if keep else "each is the same as another"
+        return rest | {"notes": (f"{again.sum()} of {len(again)} rows left out: {why}", *rest["notes"])}
+    _require_unique(table, column, key)
     return {
         "run": run,
         "domains": domains,
@@ -116,7 +81,19 @@ def fields(table: Table, chosen: Chosen = Chosen(), *, with_losses: bool = True)
     }
 
 
-def names(table: Table, prefix: str) -> tuple[str, ...]:
+def _from_volume(table: RawTable, min_volume: float, column: str | None) -> RawTable:
+    """Take the rows from `min_volume` on; a blank cell stays, to be named where it is read."""
+    column = column or next((name for name in ("tokens", "step") if name in table.frame), None)
+    if column is None or column not in table.frame:
+        raise InputError(f"{table.source} has no column {column or 'step'!r}; min_volume needs it")
+    volumes = table.numbers(column, counts=True)
+    below = volumes < min_volume
+    if below.all():
+        raise InputError(f"{table.source} has no {column} from {min_volume:g} on; most there: {volumes.max():g}")
+    return table.take(np.flatnonzero(~below))
+
+
+def names(table: RawTable, prefix: str) -> tuple[str, ...]:
     """Return what follows `prefix` in the columns that begin with it; there must be one at least."""
     found = tuple(column.removeprefix(prefix) for column in table.frame if column.startswith(prefix))
     if not all(found) or not found:
@@ -127,7 +104,7 @@ def names(table: Table, prefix: str) -> tuple[str, ...]:
     return found
 
 
-def run_ids(table: Table) -> NDArray[np.object_]:
+def run_ids(table: RawTable) -> NDArray[np.object_]:
     """Return the ids of the runs as text; a blank one is an error."""
     if "run" not in table.frame:
         raise InputError(f"{table.source} has no column 'run'; columns: {_listed(table.frame)}{_kind(table.frame)}")
@@ -136,7 +113,7 @@ def run_ids(table: Table) -> NDArray[np.object_]:
     return run
 
 
-def apart(frame: pd.DataFrame) -> pd.DataFrame:
+def separate(frame: pd.DataFrame) -> pd.DataFrame:
     """Add model size and seed to the id of each run that has several of them: such rows are of several runs."""
     ids = frame["run"]
     for name in ("model_size", "seed"):
@@ -148,22 +125,26 @@ def apart(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(run=ids)
 
 
-def join(mixtures: Table, losses: Table) -> Table:
+def join(mixtures: RawTable, losses: RawTable) -> RawTable:
     """Put the columns of each run's row in `mixtures` beside every row of that run in `losses`."""
     shared = [name for name in mixtures.frame if name in losses.frame and name != "run"]
     if shared:
         raise InputError(f"{mixtures.source} and {losses.source} both have {', '.join(shared)}; keep each in one")
     ids, wanted = run_ids(mixtures), run_ids(losses)
-    seen = pd.Series(ids).duplicated()
-    every(~seen.to_numpy(), lambda i: f"{mixtures.place(i, 'run')}: second row of this run; allowed: one row per run")
-    _matched(set(wanted) - set(ids), losses, mixtures)
-    _matched(set(ids) - set(wanted), mixtures, losses)
+    again = pd.Series(ids).duplicated().to_numpy()
+    every(~again, lambda i: f"{mixtures.place(i, 'run')}: second row of this run; allowed: one row per run")
+    for has, lacks, alone in ((losses, mixtures, set(wanted) - set(ids)), (mixtures, losses, set(ids) - set(wanted))):
+        if alone:
+            raise InputError(
+                f"run {', '.join(map(repr, sorted(alone)))} in {has.source} but not in {lacks.source}; "
+                "a join needs every run in both"
+            )
     beside = mixtures.take(pd.Index(ids).get_indexer(wanted))
     frame = pd.concat([losses.frame, beside.frame.drop(columns="run")], axis=1)
-    return Table(frame, {**beside.origins, **losses.origins})
+    return RawTable(frame, {**beside.origins, **losses.origins})
 
 
-def with_run(source: str | Path | pd.DataFrame, name: str, on: str) -> Table:
+def with_run(source: str | Path | pd.DataFrame, name: str, on: str) -> RawTable:
     """Read one of two tables to join; its column `on` becomes `run`."""
     table = cells.from_frame(source, name) if isinstance(source, pd.DataFrame) else cells.read(source)
     if on not in table.frame:
@@ -180,8 +161,8 @@ def whole(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(np.int64) if fits else values
 
 
-def _proportions(table: Table, domains: tuple[str, ...], runs: Runs) -> tuple[Floats, tuple[str, ...]]:
-    """Return the mixture of each row's run, [n, d], and a note where some were renormalized."""
+def _proportions(table: RawTable, domains: tuple[str, ...], first: Rows) -> tuple[Floats, tuple[str, ...]]:
+    """Return the mixture of each row's run [n, d], whose `first` row is given, and a note on those renormalized."""
     columns = [MIXTURE + name for name in domains]
     given = np.column_stack([table.numbers(column) for column in columns])
     every(
@@ -189,23 +170,24 @@ def _proportions(table: Table, domains: tuple[str, ...], runs: Runs) -> tuple[Fl
         lambda i, j: f"{table.place(i, columns[j])}: proportion is {_shown(given[i, j])}; allowed: finite and >= 0",
     )
     for i, column in enumerate(columns):
-        _same(table, column, given[:, i], runs, "proportion")
-    mixtures = given[runs.first]
+        _require_same(table, column, given[:, i], first, "proportion")
+    runs = np.unique(first)
+    mixtures = given[runs]
     sums = mixtures.sum(axis=1)
     every(
         np.abs(sums - 1) <= SUM_TOLERANCE,
         lambda i: (
-            f"{table.place(int(runs.first[i]), columns[0])}: the {len(domains)} proportions sum to {sums[i]:.6g}; "
+            f"{table.place(int(runs[i]), columns[0])}: the {len(domains)} proportions sum to {sums[i]:.6g}; "
             f"allowed: 1 within {SUM_TOLERANCE}"
         ),
     )
     off = np.abs(sums - 1) > ROUNDING
     made = np.where(off[:, None], mixtures / sums[:, None], mixtures)
     note = f"renormalized {off.sum()} of {len(sums)} mixtures, largest change {np.abs(made - mixtures).max():.2g}"
-    return made[runs.codes], (note,) if off.any() else ()
+    return made[np.searchsorted(runs, first)], (note,) if off.any() else ()
 
 
-def _metadata(table: Table) -> pd.DataFrame:
+def _metadata(table: RawTable) -> pd.DataFrame:
     """Return every column that is none of the table's own."""
     own = {"run", *RUN_COLUMNS}
     others = [name for name in table.frame if name not in own and not str(name).startswith((MIXTURE, LOSS))]
@@ -213,7 +195,7 @@ def _metadata(table: Table) -> pd.DataFrame:
     return pd.concat(columns, axis=1) if columns else pd.DataFrame(index=table.frame.index)
 
 
-def _losses(table: Table, targets: tuple[str, ...]) -> Floats:
+def _losses(table: RawTable, targets: tuple[str, ...]) -> Floats:
     """Return the losses, [n, t]; blank cells are missing, NaN."""
     columns = [LOSS + name for name in targets]
     losses = np.array([table.numbers(column) for column in columns]).reshape(len(columns), len(table.frame)).T
@@ -227,7 +209,7 @@ def _losses(table: Table, targets: tuple[str, ...]) -> Floats:
     return losses
 
 
-def _run_column(table: Table, name: str) -> NDArray[Any]:
+def _run_column(table: RawTable, name: str) -> NDArray[Any]:
     values = table.numbers(name, counts=True)
     hint = ""
     if name == "seed":
@@ -245,12 +227,12 @@ def _run_column(table: Table, name: str) -> NDArray[Any]:
     return values.astype(np.int64) if name == "seed" else values
 
 
-def _same(table: Table, column: str, values: NDArray[Any], runs: Runs, what: str) -> None:
+def _require_same(table: RawTable, column: str, values: NDArray[Any], first: Rows, what: str) -> None:
     """Raise where a run has more than one value; each mixture, model size and seed is a run of its own."""
-    at_first = values[runs.first][runs.codes]
+    at_first = values[first]
 
     def say(i: int) -> str:
-        row = table.origins[column].rows[runs.first[runs.codes[i]]] + 1
+        row = table.origins[column].rows[first[i]] + 1
         return (
             f"{table.place(i, column)}: {what} is {values[i]:.15g}, in the run's first row (data row {row}) "
             f"{at_first[i]:.15g}; allowed: one {what} in a run"
@@ -259,14 +241,7 @@ def _same(table: Table, column: str, values: NDArray[Any], runs: Runs, what: str
     every(np.abs(values - at_first) <= SAME_TOLERANCE, say)
 
 
-def _key(runs: Runs, numbers: dict[str, NDArray[Any]]) -> tuple[str, pd.DataFrame]:
-    """What tells rows apart, and its column: run and volume, the step, else the tokens, else there is one only."""
-    column = next((name for name in ("step", "tokens") if name in numbers), "run")
-    volumes = numbers.get(column, np.zeros(len(runs.codes)))
-    return column, pd.DataFrame({"run": runs.codes, "volume": volumes})
-
-
-def _unique(table: Table, column: str, key: pd.DataFrame) -> None:
+def _require_unique(table: RawTable, column: str, key: pd.DataFrame) -> None:
     """Raise where a (run, volume) occurs twice."""
 
     def say(i: int) -> str:
@@ -279,14 +254,6 @@ def _unique(table: Table, column: str, key: pd.DataFrame) -> None:
         return f"{table.place(i, column)}: the same run and volume as data row {row}; {kind}"
 
     every(~key.duplicated().to_numpy(), say)
-
-
-def _matched(alone: set[str], has: Table, lacks: Table) -> None:
-    if alone:
-        raise InputError(
-            f"run {', '.join(map(repr, sorted(alone)))} in {has.source} but not in {lacks.source}; "
-            "a join needs every run in both"
-        )
 
 
 def _shown(value: Any) -> str:

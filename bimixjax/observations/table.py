@@ -13,7 +13,7 @@ from bimixjax._base.checks import InputError, choice, known, positive
 from bimixjax._base.summaries import listed
 from bimixjax.observations import cells
 from bimixjax.observations import columns as _columns
-from bimixjax.observations.columns import LOSS, MIXTURE, RUN_COLUMNS, Chosen, Floats, Keep
+from bimixjax.observations.columns import LOSS, MIXTURE, RUN_COLUMNS, Floats, Keep
 
 Unit = Literal["steps", "tokens"]
 # In the order of preference.
@@ -25,11 +25,11 @@ UNITS: dict[Unit, str] = {"tokens": "tokens", "steps": "step"}
 class Budget:
     """The volume and model size at which a mixture is judged.
 
-    Args:
+    Attributes:
         volume: s, how much training, in `unit`.
         unit: "steps" or "tokens".
         model_size: parameters of the model.
-        from_prior: whether to judge also where nothing fitted tells mixtures or volumes apart, by priors alone.
+        from_prior: whether to judge by priors alone where the rows fitted have one mixture or too few volumes.
 
     Raises:
         InputError: where a number is not finite and above 0, or the unit is another.
@@ -101,7 +101,8 @@ class Observations:
         Raises:
             InputError: for what is wrong, with its file, row, column and run.
         """
-        return cls(**_columns.fields(cells.read(path), _chosen(min_volume, unit, keep)))
+        table, volume = cells.read(path), _column(unit)
+        return cls(**_columns.fields(table, min_volume=min_volume, volume=volume, keep=keep))
 
     @classmethod
     def of_mixtures(cls, path: str | Path) -> Self:
@@ -128,7 +129,8 @@ class Observations:
             >>> Observations.from_frame(table, min_volume=1, keep="last").losses.ravel().tolist()
             [4.0, 3.0]
         """
-        return cls(**_columns.fields(cells.from_frame(frame, source), _chosen(min_volume, unit, keep)))
+        table, volume = cells.from_frame(frame, source), _column(unit)
+        return cls(**_columns.fields(table, min_volume=min_volume, volume=volume, keep=keep))
 
     @classmethod
     def join(cls, mixtures: str | Path | pd.DataFrame, losses: str | Path | pd.DataFrame, *, on: str = "run") -> Self:
@@ -144,11 +146,8 @@ class Observations:
             >>> Observations.join(mixtures, losses).proportions[:, 0].tolist()
             [0.6, 0.2]
         """
-        return cls(
-            **_columns.fields(
-                _columns.join(_columns.with_run(mixtures, "mixtures", on), _columns.with_run(losses, "losses", on))
-            )
-        )
+        tables = _columns.with_run(mixtures, "mixtures", on), _columns.with_run(losses, "losses", on)
+        return cls(**_columns.fields(_columns.join(*tables)))
 
     @classmethod
     def concat(cls, first: "Observations", *others: "Observations") -> Self:
@@ -165,7 +164,7 @@ class Observations:
                 )
         every = (first, *others)
         source = " + ".join(dict.fromkeys(one.source for one in every))
-        frame = _columns.apart(pd.concat([one.to_frame() for one in every], ignore_index=True))
+        frame = _columns.separate(pd.concat([one.to_frame() for one in every], ignore_index=True))
         whole = cls.from_frame(frame, source=source)
         notes = dict.fromkeys(note for one in (*every, whole) for note in one.notes)
         return dataclasses.replace(whole, notes=tuple(notes))
@@ -250,7 +249,10 @@ class Observations:
         """
         keep = np.ones(len(self), bool)
         if model_size is not None:
-            keep &= self._of_size(model_size)
+            if self.model_size is None or model_size not in self.model_size:
+                sizes = ", ".join(f"{size:.15g}" for size in self.model_sizes) or "none (no column 'model_size')"
+                raise InputError(f"{self.source} has no model size {model_size!r}; sizes there: {sizes}")
+            keep &= self.model_size == model_size
         if runs is not None:
             keep &= self._of_runs(runs)
         keep &= ~self._of_runs(without_runs)
@@ -290,12 +292,6 @@ class Observations:
             **optional,
         )
 
-    def _of_size(self, model_size: float) -> NDArray[np.bool_]:
-        if self.model_size is None or model_size not in self.model_size:
-            sizes = ", ".join(f"{size:.15g}" for size in self.model_sizes) or "none (no column 'model_size')"
-            raise InputError(f"{self.source} has no model size {model_size!r}; sizes there: {sizes}")
-        return self.model_size == model_size
-
     def _of_runs(self, runs: Iterable[str]) -> NDArray[np.bool_]:
         chosen = _names(runs)
         known("run", chosen, self.runs, self.source)
@@ -312,10 +308,11 @@ class Observations:
         return within
 
 
-def _chosen(min_volume: float | None, unit: Unit | None, keep: Keep | None) -> Chosen:
-    if unit is not None:
-        choice("unit", unit, UNITS)
-    return Chosen(min_volume=min_volume, volume=None if unit is None else UNITS[unit], keep=keep)
+def _column(unit: Unit | None) -> str | None:
+    if unit is None:
+        return None
+    choice("unit", unit, UNITS)
+    return UNITS[unit]
 
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:

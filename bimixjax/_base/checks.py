@@ -61,16 +61,25 @@ def every(ok: NDArray[np.bool_], say: Callable[..., str]) -> None:
 
 def positive(name: str, value: object) -> float:
     """Return `value` if it is a finite number above zero."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
+    number = _finite(value)
+    if number is None or number <= 0:
         raise InputError(f"{name} is {value!r}; allowed: a finite number above 0")
-    return float(value)
+    return number
 
 
 def not_negative(name: str, value: object) -> float:
     """Return `value` if it is a finite number that is not below zero."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < math.inf:
+    number = _finite(value)
+    if number is None or number < 0:
         raise InputError(f"{name} is {value!r}; allowed: a finite number, 0 or above")
-    return float(value)
+    return number
+
+
+def _finite(value: object) -> float | None:
+    """Return a finite number as a float, None for anything else; truth values are no numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        return None
+    return float(value) if -math.inf < value < math.inf else None
 
 
 def all_positive(name: str, got: object) -> None:
@@ -105,7 +114,7 @@ def starts(count: int) -> int:
 
 
 def resamples(count: int) -> int:
-    """Return `count` if it is a number of resamples from which a spread can be told."""
+    """Return `count` if it is a number of resamples from which a spread can be computed."""
     if count < 2:
         raise InputError(f"count is {count}; allowed: at least 2 resamples")
     return count

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside their place, then renamed into it."""
+"""Write files whole or not at all: beside their place, then renamed into it."""
 
 import contextlib
 import hashlib
@@ -17,7 +17,7 @@ from bimixjax._base.checks import InputError
 _UNFINISHED = re.compile(r"\.bimix-(?P<name>.*)-(?P<machine>[0-9a-f]{8})-[0-9a-f]{16}(?P<suffix>\.[^.]*)?", re.DOTALL)
 _NAME_LENGTH = 40
 
-# After so long, what another machine left unfinished in a shared folder counts as abandoned: its lock may not be seen.
+# After so long, what another machine left unfinished in a shared folder counts as abandoned: its lock may not reach us.
 _DAY = 86_400.0
 
 
@@ -44,7 +44,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a file that the user names, or an `InputError` that says why there is none."""
+    """Read the text of a file that the user names, or raise an `InputError` that says why there is none."""
     try:
         return Path(path).read_bytes().decode("utf-8")
     except FileNotFoundError as error:
@@ -62,26 +62,26 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def hidden_name(path: Path) -> str:
-    """A name that no other process takes, for what is not yet at `path`."""
+    """Make a name that no other process takes, for what is not yet at `path`."""
     return f".bimix-{path.stem[:_NAME_LENGTH]}-{_machine()}-{secrets.token_hex(8)}{path.suffix}"
 
 
 def is_meant_for(hidden: Path, path: Path) -> bool:
-    """Whether what `unfinished` found was to become `path`."""
+    """Tell whether what `unfinished` found was to become `path`."""
     match = _UNFINISHED.fullmatch(hidden.name)
     return match is not None and (match["name"], match["suffix"] or "") == (path.stem[:_NAME_LENGTH], path.suffix)
 
 
 def unfinished(folder: Path) -> Iterator[Path]:
-    """What processes that are gone left in `folder` under a `hidden_name`, files and folders."""
+    """Find the files and folders that processes that are gone left in `folder` under a `hidden_name`."""
     with os.scandir(folder) as entries:
         found = [
             (Path(entry.path), match["machine"]) for entry in entries if (match := _UNFINISHED.fullmatch(entry.name))
         ]
     for path, machine in found:
         with contextlib.suppress(OSError), opened(path) as handle:
-            held, old = lock(handle), time.time() - os.fstat(handle).st_mtime > _DAY
-            if held is not False and (old or (held and machine == _machine())):
+            free, old = lock(handle), time.time() - os.fstat(handle).st_mtime > _DAY
+            if free is not False and (old or (free and machine == _machine())):
                 yield path
 
 
@@ -109,7 +109,7 @@ def lock(handle: int) -> bool | None:
 
 
 def _made(path: Path) -> tuple[Path, int]:
-    """A new file beside `path`, with the permissions of any new file, locked for as long as the handle is open."""
+    """Make a file beside `path`, with the permissions of any new file, locked for as long as the handle is open."""
     while True:
         temporary = path.with_name(hidden_name(path))
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)

@@ -1,4 +1,4 @@
-"""Functions that compute in float64 whatever the caller's setting, derivatives of every order and mode included."""
+"""Compute functions in float64 whatever the caller's setting, derivatives of every order and mode included."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ def in_float64(function: Callable[..., Array]) -> Callable[..., Array]:
     """Make a function of a few small float64 arrays safe to call, and to differentiate, while x64 is off.
 
     Entering `enable_x64` in the function is not enough: reverse mode transposes it after the context has ended, and
-    operations such as gather and dot then ask for float64 where it is not to be had. Here a derivative is the
+    operations such as gather and dot then ask for float64 while it is off. Here a derivative is the
     function's Jacobian, computed inside the context, times the tangent, by operations whose transposes need no context.
     The Jacobian is made by this same rule, hence derivatives of any order.
 

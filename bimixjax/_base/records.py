@@ -15,7 +15,7 @@ from bimixjax._base.files import read_text, write_text
 
 T = TypeVar("T")
 
-# The field by which a file of ours says what it held when it was written.
+# The field of a file of ours that holds the hash of all others.
 HASH = "sha256"
 
 # An array of a record: NumPy as stored, JAX while a transformation looks at it.
@@ -75,7 +75,7 @@ def read_json(path: str | Path) -> Any:
     """
     text = read_text(path)
     try:
-        found = json.loads(text, parse_constant=_refused, object_pairs_hook=_object)
+        found = json.loads(text, parse_constant=_refuse, object_pairs_hook=_no_key_twice)
         if not isinstance(found, dict) or HASH not in found:
             return found
         stated = found.pop(HASH)
@@ -94,15 +94,15 @@ def read_json(path: str | Path) -> Any:
 
 
 def _hash(plain: Any) -> str:
-    """The SHA-256 of what a file holds, however it is laid out."""
+    """Hash what a file holds, however it is laid out."""
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _refused(word: str) -> None:
+def _refuse(word: str) -> None:
     raise ValueError(f"{word} is no number there; null is what stands for it")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError(f"an object names {Counter(key for key, _ in pairs).most_common(1)[0][0]!r} twice")

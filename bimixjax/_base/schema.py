@@ -1,4 +1,4 @@
-"""What a file of ours must hold: for each field the kind of its value, checked in one place.
+"""Check what a file of ours holds: for each field the kind of its value.
 
 A kind reads one JSON value and returns what is kept of it. Shapes are numbers, or names of lengths such as "targets";
 the first field with a name settles its length, and the others must agree.
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bimixjax._base.checks import InputError
+from bimixjax._base.checks import InputError, fields
 
 _LARGEST = 1e300
 _SHOWN = 40
@@ -19,23 +19,29 @@ _SHOWN = 40
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spot:
-    """Where a value stands, and the lengths that are settled so far."""
+    """Where a value stands in a file, and the lengths that earlier values settled.
+
+    Attributes:
+        file: its name.
+        field: the keys and places that lead to the value.
+        lengths: of the axes, by name.
+    """
 
     file: str
     field: str = ""
     lengths: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def at(self, key: str | int) -> "Spot":
-        """One step further in."""
+        """Step into an object or list."""
         step = f"[{key}]" if isinstance(key, int) else f".{key}" if self.field else key
         return dataclasses.replace(self, field=self.field + step)
 
     def wrong(self, got: object, allowed: str) -> InputError:
-        """The error for a value that is not allowed."""
+        """Make the error for a value that is not allowed."""
         return InputError(f"{self.file}: {self.field or 'the whole'} is {_shown(got)}; allowed: {allowed}")
 
     def settle(self, length: int | str, got: int) -> bool:
-        """Whether a length is as it must be; an unknown one now is."""
+        """Tell whether a length is as it must be; one that is not settled yet is settled."""
         return got == (length if isinstance(length, int) else self.lengths.setdefault(length, got))
 
 
@@ -54,16 +60,14 @@ def read(
 
 
 def record(table: Mapping[str, Kind]) -> Kind:
-    """An object with exactly these fields, read in their order."""
+    """Read an object with exactly these fields, in their order."""
 
     def kind(value: Any, spot: Spot) -> dict[str, Any]:
         if type(value) is not dict:
             raise spot.wrong(value, "an object")
         where = f"{spot.file}: {spot.field}" if spot.field else spot.file
-        missing, unknown = [key for key in table if key not in value], [key for key in value if key not in table]
-        if missing:
-            raise InputError(f"{where} lacks {', '.join(missing)}: it was not written by this kind of save")
-        if unknown:
+        fields(value, table, where)
+        if unknown := [key for key in value if key not in table]:
             raise InputError(f"{where} has the unknown field {unknown[0][:_SHOWN]!r}; known: {', '.join(table)}")
         return {key: read_one(value[key], spot.at(key)) for key, read_one in table.items()}
 
@@ -77,7 +81,7 @@ def numbers(
     high: float = _LARGEST,
     null: bool = False,
 ) -> Kind:
-    """An array of numbers from `low` to `high`; with `null`, null stands for a number that is not finite: NaN."""
+    """Read an array of numbers from `low` to `high`; with `null`, null stands for a number that is not finite: NaN."""
     types = {float: {float, int}, int: {int}, bool: {bool}}[of] | ({type(None)} if null else set())
     what = {float: "numbers", int: "whole numbers", bool: "true or false"}[of]
     within = "" if of is bool else f" from {low:g} to {high:g}"
@@ -109,19 +113,19 @@ def numbers(
 
 
 def number(*, low: float = -_LARGEST, high: float = _LARGEST, null: bool = False) -> Kind:
-    """One number; with `null`, null is NaN."""
+    """Read one number; with `null`, null is NaN."""
     array = numbers(low=low, high=high, null=null)
     return lambda value, spot: float(array(value, spot))
 
 
 def whole(*, low: int, high: int) -> Kind:
-    """One whole number."""
+    """Read one whole number."""
     array = numbers(of=int, low=low, high=high)
     return lambda value, spot: int(array(value, spot))
 
 
 def shares(*shape: int | str) -> Kind:
-    """Mixtures: shares of the first axis that sum to 1 within .01."""
+    """Read mixtures: shares of the first axis that sum to 1 within .01."""
     array = numbers(*shape, low=0, high=1)
 
     def kind(value: Any, spot: Spot) -> np.ndarray:
@@ -135,14 +139,14 @@ def shares(*shape: int | str) -> Kind:
 
 
 def flag(value: Any, spot: Spot) -> bool:
-    """True or false."""
+    """Read true or false."""
     if type(value) is not bool:
         raise spot.wrong(value, "true or false")
     return value
 
 
 def text(of: Collection[str] | None = None) -> Kind:
-    """A text, one of some where these are given."""
+    """Read a text, one of some where these are given."""
 
     def kind(value: Any, spot: Spot) -> str:
         if type(value) is not str or not _is_plain(value) or (of is not None and value not in of):
@@ -153,7 +157,7 @@ def text(of: Collection[str] | None = None) -> Kind:
 
 
 def texts(length: int | str | None = None, *, of: Collection[str] | None = None, names: bool = False) -> Kind:
-    """A tuple of texts; as names, they are not blank and each is there once."""
+    """Read a tuple of texts; as names, they are not blank and each is there once."""
     one = text(of)
 
     def kind(value: Any, spot: Spot) -> tuple[str, ...]:
@@ -166,7 +170,7 @@ def texts(length: int | str | None = None, *, of: Collection[str] | None = None,
 
 
 def each(one: Kind, length: int | str | None = None) -> Kind:
-    """A tuple whose entries are all of one kind."""
+    """Read a tuple whose entries are all of one kind."""
 
     def kind(value: Any, spot: Spot) -> tuple[Any, ...]:
         if type(value) is not list or (length is not None and not spot.settle(length, len(value))):
@@ -178,7 +182,7 @@ def each(one: Kind, length: int | str | None = None) -> Kind:
 
 
 def maybe(one: Kind) -> Kind:
-    """Null, which is None, or a value of the kind."""
+    """Read null, which is None, or a value of the kind."""
     return lambda value, spot: None if value is None else one(value, spot)
 
 

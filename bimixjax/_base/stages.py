@@ -1,4 +1,4 @@
-"""How far long work is, for whoever listens in this context: nothing is passed down to say so."""
+"""Progress of long work, reported to the listener of this context: no argument is passed down for it."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ _LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Tell `listener` of all stages inside."""
+    """Report all stages inside to `listener`."""
     token = _LISTENER.set(listener)
     try:
         yield
@@ -24,13 +24,13 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def say(stage: str, done: int, of: int) -> None:
-    """Tell the listener, if there is one, how many parts of a stage are done."""
+    """Report to the listener, if there is one, how many parts of a stage are done."""
     if listener := _LISTENER.get():
         listener(stage, done, of)
 
 
 def counted(stage: str, count: int, parts: Iterable[T]) -> Iterator[T]:
-    """Yield the parts of a stage one by one, and say at the begin and after each how many of `count` are done.
+    """Yield the parts of a stage one by one, and report at the start and after each how many of `count` are done.
 
     Example:
         >>> with listening(print):

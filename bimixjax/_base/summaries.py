@@ -1,4 +1,4 @@
-"""What results say of themselves in plain text: one line as their `repr`, some more as their `summary`.
+"""Describe results in plain text: one line as their `repr`, some more as their `summary`.
 
 Arguments are the results themselves, which import this module; `bimixjax.reports` has tables of them for a screen.
 """
@@ -12,7 +12,7 @@ _MOST = 8
 
 
 def listed(names: Iterable[object], most: int = _MOST) -> str:
-    """Names with commas between them; of many the first ones, and how many there are.
+    """Join names by commas; of many the first ones, and how many there are.
 
     Example:
         >>> listed("abc"), listed("abc", most=2)
@@ -23,44 +23,47 @@ def listed(names: Iterable[object], most: int = _MOST) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines of text, in columns; those with numbers aligned right.
+    """Lay rows of cells out as lines of text, in columns; those with numbers aligned right.
 
     Example:
         >>> print(aligned([["web", "0.5"], ["books", "0.25"]]))
         web     0.5
         books  0.25
     """
-    columns = [_column(cells) for cells in zip(*rows, strict=True)]
+    columns = []
+    for cells in zip(*rows, strict=True):
+        width, pad = max(map(len, cells)), str.rjust if any(cell[-1:].isdigit() for cell in cells[1:]) else str.ljust
+        columns.append([pad(cell, width) for cell in cells])
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def reach(fit: Any) -> str:
-    """Targets, unit of volume and model sizes of a fit."""
+    """Name targets, unit of volume and model sizes of a fit."""
     sizes = f"; model sizes {listed(f'{size:g}' for size in fit.model_sizes)}" if fit.model_sizes else ""
     return f"targets {listed(fit.targets)}; {_volume(fit)}{sizes}"
 
 
 def fitted(fit: Any) -> str:
-    """The summary of a single law: for each lane rows, errors, status and coefficients."""
+    """Summarize a single law: for each lane rows, errors, status and coefficients."""
     names = [name for name in fit.names if name not in fit.law.gauge]
     values, errors = fit.coefficients, fit.standard_errors
     lines = [f"Law {fit.law.name}; {_volume(fit)}; coefficients ± standard errors"]
     for lane, name in enumerate(_lanes(fit)):
-        told = f"mean relative error {100 * fit.error[lane]:.2f} %; R2 {fit.r2[lane]:.4f}"
-        lines.append(f"{name}: {fit.rows[lane]} rows; {told}; {fit.sentences[lane]}")
-        known = ((each, np.ravel(values[each])[lane], np.ravel(errors[each])[lane]) for each in names)
-        lines += [f"  {each} {value:.4g} ± {error:.2g}".replace("± nan", "± ?") for each, value, error in known]
+        scores = f"mean relative error {100 * fit.error[lane]:.2f} %; R2 {fit.r2[lane]:.4f}"
+        lines.append(f"{name}: {fit.rows[lane]} rows; {scores}; {fit.sentences[lane]}")
+        numbers = ((each, np.ravel(values[each])[lane], np.ravel(errors[each])[lane]) for each in names)
+        lines += [f"  {each} {value:.4g} ± {error:.2g}".replace("± nan", "± ?") for each, value, error in numbers]
     return "\n".join([*lines, *fit.notes])
 
 
 def averaged(fit: Any) -> str:
-    """The summary of `auto`: what each lane's average is made of, and how it did on runs left out."""
+    """Summarize `auto`: the members of each lane's average, and its errors on runs left out."""
     lanes = [f"{name}: {sentence}" for name, sentence in zip(_lanes(fit), fit.sentences, strict=True)]
     return "\n".join([f"auto, an average of laws; {_volume(fit)}", *lanes, *fit.notes])
 
 
 def spread(found: Any) -> str:
-    """The summary of resamples: the fit, and the standard deviation of each coefficient of a single law."""
+    """Summarize resamples: the fit, and the standard deviation of each coefficient of a single law."""
     lines = [f"{len(found)} resamples of the runs; standard deviations over them"]
     for lane, name in enumerate(_lanes(found.fit)):
         deviations = (f"{name} {error[lane]:.2g}" for name, error in found.standard_errors.items())
@@ -69,18 +72,19 @@ def spread(found: Any) -> str:
 
 
 def largest(best: Any) -> str:
-    """The shares of a mixture, the largest first."""
+    """List the shares of a mixture, the largest first."""
     order = np.argsort(-np.asarray(best.proportions), kind="stable")
     return listed(f"{best.domains[i]} {best.proportions[i]:.3f}" for i in order)
 
 
 def optimum(best: Any) -> str:
-    """The summary of a mixture found: shares, losses, and how the search ended."""
+    """Summarize a mixture found: shares, losses, and how the search ended."""
     at = {**dict.fromkeys(best.at_lower, "at its lower limit"), **dict.fromkeys(best.at_upper, "at its upper limit")}
     at |= dict.fromkeys(best.fixed, "fixed")
     shares = [[name, f"{share:.4f}", at.get(name, "")] for name, share in best.as_dict().items()]
     rows = zip(best.targets, best.losses, best.weights, strict=True)
-    losses = [[name, f"{loss:.4f}", f"weight {w:.3g}", _outside(name in best.extrapolated)] for name, loss, w in rows]
+    outside = dict.fromkeys(best.extrapolated, "extrapolated")
+    losses = [[name, f"{loss:.4f}", f"weight {w:.3g}", outside.get(name, "")] for name, loss, w in rows]
     budget = best.budget
     where = [] if budget.volume is None else [f"volume {budget.volume:g} {budget.unit or ''}".rstrip()]
     where += [] if budget.model_size is None else [f"model size {budget.model_size:g}"]
@@ -98,7 +102,7 @@ def optimum(best: Any) -> str:
 
 
 def compared(found: Any) -> str:
-    """The summary of a comparison: for each law and group of folds errors, ranks and why not to believe them."""
+    """Summarize a comparison: for each law and group of folds errors, ranks and why not to believe them."""
     rows = [["law", found.grouped_by, "error %", "rank", "regret", "caution"]]
     for row in found.to_frame().to_dict("records"):
         cells = [f"{100 * row['error']:.2f}", f"{row['spearman']:.3f}", f"{row['regret']:.4f}", row["trust"]]
@@ -106,14 +110,8 @@ def compared(found: Any) -> str:
     return f"Held-out losses of {listed(found.targets)}, in {len(found.group)} folds\n{aligned(rows)}"
 
 
-def _column(cells: Sequence[str]) -> list[str]:
-    """Cells of one width."""
-    width, pad = max(map(len, cells)), str.rjust if any(cell[-1:].isdigit() for cell in cells[1:]) else str.ljust
-    return [pad(cell, width) for cell in cells]
-
-
 def _lanes(fit: Any) -> list[str]:
-    """The names of lanes: targets, at each model size where several were fitted apart."""
+    """Name the lanes: targets, at each model size where several were fitted separately."""
     if len(fit.sentences) == len(fit.targets):
         return list(fit.targets)
     return [f"{target} at {size:g}" for size in fit.model_sizes for target in fit.targets]
@@ -121,7 +119,3 @@ def _lanes(fit: Any) -> list[str]:
 
 def _volume(fit: Any) -> str:
     return f"volume in {fit.volume_unit}" if fit.volume_unit else "one volume"
-
-
-def _outside(yes: bool) -> str:
-    return "extrapolated" if yes else ""

@@ -11,7 +11,7 @@ import jax
 
 from bimixjax._base.records import write_json
 from bimixjax.fitting import devices as _devices
-from bimixjax.fitting.problem import Plan, Work
+from bimixjax.fitting.problem import Batch
 
 PACKAGES = ("bimixjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy")
 
@@ -47,14 +47,14 @@ def write(path: str | Path, results: dict[str, Any]) -> None:
     print(f"written: {path}")
 
 
-def solver_call(fit: Callable[[], Any]) -> tuple[Work, Plan]:
+def solver_call(fit: Callable[[], Any]) -> Batch:
     """What a fit hands to the compiled solver, in its one call of it."""
-    calls: list[tuple[Work, Plan]] = []
+    calls: list[Batch] = []
     solve = _devices.solve
 
-    def record(work: Work, plan: Plan) -> Any:
-        calls.append((work, plan))
-        return solve(work, plan)
+    def record(batch: Batch) -> Any:
+        calls.append(batch)
+        return solve(batch)
 
     with mock.patch.object(_devices, "solve", record):
         fit()

@@ -35,7 +35,7 @@ from scipy.optimize import least_squares
 import bimixjax
 from bimixjax import Observations
 from bimixjax.fitting import devices
-from bimixjax.fitting.problem import Plan, Work
+from bimixjax.fitting.problem import Batch
 from bimixjax.fitting.views import brief
 
 HERE = Path(__file__).resolve().parent
@@ -91,9 +91,9 @@ def cost(problem: Problem, found: Floats) -> Floats:
     return np.sum((r**-alpha * (B * s**-beta + C) / loss - 1) ** 2, axis=1)
 
 
-def ours(call: tuple[Work, Plan], cores: int) -> Floats:
+def ours(batch: Batch, cores: int) -> Floats:
     with jax.enable_x64(True), mock.patch.object(devices, "cores", partial(int, cores)):
-        return devices.solve(*call).values
+        return devices.solve(batch).values
 
 
 def plain_start(problem: Problem, count: int) -> Floats:
@@ -142,10 +142,10 @@ def peer(solver: Callable[..., Any], problem: Problem, start: Floats) -> Floats:
         return np.asarray(solver(*problem, start))
 
 
-def calls_of(observations: Observations) -> tuple[tuple[Work, Plan], tuple[Work, Plan]]:
+def calls_of(observations: Observations) -> tuple[Batch, Batch]:
     """What `fit` hands to the compiled solver, and the same with little kept."""
-    work, plan = _report.solver_call(lambda: bimixjax.fit("bimix", observations, volume="steps", priors=False))
-    return (work, plan), (work, dataclasses.replace(plan, view=brief))
+    batch = _report.solver_call(lambda: bimixjax.fit("bimix", observations, volume="steps", priors=False))
+    return batch, dataclasses.replace(batch, view=brief)
 
 
 def callables(

@@ -36,7 +36,7 @@ import bimixjax
 from bimixjax import LAWS, Observations
 from bimixjax.fitting import devices
 from bimixjax.fitting.one_law import _PRIOR_RESIDUAL
-from bimixjax.fitting.problem import Plan, Work, prior_root, start_grid
+from bimixjax.fitting.problem import Batch, prior_root, start_grid
 
 HERE = Path(__file__).resolve().parent
 OURS = "ours, one core"
@@ -235,9 +235,9 @@ class System:
         return np.concatenate([np.multiply(linear, self.loss.mean()), self.center[count:]])
 
 
-def ours(call: tuple[Work, Plan], cores: int) -> Any:
+def ours(batch: Batch, cores: int) -> Any:
     with jax.enable_x64(True), mock.patch.object(devices, "cores", partial(int, cores)):
-        return devices.solve(*call)
+        return devices.solve(batch)
 
 
 @dataclass(frozen=True, kw_only=True)

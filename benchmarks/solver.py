@@ -156,7 +156,7 @@ REPEATS = 20
 def compiled_call(problem: Problem) -> Callable[[], object]:
     """The call that `fit` makes of the compiled solver on a problem."""
     call = _report.solver_call(lambda: public_fit(problem))
-    return lambda: devices.solve(*call)
+    return lambda: devices.solve(call)
 
 
 class Compilations:

@@ -15,8 +15,8 @@ from bimixjax import LAWS, Budget, Observations, fit, objective
 from bimixjax.fitting import devices, lanes
 from bimixjax.fitting.batch import solve_lanes
 from bimixjax.fitting.criterion import Criterion
-from bimixjax.fitting.lanes import build
-from bimixjax.fitting.problem import Plan, Work, start_grid
+from bimixjax.fitting.lanes import Table
+from bimixjax.fitting.problem import Batch, start_grid
 from bimixjax.fitting.resamples import Bootstrap
 from bimixjax.fitting.views import brief, describe
 from bimixjax.solve import LBFGS, VarPro, softmax_search
@@ -45,20 +45,24 @@ def _float64():
 @pytest.mark.parametrize("law", ["bimix", "additive"])
 @pytest.mark.parametrize("solver", [VarPro(), LBFGS()])
 def test_the_fit_lowers(observations, law, solver, view):
-    plan = Plan(law=LAWS[law], solver=solver, criterion=Criterion(huber=0.01), view=view, chunk=2)
-    lanes, _ = build(plan.law, observations, "steps", ("x", "y"))
-    work = Work(
-        lanes=lanes,
+    laid_out = Table.of(LAWS[law], observations, "steps", ("x", "y"))
+    batch = Batch(
+        law=LAWS[law],
+        solver=solver,
+        criterion=Criterion(huber=0.01),
+        view=view,
+        chunk=2,
+        lanes=laid_out.lanes(laid_out.groups()),
         resamples=Bootstrap(key=jax.random.key(0), count=3, runs=2),
-        starts=start_grid(plan.law, 2),
+        starts=start_grid(LAWS[law], 2),
         units=(jnp.ones(()), jnp.ones(())),
         strength=jnp.ones(()),
     )
 
-    def run(work: Work, first: jax.Array) -> list[jax.Array]:
-        return jax.tree.leaves(solve_lanes(work, first, plan, plan.chunk))
+    def run(batch: Batch, first: jax.Array) -> list[jax.Array]:
+        return jax.tree.leaves(solve_lanes(batch, first, batch.chunk))
 
-    arguments = jax.tree.map(jnp.asarray, (work, np.arange(0, 6, 2)))
+    arguments = jax.tree.map(jnp.asarray, (batch, np.arange(0, 6, 2)))
     lowered = export.export(jax.jit(run), platforms=PLATFORMS)(*arguments)
     assert tuple(lowered.platforms) == tuple(PLATFORMS)
 
@@ -73,26 +77,25 @@ FAMILIES += ["capacity"]
 def test_the_fit_in_float32_lowers_without_float64(law, waste, observations, monkeypatch):
     monkeypatch.setattr(lanes, "_GRID_WASTE", waste)
     frame = observations.to_frame().assign(model_size=1e6)
-    work, plan = devices.narrowed(*_call(law, Observations.from_frame(frame)))
-    assert work.lanes.volume.shape[0] == (1 if waste else 6)
+    batch = devices.narrowed(_call(law, Observations.from_frame(frame)))
+    assert batch.lanes.volume.shape[0] == (1 if waste else 6)
     with jax.enable_x64(False):
-        assert_no_float64(work, plan)
+        assert_no_float64(batch)
 
 
 def test_resamples_and_gradients_in_float32_lower_without_float64(observations):
-    work, plan = _call("bimix", observations)
     resamples = Bootstrap(key=jax.random.key(0), count=2, runs=2)
-    plan = replace(plan, solver=LBFGS(), criterion=Criterion(huber=0.01))
+    settings = {"solver": LBFGS(), "criterion": Criterion(huber=0.01), "resamples": resamples}
     with jax.enable_x64(False):
-        assert_no_float64(*devices.narrowed(replace(work, resamples=resamples), plan))
+        assert_no_float64(devices.narrowed(replace(_call("bimix", observations), **settings)))
 
 
-def _call(law: str, observations: Observations) -> tuple[Work, Plan]:
+def _call(law: str, observations: Observations) -> Batch:
     """What a fit hands to the compiled solver."""
-    calls: list[tuple[Work, Plan]] = []
+    calls: list[Batch] = []
 
-    def recorded(work: Work, plan: Plan):
-        calls.append((work, plan))
+    def recorded(batch: Batch):
+        calls.append(batch)
         raise InterruptedError
 
     with mock.patch.object(devices, "solve", recorded), suppress(InterruptedError):
@@ -100,13 +103,13 @@ def _call(law: str, observations: Observations) -> tuple[Work, Plan]:
     return calls[0]
 
 
-def assert_no_float64(work: Work, plan: Plan) -> None:
+def assert_no_float64(batch: Batch) -> None:
     """The call lowers for all platforms, and holds no number in float64."""
 
-    def run(work: Work) -> list[jax.Array]:
-        return jax.tree.leaves(solve_lanes(work, jnp.zeros(1, int), plan, len(work)))
+    def run(batch: Batch) -> list[jax.Array]:
+        return jax.tree.leaves(solve_lanes(batch, jnp.zeros(1, int), len(batch)))
 
-    exported = export.export(jax.jit(run), platforms=PLATFORMS)(jax.tree.map(jnp.asarray, work))
+    exported = export.export(jax.jit(run), platforms=PLATFORMS)(jax.tree.map(jnp.asarray, batch))
     assert tuple(exported.platforms) == tuple(PLATFORMS)
     assert "f32" in exported.mlir_module()
     assert "f64" not in exported.mlir_module()

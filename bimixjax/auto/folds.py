@@ -10,7 +10,8 @@ import numpy as np
 from bimixjax._base import checks
 from bimixjax.auto.donor import Auto, fit_stacks
 from bimixjax.auto.estimate import checked_targets, fit_auto
-from bimixjax.auto.grids import build_cells, sizes_of
+from bimixjax.auto.grids import build_cells
+from bimixjax.fitting.lanes import row_sizes
 from bimixjax.observations import Observations, Unit
 
 # Points that are read come in multiples of this, so that tables of many lengths share a compiled program.
@@ -82,7 +83,7 @@ def _carry(
     found: AutoFolds, observations: Observations, weights: np.ndarray, unit: Unit | None, settings: Auto, level: float
 ) -> None:
     """Fill in the model sizes that each fold does not fit."""
-    size = sizes_of(observations)
+    size = row_sizes(observations)
     for fold, weight in enumerate(weights):
         kept, absent = observations.take(np.flatnonzero(weight)), np.setdiff1d(size, size[weight > 0])
         if not len(absent):
@@ -105,6 +106,6 @@ def _check_weights(weights: np.ndarray, rows: int) -> None:
 
 def _rows_of_sizes(observations: Observations, size: np.ndarray) -> np.ndarray:
     """The rows of each cell's model size [G, Q], repeated where there are fewer than elsewhere."""
-    rows = [np.flatnonzero(sizes_of(observations) == s) for s in size]
+    rows = [np.flatnonzero(row_sizes(observations) == s) for s in size]
     most = max(map(len, rows), default=1)
     return np.array([np.resize(r, -(-most // _POINTS) * _POINTS) for r in rows], int).reshape(len(rows), -1)

@@ -1,50 +1,55 @@
 """From a table and folds of it to the grids that `auto` fits: one cell per fold and model size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from bimixjax.auto.member import Rows
+from bimixjax.fitting.lanes import numbered, on_grid, padded_length, row_sizes
 from bimixjax.observations import Observations, Unit
 
 # So many parts of the runs are left out in turn; with more runs than that, a part is several runs.
 _PARTS = 16
 
 # No grid has fewer runs, so that tables of few share a compiled program.
-_LEAST_RUNS = 4
+_FEWEST = 4
+
+_ALL = slice(None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
     """Rows of G cells, each a fold at a model size, on grids of runs x volumes that are padded to one shape.
 
-    Args:
-        fold, size: of which fold and model size each cell is [G].
-        row: which row of the table, or -1 [G, m, t].
-        mixture: r [G, d, m].
-        volume: s over the cell's largest [G, t].
-        scale: the largest volume [G].
-        loss: log loss less its mean over the cell's rows [G, m, t, T].
-        center: that mean [G, T].
-        mask: 1 where a loss is fitted [G, m, t, T].
-        part: with which part of the runs each is left out, -1 for padding [G, m].
-        own: for each target, which domain it is, or -1 [T].
-        donor: log loss at a smaller model size, less its mean; 0 where none is read [G, m, t, T].
+    Attributes:
+        fold, size: the fold and model size of each cell.
+        row: the row of the table, or -1.
+        mixture: r.
+        volume: s over the cell's largest.
+        scale: the largest volume.
+        loss: log loss less its mean over the cell's rows.
+        center: that mean.
+        mask: 1 where a loss is fitted.
+        part: the part of the runs with which each run is left out, -1 for padding.
+        own: the domain that each target is, or -1.
+        donor: log loss at a smaller model size, less its mean; 0 where none is read.
     """
 
-    fold: np.ndarray
-    size: np.ndarray
-    row: np.ndarray
-    mixture: np.ndarray
-    volume: np.ndarray
-    scale: np.ndarray
-    loss: np.ndarray
-    center: np.ndarray
-    mask: np.ndarray
-    part: np.ndarray
-    own: np.ndarray
-    donor: np.ndarray
+    fold: Int[np.ndarray, " G"]
+    size: Float[np.ndarray, " G"]
+    row: Int[np.ndarray, "G m t"]
+    mixture: Float[np.ndarray, "G d m"]
+    volume: Float[np.ndarray, "G t"]
+    scale: Float[np.ndarray, " G"]
+    loss: Float[np.ndarray, "G m t T"]
+    center: Float[np.ndarray, "G T"]
+    mask: Float[np.ndarray, "G m t T"]
+    part: Int[np.ndarray, "G m"]
+    own: Int[np.ndarray, " T"]
+    donor: Float[np.ndarray, "G m t T"]
 
     @property
     def runs(self) -> np.ndarray:
@@ -54,18 +59,23 @@ class Cells:
     @property
     def least_runs(self) -> np.ndarray:
         """On a grid of how many runs, padding included, each cell would have room [G]."""
-        return np.array([_padded(runs, _LEAST_RUNS) for runs in self.runs], int)
+        return np.array([_padded(runs) for runs in self.runs], int)
 
-    def narrow(self, runs: int) -> "Cells":
-        """The same on a grid of fewer runs, where cells with more lose some."""
-        return replace(
-            self,
-            row=self.row[:, :runs],
-            mixture=self.mixture[..., :runs],
-            loss=self.loss[:, :runs],
-            mask=self.mask[:, :runs],
-            part=self.part[:, :runs],
-            donor=self.donor[:, :runs],
+    def cut(self, cells: slice = _ALL, runs: slice = _ALL, volumes: slice = _ALL) -> "Cells":
+        """Take some cells, on a smaller grid, where cells with more runs or volumes lose some."""
+        return Cells(
+            fold=self.fold[cells],
+            size=self.size[cells],
+            row=self.row[cells, runs, volumes],
+            mixture=self.mixture[cells, :, runs],
+            volume=self.volume[cells, volumes],
+            scale=self.scale[cells],
+            loss=self.loss[cells, runs, volumes],
+            center=self.center[cells],
+            mask=self.mask[cells, runs, volumes],
+            part=self.part[cells, runs],
+            own=self.own,
+            donor=self.donor[cells, runs, volumes],
         )
 
     def distinct(self, lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,100 +114,65 @@ class Cells:
     def rows(self, lanes: np.ndarray) -> Rows:
         """What the kernel reads of some lanes [B, 3]."""
         cell, target, _ = lanes.T
+        last = partial(np.moveaxis, source=0, destination=-1)
         return Rows(
-            mixture=_last(self.mixture[cell]),
-            volume=_last(self.volume[cell]),
+            mixture=last(self.mixture[cell]),
+            volume=last(self.volume[cell]),
             own=self.own[target],
-            loss=_last(self.loss[cell, :, :, target]),
-            mask=_last(self.masks(lanes)),
-            donor=_last(self.donor[cell, :, :, target]),
+            loss=last(self.loss[cell, :, :, target]),
+            mask=last(self.masks(lanes)),
+            donor=last(self.donor[cell, :, :, target]),
         )
 
 
-def _last(values: np.ndarray) -> np.ndarray:
-    """Lanes from the first axis to the last."""
-    return np.moveaxis(values, 0, -1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Grid:
-    """The rows of one cell by run and volume [k, v], and these volumes."""
-
-    fold: int
-    size: float
-    row: np.ndarray
-    volumes: np.ndarray
-
-
-def sizes_of(observations: Observations) -> np.ndarray:
-    """The model size of each row; 1 where the table has none [n]."""
-    return np.ones(len(observations)) if observations.model_size is None else observations.model_size.astype(float)
-
-
 def build_cells(observations: Observations, weights: np.ndarray, unit: Unit | None, targets: Sequence[str]) -> Cells:
-    """Lay out the rows with weight in each fold [F, n], one cell per fold and size that has any."""
+    """Lay out the rows with weight in each fold [F, n], one cell per fold and model size that has any."""
     logs = np.log(observations.losses[:, [observations.targets.index(target) for target in targets]])
-    volume, size = observations.volumes(unit), sizes_of(observations)
-    there = np.isfinite(logs).any(1)
+    volume, size = observations.volumes(unit), row_sizes(observations)
     run = np.unique(observations.run.astype(str), return_inverse=True)[1]
-    grids = [
-        _grid(fold, s, rows, run, volume)
-        for fold, w in enumerate(weights)
+    there = np.isfinite(logs).any(1)
+    cells = [
+        (fold, s, rows)
+        for fold, weight in enumerate(weights)
         for s in np.unique(size)
-        if len(rows := np.flatnonzero((w > 0) & (size == s) & there))
+        if len(rows := np.flatnonzero((weight > 0) & (size == s) & there))
     ]
-    runs = _padded(max((len(grid.row) for grid in grids), default=1), _LEAST_RUNS)
-    volumes = max((len(grid.volumes) for grid in grids), default=1)
-    shape = (runs, volumes if volumes == 1 else _padded(volumes, 4))
-    row = np.stack([_fill(grid.row, shape) for grid in grids]) if grids else np.zeros((0, *shape), int)
+    groups = [rows for _, _, rows in cells]
+    ladders = [np.unique(volume[rows], return_inverse=True) for rows in groups]
+    places = [numbered(run[rows]) for rows in groups]
+    runs = _padded(max((1 + place.max() for place in places), default=1))
+    volumes = max((len(ladder) for ladder, _ in ladders), default=1)
+    shape = (runs, volumes if volumes == 1 else _padded(volumes))
+    row = np.moveaxis(on_grid(groups, places, [when for _, when in ladders], shape, -1), -1, 0)
     first = row.max(2)
     present = first >= 0
     first = np.where(present, first, first[:, :1])
     mask = (row >= 0)[..., None] & np.isfinite(logs[row])
     center = np.where(mask, logs[row], 0.0).sum((1, 2)) / np.maximum(mask.sum((1, 2)), 1)
-    scale = np.array([grid.volumes[-1] for grid in grids])
-    ladder = [np.pad(grid.volumes, (0, shape[1] - len(grid.volumes)), mode="edge") for grid in grids]
+    scale = np.array([ladder[-1] for ladder, _ in ladders])
+    padded = [np.pad(ladder, (0, shape[1] - len(ladder)), mode="edge") for ladder, _ in ladders]
     return Cells(
-        fold=np.array([grid.fold for grid in grids], int),
-        size=np.array([grid.size for grid in grids]),
+        fold=np.array([fold for fold, _, _ in cells], int),
+        size=np.array([s for _, s, _ in cells], float),
         row=row,
         mixture=np.moveaxis(observations.proportions[first], -1, 1),
-        volume=np.array(ladder).reshape(len(grids), shape[1]) / scale[:, None],
+        volume=np.array(padded).reshape(len(cells), shape[1]) / scale[:, None],
         scale=scale,
         loss=np.where(mask, logs[row] - center[:, None, None], 0.0),
         center=center,
         mask=mask.astype(float),
-        part=np.array([_parts(k, runs) for k in present.sum(1)], int).reshape(len(grids), runs),
+        part=np.array([_parts(count, runs) for count in present.sum(1)], int).reshape(len(cells), runs),
         own=np.array([observations.domains.index(t) if t in observations.domains else -1 for t in targets]),
         donor=np.zeros(mask.shape),
     )
 
 
-def _grid(fold: int, size: float, rows: np.ndarray, run: np.ndarray, volume: np.ndarray) -> _Grid:
-    _, place = np.unique(run[rows], return_inverse=True)
-    volumes, when = np.unique(volume[rows], return_inverse=True)
-    grid = np.full((place.max() + 1, len(volumes)), -1)
-    grid[place, when] = rows
-    return _Grid(fold=fold, size=float(size), row=grid, volumes=volumes)
-
-
-def _fill(row: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    return np.pad(row, [(0, most - there) for most, there in zip(shape, row.shape, strict=True)], constant_values=-1)
-
-
-def _parts(runs: int, padded: int) -> np.ndarray:
+def _parts(runs: int, padded: int) -> Int[np.ndarray, " m"]:
     """The part of each run: its own where there are few, else one of `_PARTS` by a fixed shuffle; -1 for padding."""
     order = np.random.default_rng(0).permutation(runs) if runs > _PARTS else np.arange(runs)
     return np.pad(order % _PARTS, (0, padded - runs), constant_values=-1)
 
 
-def _padded(count: int, least: int) -> int:
-    """The smallest of `least`, and twice, three times, four, six, eight, twelve ... times that, not below `count`."""
-    size = least
-    while size < count:
-        size = size * 3 // 2 if size & (size - 1) == 0 and size > least else _next_power(size)
-    return size
-
-
-def _next_power(size: int) -> int:
-    return 1 << size.bit_length()
+def _padded(count: int) -> int:
+    """The smallest of 4, 8, 12, 16, 24, 32, ... not below `count`: programs of `auto` take seconds to compile."""
+    return _FEWEST * padded_length(int(-(-count // _FEWEST)), digits=2)

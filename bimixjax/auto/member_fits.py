@@ -128,7 +128,9 @@ def _by_grid(cells: Cells, lanes: np.ndarray) -> list[_Part]:
     worth = len(lanes) >= _MANY_LANES
     runs = cells.least_runs[lanes[:, 0]] if worth else np.full(len(lanes), cells.mask.shape[1])
     indices = {count: np.flatnonzero(runs == count) for count in np.unique(runs)}
-    return [_Part(cells=cells.narrow(count), lanes=lanes[index], index=index) for count, index in indices.items()]
+    return [
+        _Part(cells=cells.cut(runs=slice(count)), lanes=lanes[index], index=index) for count, index in indices.items()
+    ]
 
 
 def _fit_member(member: Member, cells: Cells, lanes: np.ndarray) -> MemberFit:

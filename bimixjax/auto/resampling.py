@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 
 from bimixjax._base.records import record
 from bimixjax.auto.donor import Donated
-from bimixjax.auto.grids import Cells
 from bimixjax.auto.member_fits import Stack, prior_of
 from bimixjax.auto.members import Member, named_members
 from bimixjax.auto.one_size import AutoSize, Drawn
@@ -187,21 +186,7 @@ def _of_cell(stacks: Sequence[Donated], cell: int, shape: tuple[int, ...]) -> St
     found = [(donated.stack, np.flatnonzero(donated.stack.lanes[:, 0] == cell)) for donated in stacks]
     stack = next(stack.take(index) for stack, index in found if len(index))
     runs, volumes = (slice(count) for count in shape[:2])
-    cells, one = stack.cells, slice(cell, cell + 1)
-    trimmed = Cells(
-        fold=cells.fold[one],
-        size=cells.size[one],
-        row=cells.row[one, runs, volumes],
-        mixture=cells.mixture[one, :, runs],
-        volume=cells.volume[one, volumes],
-        scale=cells.scale[one],
-        loss=cells.loss[one, runs, volumes],
-        center=cells.center[one],
-        mask=cells.mask[one, runs, volumes],
-        part=cells.part[one, runs],
-        own=cells.own,
-        donor=cells.donor[one, runs, volumes],
-    )
+    trimmed = stack.cells.cut(slice(cell, cell + 1), runs, volumes)
     fits = tuple(
         dataclasses.replace(
             fit,

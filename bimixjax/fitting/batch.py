@@ -1,101 +1,70 @@
-"""The compiled part of a fit: one law, one target, one set of observations; batched once, at the top."""
+"""The compiled part of a fit: chunks of lanes, one after another, each solved side by side."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Float, Int
 
-from bimixjax.fitting.problem import Part, Plan, Solved, Work, basis_columns, gathered, neighbours, starts_of, terms
-from bimixjax.laws import Point, Units
-from bimixjax.solve import Problem, Solution, Starts, Terms, VarPro
+from bimixjax.fitting.problem import Batch, LeastSquares, gathered, neighbours, packed_values, starts_of
+from bimixjax.solve import Solution, VarPro
 
-# Reweighted fits of one Huber fit, and how little the last may have moved any weight.
+# Most reweighted fits of one Huber fit, and the largest change of a weight at which they stop. Set by hand.
 _REWEIGHTINGS = 60
 _SETTLED = 1e-7
 
 
-@partial(jax.jit, static_argnames=("plan", "width"))
-def solve_lanes(work: Work, first: Array, plan: Plan, width: int) -> Any:
-    """Solve `width` lanes from each of the numbers `first` [c] on, one such chunk after another.
+@partial(jax.jit, static_argnames="width")
+def solve_lanes(batch: Batch, first: Int[Array, " c"], width: int) -> Any:
+    """Solve `width` lanes from each of the numbers `first` on, one such chunk after another.
 
     Lanes are numbered as resamples x sizes x targets, resamples slowest.
     """
 
-    def some(chunk: tuple[Array, Solution | None]) -> Any:
-        kept = plan.view(_solved(work, plan, neighbours(work, plan, chunk[0], width), chunk[1]))
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), kept)
+    def solve_chunk(chunk: tuple[Array, Solution | None]) -> Any:
+        number, solution = chunk
+        squares = neighbours(batch, number, width)
+        if solution is None:
+            solution = squares.solve(starts_of(batch, squares.lane))
+        if batch.criterion.huber is not None:
+            squares, solution = _reweighted(squares, solution)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), batch.view(squares, solution))
 
     # Where a cost has one local minimum, lanes take so few steps that to move them together is no gain.
-    races = isinstance(plan.solver, VarPro) and plan.law.local_minima > 1
-    raced = _raced(work, plan, first[:, None] + jnp.arange(width)) if races else None
-    # One chunk has no need of a loop.
-    whole = jax.tree.map(lambda leaf: leaf[0], (first, raced))
-    ends = lax.map(some, (first, raced)) if len(first) > 1 else jax.tree.map(lambda leaf: leaf[None], some(whole))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ends)
+    races = isinstance(batch.solver, VarPro) and batch.law.local_minima > 1
+    raced = _raced(batch, first[:, None] + jnp.arange(width)) if races else None
+    if len(first) == 1:
+        # One chunk has no need of a loop.
+        return solve_chunk(jax.tree.map(lambda leaf: leaf[0], (first, raced)))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lax.map(solve_chunk, (first, raced)))
 
 
-def _raced(work: Work, plan: Plan, lanes: Array) -> Solution:
-    """The ends of the lanes of these numbers [c, B], whose starts race: leaves [c, ..., B]."""
-    assert isinstance(plan.solver, VarPro)
+def _raced(batch: Batch, lanes: Int[Array, "c B"]) -> Solution:
+    """The ends of lanes whose starts race: leaves [c, ..., B]."""
+    assert isinstance(batch.solver, VarPro)
 
-    def at(lane: Array) -> Terms:
-        part = gathered(work, plan, lane)
-        factor = part.factor(jnp.ones_like(part.weight))
-        problem = part.problem(plan, work.strength, factor)
-        return terms(plan, part.points, factor, problem)
-
-    ends = plan.solver.race(at, lambda lane: starts_of(work, plan, lane), lanes)
+    ends = batch.solver.race(lambda lane: gathered(batch, lane).terms, partial(starts_of, batch), lanes)
     chunks = jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *lanes.shape), ends)
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0), chunks)
 
 
-def _solved(work: Work, plan: Plan, part: Part, known: Solution | None) -> Solved:
-    """Solve some lanes, unless their least squares are known."""
+def _reweighted(squares: LeastSquares, solution: Solution) -> tuple[LeastSquares, Solution]:
+    """Reweight least squares until they are Huber's criterion at their own end (iteratively reweighted)."""
 
-    def fit(emphasis: Array, starts: Starts, known: Solution | None = None) -> Solved:
-        factor = part.factor(emphasis)
-        problem = part.problem(plan, work.strength, factor)
-        return Solved(
-            plan=plan,
-            points=part.points,
-            problem=problem,
-            solution=_solve(plan, part.points, factor, problem, starts) if known is None else known,
-            loss=part.loss,
-            weight=part.weight,
-            scale=part.scale,
-            factor=factor,
-            to=Units(*work.units, is_own=jnp.asarray(part.points.is_own)[:, 0, 0]),
-        )
-
-    squares = fit(jnp.ones_like(part.weight), starts_of(work, plan, part.lane), known)
-    return squares if plan.criterion.huber is None else _reweighted(fit, squares)
-
-
-def _reweighted(fit: Callable[[Array, Starts], Solved], squares: Solved) -> Solved:
-    """Least squares with weights that make them Huber's criterion at their own end."""
-
-    def emphasis(values: Array) -> Array:
-        predicted = squares.predict(values).reshape(squares.loss.shape)
-        return squares.plan.criterion.emphasis((predicted - squares.loss) / squares.scale)
+    def emphasis(solution: Solution) -> Float[Array, "m t B"]:
+        predicted = squares.predict(packed_values(solution)).reshape(squares.loss.shape)
+        return squares.batch.criterion.emphasis((predicted - squares.loss) / squares.scale)
 
     def again(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         number, given, theta = state
-        solved = fit(given, theta[None])
-        wanted = emphasis(solved.values)
+        found = squares.emphasized(given).solve(theta[None])
+        wanted = emphasis(found)
         settled = jnp.all(jnp.abs(wanted - given) <= _SETTLED)
-        return jnp.where(settled, _REWEIGHTINGS, number + 1), wanted, solved.solution.nonlinear
+        return jnp.where(settled, _REWEIGHTINGS, number + 1), wanted, found.nonlinear
 
-    start = (jnp.zeros((), int), emphasis(squares.values), squares.solution.nonlinear)
+    start = (jnp.zeros((), int), emphasis(solution), solution.nonlinear)
     _, last, theta = lax.while_loop(lambda state: state[0] < _REWEIGHTINGS, again, start)
-    return fit(last, theta[None])
-
-
-def _solve(plan: Plan, points: Point, factor: Array, problem: Problem, starts: Starts) -> Solution:
-    """The solution from the best start, or as the solver says."""
-    if isinstance(plan.solver, VarPro):
-        return plan.solver.solve(terms(plan, points, factor, problem), starts)
-    columns = partial(basis_columns, plan.law, points.mixture.shape[0])
-    return plan.solver.solve(columns, (points, factor), problem, starts)
+    weighted = squares.emphasized(last)
+    return weighted, weighted.solve(theta[None])

@@ -1,55 +1,56 @@
-"""What the rows of a fit tell of mixtures and volumes, and what they leave to the law and its priors."""
+"""Which mixtures and volumes a fit covers, and what it therefore leaves to the law and its priors."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
-# Losses that differ by less are equal, and so are shares.
+# Losses that differ by less, relative to them, are equal, and so are shares.
 _SAME = 1e-9
 
-# Two shares are in one ratio where that leaves less than this of the variance of either.
-_LEFT = 1e-4
+# Two shares are in one ratio where that leaves less than this part of the variance of either unexplained.
+_UNEXPLAINED = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """What was fitted in each of L lanes, over d domains.
+    """The mixtures and volumes that each of L lanes was fitted on, over d domains.
 
-    Args:
-        shares: the lowest and the highest share of each domain [L, d, 2], NaN for a lane without an observation.
+    Attributes:
+        shares: the lowest and the highest share of each domain, NaN for a lane without an observation.
         companion: the first domain to which a domain's share was always in one ratio, itself where there is none or
-            the share never varied [L, d].
-        volumes: how many distinct volumes [L].
-        varies: whether losses differ between mixtures [L].
-        own: the only domain on whose share a lane's loss depends, -1 where it depends on all [L].
+            the share never varied.
+        volumes: how many distinct volumes.
+        varies: whether losses differ between mixtures.
+        own: the only domain on whose share a lane's loss depends, -1 where it depends on all.
     """
 
-    shares: np.ndarray
-    companion: np.ndarray
-    volumes: np.ndarray
-    varies: np.ndarray
-    own: np.ndarray
+    shares: Float[np.ndarray, "L d 2"]
+    companion: Int[np.ndarray, "L d"]
+    volumes: Int[np.ndarray, " L"]
+    varies: Bool[np.ndarray, " L"]
+    own: Int[np.ndarray, " L"]
 
     @property
-    def fixed(self) -> np.ndarray:
-        """Which shares never varied [L, d]."""
+    def fixed(self) -> Bool[np.ndarray, "L d"]:
+        """Whether a share never varied."""
         return self.shares[:, :, 1] - self.shares[:, :, 0] <= _SAME
 
     @property
-    def tells(self) -> np.ndarray:
-        """Whether the rows of a lane tell mixtures apart [L]."""
+    def tells(self) -> Bool[np.ndarray, " L"]:
+        """Whether the rows of a lane distinguish mixtures."""
         fixed = np.where(self.own >= 0, np.take_along_axis(self.fixed, self.own[:, None], 1)[:, 0], self.fixed.all(1))
         return self.varies & ~fixed
 
     def take(self, lanes: Sequence[int]) -> "Coverage":
-        """Some of the lanes."""
+        """Take some of the lanes."""
         index = np.array(lanes, int)
         return Coverage(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
 
     def gaps(self) -> Iterator["Gap"]:
-        """The shares that never varied, and those that were always in one ratio, in all lanes with an observation."""
+        """Find the shares that never varied, or were always in one ratio, in all lanes with an observation."""
         there = ~np.isnan(self.shares[:, 0, 0])
         if not there.any():
             return
@@ -59,26 +60,31 @@ class Coverage:
             yield Gap(domain, None, float(low[0, domain]))
         for domain in range(shares.shape[1]):
             other = int(companion[0, domain])
-            if other == domain or not (companion[:, domain] == other).all():
-                continue
-            yield Gap(other, domain, float(shares[0, other, 1] / shares[0, domain, 1]))
+            if other != domain and (companion[:, domain] == other).all():
+                yield Gap(other, domain, float(shares[0, other, 1] / shares[0, domain, 1]))
 
 
 class Gap(NamedTuple):
-    """A domain whose share never varied, or that was always in one ratio to another."""
+    """A domain whose share never varied, or was always in one ratio to that of another.
+
+    Attributes:
+        domain: its number.
+        other: that of the other domain, None where the share never varied.
+        value: the share, or the ratio.
+    """
 
     domain: int
     other: int | None
     value: float
 
     def words(self, domains: Sequence[str]) -> str:
-        """As a sentence without its end."""
+        """Say it, as a sentence without its end."""
         if self.other is None:
             return f"the share of {domains[self.domain]} is {self.value:.3g} in all runs"
         return f"{domains[self.domain]} and {domains[self.other]} are in the ratio {self.value:.3g} : 1 in all runs"
 
     def left(self, mixture: np.ndarray) -> str:
-        """What a mixture makes of it, or nothing where it keeps to it."""
+        """Say what a mixture has instead, or nothing where it has the same."""
         if self.other is None:
             share = float(mixture[self.domain])
             return "" if abs(share - self.value) < 1e-6 else f"the share found, {share:.3g},"
@@ -88,7 +94,7 @@ class Gap(NamedTuple):
 
 
 def notes(coverage: Coverage, domains: Sequence[str]) -> Iterator[str]:
-    """What a reader of a fit should know of the mixtures and losses that it was given."""
+    """Say what the mixtures and losses of a fit do not determine."""
     there = ~np.isnan(coverage.shares[:, 0, 0])
     if not there.any():
         return
@@ -103,13 +109,14 @@ def notes(coverage: Coverage, domains: Sequence[str]) -> Iterator[str]:
         yield f"{gap.words(domains)}: what {what} rests on the law and its priors"
 
 
-def companions(mixture: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """The first domain to which each one's share is always in one ratio [L, d]; see `Coverage`.
+def companions(mixture: Float[np.ndarray, "d n"], used: Bool[np.ndarray, "n L"]) -> Int[np.ndarray, "L d"]:
+    """Find the first domain to which each one's share is always in one ratio, over the rows that each lane used.
 
-    Args:
-        mixture: shares [d, n].
-        used: which of them each lane was fitted to [n, L].
+    Two shares x and y are, where the residual of y as a multiple of x, and of x as one of y, is small:
+
+        <y^2> - <x y>^2 / <x^2>  <=  1e-4 var(y),    <> the mean over rows.
     """
+    # Lanes that used the same rows share an answer.
     masks, lane = np.unique(np.packbits(used > 0, axis=0), axis=1, return_inverse=True)
     weight = np.unpackbits(masks, axis=0, count=len(used)).T.astype(float)
     domains, count = len(mixture), np.maximum(weight.sum(1), 1)[:, None]
@@ -118,21 +125,23 @@ def companions(mixture: np.ndarray, used: np.ndarray) -> np.ndarray:
     own = np.diagonal(square, axis1=1, axis2=2)
     variance = own - (weight @ mixture.T / count) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        # What is left of a share [L, d, 1] once another one [L, 1, d], times a number, is taken off.
-        rest = own[:, :, None] - square**2 / own[:, None, :]
-        tied = rest <= _LEFT * variance[:, :, None]
-    tied &= tied.swapaxes(1, 2) & (variance > _SAME**2)[:, :, None] & (variance > _SAME**2)[:, None, :]
+        residual = own[:, :, None] - square**2 / own[:, None, :]
+        tied = residual <= _UNEXPLAINED * variance[:, :, None]
+    varies = variance > _SAME**2
+    tied &= tied.swapaxes(1, 2) & varies[:, :, None] & varies[:, None, :]
     tied |= np.eye(domains, dtype=bool)
     return tied.argmax(2)[lane.reshape(-1)]
 
 
-def losses_differ(place: np.ndarray, loss: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """Whether losses differ between rows at one volume and model size [L]; where no place has two rows, between any.
+def losses_differ(
+    place: Int[np.ndarray, " n"], loss: Float[np.ndarray, "n L"], used: Bool[np.ndarray, "n L"]
+) -> Bool[np.ndarray, " L"]:
+    """Tell whether losses differ between rows at one place; where no place has two rows, between any.
 
     Args:
-        place: the volume and model size of each row, as a number [n].
-        loss: of each row and lane [n, L].
-        used: which of them each lane was fitted to [n, L].
+        place: the volume and model size of each row, as a number.
+        loss: of each row and lane.
+        used: which rows each lane was fitted to.
     """
     order = np.argsort(place, kind="stable")
     starts = np.flatnonzero(np.diff(place[order], prepend=-1))
@@ -145,9 +154,8 @@ def losses_differ(place: np.ndarray, loss: np.ndarray, used: np.ndarray) -> np.n
     return np.where(several.any(0), within, between)
 
 
-def share_range(values: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """The lowest and the highest of the values [k] that each target used [k, T]: [T, 2]; NaN where there is none."""
-    wide = np.broadcast_to(values[:, None], used.shape)
-    there = used > 0
+def share_range(values: np.ndarray, used: np.ndarray) -> Float[np.ndarray, "L 2"]:
+    """Return the lowest and the highest of the values [n] or [n, L] that each lane used [n, L]; NaN where none."""
+    wide, there = np.broadcast_to(values.reshape(len(values), -1), used.shape), used > 0
     low, high = wide.min(0, where=there, initial=np.inf), wide.max(0, where=there, initial=-np.inf)
     return np.where(there.any(0), [low, high], np.nan).T

@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
 from bimixjax._base import checks
 
@@ -15,10 +16,11 @@ Residual = Literal["relative", "absolute"]
 class Criterion:
     """A sum over observations of a function of the residual, (predicted - measured) / scale.
 
-    Squares by default. With a `huber` threshold d, z^2 up to |z| = d and d (2 |z| - d) beyond it, so that an outlier
-    counts by its size, not by its square.
+    Squares by default. With a `huber` threshold d, so that an outlier counts by its size and not by its square,
 
-    Args:
+        rho(z) = z^2 up to |z| = d, and d (2 |z| - d) beyond.
+
+    Attributes:
         residual: "relative" divides by the measured loss, "absolute" by the target's mean measured loss, weighted.
         huber: the threshold d, as a share of the loss; None for squares throughout.
 
@@ -41,8 +43,8 @@ class Criterion:
         if self.huber is not None:
             checks.positive("huber", self.huber)
 
-    def scale(self, loss: Array, weight: Array) -> Array:
-        """What residuals are divided by, for losses [m, t, B] with weights of the criterion [m, t, B]."""
+    def scale(self, loss: Float[Array, "m t B"], weight: Float[Array, "m t B"]) -> Float[Array, "m t B"]:
+        """Return what residuals are divided by, for losses with weights of the criterion."""
         if self.residual == "relative":
             return loss
         total = jnp.sum(weight, axis=(0, 1))
@@ -50,13 +52,13 @@ class Criterion:
         return jnp.broadcast_to(jnp.where(mean > 0, mean, 1.0), loss.shape)
 
     def emphasis(self, residual: Array) -> Array:
-        """The weight that makes a square of the residual bend as the criterion does there."""
+        """Return the weight rho'(z) / (2 z), with which a square has the slope of the criterion."""
         if self.huber is None:
             return jnp.ones_like(residual)
         return self.huber / jnp.maximum(jnp.abs(residual), self.huber)
 
     def value(self, residual: Array) -> Array:
-        """The function of the residual that is summed."""
+        """Evaluate rho, the function of the residual that is summed."""
         if self.huber is None:
             return residual**2
         size = jnp.abs(residual)

@@ -19,12 +19,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Int
 
 from bimixjax._base.stages import counted
 from bimixjax.fitting.batch import solve_lanes
 from bimixjax.fitting.lanes import Lanes
-from bimixjax.fitting.problem import Plan, Work
-from bimixjax.fitting.views import Scaled, scaled
+from bimixjax.fitting.problem import Batch
+from bimixjax.fitting.views import Brief, scaled
 from bimixjax.laws import Law
 from bimixjax.laws.dependence import dependence
 from bimixjax.solve import IN_LANES, UNROLLED, Precision, Projection, VarPro
@@ -36,45 +37,61 @@ _LEAST_LANES = 64
 _MOST_LANES = 16_384
 
 
-def solve(work: Work, plan: Plan) -> Any:
+def solve(batch: Batch) -> Any:
     """Solve all lanes of a batch; every process gets all of the answer, as NumPy arrays with lanes first.
 
-    Iterations in float32 are followed by a call in float64, for a cost is known, and a rank told, in its digits only.
+    Iterations in float32 are followed by a call in float64, since costs and ranks need its digits.
     """
-    if precision_of(plan) == "float64":
-        return _in_float64(work, plan)
-    with jax.enable_x64(False):
-        ends = _solve(*narrowed(work, plan), jax.devices())
-    kept = _in_float64(*following(work, plan, ends))
-    return kept if precision_of(plan) == "refined" else with_course(kept, ends)
-
-
-def _in_float64(work: Work, plan: Plan) -> Any:
+    precision, ends = precision_of(batch), None
+    if precision != "float64":
+        with jax.enable_x64(False):
+            ends = _solve(narrowed(batch), jax.devices())
+        batch = following(batch, ends)
     devices = float64_devices()
-    elsewhere = nullcontext() if devices == jax.devices() else jax.default_device(devices[0])
-    with jax.enable_x64(True), elsewhere:
-        return _solve(work, plan, devices)
+    with jax.enable_x64(True), nullcontext() if devices == jax.devices() else jax.default_device(devices[0]):
+        kept = _solve(batch, devices)
+    return kept if ends is None or precision == "refined" else with_course(kept, ends)
 
 
-def _solve(work: Work, plan: Plan, devices: Sequence[Any]) -> Any:
+def _solve(batch: Batch, devices: Sequence[Any]) -> Any:
     """Solve lanes in blocks of one size, so that memory beyond the answer does not grow with their number."""
-    devices, cores = _where(work, plan, devices)
-    pieces = max(len(devices), cores)
-    blocks = -(-len(work) // (pieces * max(_MOST_LANES // _racing(work, plan), plan.chunk)))
-    length = -(-len(work) // blocks)
-    first, width = _firsts(length, plan.chunk, pieces)
-    if len(devices) > 1:
-        work = jax.tree.map(partial(_everywhere, NamedSharding(_mesh(devices), P())), work)
+    count, useful = len(batch), -(-len(batch) // min(batch.chunk, _LEAST_LANES))
+    several = min(len(devices), useful) > 1
+    if several:
+        devices = devices if jax.process_count() > 1 else devices[:useful]
+    # Calls from several threads run side by side on a CPU, but not where a fit has so many unknowns that it calls
+    # LAPACK: such calls wait for XLA's own threads, and as many at once as it has threads wait for each other forever.
+    threads = devices[0].platform == "cpu" and batch.unknowns <= IN_LANES
+    pieces = len(devices) if several else min(useful, cores()) if threads else 1
+    # How many starts of a lane are kept in memory at once.
+    racing = 1
+    if isinstance(batch.solver, VarPro):
+        racing = len(batch.starts) if batch.starts is not None else batch.solver.starts or 1
+    blocks = -(-count // (pieces * max(_MOST_LANES // racing, batch.chunk)))
+    length = -(-count // blocks)
+    # The first lane of each chunk [pieces, chunks]; the last chunks overlap others, to be as wide.
+    share = -(-length // pieces)
+    width = min(share, batch.chunk)
+    first = np.minimum(share * np.arange(pieces), length - share)[:, None]
+    first = first + np.minimum(np.arange(0, share, width), share - width)
+    if several:
+        batch = jax.tree.map(partial(_everywhere, NamedSharding(_mesh(devices), P())), batch)
     elif blocks > 1:
-        work = jax.device_put(work)
-    answer = _Answer(len(work))
+        batch = jax.device_put(batch)
+    whole = None
     for block in counted("blocks of fits", blocks, range(blocks)) if blocks > 1 else range(blocks):
-        begun = first + min(block * length, len(work) - length)
-        if len(devices) > 1:
-            answer.put(begun.reshape(1, -1), width, _over_devices(work, plan, devices, begun, width))
-        else:
-            answer.put(begun, width, _over_cores(work, plan, begun, width))
-    return answer.whole
+        begun = first + min(block * length, count - length)
+        parts = _over_devices(batch, devices, begun, width) if several else _over_cores(batch, begun, width)
+        if len(parts) == 1 and begun.size * width == count:
+            return parts[0]
+        if whole is None:
+            whole = jax.tree.map(lambda leaf: np.empty((count, *leaf.shape[1:]), leaf.dtype), parts[0])
+        # Lanes that two parts hold are the same in both.
+        for numbers, part in zip(begun.reshape(len(parts), -1), parts, strict=True):
+            lanes = (numbers[:, None] + np.arange(width)).ravel()
+            for kept, found in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
+                kept[lanes] = found
+    return whole
 
 
 def _everywhere(sharding: NamedSharding, leaf: Any) -> jax.Array:
@@ -85,101 +102,43 @@ def _everywhere(sharding: NamedSharding, leaf: Any) -> jax.Array:
     return jax.device_put(np.asarray(leaf), sharding)
 
 
-def _racing(work: Work, plan: Plan) -> int:
-    """How many starts of a lane are kept in memory at once."""
-    if not isinstance(plan.solver, VarPro):
-        return 1
-    return len(work.starts) if work.starts is not None else plan.solver.starts or 1
-
-
-def _where(work: Work, plan: Plan, devices: Sequence[Any]) -> tuple[Sequence[Any], int]:
-    """Those of the devices that lanes are solved on, and, where that is one, on how many of its cores."""
-    useful = -(-len(work) // min(plan.chunk, _LEAST_LANES))
-    if min(len(devices), useful) > 1:
-        return (devices if jax.process_count() > 1 else devices[:useful]), 1
-    return devices[:1], min(useful, cores()) if _threads_help(work, plan, devices[0].platform) else 1
-
-
-class _Answer:
-    """The answer for all lanes, filled part by part; lanes that two parts hold are the same in both."""
-
-    def __init__(self, lanes: int) -> None:
-        self._lanes = lanes
-        self.whole: Any = None
-
-    def put(self, first: np.ndarray, width: int, parts: Sequence[Any]) -> None:
-        """Take chunks of `width` lanes, from `first` [parts, chunks] on."""
-        if self._lanes == first.size * width and len(parts) == 1:
-            self.whole = parts[0]
-            return
-        if self.whole is None:
-            self.whole = jax.tree.map(lambda leaf: np.empty((self._lanes, *leaf.shape[1:]), leaf.dtype), parts[0])
-        for begun, part in zip(first, parts, strict=True):
-            numbers = (begun[:, None] + np.arange(width)).ravel()
-            jax.tree.map(partial(_put, numbers), self.whole, part)
-
-
-def _put(numbers: np.ndarray, whole: np.ndarray, part: np.ndarray) -> None:
-    whole[numbers] = part
-
-
-def _threads_help(work: Work, plan: Plan, platform: str) -> bool:
-    """Whether calls from several threads run side by side.
-
-    On a CPU, but not where a fit has so many unknowns that it calls LAPACK: such calls wait for XLA's own threads, and
-    as many of them at once as it has threads wait for each other forever.
-    """
-    domains = work.lanes.mixture.shape[0]
-    return platform == "cpu" and sum(c.size(domains) for c in plan.law.part(linear=False)) <= IN_LANES
-
-
 def cores() -> int:
     """How many cores this process may use; of those of the machine a scheduler lets it have some, where it can say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _firsts(lanes: int, chunk: int, pieces: int) -> tuple[np.ndarray, int]:
-    """The first lane of each chunk [pieces, chunks], and their width; the last chunks overlap others, to be as wide."""
-    share = -(-lanes // pieces)
-    width = min(share, chunk)
-    begun = np.minimum(share * np.arange(pieces), lanes - share)[:, None]
-    return begun + np.minimum(np.arange(0, share, width), share - width), width
-
-
-def _over_cores(work: Work, plan: Plan, first: np.ndarray, width: int) -> list[Any]:
-    """The chunks from `first` [threads, chunks] on: threads, since a call of small chunks keeps to one core."""
+def _over_cores(batch: Batch, first: Int[np.ndarray, "threads chunks"], width: int) -> list[Any]:
+    """Solve chunks of lanes in threads, since a call of small chunks keeps to one core."""
     if len(first) == 1:
-        return [jax.tree.map(np.asarray, solve_lanes(work, first[0], plan, width))]
-    work = jax.device_put(work)
-    executable = _executable(*_signature((work, first[0])), plan, width)
+        return [jax.tree.map(np.asarray, solve_lanes(batch, first[0], width))]
+    batch = jax.device_put(batch)
+    leaves, tree = jax.tree.flatten((batch, first[0]))
+    executable = _executable(tree, tuple((np.shape(leaf), leaf.dtype) for leaf in leaves), width)
     # A context of JAX is its thread's own.
     wide = jnp.result_type(float) == jnp.float64
 
-    def run(index: np.ndarray) -> Any:
+    def run(index: Int[np.ndarray, " chunks"]) -> Any:
         with jax.enable_x64(wide):
-            return jax.tree.map(np.asarray, executable(work, index))
+            return jax.tree.map(np.asarray, executable(batch, index))
 
     with ThreadPoolExecutor(len(first)) as pool:
         return list(pool.map(run, first))
 
 
-def _signature(arguments: Any) -> tuple[Any, tuple[Any, ...]]:
-    leaves, tree = jax.tree.flatten(arguments)
-    return tree, tuple((np.shape(leaf), leaf.dtype) for leaf in leaves)
-
-
 # Compiled ahead of time, for otherwise each thread would compile for itself.
 @lru_cache(maxsize=256)
-def _executable(tree: Any, shapes: tuple[Any, ...], plan: Plan, width: int) -> Any:
+def _executable(tree: Any, shapes: tuple[Any, ...], width: int) -> Any:
     arguments = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
-    return solve_lanes.lower(*arguments, plan, width).compile()
+    return solve_lanes.lower(*arguments, width).compile()
 
 
-def _over_devices(work: Work, plan: Plan, devices: Sequence[Any], first: np.ndarray, width: int) -> list[Any]:
-    """The chunks from `first` [devices, chunks] on, of `work` that is on all devices."""
+def _over_devices(
+    batch: Batch, devices: Sequence[Any], first: Int[np.ndarray, "devices chunks"], width: int
+) -> list[Any]:
+    """Solve chunks of lanes on their devices, of a batch that is on all devices."""
     mesh = _mesh(devices)
     index = jax.device_put(first.reshape(-1), NamedSharding(mesh, P("lanes")))
-    return [multihost_utils.process_allgather(_sharded(mesh, plan, width)(work, index), tiled=True)]
+    return [multihost_utils.process_allgather(_sharded(mesh, width)(batch, index), tiled=True)]
 
 
 def _mesh(devices: Sequence[Any]) -> Mesh:
@@ -187,17 +146,13 @@ def _mesh(devices: Sequence[Any]) -> Mesh:
 
 
 @lru_cache(maxsize=64)
-def _sharded(mesh: Mesh, plan: Plan, width: int) -> Any:
-    solver = partial(_solve_shard, plan, width)
+def _sharded(mesh: Mesh, width: int) -> Any:
+    solver = partial(solve_lanes, width=width)
     sharded = jax.shard_map(solver, mesh=mesh, in_specs=(P(), P("lanes")), out_specs=P("lanes"), check_vma=False)
     return jax.jit(sharded)
 
 
-def _solve_shard(plan: Plan, width: int, work: Work, first: jax.Array) -> Any:
-    return solve_lanes(work, first, plan, width)
-
-
-# Numbers that a chunk of lanes may hold.
+# Numbers that a chunk of lanes may hold; `benchmarks/batches.py` measures a fit with it.
 _CACHED_NUMBERS = 25_600
 
 # The same on an accelerator, where a chunk is all that its memory holds with ease.
@@ -205,28 +160,20 @@ _ACCELERATED_NUMBERS = 1 << 30
 
 
 def lanes_at_once(law: Law, lanes: Lanes, platform: str | None = None) -> int:
-    """How many lanes of a law to solve side by side.
+    """Choose how many lanes of a law to solve side by side.
 
-    On a CPU not a power of two: rows that lie so far apart all share a few lines of the cache.
+    A step of one lane goes over about so many numbers: data and slopes of its rows, and matrices of its unknowns.
+
+        rows x max(4, 2 + slopes with a value of their own in every row) + 2 unknowns^2
     """
-    on_cpu = (platform or jax.default_backend()) == "cpu"
-    numbers = _CACHED_NUMBERS if on_cpu else _ACCELERATED_NUMBERS
-    width = max(8, 1 << max(numbers // _numbers(law, lanes), 1).bit_length() - 1)
-    return width + 4 if on_cpu else width
-
-
-def _numbers(law: Law, lanes: Lanes) -> int:
-    """About how many numbers a step of one lane goes over: data and slopes of rows, and matrices of unknowns."""
-    domains = lanes.mixture.shape[0]
+    on_cpu, domains = (platform or jax.default_backend()) == "cpu", lanes.mixture.shape[0]
     unknowns = sum(c.size(domains) for c in law.part(linear=False))
-    matrices = 2 * unknowns**2 if unknowns > UNROLLED else 0
-    return lanes.rows * max(4, 2 + _slopes_by_row(law, lanes, unknowns)) + matrices
-
-
-def _slopes_by_row(law: Law, lanes: Lanes, unknowns: int) -> int:
-    """How many slopes have a value of their own in every row."""
-    found = dependence(law, lanes.mixture.shape[0])
-    return unknowns if lanes.loss.shape[1] == 1 else found.slopes_by_row()
+    slopes = unknowns if lanes.loss.shape[1] == 1 else dependence(law, domains).slopes_by_row()
+    numbers = lanes.rows * max(4, 2 + slopes) + (2 * unknowns**2 if unknowns > UNROLLED else 0)
+    most = _CACHED_NUMBERS if on_cpu else _ACCELERATED_NUMBERS
+    width = max(8, 1 << max(most // numbers, 1).bit_length() - 1)
+    # Not a power of two on a CPU: rows at such distances all share a few lines of the cache.
+    return width + 4 if on_cpu else width
 
 
 # Platforms without float64 of their own.
@@ -235,9 +182,9 @@ _SINGLE_ONLY = ("tpu",)
 _NARROWED = {np.dtype(np.float64): np.float32, np.dtype(np.int64): np.int32}
 
 
-def precision_of(plan: Plan) -> Precision:
-    """In which numbers a plan iterates: those it asks for, or those of the devices."""
-    wanted = None if isinstance(plan.solver, Projection) else plan.solver.precision
+def precision_of(batch: Batch) -> Precision:
+    """In which numbers a batch iterates: those it asks for, or those of the devices."""
+    wanted = None if isinstance(batch.solver, Projection) else batch.solver.precision
     return wanted or ("float32" if jax.default_backend() in _SINGLE_ONLY else "float64")
 
 
@@ -248,25 +195,30 @@ def float64_devices() -> list[Any]:
     return jax.devices()
 
 
-def narrowed(work: Work, plan: Plan) -> tuple[Work, Plan]:
+def narrowed(batch: Batch) -> Batch:
     """The call that iterates in float32, and keeps where each lane ended."""
-    resamples = work.resamples and replace(work.resamples, dtype="float32")
-    return jax.tree.map(_narrowed, replace(work, resamples=resamples)), replace(plan, view=scaled)
-
-
-def following(work: Work, plan: Plan, ends: Scaled) -> tuple[Work, Plan]:
-    """The float64 call that starts at those ends, and stays there unless they are to be refined."""
-    unknowns = sum(c.size(work.lanes.mixture.shape[0]) for c in plan.law.part(linear=False))
-    starts = ends.values[:, ends.values.shape[1] - unknowns :].T[None]
-    resamples = work.resamples and replace(work.resamples, dtype="float32")
-    solver = replace(plan.solver, precision="float64") if precision_of(plan) == "refined" else Projection()
-    return (
-        replace(work, starts=starts.astype(np.float64), resamples=resamples),
-        replace(plan, solver=solver, chunk=_chunk(work, plan)),
+    resamples = batch.resamples and replace(batch.resamples, dtype="float32")
+    batch = replace(batch, resamples=resamples, view=scaled)
+    # Keys of random numbers are left as they are.
+    return jax.tree.map(
+        lambda leaf: np.asarray(leaf, _NARROWED[leaf.dtype]) if leaf.dtype in _NARROWED else leaf, batch
     )
 
 
-def with_course(kept: Any, ends: Scaled) -> Any:
+def following(batch: Batch, ends: Brief) -> Batch:
+    """The float64 call that starts at those ends, and stays there unless they are to be refined."""
+    starts = ends.values[:, ends.values.shape[1] - batch.unknowns :].T[None]
+    on_host = jax.default_backend() in _SINGLE_ONLY
+    return replace(
+        batch,
+        starts=starts.astype(np.float64),
+        resamples=batch.resamples and replace(batch.resamples, dtype="float32"),
+        solver=replace(batch.solver, precision="float64") if precision_of(batch) == "refined" else Projection(),
+        chunk=lanes_at_once(batch.law, batch.lanes, "cpu") if on_host else batch.chunk,
+    )
+
+
+def with_course(kept: Any, ends: Brief) -> Any:
     """What was kept of lanes that stayed at their ends, with the steps and statuses that led there."""
 
     def course(path: tuple[Any, ...], leaf: np.ndarray) -> np.ndarray:
@@ -274,15 +226,3 @@ def with_course(kept: Any, ends: Scaled) -> Any:
         return getattr(ends, name) if name in ("steps", "status") else leaf
 
     return jax.tree.map_with_path(course, kept)
-
-
-def _narrowed(leaf: Any) -> Any:
-    """The numbers in half of their bits; keys of random numbers are left as they are."""
-    return np.asarray(leaf, _NARROWED[leaf.dtype]) if leaf.dtype in _NARROWED else leaf
-
-
-def _chunk(work: Work, plan: Plan) -> int:
-    """As many lanes at once as suit the float64 devices."""
-    if jax.default_backend() not in _SINGLE_ONLY:
-        return plan.chunk
-    return lanes_at_once(plan.law, work.lanes, "cpu")

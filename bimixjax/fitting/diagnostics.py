@@ -1,17 +1,19 @@
-"""From solved lanes to a `FitResult`: what each coefficient is, how well it is known, and that in words."""
+"""From solved lanes to a `FitResult`: the coefficients, their covariance, what is identified, and that in words."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from bimixjax.fitting.constant import LEAST_GAIN, gain
-from bimixjax.fitting.coverage import companions, losses_differ
+from bimixjax.fitting.coverage import companions, losses_differ, share_range
 from bimixjax.fitting.coverage import notes as coverage_notes
-from bimixjax.fitting.lanes import Lanes, Layout
+from bimixjax.fitting.lanes import Lanes, Table, numbered
 from bimixjax.fitting.result import FitResult
 from bimixjax.fitting.views import Ends
-from bimixjax.laws import Coefficient, Law
+from bimixjax.laws import Law
 from bimixjax.solve import Status, infer
 
 # How near a bound a coefficient stands there; gradient solvers reach a bound only in the limit.
@@ -20,251 +22,194 @@ _BOUND = 1e-9
 # A coefficient whose posterior is this wide beside its prior, in standard deviations, rests on the prior.
 _HARDLY_NARROWER = 0.9
 
-_SAME = ("the losses are the same for all mixtures",)
-
-# What a coefficient may take several distinct ones of, and what that is called.
+# What a coefficient may take several distinct values of, as a field of `Coefficient` and in words.
 _COUNTED = {"proportions": "proportions", "volumes": "volumes", "sizes": "model sizes"}
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Rows:
-    """What each lane was fitted on: counts [L], ranges [L, d, 2] and [L, 2], as in `Coverage`, and mixtures [m, d]."""
-
-    count: np.ndarray
-    proportions: np.ndarray
-    volumes: np.ndarray
-    sizes: np.ndarray
-    proportion_range: np.ndarray
-    volume_range: np.ndarray
-    mixtures: np.ndarray
-    companion: np.ndarray
-    varies: np.ndarray
+# How many distinct values of each of these the rows of a lane have.
+_Counts = Mapping[str, Int[np.ndarray, " L"]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Knowledge:
-    """What the rows of each lane say of its coefficients, in the user's unit.
-
-    Args:
-        covariance: of the coefficients [L, k, k].
-        variance: of the relative residuals [L].
-        condition: of the scaled Jacobian [L].
-        identified, at_bound, at_prior: as in `FitResult` [L, k].
-        short: what takes more distinct proportions, volumes or model sizes than there are [L, k].
-        held: what is not fitted [L, k].
-        prior: whether priors took part [L].
-    """
-
-    covariance: np.ndarray
-    variance: np.ndarray
-    condition: np.ndarray
-    identified: np.ndarray
-    at_bound: np.ndarray
-    at_prior: np.ndarray
-    short: np.ndarray
-    held: np.ndarray
-    prior: np.ndarray
-
-
-def report(law: Law, layout: Layout, lanes: Lanes, ends: Ends, notes: tuple[str, ...]) -> FitResult:
+def report(law: Law, table: Table, lanes: Lanes, ends: Ends, notes: tuple[str, ...]) -> FitResult:
     """Put solved lanes into a `FitResult`."""
     used, loss = lanes.flat(lanes.weight).T > 0, lanes.flat(lanes.loss).T
-    difference = np.where(used, ends.predicted - loss, 0.0)
-    rows, squares = _rows(law, layout, lanes), ((difference * ends.factor) ** 2).sum(-1)
-    status = np.where(rows.count > 0, ends.solution.status, Status.NO_OBSERVATIONS)
-    told = gain(law, lanes, ends, rows.proportions)
-    status = np.where((status == Status.CONVERGED) & (told < LEAST_GAIN), Status.CONSTANT, status)
-    held = np.array([law.fixed(len(layout.domains), own) for own in layout.own])
-    held = np.tile(held, (len(used) // len(layout.own), 1))
-    known = _knowledge(law, layout, ends, rows, squares, ~np.isnan(held))
-    values = np.where(np.isnan(held), ends.user_values, held)
+    rows, domains = used.sum(1), table.observations.domains
+    # What coefficients that are not fitted are, else NaN.
+    given = np.tile([law.fixed(len(domains), own) for own in table.own], (len(used) // len(table.own), 1))
+    fixed, counts = ~np.isnan(given), _counts(law, table, lanes)
+    packed = [c for c in law.ordered() for _ in range(c.size(len(domains)))]
+    lacking = [np.array([getattr(c, kind) for c in packed]) > counts[kind][:, None] for kind in _COUNTED]
+    short = np.any(lacking, axis=0) & ~fixed
+    gained = gain(law, lanes, ends, counts["proportions"])
+    status = np.where(rows > 0, ends.solution.status, Status.NO_OBSERVATIONS)
+    status = np.where((status == Status.CONVERGED) & (gained < LEAST_GAIN), Status.CONSTANT, status)
+    missing, zero = table.unusable(lanes.row)
+    residual = np.where(used, ends.predicted - loss, 0.0)
+    from_mean = np.where(used, loss - _divide(np.where(used, loss, 0.0).sum(1), rows)[:, None], 0.0)
+    total = (from_mean**2).sum(1)
     result = FitResult(
         law=law,
-        domains=layout.domains,
-        targets=layout.targets,
-        own=layout.own,
-        volume_unit=layout.volume_unit,
-        model_sizes=layout.sizes,
-        sentences=_sentences(law, layout, status, rows, known, np.isnan(told)),
+        domains=domains,
+        targets=table.targets,
+        own=table.own,
+        volume_unit=table.unit,
+        model_sizes=table.observations.model_sizes,
+        sentences=(),
         notes=notes,
-        values=np.where(rows.count[:, None] > 0, values, np.nan),
-        covariance=known.covariance,
-        identified=known.identified,
-        at_bound=known.at_bound,
-        at_prior=known.at_prior,
+        values=np.where(rows[:, None] > 0, np.where(fixed, given, ends.user_values), np.nan),
         status=status,
         steps=ends.solution.steps,
-        cost=np.where(rows.count > 0, ends.cost, np.nan),
-        rows=rows.count,
-        missing=layout.missing,
-        zero=layout.zero,
-        residual_scale=np.sqrt(known.variance),
-        condition=known.condition,
-        error=_divide(np.abs(difference / loss).sum(-1), rows.count),
-        r2=_r2(ends.predicted, loss, used),
-        proportion_range=rows.proportion_range,
-        volume_range=rows.volume_range,
-        mixtures=rows.mixtures,
-        volumes=rows.volumes,
-        companion=rows.companion,
-        varies=rows.varies,
+        cost=np.where(rows > 0, ends.cost, np.nan),
+        rows=rows,
+        missing=missing.sum((0, 1)),
+        zero=zero.sum((0, 1)),
+        error=_divide(np.abs(residual / loss).sum(1), rows),
+        r2=1 - _divide((residual**2).sum(1), total),
+        volumes=counts["volumes"],
+        **_covered(table, lanes),
+        **_inferred(law, domains, ends, ((residual * ends.factor) ** 2).sum(1), rows, fixed, short),
     )
-    return replace(result, notes=(*notes, *coverage_notes(result.coverage, layout.domains)))
+    sentences = _sentences(result, counts, short, (~fixed).sum(1), np.any(ends.penalty, (1, 2)), np.isnan(gained))
+    return replace(result, sentences=sentences, notes=(*notes, *coverage_notes(result.coverage, domains)))
 
 
-def _divide(top: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return np.divide(top, count, out=np.full(len(top), np.nan), where=count > 0)
+def _divide(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    return np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0)
 
 
-def _r2(predicted: np.ndarray, loss: np.ndarray, used: np.ndarray) -> np.ndarray:
-    center = _divide(np.where(used, loss, 0.0).sum(-1), used.sum(-1))
-    total = np.where(used, (loss - center[:, None]) ** 2, 0.0).sum(-1)
-    missed = np.where(used, (loss - predicted) ** 2, 0.0).sum(-1)
-    return 1 - np.divide(missed, total, out=np.full(len(total), np.nan), where=total > 0)
-
-
-def _rows(law: Law, layout: Layout, lanes: Lanes) -> _Rows:
+def _counts(law: Law, table: Table, lanes: Lanes) -> _Counts:
+    """Count the distinct values that the rows of each lane have of what coefficients depend on."""
     used = lanes.flat(lanes.weight) > 0
-    volume = (lanes.flat(lanes.volume) * layout.volume_scale)[:, lanes.group]
-    mixture, own = lanes.flat(lanes.mixture), lanes.flat(lanes.own)
-    own_only = law.own_proportion and not law.cross_domain
-    loss, size = lanes.flat(lanes.loss), lanes.flat(lanes.model_size)
+    mixture = lanes.flat(lanes.mixture).round(9)
+    if law.own_proportion and not law.cross_domain:
+        proportion = lanes.flat(lanes.own).round(9)
+    else:
+        # Equal mixtures have equal numbers.
+        numbers = numbered(mixture.reshape(len(mixture), -1).T)
+        proportion = numbers.reshape(mixture.shape[1:])[:, lanes.group]
+    volume, size = (lanes.flat(values)[:, lanes.group] for values in (lanes.volume, lanes.model_size))
+    found = {}
+    for kind, values in {"proportions": proportion, "volumes": volume * table.scales[0], "sizes": size}.items():
+        ordered = np.sort(np.where(used, values, np.nan), axis=0)
+        found[kind] = (ordered[1:] > ordered[:-1]).sum(0) + used.any(0)
+    return found
+
+
+def _covered(table: Table, lanes: Lanes) -> dict[str, Any]:
+    """The fields of a `FitResult` that say what mixtures and volumes each lane was fitted on; see `Coverage`."""
+    used, loss, place = lanes.flat(lanes.weight) > 0, lanes.flat(lanes.loss), lanes.places()
+    mixture, volume = lanes.flat(lanes.mixture), lanes.flat(lanes.volume) * table.scales[0]
     companion, varies = np.zeros((used.shape[1], len(mixture)), int), np.zeros(used.shape[1], bool)
-    for group in range(mixture.shape[-1]):
-        own_lanes = np.flatnonzero(lanes.group == group)
-        companion[own_lanes] = companions(mixture[..., group], used[:, own_lanes])
-        places = np.column_stack([lanes.flat(lanes.volume)[:, group], size[:, group]])
-        number = np.unique(places, axis=0, return_inverse=True)[1].reshape(-1)
-        varies[own_lanes] = losses_differ(number, loss[:, own_lanes], used[:, own_lanes])
-    return _Rows(
-        count=used.sum(0),
-        proportions=_distinct(own.round(9) if own_only else _numbered(mixture)[:, lanes.group], used),
-        volumes=_distinct(volume, used),
-        sizes=_distinct(lanes.flat(lanes.model_size)[:, lanes.group], used),
-        proportion_range=np.stack([_range(share[:, lanes.group], used) for share in mixture], axis=1),
-        volume_range=_range(volume, used),
-        mixtures=_distinct_mixtures(mixture, used, lanes.group),
-        companion=companion,
-        varies=varies,
-    )
+    of_size = np.zeros(place.shape, bool)
+    for size in range(place.shape[1]):
+        mine = lanes.group == size
+        companion[mine] = companions(mixture[..., size], used[:, mine])
+        varies[mine] = losses_differ(place[:, size], loss[:, mine], used[:, mine])
+        of_size[:, size] = used[:, mine].any(1)
+    mixtures = mixture[:, of_size].T
+    return {
+        "proportion_range": np.stack([share_range(share[:, lanes.group], used) for share in mixture], axis=1),
+        "volume_range": share_range(volume[:, lanes.group], used),
+        "mixtures": mixtures[np.unique(mixtures.round(9), axis=0, return_index=True)[1]],
+        "companion": companion,
+        "varies": varies,
+    }
 
 
-def _distinct_mixtures(mixture: np.ndarray, used: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The mixtures [d, n, S] of rows that any lane [n, L] uses, each once: [m, d]."""
-    sizes = np.stack([used[:, group == size].any(1) for size in range(mixture.shape[2])], axis=1)
-    kept = mixture[:, sizes].T
-    return kept[np.unique(kept.round(9), axis=0, return_index=True)[1]]
+def _inferred(
+    law: Law,
+    domains: tuple[str, ...],
+    ends: Ends,
+    squares: Float[np.ndarray, " L"],
+    rows: Int[np.ndarray, " L"],
+    fixed: Bool[np.ndarray, "L k"],
+    short: Bool[np.ndarray, "L k"],
+) -> dict[str, Any]:
+    """The fields of a `FitResult` that say how well the rows determine its coefficients.
 
+    Rows alone decide what is identified. With J'J of the residuals, P of the priors, v = squares / (rows - rank of J)
+    and D the derivative of the coefficients in the user's units by those of the solver (the delta method),
 
-def _distinct(values: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """How many distinct values the used rows [n, L] of each lane have."""
-    ordered = np.sort(np.where(used, values, np.nan), axis=0)
-    return (ordered[1:] > ordered[:-1]).sum(0) + used.any(0)
-
-
-def _range(values: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """The lowest and highest value of the used rows [n, L] of each lane, as [L, 2]; NaN where there is none."""
-    low = values.min(axis=0, where=used, initial=np.inf)
-    high = values.max(axis=0, where=used, initial=-np.inf)
-    return np.where(used.any(0), [low, high], np.nan).T
-
-
-def _numbered(mixtures: np.ndarray) -> np.ndarray:
-    """A number for each mixture [d, n, S], the same for equal ones, as [n, S]."""
-    flat = mixtures.round(9).reshape(len(mixtures), -1)
-    return np.unique(flat, axis=1, return_inverse=True)[1].reshape(mixtures.shape[1:])
-
-
-def _knowledge(law: Law, layout: Layout, ends: Ends, rows: _Rows, squares: np.ndarray, held: np.ndarray) -> _Knowledge:
-    spread = [c for c in law.ordered() for _ in range(c.size(len(layout.domains)))]
-    needs = ((kind, np.array([getattr(c, kind) for c in spread])) for kind in _COUNTED)
-    short = np.any([need > getattr(rows, kind)[:, None] for kind, need in needs], axis=0) & ~held
-    bounded = at_bound(spread, ends.values) & ~short & ~held & (rows.count > 0)[:, None]
-    from_rows = infer(ends.information, 1.0, bounded | held)
-    identified = from_rows.identified & ~short
-    variance = _divide(squares, rows.count - from_rows.rank)
-    with_priors = infer(ends.information + ends.penalty, variance, bounded | held)
-    prior = ends.penalty.any((-2, -1))
-    return _Knowledge(
-        covariance=_transformed(with_priors.covariance, ends.to_user, identified | prior[:, None]),
-        variance=variance,
-        condition=from_rows.condition,
-        identified=identified,
-        at_bound=bounded,
-        at_prior=_at_prior(ends.information, ends.penalty, bounded | held),
-        short=short,
-        held=held,
-        prior=prior,
-    )
-
-
-def _at_prior(information: np.ndarray, penalty: np.ndarray, apart: np.ndarray) -> np.ndarray:
-    """Whether rows leave a coefficient nearly as wide as its prior [L, k]; those that are set apart are not asked.
-
-    A ratio of standard deviations of one coefficient is the same on any scale, so also on that of its prior.
+        covariance = D v (J'J + P)^-1 D'.
     """
-    if not penalty.any():
-        return np.zeros(apart.shape, bool)
-    before, after = infer(penalty, 1.0, apart), infer(information + penalty, 1.0, apart)
-    with np.errstate(invalid="ignore"):
-        return after.standard_errors > _HARDLY_NARROWER * before.standard_errors
+    information, penalty, to_user = (np.asarray(each) for each in (ends.information, ends.penalty, ends.to_user))
+    bounded = at_bound(law, len(domains), np.asarray(ends.values)) & ~short & ~fixed & (rows > 0)[:, None]
+    absent = bounded | fixed
+    from_rows = infer(information, 1.0, absent)
+    identified = from_rows.identified & ~short
+    variance = _divide(squares, rows - from_rows.rank)
+    covariance = infer(information + penalty, variance, absent).covariance
+    prior = np.any(penalty, axis=(1, 2))[:, None]
+    blank = ~np.isfinite(np.diagonal(covariance, axis1=1, axis2=2)) | ~(identified | prior)
+    covariance = to_user @ np.nan_to_num(covariance) @ to_user.swapaxes(1, 2)
+    at_prior = np.zeros(absent.shape, bool)
+    if penalty.any():
+        # A ratio of standard deviations of one coefficient is the same on any scale, so also on that of its prior.
+        before, after = infer(penalty, 1.0, absent), infer(information + penalty, 1.0, absent)
+        with np.errstate(invalid="ignore"):
+            at_prior = after.standard_errors > _HARDLY_NARROWER * before.standard_errors
+    return {
+        "covariance": np.where(blank[:, None, :] | blank[:, :, None], np.nan, covariance),
+        "residual_scale": np.sqrt(variance),
+        "condition": from_rows.condition,
+        "identified": identified,
+        "at_bound": bounded,
+        "at_prior": at_prior,
+    }
 
 
-def at_bound(spread: list[Coefficient], values: np.ndarray) -> np.ndarray:
-    """Whether packed coefficients [..., k], in the units of the solver, stand at a bound."""
-    lower, upper = np.array([c.lower for c in spread]), np.array([c.upper for c in spread])
+def at_bound(law: Law, domains: int, values: Float[np.ndarray, "*lanes k"]) -> Bool[np.ndarray, "*lanes k"]:
+    """Whether packed coefficients, in the units of the solver, stand at a bound."""
+    packed = [c for c in law.ordered() for _ in range(c.size(domains))]
+    lower, upper = np.array([c.lower for c in packed]), np.array([c.upper for c in packed])
     return (values <= lower + _BOUND) | (values >= upper * (1 - _BOUND))
 
 
-def _transformed(covariance: np.ndarray, slope: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Covariances in the user's unit by the delta method; NaN stays where a coefficient is not known."""
-    blank = ~np.isfinite(np.diagonal(covariance, axis1=-2, axis2=-1)) | ~known
-    moved = slope @ np.nan_to_num(covariance) @ slope.swapaxes(-2, -1)
-    return np.where(blank[:, None, :] | blank[:, :, None], np.nan, moved)
-
-
 def _sentences(
-    law: Law, layout: Layout, status: np.ndarray, rows: _Rows, known: _Knowledge, same: np.ndarray
+    fit: FitResult,
+    counts: _Counts,
+    short: Bool[np.ndarray, "L k"],
+    free: Int[np.ndarray, " L"],
+    prior: Bool[np.ndarray, " L"],
+    same: Bool[np.ndarray, " L"],
 ) -> tuple[str, ...]:
-    names, of_status = np.array(law.names(layout.domains)), {int(one): one.sentence for one in Status}
-    remarked = (same | _remarkable(law, rows, known)).tolist()
-    return tuple(
-        "; ".join([of_status[how], *_SAME[: int(same[lane])], *_remarks(law, names, lane, rows, known)])
-        if remarked[lane]
-        else of_status[how]
-        for lane, how in enumerate(status.tolist())
-    )
+    """Say how each lane ended, and what to know of its `free` coefficients.
+
+    Args:
+        fit: whose sentences these are.
+        counts: of distinct values.
+        short: what takes more of them.
+        free: how many coefficients were fitted.
+        prior: whether priors took part.
+        same: whether losses are the same for all mixtures.
+    """
+    of_status = {int(status): status.sentence for status in Status}
+    sentences = [of_status[status] for status in fit.status.tolist()]
+    one_size = fit.law.sized & (counts["sizes"] < 2)
+    doubtful = (fit.rows < free) | one_size | (short | ~fit.identified | fit.at_bound).any(1)
+    for lane in np.flatnonzero(same | (doubtful & (fit.rows > 0))).tolist():
+        remarks = ["the losses are the same for all mixtures"] if same[lane] else []
+        if fit.rows[lane] < free[lane]:
+            remarks.append(f"too few observations: {fit.rows[lane]} for {free[lane]} coefficients")
+        if one_size[lane]:
+            remarks.append("one model size, which does not identify how losses depend on it")
+        verb = "not identified, set by the prior" if prior[lane] else "not identified"
+        remarks += _unidentified(fit, lane, counts, short[lane], verb)
+        remarks += [f"{name} at a bound" for name in np.array(fit.names)[fit.at_bound[lane]]]
+        sentences[lane] = "; ".join([sentences[lane], *remarks])
+    return tuple(sentences)
 
 
-def _remarkable(law: Law, rows: _Rows, known: _Knowledge) -> np.ndarray:
-    """The lanes with observations of which there is anything to remark [L]."""
-    few = rows.count < (~known.held).sum(-1)
-    one_size = law.sized & (rows.sizes < 2)
-    return (rows.count > 0) & (few | one_size | (known.short | ~known.identified | known.at_bound).any(-1))
-
-
-def _remarks(law: Law, names: np.ndarray, lane: int, rows: _Rows, known: _Knowledge) -> Iterator[str]:
-    """What a reader of one lane's coefficients should know, beyond how the solver ended."""
-    free, short = int((~known.held[lane]).sum()), known.short[lane]
-    if rows.count[lane] < free:
-        yield f"too few observations: {rows.count[lane]} for {free} coefficients"
-    if law.sized and rows.sizes[lane] < 2:
-        yield "one model size, which does not identify how losses depend on it"
-    verb = "not identified, set by the prior" if known.prior[lane] else "not identified"
-    for name, need, got in _shortages(law, rows, lane) if short.any() else ():
-        yield f"{name} {verb}: takes {need}, got {got}"
-    apart = names[~known.identified[lane] & ~short]
-    if apart.size:
-        them = ", ".join(["them", *names[short]])
-        why = f"the observations determine only combinations of {them}"
-        yield f"{', '.join(apart)} {verb}: {why}"
-    yield from (f"{name} at a bound" for name in names[known.at_bound[lane]])
-
-
-def _shortages(law: Law, rows: _Rows, lane: int) -> Iterator[tuple[str, str, int]]:
-    for kind, said in _COUNTED.items():
-        got = getattr(rows, kind)[lane]
-        lacking = [c for c in law.ordered() if getattr(c, kind) > got]
-        if lacking:
+def _unidentified(
+    fit: FitResult, lane: int, counts: _Counts, short: Bool[np.ndarray, " k"], verb: str
+) -> Iterator[str]:
+    """Say which coefficients of a lane its rows do not identify, and why."""
+    for kind, words in _COUNTED.items() if short.any() else ():
+        got = int(counts[kind][lane])
+        if lacking := [c for c in fit.law.ordered() if getattr(c, kind) > got]:
             need = max(getattr(c, kind) for c in lacking)
-            yield ", ".join(c.name for c in lacking), f"{need} distinct {said}", int(got)
+            yield f"{', '.join(c.name for c in lacking)} {verb}: takes {need} distinct {words}, got {got}"
+    names = np.array(fit.names)
+    combined = names[~fit.identified[lane] & ~short]
+    if combined.size:
+        them = ", ".join(["them", *names[short]])
+        yield f"{', '.join(combined)} {verb}: the observations determine only combinations of {them}"

@@ -45,16 +45,17 @@ _LANES: dict[str, Kind] = {
 
 
 def checked(found: Any, law: Law, path: str | Path) -> dict[str, Any]:
-    """The fields of a `FitResult` of `law` but the law, checked."""
+    """Check a file of a `FitResult` of `law`, and return the fields of the result but the law."""
     spot = Spot(file=str(path))
     names = names_of({key: found[key] for key in NAMES if key in found}, spot)
     sizes = 1 if law.sized else max(1, len(names["model_sizes"]))
     spot.lengths.update(lanes=sizes * len(names["targets"]), coefficients=len(law.names(names["domains"])))
-    whole = {**dict.fromkeys(NAMES, _anything), "law": _anything, "law_version": _anything, **_LANES}
-    whole["mixtures"] = numbers("mixtures", "domains", low=0, high=1 + 1e-6)
+    # Names are read already; the law and resamples are read elsewhere.
+    whole: dict[str, Kind] = dict.fromkeys([*NAMES, "law", "law_version"], lambda value, spot: value)
+    whole |= {**_LANES, "mixtures": numbers("mixtures", "domains", low=0, high=1 + 1e-6)}
     if "resampled" in found:
-        whole["resampled"] = _anything
-    read = record(whole)({**_before(found, spot), **found}, spot)
+        whole["resampled"] = whole["law"]
+    read = record(whole)({**_coverage_before(found, spot), **found}, spot)
     lanes = {name: read[name] for name in _LANES}
     if lanes["companion"].max(initial=0) >= len(names["domains"]):
         raise spot.at("companion").wrong(int(lanes["companion"].max()), f"places among {len(names['domains'])} domains")
@@ -63,8 +64,8 @@ def checked(found: Any, law: Law, path: str | Path) -> dict[str, Any]:
     return {**names, **lanes, "mixtures": read["mixtures"]}
 
 
-def _before(found: Mapping[str, Any], spot: Spot) -> dict[str, Any]:
-    """What files did not tell that were written before fits said what their rows cover: taken for ordinary rows."""
+def _coverage_before(found: Mapping[str, Any], spot: Spot) -> dict[str, Any]:
+    """Fill in the fields that files lack from before fits said what their rows cover, as of ordinary rows."""
     if "companion" in found or not {"rows", "volume_range"} <= found.keys():
         return {"mixtures": []}
     lanes = spot.lengths["lanes"]
@@ -79,7 +80,7 @@ def _before(found: Mapping[str, Any], spot: Spot) -> dict[str, Any]:
 
 
 def names_of(found: dict[str, Any], spot: Spot) -> dict[str, Any]:
-    """The names of a fit; `own` must follow from them."""
+    """Read the names of a fit; `own` must follow from them."""
     names = record(NAMES)(found, spot)
     own = [names["domains"].index(name) if name in names["domains"] else -1 for name in names["targets"]]
     if names["own"].tolist() != own:
@@ -89,27 +90,19 @@ def names_of(found: dict[str, Any], spot: Spot) -> dict[str, Any]:
     return {**names, "own": tuple(own), "model_sizes": tuple(names["model_sizes"].tolist())}
 
 
-def _anything(value: Any, spot: Spot) -> Any:
-    return value
-
-
 def _check_measured(lanes: Mapping[str, np.ndarray], spot: Spot) -> None:
-    """What a lane with rows must have."""
-    unfitted = np.isin(lanes["status"], (Status.NOT_FINITE, Status.NO_OBSERVATIONS))
-    for name, empty in (
-        ("values", unfitted),
-        ("proportion_range", lanes["rows"] == 0),
-        ("volume_range", lanes["rows"] == 0),
-    ):
-        absent = np.isnan(lanes[name]).reshape(len(empty), -1).any(1)
-        if (absent & ~empty).any():
-            raise spot.at(name).at(int(np.argmax(absent & ~empty))).wrong(None, "numbers, since the lane has rows")
+    """Raise where a lane with rows lacks values or ranges."""
+    unfitted, empty = np.isin(lanes["status"], (Status.NOT_FINITE, Status.NO_OBSERVATIONS)), lanes["rows"] == 0
+    for name, may_lack in {"values": unfitted, "proportion_range": empty, "volume_range": empty}.items():
+        wrong = np.isnan(lanes[name]).reshape(len(empty), -1).any(1) & ~may_lack
+        if wrong.any():
+            raise spot.at(name).at(int(np.argmax(wrong))).wrong(None, "numbers, since the lane has rows")
 
 
 def check_bounds(
     law: Law, own: np.ndarray, lanes: Mapping[str, np.ndarray], model_sizes: tuple[float, ...], spot: Spot
 ) -> None:
-    """Every coefficient within the bounds of the law, as it is or in the units that a fit has."""
+    """Raise unless every coefficient is within the bounds of the law, as it is or in the units of its fit."""
     domains, volumes = spot.lengths["domains"], lanes["volume_range"]
     packed: Any = lanes["values"].T
     named: Mapping[str, Any] = law.unpack(packed, law.ordered(), domains)
@@ -127,7 +120,7 @@ def check_bounds(
 
 
 def _outside(law: Law, named: Mapping[str, Any]) -> tuple[Coefficient, float] | None:
-    """A coefficient with a value outside its bounds, or None; NaN is of a lane without rows."""
+    """Find a coefficient with a value outside its bounds; NaN is of a lane without rows."""
     for c in law.ordered():
         value, high = np.asarray(named[c.name]), min(c.upper, _LARGEST)
         outside = (value < c.lower - _SLACK * (1 + abs(c.lower))) | (value > high * (1 + _SLACK) + _SLACK)

@@ -1,14 +1,14 @@
 """Many weightings of the rows of one table: each is fitted on the rows that it counts, and predicts all of them."""
 
-from dataclasses import dataclass
-
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
-from bimixjax._base.records import Leaf, record, static
+from bimixjax._base.records import record, static
 from bimixjax.fitting.diagnostics import at_bound
-from bimixjax.fitting.lanes import Group, Lanes, Layout, Table, padded_length
-from bimixjax.fitting.views import Scaled, losses
+from bimixjax.fitting.lanes import Group, Lanes, Table, padded_length
+from bimixjax.fitting.views import Brief, losses
 from bimixjax.laws import Law
 from bimixjax.solve import Status
 
@@ -17,83 +17,71 @@ from bimixjax.solve import Status
 class FoldFits:
     """Losses that one law predicts for every row of a table, fitted in F folds on weighted rows.
 
-    Args:
+    Attributes:
         targets: the columns of `predicted`.
-        predicted: losses [F, n, T] in the order of the table; NaN where nothing of a row's model size was fitted,
-            infinite where the law diverges.
-        values: packed coefficients, with volumes and sizes divided by their largest [F, S, T, k].
-        at_bound: whether any fitted coefficient stands at a bound [F, S, T].
-        status: how each lane ended [F, S, T].
-        rows: observations used [F, S, T].
+        predicted: losses in the order of the table; NaN where nothing of a row's model size was fitted, infinite where
+            the law diverges.
+        values: packed coefficients, with volumes and sizes divided by their largest.
+        at_bound: whether any fitted coefficient stands at a bound.
+        status: how each lane ended.
+        rows: observations used.
     """
 
     targets: tuple[str, ...] = static()
-    predicted: Leaf
-    values: Leaf
-    at_bound: Leaf
-    status: Leaf
-    rows: Leaf
+    predicted: Float[np.ndarray, "F N T"]
+    values: Float[np.ndarray, "F S T k"]
+    at_bound: Bool[np.ndarray, "F S T"]
+    status: Int[np.ndarray, "F S T"]
+    rows: Int[np.ndarray, "F S T"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Folded:
-    """The lanes of all folds: one group for each distinct weighting of the rows of a model size.
+def fold_lanes(table: Table, weights: Float[np.ndarray, "F N"]) -> tuple[Lanes, Int[np.ndarray, "F S"]]:
+    """Lay out the lanes of folds whose rows have these weights; rows of weight zero take no part.
 
-    Args:
-        lanes, layout: those of the groups.
-        group: which group each fold and size is [F, S].
+    Each distinct weighting of the rows of a model size is one group of lanes; the group of each fold and size is
+    returned too.
     """
-
-    lanes: Lanes
-    layout: Layout
-    group: np.ndarray
-
-    @classmethod
-    def of(cls, table: Table, weights: np.ndarray) -> "Folded":
-        """The lanes of folds with the given weights of rows [F, N]; rows that count nothing take no part."""
-        groups: list[Group] = []
-        numbers = np.empty((len(weights), len(table.by_size)), int)
-        for size, rows in enumerate(table.by_size):
-            distinct, which = np.unique(weights[:, rows], axis=0, return_inverse=True)
-            numbers[:, size] = len(groups) + which.reshape(-1)
-            groups += [Group(rows=rows[each > 0], weight=each[each > 0]) for each in distinct]
-        nothing = Group(rows=np.array([], int), weight=np.array([]))
-        # Nearly as many groups share a compiled fit.
-        lanes, layout = table.lanes(groups + [nothing] * (padded_length(len(groups)) - len(groups)))
-        return cls(lanes=lanes, layout=layout, group=numbers)
-
-    def by_fold(self, values: np.ndarray, targets: int) -> np.ndarray:
-        """What was found for each lane [L, ...], by fold, size and target [F, S, T, ...]."""
-        return values.reshape(-1, targets, *values.shape[1:])[self.group]
+    groups: list[Group] = []
+    numbers = np.empty((len(weights), len(table.by_size)), int)
+    for size, rows in enumerate(table.by_size):
+        distinct, which = np.unique(weights[:, rows], axis=0, return_inverse=True)
+        numbers[:, size] = len(groups) + which.reshape(-1)
+        groups += [(rows[each > 0], each[each > 0]) for each in distinct]
+    # Nearly as many groups share a compiled fit.
+    empty = [(np.array([], int), np.array([]))] * (padded_length(len(groups)) - len(groups))
+    return table.lanes(groups + empty), numbers
 
 
-def fold_fits(law: Law, table: Table, folded: Folded, ends: Scaled) -> FoldFits:
-    """What the solved lanes of all folds say of every row of the table."""
-    count, domains = len(table.targets), len(table.observations.domains)
+def fold_fits(law: Law, table: Table, lanes: Lanes, group: Int[np.ndarray, "F S"], ends: Brief) -> FoldFits:
+    """Put the solved lanes of all folds into `FoldFits`; arguments are those of `fold_lanes` and what it gave."""
+    domains = len(table.observations.domains)
+    # From lanes to [F, S, T].
     values, used, status = (
-        folded.by_fold(found, count) for found in (ends.values, (folded.lanes.weight > 0).sum((0, 1)), ends.status)
+        found.reshape(-1, len(table.targets), *found.shape[1:])[group]
+        for found in map(np.asarray, (ends.values, (lanes.weight > 0).sum((0, 1)), ends.status))
     )
-    spread = [c for c in law.ordered() for _ in range(c.size(domains))]
-    held = np.array([law.fixed(domains, own) for own in table.own])
+    given = np.array([law.fixed(domains, own) for own in table.own])
     return FoldFits(
         targets=table.targets,
-        predicted=_predicted(law, table, values, used),
+        predicted=_predict(law, table, values, used),
         values=values,
-        at_bound=(at_bound(spread, values) & np.isnan(held)).any(-1) & (used > 0),
+        at_bound=(at_bound(law, domains, values) & np.isnan(given)).any(-1) & (used > 0),
         status=np.where(used > 0, status, Status.NO_OBSERVATIONS),
         rows=used,
     )
 
 
-def _predicted(law: Law, table: Table, values: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """The losses of all rows [F, N, T] at coefficients [F, S, T, k]."""
+def _predict(
+    law: Law, table: Table, values: Float[np.ndarray, "F S T k"], used: Int[np.ndarray, "F S T"]
+) -> Float[np.ndarray, "F N T"]:
+    """The losses of all rows of the table."""
     folds, sizes, targets = used.shape
-    whole, _ = table.lanes(table.whole())
-    flat = np.asarray(losses(law, whole, jnp.asarray(values.reshape(folds, sizes * targets, -1))))
+    whole = table.lanes(table.groups())
+    with jax.enable_x64(True):
+        flat = np.asarray(losses(law, whole, jnp.asarray(values.reshape(folds, sizes * targets, -1))))
     flat = np.where(used[..., None] > 0, flat.reshape(folds, sizes, targets, -1), np.nan)
     predicted = np.full((folds, len(table.run), targets), np.nan)
-    for size, row in enumerate(np.moveaxis(whole.row, -1, 0).reshape(sizes, -1)):
+    for size, row in enumerate(whole.flat(whole.row).T):
         predicted[:, row[row >= 0]] = flat[:, size][..., row >= 0].swapaxes(1, 2)
-    if law.diverges_at_zero:
-        predicted = np.where((table.own_shares == 0) & ~np.isnan(predicted), np.inf, predicted)
-    return predicted
+    # Lanes leave such rows out.
+    return np.where(table.diverges & (table.own_share == 0) & ~np.isnan(predicted), np.inf, predicted)

@@ -14,12 +14,12 @@ from bimixjax.fitting import devices
 from bimixjax.fitting.criterion import Criterion as Criterion
 from bimixjax.fitting.devices import lanes_at_once
 from bimixjax.fitting.diagnostics import report
-from bimixjax.fitting.folds import Folded, fold_fits
 from bimixjax.fitting.folds import FoldFits as FoldFits
-from bimixjax.fitting.lanes import Lanes, Layout, Table, choose_targets
+from bimixjax.fitting.folds import fold_fits, fold_lanes
+from bimixjax.fitting.lanes import Lanes, Table, choose_targets
 from bimixjax.fitting.options import FitOptions, FoldOptions, Solver
 from bimixjax.fitting.outliers import Outliers, outliers
-from bimixjax.fitting.problem import Plan, View, Work
+from bimixjax.fitting.problem import Batch, View
 from bimixjax.fitting.resamples import Bootstrap
 from bimixjax.fitting.resampling import Resampled as Resampled
 from bimixjax.fitting.result import FitResult as FitResult
@@ -117,9 +117,8 @@ def bootstrap(
     count = checks.resamples(count)
     task = _Task.of(law, observations, **options)
     fit, ends = _fitted(task)
-    with jax.enable_x64(True):
-        resamples = Bootstrap(key=key, count=count, runs=task.layout.runs)
-        found = devices.solve(*task.call(brief, resamples, starts=ends.solution.nonlinear.T[None]))
+    resamples = Bootstrap(key=key, count=count, runs=task.table.runs)
+    found = devices.solve(task.batch(brief, resamples, starts=ends.solution.nonlinear.T[None]))
     return Resampled(
         fit=fit,
         values=found.values.reshape(count, len(ends.values), -1),
@@ -159,20 +158,17 @@ def fit_folds(
         2.828
     """
     task = _Task.of(law, observations, **options)
-    folded = Folded.of(task.table, checks.fold_weights(weights, len(observations)))
-    task = dataclasses.replace(task, lanes=folded.lanes, layout=folded.layout)
-    with jax.enable_x64(True):
-        return fold_fits(task.law, task.table, folded, devices.solve(*task.call(scaled)))
+    lanes, group = fold_lanes(task.table, checks.fold_weights(weights, len(observations)))
+    ends = devices.solve(dataclasses.replace(task, lanes=lanes).batch(scaled))
+    return fold_fits(task.law, task.table, lanes, group, ends)
 
 
 def _fitted(task: "_Task") -> tuple[FitResult, Ends]:
     """Fit all lanes of a task, and say what is known about each."""
-    with jax.enable_x64(True):
-        ends = devices.solve(*task.call(describe))
-        notes = task.notes(ends)
-    result = report(task.law, task.layout, task.lanes, ends, notes)
+    ends = devices.solve(task.batch(describe))
+    result = report(task.law, task.table, task.lanes, ends, task.notes(ends))
     if task.law not in LAWS.values():
-        _check_units(result, task.layout, task.lanes, ends)
+        _check_units(result, task.table, task.lanes, ends)
     return result, ends
 
 
@@ -183,7 +179,6 @@ class _Task:
     law: Law
     table: Table
     lanes: Lanes
-    layout: Layout
     priors: bool
     criterion: Criterion
     solver: Solver
@@ -204,35 +199,35 @@ class _Task:
         chosen = LAWS[checks.choice("law", law, LAWS)] if isinstance(law, str) else law
         names = choose_targets(chosen, observations, None if targets is None else tuple(targets))
         table = Table.of(chosen, observations, observations.volume_unit(volume), names)
-        lanes, layout = table.lanes(table.whole(_of_rows(observations, weights)))
         solver = solver or VarPro()
         return cls(
             law=chosen,
             table=table,
-            lanes=lanes,
-            layout=layout,
+            lanes=table.lanes(table.groups(_of_rows(observations, weights))),
             priors=priors,
             criterion=criterion or Criterion(),
             solver=dataclasses.replace(solver, starts=chosen.local_minima) if solver.starts is None else solver,
         )
 
-    def call(self, view: View, resamples: Bootstrap | None = None, starts: Stored | None = None) -> tuple[Work, Plan]:
-        """Return the arguments of the compiled call: all lanes of the table, or of each resample of its runs."""
-        work = Work(
+    def batch(self, view: View, resamples: Bootstrap | None = None, starts: Stored | None = None) -> Batch:
+        """Return the argument of the compiled call: all lanes of the table, or of each resample of its runs."""
+        return Batch(
+            law=self.law,
+            solver=self.solver,
+            criterion=self.criterion,
+            view=view,
+            chunk=lanes_at_once(self.law, self.lanes),
             lanes=self.lanes,
             resamples=resamples,
             starts=starts,
-            units=(np.asarray(self.layout.volume_scale), np.asarray(self.layout.size_scale)),
+            units=self.table.scales,
             strength=np.asarray(_PRIOR_RESIDUAL) if self.priors else None,
         )
-        chunk = lanes_at_once(self.law, self.lanes)
-        plan = Plan(law=self.law, solver=self.solver, criterion=self.criterion, view=view, chunk=chunk)
-        return work, plan
 
     def notes(self, ends: Ends) -> tuple[str, ...]:
         """Say what else a reader should know: of the table, of targets that are not fitted, of rows far outside."""
         table = self.table.observations
-        missing = [t for t in table.targets if t not in self.layout.targets] if self.law.own_proportion else []
+        missing = [t for t in table.targets if t not in self.table.targets] if self.law.own_proportion else []
         said = f"not fitted, since {self.law.name} needs a target that is a training domain: {', '.join(missing)}"
         outlying = self._outlying(ends).sentence
         return (*table.notes, *([said] if missing else []), *([f"{outlying}; {_ADVICE}"] if outlying else []))
@@ -246,9 +241,9 @@ class _Task:
         for _ in range(_REFITS):
             if not found.rows.any():
                 break
-            kept = np.repeat(~found.rows[self.lanes.row], len(self.layout.targets), axis=-1)
+            kept = np.repeat(~found.rows[self.lanes.row], len(self.table.targets), axis=-1)
             lanes = dataclasses.replace(self.lanes, weight=self.lanes.weight * kept)
-            again = self._far(devices.solve(*dataclasses.replace(self, lanes=lanes).call(describe)))
+            again = self._far(devices.solve(dataclasses.replace(self, lanes=lanes).batch(describe)))
             if np.array_equal(again.rows, found.rows):
                 break
             found = again
@@ -256,13 +251,12 @@ class _Task:
 
     def _far(self, ends: Ends) -> Outliers:
         """Find the rows far outside what a fit says."""
-        table, count = self.table, len(self.layout.targets)
+        table, count = self.table, len(self.table.targets)
         predicted = np.where(self.lanes.flat(self.lanes.weight).T > 0, ends.predicted, np.nan)
         of_rows = np.full((len(table.run), count), np.nan)
-        for size, row in enumerate(np.moveaxis(self.lanes.row, -1, 0).reshape(-1, self.lanes.rows)):
+        for size, row in enumerate(self.lanes.flat(self.lanes.row).T):
             of_rows[row[row >= 0]] = predicted[size * count : (size + 1) * count, row >= 0].T
-        losses = table.observations.losses[:, [table.observations.targets.index(t) for t in self.layout.targets]]
-        return outliers(of_rows, losses, table.observations.run, volume=table.volume, unit=table.unit)
+        return outliers(of_rows, table.losses, table.observations.run, volume=table.volume, unit=table.unit)
 
 
 def _of_rows(observations: Observations, weights: Mapping[str, float] | None) -> np.ndarray | None:
@@ -275,7 +269,7 @@ def _of_rows(observations: Observations, weights: Mapping[str, float] | None) ->
     return np.array([float(weights.get(run, 1.0)) for run in observations.run])
 
 
-def _check_units(result: FitResult, layout: Layout, lanes: Lanes, ends: Ends) -> None:
+def _check_units(result: FitResult, table: Table, lanes: Lanes, ends: Ends) -> None:
     """Raise where a user's own law predicts other losses in the table's units than in those of the fit."""
     used = np.argwhere(lanes.flat(lanes.weight).T > 0)
     if not used.size:
@@ -289,8 +283,8 @@ def _check_units(result: FitResult, layout: Layout, lanes: Lanes, ends: Ends) ->
             result.values[lane],
             lanes.domain[lane],
             mixture,
-            volume * layout.volume_scale,
-            model_size * layout.size_scale,
+            volume * table.scales[0],
+            model_size * table.scales[1],
         )
     )
     if not np.isclose(loss, ends.predicted[lane, row], rtol=1e-6):

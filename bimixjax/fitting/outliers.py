@@ -1,9 +1,10 @@
-"""Rows whose losses lie far outside what a fit says of them: which they are, and a sentence that names their runs."""
+"""Find rows whose losses lie far outside what a fit predicts, and name their runs in a sentence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike, NDArray
 
 from bimixjax.observations import Observations, Unit
@@ -22,18 +23,20 @@ _TO_DEVIATION = 1.4826
 # How many runs a sentence names.
 _NAMED = 5
 
+_Runs = Sequence[str] | NDArray[np.object_]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outliers:
-    """The rows that lie far outside, and what to say of them.
+    """The rows that lie far outside, and a sentence on them.
 
-    Args:
-        rows: whether each row does [n].
+    Attributes:
+        rows: whether each row does.
         runs: the runs of these rows.
         sentence: names runs and rows; "" where there is none.
     """
 
-    rows: NDArray[np.bool_]
+    rows: Bool[np.ndarray, " n"]
     runs: tuple[str, ...]
     sentence: str
 
@@ -41,19 +44,22 @@ class Outliers:
 def outliers(
     predicted: ArrayLike,
     measured: ArrayLike,
-    runs: Sequence[str] | NDArray[np.object_],
+    runs: _Runs,
     *,
     volume: ArrayLike | None = None,
     unit: Unit | None = None,
 ) -> Outliers:
     """Find the rows whose measured losses lie far outside what a fit predicts for them.
 
-    The deviation of a loss is d = log(measured / predicted), less the median of its target. That of a row is the median
-    of d over its targets: a diverged run is off in all of them, the misfit of a law in some. Where at least three rows
-    share a volume, their median is taken away too, and the smaller of both deviations counts, since what all runs share
-    is the law's misfit. A row lies far outside where its deviation is above 8 robust standard deviations (1.4826 times
-    the median absolute deviation) and the loss off by a factor of 1.25 or more in the median of two targets at least,
-    or of 2 in one. Tables of fewer than 8 rows have none.
+    The deviation of a loss is that of its logarithm from its target's median; that of a row is their median:
+
+        d_it = log(measured_it / predicted_it) - median_i,    D_i = median_t d_it.
+
+    A diverged run is off in all targets, the misfit of a law in some. A row lies far outside where |D_i - median| is
+    above 8 robust standard deviations (1.4826 times the median absolute deviation) and the loss off by a factor of 1.25
+    or more, for two targets at least; or where that holds for one d_it, by a factor of 2. Where at least three rows
+    share a volume, it must also hold of deviations from their median, since what all runs share is the law's misfit.
+    Tables of fewer than 8 rows have none.
 
     Args:
         predicted: losses [n, t]; one that is not finite is passed over.
@@ -69,24 +75,21 @@ def outliers(
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.log(np.asarray(measured, float) / np.asarray(predicted, float))
-    apart = np.where(np.isfinite(found), found, np.nan)
-    if len(apart) < _FEWEST_ROWS or not _apart(apart):
-        return _named(np.zeros(len(apart), bool), runs, volume, unit)
-    single = apart - _median(apart, axis=0)
-    whole = _median(single, axis=1)[:, None]
-    several = np.isfinite(single).sum(1) >= _FEWEST_TARGETS
-    rows = several & _far(whole, volume, ROW_FACTOR).any(1) | _far(single, volume, LOSS_FACTOR).any(1)
+    logs = np.where(np.isfinite(found), found, np.nan)
+    rows = np.zeros(len(logs), bool)
+    # Mostly no two logarithms of a target differ by as much as an outlier does from the median: that is cheap to see.
+    if len(logs) >= _FEWEST_ROWS:
+        widest = np.fmax.reduce(logs, axis=0) - np.fmin.reduce(logs, axis=0)
+        if (widest >= np.log(ROW_FACTOR)).any():
+            single = logs - _median(logs, axis=0)
+            whole = _median(single, axis=1)[:, None]
+            several = np.isfinite(single).sum(1) >= _FEWEST_TARGETS
+            rows = several & _far(whole, volume, ROW_FACTOR).any(1) | _far(single, volume, LOSS_FACTOR).any(1)
     return _named(rows, runs, volume, unit)
 
 
-def _apart(values: np.ndarray) -> bool:
-    """Whether any two deviations of a target are as far apart as an outlier is from the median: cheap, mostly not."""
-    ends = np.fmax.reduce(values, axis=0) - np.fmin.reduce(values, axis=0)
-    return bool((ends >= np.log(ROW_FACTOR)).any())
-
-
 def outliers_of_all(predictions: Sequence[ArrayLike], measured: ArrayLike, observations: Observations) -> Outliers:
-    """Find the rows that lie far outside what every one of several laws says.
+    """Find the rows that lie far outside what every one of several laws predicts.
 
     Args:
         predictions: losses by each law in each of its folds [F, n, t]; the median over folds counts.
@@ -100,64 +103,47 @@ def outliers_of_all(predictions: Sequence[ArrayLike], measured: ArrayLike, obser
     return _named(np.all(every, axis=0), observations.run, **place)
 
 
-def _far(deviation: np.ndarray, volume: ArrayLike | None, factor: float) -> np.ndarray:
-    """Which deviations [n, t] are large, from the median of their column and from that of their volume."""
-    return _large(deviation, factor) & _large(_beside_volume(deviation, volume), factor)
-
-
-def _large(deviation: np.ndarray, factor: float) -> np.ndarray:
-    size = np.abs(deviation - _median(deviation, axis=0))
-    return (size >= np.log(factor)) & (size > DEVIATIONS * _TO_DEVIATION * _median(size, axis=0))
-
-
-def _beside_volume(deviation: np.ndarray, volume: ArrayLike | None) -> np.ndarray:
-    """Deviations less their median at each volume that three rows share."""
-    left = deviation.copy()
-    if volume is None:
-        return left
-    number = np.unique(np.asarray(volume, float), return_inverse=True)[1].reshape(-1)
-    for rows in np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1]):
-        if len(rows) >= 3:
-            left[rows] -= _median(left[rows], axis=0)
-    return left
+def _far(deviation: Float[np.ndarray, "n t"], volume: ArrayLike | None, factor: float) -> Bool[np.ndarray, "n t"]:
+    """Find large deviations, from the median of their column and also from that of their volume."""
+    beside = deviation.copy()
+    if volume is not None:
+        number = np.unique(np.asarray(volume, float), return_inverse=True)[1].reshape(-1)
+        for rows in np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1]):
+            if len(rows) >= 3:
+                beside[rows] -= _median(beside[rows], axis=0)
+    far = np.ones(deviation.shape, bool)
+    for values in (deviation, beside):
+        size = np.abs(values - _median(values, axis=0))
+        far &= (size >= np.log(factor)) & (size > DEVIATIONS * _TO_DEVIATION * _median(size, axis=0))
+    return far
 
 
 def _median(values: np.ndarray, axis: int) -> np.ndarray:
-    """The median of what is not NaN; NaN where there is nothing."""
+    """Take the median of what is not NaN; NaN where there is nothing, without the warning of `np.nanmedian`."""
     ordered, count = np.sort(values, axis=axis), np.expand_dims((~np.isnan(values)).sum(axis), axis)
     middle = [np.take_along_axis(ordered, np.maximum(place, 0), axis) for place in ((count - 1) // 2, count // 2)]
     return np.squeeze(middle[0] + middle[1], axis) / 2
 
 
-def _named(
-    rows: NDArray[np.bool_], runs: Sequence[str] | NDArray[np.object_], volume: ArrayLike | None, unit: Unit | None
-) -> Outliers:
+def _named(rows: Bool[np.ndarray, " n"], runs: _Runs, volume: ArrayLike | None, unit: Unit | None) -> Outliers:
     names = tuple(dict.fromkeys(str(run) for run in np.asarray(runs, object)[rows]))
     sentence = f"losses far outside what the fit says: {listed(rows, runs, volume, unit)}" if names else ""
     return Outliers(rows=rows, runs=names, sentence=sentence)
 
 
-def listed(
-    rows: NDArray[np.bool_], runs: Sequence[str] | NDArray[np.object_], volume: ArrayLike | None, unit: Unit | None
-) -> str:
-    """Name the runs of some rows [n] of a table, and which of their rows these are."""
+def listed(rows: Bool[np.ndarray, " n"], runs: _Runs, volume: ArrayLike | None, unit: Unit | None) -> str:
+    """Name the runs of some rows of a table, and which of their rows these are."""
     run = np.array([str(name) for name in runs], object)
-    names = tuple(dict.fromkeys(run[rows].tolist()))
-    said = [_of_run(name, np.flatnonzero(rows & (run == name)), run, volume, unit) for name in names[:_NAMED]]
+    names, words = tuple(dict.fromkeys(run[rows].tolist())), []
+    for name in names[:_NAMED]:
+        own, every = np.flatnonzero(rows & (run == name)), int((run == name).sum())
+        if len(own) == every:
+            words.append(f"run {name} (all its rows: {every})")
+            continue
+        where = ""
+        if volume is not None and unit is not None:
+            at = [f"{value:.15g}" for value in np.asarray(volume, float)[own]]
+            where = f", at {', '.join(at[:_NAMED])}{', ...' if len(at) > _NAMED else ''} {unit}"
+        words.append(f"run {name} ({len(own)} of its {every} rows{where})")
     more = [f"and {len(names) - _NAMED} more runs"] if len(names) > _NAMED else []
-    return ", ".join(said + more)
-
-
-def _of_run(
-    name: str, rows: NDArray[np.intp], run: NDArray[np.object_], volume: ArrayLike | None, unit: Unit | None
-) -> str:
-    """One run, and which of its rows."""
-    every = int((run == name).sum())
-    if len(rows) == every:
-        return f"run {name} (all its rows: {every})"
-    said = f"run {name} ({len(rows)} of its {every} rows"
-    if volume is None or unit is None:
-        return said + ")"
-    at = np.asarray(volume, float)[rows]
-    shown = ", ".join(f"{value:.15g}" for value in at[:_NAMED]) + (", ..." if len(at) > _NAMED else "")
-    return f"{said}, at {shown} {unit})"
+    return ", ".join(words + more)

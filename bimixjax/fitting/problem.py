@@ -1,7 +1,7 @@
-"""The least squares of lanes: what a batch reads, what the law makes of it, where it starts, and what solves it."""
+"""The least squares of lanes: what a batch of fits reads, what the law makes of it, and where it starts."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import product
 from operator import mul
@@ -10,178 +10,209 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jaxtyping import Float, Int
 
-from bimixjax._base.records import Leaf, record
+from bimixjax._base.arrays import Stored
+from bimixjax._base.records import record, static
 from bimixjax.fitting.criterion import Criterion
 from bimixjax.fitting.lanes import Lanes
 from bimixjax.fitting.options import Solver
 from bimixjax.fitting.resamples import Bootstrap
 from bimixjax.laws import Coefficient, Law, Point, Units
 from bimixjax.laws.dependence import dependence
-from bimixjax.solve import Problem, Projection, Quadratic, Solution, Starts, Terms
+from bimixjax.solve import Problem, Projection, Quadratic, Solution, Starts, Terms, VarPro
 
 
 @record
-class Work:
-    """What a batch of fits reads.
+class Batch:
+    """Fits of one law to many lanes, and how they are computed.
 
-    Args:
+    Attributes:
+        law: the law.
+        solver, criterion: how its coefficients are found, and what they minimize.
+        view: what is kept of solved lanes.
+        chunk: how many lanes are solved side by side.
         lanes: the table; every resample fits all of its lanes.
         resamples: weights of the runs in each resample, or None for one fit of the table as it is.
-        starts: packed non-linear coefficients to start from [k, q], or for each lane, or each lane of each resample,
-            its own [k, q, L]; None for those of the law.
+        starts: packed non-linear coefficients to start from, for all lanes, or for each lane, or each lane of each
+            resample, its own; None for those of the law.
         units: those of the lanes' volumes and sizes in the user's.
-        strength: what a prior one standard deviation off counts, in relative residuals; None for no priors.
+        strength: the weight of a prior one standard deviation off, in relative residuals; None for no priors.
     """
 
+    law: Law = static()
+    solver: Solver | Projection = static()
+    criterion: Criterion = static()
+    view: "View" = static()
+    chunk: int = static()
     lanes: Lanes
     resamples: Bootstrap | None
-    starts: Leaf | None
-    units: tuple[Leaf, Leaf]
-    strength: Leaf | None
+    starts: Float[Stored, "k q"] | Float[Stored, "k q L"] | None
+    units: tuple[Float[Stored, ""], Float[Stored, ""]]
+    strength: Float[Stored, ""] | None
 
     def __len__(self) -> int:
         return self.lanes.group.shape[0] * (1 if self.resamples is None else len(self.resamples))
 
+    @property
+    def domains(self) -> int:
+        """How many domains the mixtures have."""
+        return self.lanes.mixture.shape[0]
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How a batch of fits is computed, and what is kept of each: `view` makes it of the solved problems."""
-
-    law: Law
-    solver: Solver | Projection
-    criterion: Criterion
-    view: "View"
-    chunk: int
+    @property
+    def unknowns(self) -> int:
+        """How many non-linear coefficients each lane has."""
+        return sum(c.size(self.domains) for c in self.law.part(linear=False))
 
 
-def start_grid(law: Law, domains: int) -> np.ndarray:
-    """The product grid of a law's starting values, and its draws, as packed non-linear coefficients [k, q]."""
-    grid = law.starts()
-    parts = law.part(linear=False)
+def start_grid(law: Law, domains: int) -> Float[np.ndarray, "k q"]:
+    """Return the product grid of a law's starting values, and its draws, as packed non-linear coefficients.
+
+    Draws are about the medians of the priors, half as wide as these, the same in every fit.
+    """
+    grid, parts, noise = law.starts(), law.part(linear=False), np.random.default_rng(0)
     points = product(*(grid[c.name] for c in parts))
     rows = [np.concatenate([np.full(c.size(domains), v) for c, v in zip(parts, p, strict=True)]) for p in points]
-    return np.concatenate([rows, _drawn_starts(law, domains)])
 
-
-def _drawn_starts(law: Law, domains: int) -> np.ndarray:
-    """Starts about the medians of the priors, half as wide as these, the same in every fit."""
-    noise = np.random.default_rng(0)
-
-    def draw(c: Coefficient) -> np.ndarray:
+    def draw(c: Coefficient) -> Float[np.ndarray, "draws size"]:
         width = 0.5 * min(c.prior[1], c.spread or c.prior[1])
         moved = width * noise.normal(size=(law.draws, c.size(domains)))
         return np.clip(c.prior[0] * np.exp(moved) if c.logarithmic else c.prior[0] + moved, c.lower, c.upper)
 
-    return np.concatenate([draw(c) for c in law.part(linear=False)], axis=1)
+    return np.concatenate([rows, np.concatenate([draw(c) for c in parts], axis=1)])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Solved:
-    """Solved problems of B lanes, for a `View` to read.
+class LeastSquares:
+    """The least squares of B lanes: the sum over rows of (factor (predicted - measured))^2, and the priors.
 
-    Args:
-        plan: how they were solved.
-        points: what the law read, [d, m, t, B] and [m, t, B].
-        problem: the least squares that were solved last.
-        solution: their end.
-        loss: measured losses [m, t, B].
-        weight: weights of the criterion [m, t, B].
-        scale: what residuals are divided by [m, t, B].
-        factor: what differences of losses were multiplied by [m, t, B].
-        to: the user's units.
+    Attributes:
+        batch: the batch that these lanes are of.
+        lane: their numbers in it.
+        points: what the law reads, [d, m, t, B] and [m, t, B].
+        loss: measured losses.
+        weight: weights of the criterion.
+        scale: what residuals are divided by.
+        factor: sqrt(weight) / scale, also times the root of the criterion's emphasis on each row.
     """
 
-    plan: Plan
+    batch: Batch
+    lane: Int[Array, " B"]
     points: Point
-    problem: Problem
-    solution: Solution
-    loss: Array
-    weight: Array
-    scale: Array
-    factor: Array
-    to: Units
+    loss: Float[Array, "m t B"]
+    weight: Float[Array, "m t B"]
+    scale: Float[Array, "m t B"]
+    factor: Float[Array, "m t B"]
+
+    @classmethod
+    def of(cls, batch: Batch, lane: Int[Array, " B"], taken: Lanes) -> "LeastSquares":
+        """Weight some lanes of a batch as their resamples say."""
+        loss, weight = jnp.asarray(taken.loss), jnp.asarray(taken.weight)
+        if batch.resamples is not None:
+            weight = weight * batch.resamples.factor(lane // batch.lanes.group.shape[0], jnp.asarray(taken.run))
+        scale, points = batch.criterion.scale(loss, weight), points_of(taken)
+        factor = jnp.sqrt(weight) / scale
+        return cls(batch=batch, lane=lane, points=points, loss=loss, weight=weight, scale=scale, factor=factor)
+
+    def emphasized(self, emphasis: Float[Array, "m t B"]) -> "LeastSquares":
+        """Multiply the weights by the criterion's emphasis on each row."""
+        return replace(self, factor=jnp.sqrt(self.weight * emphasis) / self.scale)
 
     @property
-    def values(self) -> Array:
-        """Packed coefficients [k, B]."""
-        return jnp.concatenate([self.solution.linear, self.solution.nonlinear])
+    def problem(self) -> Problem:
+        """The target, bounds and priors that a solver reads."""
+        law, domains, strength, dtype = self.batch.law, self.batch.domains, self.batch.strength, self.loss.dtype
+        linear, nonlinear = law.part(linear=True), law.part(linear=False)
 
-    def predict(self, values: Array) -> Array:
-        """The law's losses at the observations [n, B]."""
-        law, domains = self.plan.law, self.points.mixture.shape[0]
-        losses = law.loss(law.unpack(values[:, None, None], law.ordered(), domains), self.points)
-        return flat(jnp.broadcast_to(losses, self.factor.shape))
+        def packed(parts: Sequence[Coefficient], read: Callable[[Coefficient], float]) -> Float[Array, " k"]:
+            return jnp.array([read(c) for c in parts for _ in range(c.size(domains))], dtype)
 
-    def in_user_units(self, values: Array) -> Array:
-        """Packed coefficients in the user's units [k, B]."""
-        law, domains = self.plan.law, self.points.mixture.shape[0]
-        named = law.with_units(law.unpack(values, law.ordered(), domains), self.to)
+        linear_prior = nonlinear_prior = None
+        if strength is not None:
+            strength = jnp.asarray(strength)
+            linear_prior = Quadratic(
+                mean=packed(linear, lambda c: c.prior[0]),
+                precision=strength * packed(linear, lambda c: 1 / c.prior[1]),
+            )
+            nonlinear_prior = Quadratic(
+                mean=packed(nonlinear, lambda c: np.log(c.prior[0]) if c.logarithmic else c.prior[0]),
+                precision=strength * jnp.asarray(prior_root(nonlinear, domains), dtype),
+            )
+        return Problem(
+            target=flat(self.factor * self.loss),
+            lower=packed(nonlinear, lambda c: c.lower),
+            upper=packed(nonlinear, lambda c: c.upper),
+            linear_prior=linear_prior,
+            nonlinear_prior=nonlinear_prior,
+            signed=tuple(c.lower < 0 for c in linear for _ in range(c.size(domains))),
+            logarithmic=tuple(c.logarithmic for c in nonlinear for _ in range(c.size(domains))),
+        )
+
+    @property
+    def terms(self) -> Terms:
+        """The problem by the law's structure, a sum of products of factors."""
+        known = dependence(self.batch.law, self.batch.domains)
+        factors = partial(_factors, self.batch.law, self.points, known.varies)
+        return Terms(factors=factors, reads=known.reads, scale=self.factor, problem=self.problem)
+
+    def solve(self, starts: Starts) -> Solution:
+        """Solve from the best start, or as the solver says."""
+        solver = self.batch.solver
+        if isinstance(solver, VarPro):
+            return solver.solve(self.terms, starts)
+        columns = partial(basis_columns, self.batch.law, self.batch.domains)
+        return solver.solve(columns, (self.points, self.factor), self.problem, starts)
+
+    def predict(self, values: Float[Array, "k B"]) -> Float[Array, "n B"]:
+        """Predict the losses of the rows with packed coefficients."""
+        law = self.batch.law
+        losses = law.loss(law.unpack(values[:, None, None], law.ordered(), self.batch.domains), self.points)
+        return flat(jnp.broadcast_to(losses, self.loss.shape))
+
+    def in_user_units(self, values: Float[Array, "k B"]) -> Float[Array, "k B"]:
+        """Convert packed coefficients to the user's units."""
+        law, domains = self.batch.law, self.batch.domains
+        units = Units(*self.batch.units, is_own=jnp.asarray(self.points.is_own)[:, 0, 0])
+        named = law.with_units(law.unpack(values, law.ordered(), domains), units)
         return jnp.concatenate([named[c.name].reshape(c.size(domains), -1) for c in law.ordered()])
 
 
-View = Callable[[Solved], Any]
+# What is kept of solved lanes.
+View = Callable[[LeastSquares, Solution], Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """What is known of B lanes before they are solved: their numbers, what laws read, and as in `Solved`."""
-
-    lane: Array
-    points: Point
-    loss: Array
-    weight: Array
-    scale: Array
-
-    def factor(self, emphasis: Array) -> Array:
-        """What differences of losses are multiplied by [m, t, B], with the criterion's weights of residuals."""
-        return jnp.sqrt(self.weight * emphasis) / self.scale
-
-    def problem(self, plan: Plan, strength: Array | None, factor: Array) -> Problem:
-        """The least squares."""
-        return _problem(plan.law, self.points.mixture.shape[0], strength, flat(factor * self.loss))
+def packed_values(solution: Solution) -> Float[Array, "k B"]:
+    """All coefficients of a solution, the linear ones first."""
+    return jnp.concatenate([solution.linear, solution.nonlinear])
 
 
-def neighbours(work: Work, plan: Plan, first: Array, width: int) -> Part:
-    """The lanes from number `first` on: sliced, which is far cheaper than to gather them."""
+def neighbours(batch: Batch, first: Int[Array, ""], width: int) -> LeastSquares:
+    """Take the lanes from number `first` on: sliced, which is far cheaper than to gather them."""
     lane = first + jnp.arange(width)
     # With resamples, the table's lanes start over and over again.
-    if work.resamples is not None:
-        return gathered(work, plan, lane)
+    if batch.resamples is not None:
+        return gathered(batch, lane)
     taken = partial(lax.dynamic_slice_in_dim, start_index=first, slice_size=width, axis=-1)
-    return _part(work, plan, lane, take_lanes(work.lanes, taken))
+    return LeastSquares.of(batch, lane, take_lanes(batch.lanes, taken))
 
 
-def gathered(work: Work, plan: Plan, lane: Array) -> Part:
-    """The lanes of these numbers [B]."""
-    count = work.lanes.group.shape[0]
-    return _part(work, plan, lane, take_lanes(work.lanes, lambda values: values[..., lane % count]))
+def gathered(batch: Batch, lane: Int[Array, " B"]) -> LeastSquares:
+    """Take the lanes of these numbers."""
+    count = batch.lanes.group.shape[0]
+    return LeastSquares.of(batch, lane, take_lanes(batch.lanes, lambda values: values[..., lane % count]))
 
 
-def _part(work: Work, plan: Plan, lane: Array, taken: Lanes) -> Part:
-    weight, count = taken.weight, work.lanes.group.shape[0]
-    if work.resamples is not None:
-        weight = weight * work.resamples.factor(lane // count, taken.run)
-    scale = plan.criterion.scale(taken.loss, weight)
-    return Part(lane=lane, points=points_of(taken), loss=taken.loss, weight=weight, scale=scale)
-
-
-def starts_of(work: Work, plan: Plan, lane: Array) -> Starts:
+def starts_of(batch: Batch, lane: Int[Array, " B"]) -> Starts:
     """Where lanes start: [k, q] for all, or [k, q, B] for each."""
-    if work.starts is None:
-        return start_grid(plan.law, work.lanes.mixture.shape[0])
-    return work.starts[..., lane % work.starts.shape[-1]] if work.starts.ndim == 3 else work.starts
+    if batch.starts is None:
+        return start_grid(batch.law, batch.domains)
+    return batch.starts[..., lane % batch.starts.shape[-1]] if batch.starts.ndim == 3 else batch.starts
 
 
-def terms(plan: Plan, points: Point, factor: Array, problem: Problem) -> Terms:
-    """The problems by the law's structure, a sum of products of factors."""
-    known = dependence(plan.law, points.mixture.shape[0])
-    factors = partial(_factors, plan.law, points, known.varies)
-    return Terms(factors=factors, reads=known.reads, scale=factor, problem=problem)
-
-
-def _factors(law: Law, points: Point, varies: Sequence[Sequence[bool]], theta: Array) -> list[list[Array]]:
-    """The factors of each term [m or 1, t or 1, B], at theta [q, B] or, of each run its own, [q, m, B]."""
+def _factors(
+    law: Law, points: Point, varies: Sequence[Sequence[bool]], theta: Float[Array, "q *m B"]
+) -> list[list[Float[Array, "m_or_1 t_or_1 B"]]]:
+    """Compute the factors of each term at theta, that of the lane or of each run its own."""
     rows = theta[:, None] if theta.ndim == 2 else theta
     found = law.factors(law.unpack(rows[:, :, None], law.part(linear=False), points.mixture.shape[0]), points)
     # What depends on nothing may be a mere number, or as wide as the volumes.
@@ -195,74 +226,53 @@ def _factors(law: Law, points: Point, varies: Sequence[Sequence[bool]], theta: A
     return [list(map(shaped, found[name], which)) for name, which in zip(names, varies, strict=True)]
 
 
-def flat(rows: Array) -> Array:
-    """Rows [m, t, B] along one axis [n, B]."""
+def flat(rows: Float[Array, "m t B"]) -> Float[Array, "n B"]:
+    """Lay rows along one axis."""
     return rows.reshape(-1, rows.shape[-1])
 
 
-def take_lanes(lanes: Lanes, taken: Callable[[Array], Array]) -> Lanes:
-    """Some lanes, each with the mixtures, volumes and sizes of its group."""
+def take_lanes(lanes: Lanes, taken: Callable[[Stored], Stored]) -> Lanes:
+    """Take some lanes, each with the mixtures, volumes and sizes of its group."""
     group = taken(lanes.group)
-    named = {name: getattr(lanes, name) for name in ("mixture", "volume", "model_size", "run", "row")}
-    by_group = {name: _of_group(values, group) for name, values in named.items()}
+
+    def of_group(values: Stored) -> Stored:
+        # Those of an only group are not gathered.
+        if values.shape[-1] == 1:
+            return jnp.broadcast_to(values, (*values.shape[:-1], len(group)))
+        return values[..., group]
+
+    by_group = {name: of_group(getattr(lanes, name)) for name in ("mixture", "volume", "model_size", "run", "row")}
     by_lane = {name: taken(getattr(lanes, name)) for name in ("domain", "unit", "own", "loss", "weight")}
     return Lanes(group=group, **by_group, **by_lane)
 
 
-def _of_group(values: Array, group: Array) -> Array:
-    """The values [..., S] of each lane's group; those of the only one are not gathered."""
-    if values.shape[-1] == 1:
-        return jnp.broadcast_to(values, (*values.shape[:-1], len(group)))
-    return values[..., group]
-
-
-def points_of(part: Lanes) -> Point:
-    """What the law reads, [d, m, t, B] and [m, t, B]."""
+def points_of(lanes: Lanes) -> Point:
+    """What the law reads of lanes, [d, m, t, B] and [m, t, B]."""
     return Point(
-        mixture=part.mixture,
-        own=part.own,
-        volume=part.volume,
-        model_size=part.model_size,
-        is_own=jnp.arange(part.mixture.shape[0])[:, None, None, None] == part.domain,
-        unit=part.unit,
+        mixture=jnp.asarray(lanes.mixture),
+        own=jnp.asarray(lanes.own),
+        volume=jnp.asarray(lanes.volume),
+        model_size=jnp.asarray(lanes.model_size),
+        is_own=jnp.arange(lanes.mixture.shape[0])[:, None, None, None] == lanes.domain,
+        unit=lanes.unit,
     )
 
 
-def basis_columns(law: Law, domains: int, theta: Array, data: tuple[Point, Array]) -> list[Array]:
-    """The column [n, B] of each linear coefficient at theta [q, B], each row times its factor [m, t, B]."""
+def basis_columns(
+    law: Law, domains: int, theta: Float[Array, "q B"], data: tuple[Point, Float[Array, "m t B"]]
+) -> list[Float[Array, "n B"]]:
+    """Compute the column of each linear coefficient at theta, each row times its factor."""
     points, factor = data
     terms = law.factors(law.unpack(theta[:, None, None], law.part(linear=False), domains), points)
     return [flat(reduce(mul, terms[c.name]) * factor) for c in law.part(linear=True)]
 
 
-def _problem(law: Law, domains: int, strength: Array | None, target: Array) -> Problem:
-    def each(parts: Sequence[Coefficient], read: Callable[[Coefficient], float]) -> Array:
-        return jnp.array([read(c) for c in parts for _ in range(c.size(domains))], target.dtype)
+def prior_root(parts: Sequence[Coefficient], domains: int) -> Float[np.ndarray, "q q"]:
+    """Return the square root of the inverse prior covariance of packed coefficients.
 
-    linear, nonlinear = law.part(linear=True), law.part(linear=False)
-    return Problem(
-        target=target,
-        lower=each(nonlinear, lambda c: c.lower),
-        upper=each(nonlinear, lambda c: c.upper),
-        linear_prior=strength
-        if strength is None
-        else Quadratic(
-            mean=each(linear, lambda c: c.prior[0]),
-            precision=strength * each(linear, lambda c: 1 / c.prior[1]),
-        ),
-        nonlinear_prior=strength
-        if strength is None
-        else Quadratic(
-            mean=each(nonlinear, lambda c: np.log(c.prior[0]) if c.logarithmic else c.prior[0]),
-            precision=strength * jnp.asarray(prior_root(nonlinear, domains), target.dtype),
-        ),
-        signed=tuple(c.lower < 0 for c in linear for _ in range(c.size(domains))),
-        logarithmic=tuple(c.logarithmic for c in nonlinear for _ in range(c.size(domains))),
-    )
-
-
-def prior_root(parts: Sequence[Coefficient], domains: int) -> np.ndarray:
-    """The square root of the inverse prior covariance of packed coefficients [q, q]."""
+    With `spread` s about their own mean, and prior standard deviation p of that mean, d values have the root
+    (I - M) / s + M / (sqrt(d) p), where M averages.
+    """
     root = np.diag([1 / c.prior[1] for c in parts for _ in range(c.size(domains))])
     start = 0
     for c in parts:

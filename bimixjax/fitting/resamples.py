@@ -1,10 +1,11 @@
-"""The weights of two bootstraps over runs."""
+"""Two bootstraps over runs: the weights with which the same rows are fitted again."""
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float, Int, PRNGKeyArray
 
-from bimixjax._base.records import Leaf, record, static
+from bimixjax._base.records import record, static
 
 
 @record
@@ -18,7 +19,7 @@ class Bootstrap:
     Source: Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
     """
 
-    key: Leaf
+    key: PRNGKeyArray
     count: int = static()
     runs: int = static()
     dtype: str = static(default="float64")
@@ -26,8 +27,8 @@ class Bootstrap:
     def __len__(self) -> int:
         return self.count
 
-    def factor(self, resample: Array, run: Array) -> Array:
-        """Draw factors [m, 1, B] of the weights of lanes' rows in resamples [B]; their mean over runs is 1."""
+    def factor(self, resample: Int[Array, " B"], run: Int[Array, "m 1 B"]) -> Float[Array, "m 1 B"]:
+        """Draw what the weights of lanes are multiplied by in their resamples; its mean over runs is 1."""
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.key, resample)
         drawn = jax.vmap(lambda key: jax.random.exponential(key, (self.runs,), self.dtype))(keys)
         drawn = drawn.astype(float)
@@ -41,20 +42,20 @@ class Redraw:
     """The bootstrap over runs: each resample draws as many runs as there are, with replacement.
 
     For `auto`, whose priors keep small designs well-posed, and whose noise is for the most part shared by a run's rows
-    or by near mixtures: a run with half or twice the weight then gives much the same information, and only its absence
-    matters. What the priors determine does not vary: the spread is narrower than that between fits to other runs.
+    or by near mixtures: a run of half or twice the weight then moves the fit little, only one that is absent moves it.
+    Coefficients that rest on priors do not vary: the spread is narrower than that between fits to other runs.
 
     Source: Efron, Bootstrap methods, Annals of Statistics 7 (1979).
     """
 
-    key: Leaf
+    key: PRNGKeyArray
     count: int = static()
 
     def __len__(self) -> int:
         return self.count
 
-    def counts(self, size: int, runs: int) -> Array:
-        """Count how often each run of a model size is drawn in each resample [R, m]."""
+    def counts(self, size: int, runs: int) -> Int[Array, "R m"]:
+        """Count how often each of the runs of a model size, by its number, is drawn in each resample."""
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.key, jnp.arange(self.count))
         drawn = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, size), (runs,), 0, runs))(keys)
         return jax.vmap(lambda each: jnp.bincount(each, length=runs))(drawn)

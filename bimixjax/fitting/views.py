@@ -1,15 +1,16 @@
 """What is kept of solved lanes: all that a fit says of each, or the little that very many of them need."""
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Float, Int
 
-from bimixjax._base.records import Leaf, record
+from bimixjax._base.arrays import Stored
+from bimixjax._base.records import record
 from bimixjax.fitting.lanes import Lanes
-from bimixjax.fitting.problem import Solved, flat, points_of, take_lanes
+from bimixjax.fitting.problem import LeastSquares, flat, packed_values, points_of, take_lanes
 from bimixjax.laws import Law
 from bimixjax.solve import Problem, Solution, along, nonlinear_prior, products, unit_directions
 
@@ -18,54 +19,52 @@ from bimixjax.solve import Problem, Solution, along, nonlinear_prior, products, 
 class Ends:
     """How each lane ended, lanes first.
 
-    Args:
+    Attributes:
         solution: the solver's end, its cost with priors.
-        values: packed coefficients [L, k] with volumes divided by their largest.
-        user_values: the same in the user's unit of volume [L, k].
-        to_user: derivative of the second by the first [L, k, k].
-        information: J'J of the residuals [L, k, k].
-        penalty: what the priors add to it [L, k, k].
-        predicted: the law's losses at the observations [L, n].
-        factor: what differences of losses are multiplied by [L, n]; the solver minimized the sum of their squares.
-        cost: the criterion, without priors [L].
+        values: packed coefficients with volumes divided by their largest.
+        user_values: the same in the user's unit of volume.
+        to_user: derivative of the second by the first.
+        information: J'J of the residuals.
+        penalty: what the priors add to it.
+        predicted: the law's losses at the observations.
+        factor: what differences of losses are multiplied by; the solver minimized the sum of their squares.
+        cost: the criterion, without priors.
     """
 
     solution: Solution
-    values: Leaf
-    user_values: Leaf
-    to_user: Leaf
-    information: Leaf
-    penalty: Leaf
-    predicted: Leaf
-    factor: Leaf
-    cost: Leaf
+    values: Float[Stored, "L k"]
+    user_values: Float[Stored, "L k"]
+    to_user: Float[Stored, "L k k"]
+    information: Float[Stored, "L k k"]
+    penalty: Float[Stored, "L k k"]
+    predicted: Float[Stored, "L n"]
+    factor: Float[Stored, "L n"]
+    cost: Float[Stored, " L"]
 
 
-def describe(solved: Solved) -> Ends:
-    """All that a `FitResult` says of a lane."""
-    values, problem = solved.values, solved.problem
-    factor = flat(solved.factor)
-    predicted, push = jax.linearize(solved.predict, values)
-    jacobian = [change * factor for change in along(push, unit_directions(values))]
-    moves = jax.vmap(partial(_push, solved.in_user_units, values))(unit_directions(values))
+def describe(squares: LeastSquares, solution: Solution) -> Ends:
+    """Keep all that a `FitResult` says of a lane."""
+    values, factor = packed_values(solution), flat(squares.factor)
+    directions = unit_directions(values)
+    predicted, push = jax.linearize(squares.predict, values)
+    jacobian = [change * factor for change in along(push, directions)]
+    moves = jax.vmap(lambda direction: jax.jvp(squares.in_user_units, (values,), (direction,))[1])(directions)
+    residual = (predicted - flat(squares.loss)) / flat(squares.scale)
     return Ends(
-        solution=solved.solution,
+        solution=solution,
         values=values,
-        user_values=solved.in_user_units(values),
+        user_values=squares.in_user_units(values),
         to_user=jnp.moveaxis(moves, 0, 1),
         information=products(jacobian, jacobian),
-        penalty=_penalty(problem, solved.solution.nonlinear, values),
+        penalty=_penalty(squares.problem, solution.nonlinear, values),
         predicted=predicted,
         factor=factor,
-        cost=jnp.sum(
-            flat(solved.weight) * solved.plan.criterion.value((predicted - flat(solved.loss)) / flat(solved.scale)),
-            axis=0,
-        ),
+        cost=jnp.sum(flat(squares.weight) * squares.batch.criterion.value(residual), axis=0),
     )
 
 
-def _penalty(problem: Problem, theta: Array, values: Array) -> Array:
-    """What the priors add to J'J of all coefficients [k, k, B]."""
+def _penalty(problem: Problem, theta: Float[Array, "q B"], values: Float[Array, "k B"]) -> Float[Array, "k k B"]:
+    """What the priors add to J'J of all coefficients."""
     penalty = jnp.zeros((len(values), *values.shape), values.dtype)
     linear, nonlinear = problem.linear_prior, problem.nonlinear_prior
     if linear is not None:
@@ -79,46 +78,39 @@ def _penalty(problem: Problem, theta: Array, values: Array) -> Array:
 
 @record
 class Brief:
-    """The little that is kept of each of very many lanes: coefficients in the user's units [L, k], and the end."""
+    """Coefficients and the end, all that is kept of each of very many lanes.
 
-    values: Leaf
-    cost: Leaf
-    steps: Leaf
-    status: Leaf
+    Attributes:
+        values: packed coefficients, in the units that the view says.
+        cost: what the solver minimized, priors included.
+        steps, status: how the solver ended.
+    """
 
-
-def brief(solved: Solved) -> Brief:
-    """What a bootstrap keeps of a lane."""
-    end = solved.solution
-    return Brief(values=solved.in_user_units(solved.values), cost=end.cost, steps=end.steps, status=end.status)
-
-
-@record
-class Scaled:
-    """What cross-validation keeps of lanes: packed coefficients in the units of the lanes [L, k], and the end."""
-
-    values: Leaf
-    steps: Leaf
-    status: Leaf
+    values: Float[Stored, "L k"]
+    cost: Float[Stored, " L"]
+    steps: Int[Stored, " L"]
+    status: Int[Stored, " L"]
 
 
-def scaled(solved: Solved) -> Scaled:
-    """What cross-validation keeps of a lane."""
-    end = solved.solution
-    return Scaled(values=solved.values, steps=end.steps, status=end.status)
+def brief(squares: LeastSquares, solution: Solution) -> Brief:
+    """Keep what a bootstrap needs of a lane: coefficients in the user's units."""
+    values = squares.in_user_units(packed_values(solution))
+    return Brief(values=values, cost=solution.cost, steps=solution.steps, status=solution.status)
+
+
+def scaled(squares: LeastSquares, solution: Solution) -> Brief:
+    """Keep what cross-validation needs of a lane: coefficients in the units of the lanes."""
+    values = packed_values(solution)
+    return Brief(values=values, cost=solution.cost, steps=solution.steps, status=solution.status)
 
 
 @partial(jax.jit, static_argnames="law")
-def losses(law: Law, lanes: Lanes, values: Array) -> Array:
-    """What a law says of all rows of each lane, for C times all lanes' coefficients [C, L, k]: [C, L, n]."""
+def losses(law: Law, lanes: Lanes, values: Float[Array, "C L k"]) -> Float[Array, "C L n"]:
+    """Predict all rows of each lane with a law, for C times all lanes' coefficients."""
     points, shape = points_of(take_lanes(lanes, lambda values: values)), lanes.loss.shape
 
-    def one(vectors: Array) -> Array:
+    def one(vectors: Float[Array, "L k"]) -> Float[Array, "L n"]:
         named = law.unpack(vectors.T[:, None, None], law.ordered(), points.mixture.shape[0])
         return flat(jnp.broadcast_to(law.loss(named, points), shape)).T
 
     return lax.map(one, values)
-
-
-def _push(function: Callable[[Array], Array], point: Array, direction: Array) -> Array:
-    return jax.jvp(function, (point,), (direction,))[1]

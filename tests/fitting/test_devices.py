@@ -71,7 +71,7 @@ def test_the_devices_of_this_process_share_the_lanes(observations, on_one_core, 
     monkeypatch.setattr(
         _devices,
         "_over_devices",
-        lambda work, plan, devices, *chunks: used.append(len(devices)) or over(work, plan, devices, *chunks),
+        lambda batch, devices, *chunks: used.append(len(devices)) or over(batch, devices, *chunks),
     )
     assert_same(solved(observations), on_one_core)
     assert used == [8]
@@ -85,7 +85,7 @@ def test_the_cores_of_one_device_share_the_lanes(observations, on_one_core, monk
     monkeypatch.setattr(
         _devices,
         "_over_cores",
-        lambda work, plan, first, width: used.append(len(first)) or over(work, plan, first, width),
+        lambda batch, first, width: used.append(len(first)) or over(batch, first, width),
     )
     assert_same(solved(observations), on_one_core)
     assert used == [3]
@@ -101,7 +101,7 @@ def test_lanes_are_solved_in_blocks_that_bound_memory(observations, on_one_core,
     monkeypatch.setattr(
         _devices,
         "_over_cores",
-        lambda work, plan, first, width: blocks.append((*first.shape, width)) or over(work, plan, first, width),
+        lambda batch, first, width: blocks.append((*first.shape, width)) or over(batch, first, width),
     )
     assert_same(solved(observations), on_one_core)
     assert blocks == [(3, 2, 40)] * 4
@@ -119,7 +119,7 @@ from bimixjax import Observations, bootstrap, fit
 from bimixjax.fitting import devices as _devices
 
 used, over = [], _devices._over_devices
-_devices._over_devices = lambda work, plan, devices, *chunks: used.append(devices) or over(work, plan, devices, *chunks)
+_devices._over_devices = lambda batch, devices, *chunks: used.append(devices) or over(batch, devices, *chunks)
 table = Observations.read(table)
 result = fit("bimix", table, priors=False)
 assert len(jax.devices()) == devices, jax.devices()

@@ -8,7 +8,7 @@ import pytest
 
 from bimixjax import LAWS, FitResult, InputError, Observations, fit
 from bimixjax.fitting import Criterion, FoldFits, fit_folds
-from bimixjax.fitting.folds import Folded
+from bimixjax.fitting.folds import fold_lanes
 from bimixjax.fitting.lanes import Table
 from bimixjax.solve import Status
 
@@ -116,12 +116,12 @@ def test_missing_losses_are_predicted_and_absent_domains_diverge():
 def test_lanes_hold_only_what_a_fold_fits_and_equal_folds_share_them():
     observations, few = table("grid"), held_out(*range(2, 10))
     laid_out = Table.of(LAWS["bimix"], observations, "steps", observations.targets)
-    folded = Folded.of(laid_out, np.stack([few, few, held_out(*range(8))]))
-    assert folded.lanes.loss.shape == (2, 4, 4 * len(observations.targets))
-    np.testing.assert_array_equal(folded.group[0], folded.group[1])
-    assert (folded.group[0] != folded.group[2]).all()
-    whole = Folded.of(laid_out, FOLDS)
-    assert whole.lanes.loss.shape[:2] == (10, 4)
+    lanes, group = fold_lanes(laid_out, np.stack([few, few, held_out(*range(8))]))
+    assert lanes.loss.shape == (2, 4, 4 * len(observations.targets))
+    np.testing.assert_array_equal(group[0], group[1])
+    assert (group[0] != group[2]).all()
+    whole, _ = fold_lanes(laid_out, FOLDS)
+    assert whole.loss.shape[:2] == (10, 4)
 
 
 def test_fractions_are_weights():

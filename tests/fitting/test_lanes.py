@@ -9,7 +9,7 @@ import pytest
 
 from bimixjax import LAWS, Observations, fit
 from bimixjax.fitting import lanes as _lanes
-from bimixjax.fitting.lanes import Lanes, build
+from bimixjax.fitting.lanes import Lanes, Table
 from bimixjax.solve import VarPro
 
 
@@ -31,7 +31,8 @@ def observe(frame: pd.DataFrame) -> Observations:
 
 
 def lay_out(frame: pd.DataFrame) -> Lanes:
-    return build(LAWS["bimix"], observe(frame), "steps", ("x", "y"))[0]
+    laid_out = Table.of(LAWS["bimix"], observe(frame), "steps", ("x", "y"))
+    return laid_out.lanes(laid_out.groups())
 
 
 @pytest.mark.parametrize(("volumes", "length"), [(1, 1), (5, 5), (8, 8), (9, 10), (11, 12), (17, 20)])

@@ -23,8 +23,8 @@ def costs(call: Callable[[], object]) -> np.ndarray:
     ends: list[Any] = []
     solve = devices.solve
 
-    def kept(work, plan):
-        ends.append(solve(work, plan))
+    def kept(batch):
+        ends.append(solve(batch))
         return ends[-1]
 
     with mock.patch.object(devices, "solve", kept):
@@ -102,9 +102,9 @@ def test_devices_without_float64_iterate_in_float32_and_the_host_does_the_rest(t
     calls: list[tuple[bool, Any]] = []
     solve = devices._solve
 
-    def seen(work, plan, devices):
+    def seen(batch, devices):
         calls.append((jnp.result_type(float) == "float64", devices[0]))
-        return solve(work, plan, devices)
+        return solve(batch, devices)
 
     monkeypatch.setattr(devices, "_SINGLE_ONLY", ("cpu",))
     monkeypatch.setattr(devices, "_solve", seen)

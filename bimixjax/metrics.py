@@ -3,14 +3,18 @@
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+import pandas as pd
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from bimixjax._base.checks import InputError
 
-Floats = NDArray[np.float64]
+# One number for each lane: the axes that remain.
+Scores = Float[np.ndarray, "..."]
+Lane = Float[np.ndarray, " n"]
 
 
-def mean_relative_error(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Floats:
+def mean_relative_error(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Scores:
     """Return the mean of |predicted - measured| / measured.
 
     Args:
@@ -28,7 +32,7 @@ def mean_relative_error(predicted: ArrayLike, measured: ArrayLike, *, axis: int 
     return _over(axis, lambda measured, p: np.mean(np.abs(p - measured) / measured), measured, predicted)
 
 
-def bias(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Floats:
+def bias(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Scores:
     """Return the mean of (predicted - measured) / measured: above zero where predictions are too high.
 
     Args:
@@ -46,7 +50,7 @@ def bias(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) 
     return _over(axis, lambda measured, p: np.mean((p - measured) / measured), measured, predicted)
 
 
-def r2(predicted: ArrayLike, measured: ArrayLike, *, log: bool = False, axis: int | None = None) -> float | Floats:
+def r2(predicted: ArrayLike, measured: ArrayLike, *, log: bool = False, axis: int | None = None) -> float | Scores:
     """Return R^2 = 1 - sum (predicted - measured)^2 / sum (measured - mean)^2; NaN where all measured are equal.
 
     Args:
@@ -62,10 +66,16 @@ def r2(predicted: ArrayLike, measured: ArrayLike, *, log: bool = False, axis: in
         >>> r2([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
         1.0
     """
-    return _over(axis, lambda m, p: _r2(np.log(p), np.log(m)) if log else _r2(p, m), measured, predicted)
+
+    def of_lane(m: Lane, p: Lane) -> float:
+        m, p = (np.log(m), np.log(p)) if log else (m, p)
+        total = np.sum((m - m.mean()) ** 2)
+        return 1 - np.sum((p - m) ** 2) / total if total > 0 else np.nan
+
+    return _over(axis, of_lane, measured, predicted)
 
 
-def spearman(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Floats:
+def spearman(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Scores:
     """Return Spearman's rank correlation, ties at their average rank; NaN where one side is constant.
 
     Args:
@@ -80,10 +90,18 @@ def spearman(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = No
         >>> round(spearman([1.0, 2.0, 3.0], [10.0, 20.0, 15.0]), 12)
         0.5
     """
-    return _over(axis, lambda measured, p: _spearman(p, measured), measured, predicted)
+
+    def of_lane(m: Lane, p: Lane) -> float:
+        if np.isnan(p).any():
+            return np.nan
+        # Ranks minus their mean; pandas', since the import of scipy.stats takes as long as that of JAX.
+        a, b = (pd.Series(values).rank().to_numpy() - (len(values) + 1) / 2 for values in (m, p))
+        return (a @ b) / np.sqrt((a @ a) * (b @ b))
+
+    return _over(axis, of_lane, measured, predicted)
 
 
-def regret(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Floats:
+def regret(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Scores:
     """Return measured[argmin predicted] - min measured: what choosing by the prediction costs.
 
     A candidate whose predicted loss is infinite is not chosen.
@@ -103,7 +121,7 @@ def regret(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None
     return _over(axis, lambda m, p: m[np.argmin(p)] - m.min() if np.isfinite(p.min()) else np.nan, measured, predicted)
 
 
-def coverage(lower: ArrayLike, upper: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Floats:
+def coverage(lower: ArrayLike, upper: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Scores:
     """Return the share of measured losses with lower <= measured <= upper.
 
     Args:
@@ -122,7 +140,7 @@ def coverage(lower: ArrayLike, upper: ArrayLike, measured: ArrayLike, *, axis: i
     return _over(axis, lambda m, low, high: np.mean((low <= m) & (m <= high)), measured, lower, upper)
 
 
-def width(lower: ArrayLike, upper: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Floats:
+def width(lower: ArrayLike, upper: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Scores:
     """Return the mean of (upper - lower) / measured: how wide the intervals are relative to the loss.
 
     Args:
@@ -141,43 +159,20 @@ def width(lower: ArrayLike, upper: ArrayLike, measured: ArrayLike, *, axis: int 
     return _over(axis, lambda m, low, high: np.mean((high - low) / m), measured, lower, upper)
 
 
-def _over(
-    axis: int | None, metric: Callable[..., np.floating | float], measured: ArrayLike, *others: ArrayLike
-) -> float | Floats:
-    """Apply a metric of one lane along `axis`, the rows with a measured loss only; NaN for a lane without any."""
+def _over(axis: int | None, metric: Callable[..., float], measured: ArrayLike, *others: ArrayLike) -> float | Scores:
+    """Apply a metric of one lane along `axis`, to the rows with a measured loss only; NaN for a lane without any."""
     arrays = [np.asarray(array, np.float64) for array in (measured, *others)]
     shapes = [array.shape for array in arrays]
     if len(set(shapes)) > 1:
         raise InputError(
             f"arrays have shapes {', '.join(map(str, shapes[1:]))}, measured {shapes[0]}; allowed: one shape"
         )
-    if axis is None:
-        return _lane(metric, *(array.ravel() for array in arrays))
-    moved = [np.moveaxis(array, axis, -1) for array in arrays]
-    lanes = [_lane(metric, *(array[index] for array in moved)) for index in np.ndindex(moved[0].shape[:-1])]
-    return np.array(lanes).reshape(moved[0].shape[:-1])
-
-
-def _lane(metric: Callable[..., np.floating | float], measured: Floats, *others: Floats) -> float:
-    there = ~np.isnan(measured)
-    if not there.any():
-        return float("nan")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(metric(measured[there], *(other[there] for other in others)))
-
-
-def _r2(predicted: Floats, measured: Floats) -> np.floating:
-    spread = np.sum((measured - measured.mean()) ** 2)
-    return 1 - np.sum((predicted - measured) ** 2) / spread if spread > 0 else np.float64(np.nan)
-
-
-def _spearman(predicted: Floats, measured: Floats) -> np.floating:
-    if np.isnan(predicted).any():
-        return np.float64(np.nan)
-    a, b = (ranks - ranks.mean() for ranks in (_ranks(predicted), _ranks(measured)))
-    return np.sum(a * b) / np.sqrt(np.sum(a * a) * np.sum(b * b))
-
-
-def _ranks(values: Floats) -> Floats:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    lanes = [array.reshape(1, -1) if axis is None else np.moveaxis(array, axis, -1) for array in arrays]
+    shape = lanes[0].shape[:-1]
+    found = np.full(shape, np.nan)
+    for index in np.ndindex(shape):
+        there = ~np.isnan(lanes[0][index])
+        if there.any():
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found[index] = metric(*(lane[index][there] for lane in lanes))
+    return float(found[0]) if axis is None else found

@@ -26,7 +26,7 @@ MOST_ENTRIES, MOST_ROOMS = 20, 22
 ANYWHERE = {"jax", "jaxtyping", "numpy"}
 THIRD_PARTY = {
     "optax": {"mixtures", "solve", "optimization", "proxy"},
-    "pandas": {"observations", "comparison", "proxy", "interchange", "loop", "reports"},
+    "pandas": {"observations", "metrics", "comparison", "proxy", "interchange", "loop", "reports"},
     "pyarrow": {"observations", "corpus", "interchange"},
     "tokenizers": {"corpus"},
     "zstandard": {"corpus"},

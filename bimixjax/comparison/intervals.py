@@ -3,13 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float
 
 from bimixjax.comparison.rows import Mask, Rows
-
-Floats = NDArray[np.float64]
 
 # What is added to the Hellinger distance from the nearest fitted mixture, to which the width is proportional.
 _NEAR = 0.05
@@ -19,25 +18,28 @@ _NEAR = 0.05
 class Errors:
     """Predictions of rows that were left out inside one fold.
 
-    Args:
-        size: N of each row [m].
-        distance: of its mixture from the nearest fitted one [m].
-        log: log(measured / predicted), NaN where either is missing [m, t].
+    Attributes:
+        size: N of each row.
+        distance: of its mixture from the nearest fitted one.
+        log: log(measured / predicted), NaN where either is missing.
     """
 
-    size: Floats
-    distance: Floats
-    log: Floats
+    size: Float[np.ndarray, " m"]
+    distance: Float[np.ndarray, " m"]
+    log: Float[np.ndarray, "m t"]
 
     @classmethod
-    def concat(cls, parts: Sequence["Errors"]) -> "Errors":
-        """Those of several fits."""
-        fields = ("size", "distance", "log")
-        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
+    def concat(cls, parts: Sequence[Self]) -> Self:
+        """Return those of several fits."""
+        return cls(
+            size=np.concatenate([part.size for part in parts]),
+            distance=np.concatenate([part.distance for part in parts]),
+            log=np.concatenate([part.log for part in parts]),
+        )
 
 
-def nearest(rows: Rows, proportions: Floats, fitted: Mask) -> Floats:
-    """The Hellinger distance of each row's mixture from the nearest mixture fitted at its model size [n].
+def nearest(rows: Rows, proportions: Float[np.ndarray, "n d"], fitted: Mask) -> Float[np.ndarray, " n"]:
+    """Return the Hellinger distance of each row's mixture from the nearest mixture fitted at its model size.
 
     Where none of that size was fitted, those of all sizes count.
     """
@@ -53,8 +55,10 @@ def nearest(rows: Rows, proportions: Floats, fitted: Mask) -> Floats:
     return found
 
 
-def half_widths(errors: Errors, level: float, size: Floats, distance: Floats) -> Floats:
-    """Half the width of the intervals of rows, in log loss [c, t].
+def half_widths(
+    errors: Errors, level: float, size: Float[np.ndarray, " c"], distance: Float[np.ndarray, " c"]
+) -> Float[np.ndarray, "c t"]:
+    """Return half the width of the intervals of rows, in log loss; NaN where there is no error at all.
 
     A width is q (.05 + distance), where q is the ceil((m + 1) level)-th smallest of the m values |log error| /
     (.05 + distance) of the target at the row's model size (at all sizes, where none was left out at that one). Where m
@@ -63,31 +67,26 @@ def half_widths(errors: Errors, level: float, size: Floats, distance: Floats) ->
     Args:
         errors: on rows left out inside the fold.
         level: share to cover.
-        size: N of the rows to predict [c].
-        distance: of their mixtures from the nearest fitted one [c].
+        size: N of the rows to predict.
+        distance: of their mixtures from the nearest fitted one.
 
     Source: split conformal prediction with scaled scores, Lei et al., JASA 113 (2018).
     """
     scores = np.abs(errors.log) / (_NEAR + errors.distance)[:, None]
     widths = np.full((len(size), scores.shape[1]), np.nan)
     for each in np.unique(size):
-        same = errors.size == each
-        quantiles = _quantiles(scores[same] if same.any() else scores, level)
-        widths[size == each] = quantiles * (_NEAR + distance[size == each])[:, None]
+        same, own = errors.size == each, size == each
+        there = scores[same] if same.any() else scores
+        finite = there[np.isfinite(there)]
+        pooled = _quantile(finite, level, otherwise=finite.max() if finite.size else np.nan)
+        quantiles = np.array([_quantile(column, level, otherwise=pooled) for column in there.T])
+        widths[own] = quantiles * (_NEAR + distance[own])[:, None]
     return widths
 
 
-def _quantiles(scores: Floats, level: float) -> Floats:
-    """One for each target [t]; NaN where there is no score at all."""
-    pooled = np.sort(scores[np.isfinite(scores)])
-    if not pooled.size:
-        return np.full(scores.shape[1], np.nan)
-    shared = pooled[min(_place(pooled.size, level), pooled.size) - 1]
-    columns = [np.sort(column[np.isfinite(column)]) for column in scores.T]
-    places = [_place(column.size, level) for column in columns]
-    return np.array([c[p - 1] if p <= c.size else shared for c, p in zip(columns, places, strict=True)])
-
-
-def _place(count: int, level: float) -> int:
+def _quantile(scores: Float[np.ndarray, " m"], level: float, *, otherwise: float) -> float:
+    """The ceil((m + 1) level)-th smallest of the m finite scores; `otherwise` where m is too small for that."""
+    finite = np.sort(scores[np.isfinite(scores)])
     # Without the small number, 10 x .9 would be rounded up to 10.
-    return math.ceil((count + 1) * level - 1e-9)
+    place = math.ceil((finite.size + 1) * level - 1e-9)
+    return float(finite[place - 1]) if place <= finite.size else otherwise

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Int
 
 from bimixjax._base.checks import InputError, choice, distinct, known
 from bimixjax._base.stages import counted
@@ -14,7 +15,7 @@ from bimixjax.comparison.rows import At, Mask, Rows
 from bimixjax.comparison.schemes import LeaveOneRunOut, Scheme, Split
 from bimixjax.comparison.table import Comparison
 from bimixjax.estimation import Auto
-from bimixjax.fitting import FoldFits, fit_folds
+from bimixjax.fitting import fit_folds
 from bimixjax.fitting.lanes import choose_targets
 from bimixjax.fitting.options import Solver
 from bimixjax.fitting.outliers import outliers_of_all
@@ -22,9 +23,9 @@ from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit
 from bimixjax.solve import Status
 
-Floats = NDArray[np.float64]
 Rival = Law | Auto
 AUTO = "auto"
+_STACKED = ("predicted", "lower", "upper", "at_bound", "unconverged")
 
 
 def compare(
@@ -90,7 +91,11 @@ def compare(
 
 @dataclasses.dataclass(frozen=True)
 class _Judge:
-    """What all laws of a comparison are asked."""
+    """The question that all laws of a comparison are asked: n rows, t targets, F folds, C rows held out in a fold.
+
+    An outcome is a law's answer, by the names of the fields of `Comparison`; `every` has its losses of all rows in each
+    fold [F, n, t].
+    """
 
     observations: Observations
     rows: Rows
@@ -101,31 +106,41 @@ class _Judge:
     level: float | None
     solver: Solver | None
 
-    @property
-    def held(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Fold and row of each held-out row that is judged [C]."""
+    @cached_property
+    def losses(self) -> Float[np.ndarray, "n t"]:
+        """Measured losses of every row."""
+        return self.observations.losses[:, [self.observations.targets.index(t) for t in self.targets]]
+
+    @cached_property
+    def held(self) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
+        """Fold and row of each held-out row that is judged."""
         fold, row = np.nonzero(self.split.held_out & self.rows.judged & np.isfinite(self.losses).any(axis=1))
         return fold, row
 
-    @property
-    def losses(self) -> Floats:
-        """Measured losses of every row [n, t]."""
-        return self.observations.losses[:, [self.observations.targets.index(t) for t in self.targets]]
-
-    def outcome(self, law: Rival) -> "_Outcome":
+    def outcome(self, law: Rival) -> dict[str, np.ndarray]:
         """Fit a law to all folds, and to those within, in one call."""
         if not isinstance(law, Law):
-            return self._combined(law)
-        inner = self._inner()
+            return self._outcome_of_auto(law)
+        folds, inner = len(self.split), self._inner()
         weights = np.concatenate([self.split.fitted, *(fitted[None] for _, fitted, _ in inner)]).astype(float)
         found = fit_folds(law, self.observations, weights, volume=self.unit, targets=self.targets, solver=self.solver)
-        predicted = np.asarray(found.predicted)
-        half = self._half_widths([*self._others(predicted), *self._within(inner, predicted[len(self.split) :])])
-        kept = predicted[self.held]
-        return self._kept(found, predicted, kept * np.exp(-half), kept * np.exp(half))
+        losses = np.asarray(found.predicted)
+        predicted, half = losses[self.held], self._half_widths(inner, losses)
+        rows, status, at_bound = (np.asarray(a)[:folds] for a in (found.rows, found.status, found.at_bound))
+        # Fits without any row do not count.
+        fitted = rows > 0
+        total = np.maximum(fitted.sum(axis=(1, 2)), 1)
+        return {
+            "predicted": predicted,
+            "lower": predicted * np.exp(-half),
+            "upper": predicted * np.exp(half),
+            "at_bound": (at_bound & fitted).sum(axis=(1, 2)) / total,
+            "unconverged": ((status != Status.CONVERGED) & fitted).sum(axis=(1, 2)) / total,
+            "every": losses[:folds],
+        }
 
-    def _combined(self, settings: Auto) -> "_Outcome":
-        """Auto has intervals of its own."""
+    def _outcome_of_auto(self, settings: Auto) -> dict[str, np.ndarray]:
+        """Auto has intervals of its own, but no bounds; its status says in words how its members ended."""
         found = auto_folds(
             self.observations,
             self.split.fitted.astype(float),
@@ -134,73 +149,59 @@ class _Judge:
             settings=settings,
             level=0.9 if self.level is None else self.level,
         )
-        predicted, lower, upper = (np.asarray(a)[self.held] for a in (found.predicted, found.lower, found.upper))
+        kept = {name: np.asarray(getattr(found, name))[self.held] for name in ("predicted", "lower", "upper")}
         if self.level is None:
-            lower = upper = np.full_like(predicted, np.nan)
-        # An average of laws has no bounds of its own, and says in its status how its members ended.
+            kept["lower"] = kept["upper"] = np.full_like(kept["predicted"], np.nan)
         unknown = np.full(len(self.split), np.nan)
-        kept = {"predicted": predicted, "lower": lower, "upper": upper, "at_bound": unknown, "unconverged": unknown}
-        return _Outcome(kept=kept, every=found.predicted)
+        return {**kept, "at_bound": unknown, "unconverged": unknown, "every": found.predicted}
 
     def _inner(self) -> list[tuple[int, Mask, Mask]]:
-        """Folds within each fold: its number, rows to fit, rows to judge."""
+        """Folds within each fold, where intervals are calibrated: its number, rows to fit, rows to judge."""
         if self.level is None or self.scheme.crossed:
             return []
-        within = self.scheme.within
-        pairs = [(f, *pair) for f, rows in enumerate(self.split.fitted) for pair in within(self.rows, rows)]
+        pairs = [(f, *pair) for f, rows in enumerate(self.split.fitted) for pair in self.scheme.within(self.rows, rows)]
         return [pair for pair in pairs if pair[1].any() and pair[2].any()]
 
-    def _within(self, inner: list[tuple[int, Mask, Mask]], predicted: Floats) -> list[tuple[int, Errors]]:
-        """Each fold's number with errors inside it."""
-        pairs = zip(inner, predicted, strict=True)
-        return [(fold, self._errors(fitted, judged, losses)) for (fold, fitted, judged), losses in pairs]
+    def _half_widths(
+        self, inner: list[tuple[int, Mask, Mask]], losses: Float[np.ndarray, "fits n t"]
+    ) -> Float[np.ndarray, "C t"]:
+        """Half-widths in log loss, from errors on rows that a fit has not used; NaN where there are none.
 
-    def _others(self, predicted: Floats) -> list[tuple[int, Errors]]:
-        """Each fold's number with the errors of another one, where the scheme is crossed."""
-        if self.level is None or not self.scheme.crossed:
-            return []
-        folds = zip(self.split.fitted, self.split.held_out & self.rows.judged, predicted, strict=False)
-        each = [self._errors(*fold) for fold in folds]
-        return [(fold, errors) for fold in range(len(each)) for other, errors in enumerate(each) if other != fold]
+        A fold's errors are those of the folds within it, or, where the scheme is crossed, of all other folds.
+        """
+        fold, row = self.held
+        half = np.full((len(fold), len(self.targets)), np.nan)
+        if self.level is None:
+            return half
+        if self.scheme.crossed:
+            judged = self.split.held_out & self.rows.judged
+            errors = [self._errors(*each) for each in zip(self.split.fitted, judged, losses, strict=True)]
+            of_fold = {number: errors[:number] + errors[number + 1 :] for number in range(len(errors))}
+        else:
+            of_fold = {}
+            for (number, fitted, judged), predicted in zip(inner, losses[len(self.split) :], strict=True):
+                of_fold.setdefault(number, []).append(self._errors(fitted, judged, predicted))
+        for number, parts in of_fold.items():
+            own = fold == number
+            distance = nearest(self.rows, self.observations.proportions, self.split.fitted[number])[row[own]]
+            half[own] = half_widths(Errors.concat(parts), self.level, self.rows.model_size[row[own]], distance)
+        return half
 
-    def _errors(self, fitted: Mask, judged: Mask, predicted: Floats) -> Errors:
-        """Errors of a fit on rows that it has not seen."""
+    def _errors(self, fitted: Mask, judged: Mask, predicted: Float[np.ndarray, "n t"]) -> Errors:
+        """Errors of a fit on rows that it has not used."""
         with np.errstate(invalid="ignore", divide="ignore"):
             log = np.log(self.losses[judged] / predicted[judged])
         distance = nearest(self.rows, self.observations.proportions, fitted)
         return Errors(size=self.rows.model_size[judged], distance=distance[judged], log=log)
 
-    def _half_widths(self, errors: list[tuple[int, Errors]]) -> Floats:
-        """Half-widths in log loss [C, t] from the errors within each fold; NaN where there are none."""
-        fold, row = self.held
-        half = np.full((len(fold), len(self.targets)), np.nan)
-        for each in dict.fromkeys(number for number, _ in errors):
-            own = fold == each
-            distance = nearest(self.rows, self.observations.proportions, self.split.fitted[each])[row[own]]
-            within = Errors.concat([part for number, part in errors if number == each])
-            half[own] = half_widths(within, self.level or 0.0, self.rows.model_size[row[own]], distance)
-        return half
-
-    def _kept(self, found: FoldFits, predicted: Floats, lower: Floats, upper: Floats) -> "_Outcome":
-        """What is kept of a law; fits without any row do not count."""
-        count = len(self.split)
-        rows, status, at_bound = (np.asarray(a)[:count] for a in (found.rows, found.status, found.at_bound))
-        total = np.maximum((rows > 0).sum(axis=(1, 2)), 1)
-        kept = {
-            "predicted": predicted[self.held],
-            "lower": lower,
-            "upper": upper,
-            "at_bound": (at_bound & (rows > 0)).sum(axis=(1, 2)) / total,
-            "unconverged": ((status != Status.CONVERGED) & (rows > 0)).sum(axis=(1, 2)) / total,
-        }
-        return _Outcome(kept=kept, every=predicted[:count])
-
-    def comparison(self, laws: tuple[str, ...], outcomes: Sequence["_Outcome"]) -> Comparison:
-        """The outcomes of all laws beside what was measured."""
+    def comparison(self, laws: tuple[str, ...], outcomes: Sequence[dict[str, np.ndarray]]) -> Comparison:
+        """Put the outcomes of all laws beside what was measured."""
         fold, row = self.held
         rows, split = self.rows, self.split
-        stacked = {name: np.stack([outcome.kept[name] for outcome in outcomes]) for name in outcomes[0].kept}
-        outlying = outliers_of_all([outcome.every for outcome in outcomes], self.losses, self.observations).sentence
+        every, *stacked = ([found[name] for found in outcomes] for name in ("every", *_STACKED))
+        outlying = outliers_of_all(every, self.losses, self.observations).sentence
+        domains, shares = self.observations.domains, self.observations.proportions
+        own = [shares[:, domains.index(t)] if t in domains else np.ones(len(shares)) for t in self.targets]
         return Comparison(
             laws=laws,
             targets=self.targets,
@@ -215,20 +216,14 @@ class _Judge:
             model_size=rows.model_size[row],
             volume=rows.volume[row],
             outside=self._outside()[self.held],
-            absent=self._absent()[row],
+            absent=np.stack(own, axis=1)[row] == 0,
             measured=self.losses[row],
             notes=(outlying,) if outlying else (),
-            **stacked,
+            **{name: np.stack(arrays) for name, arrays in zip(_STACKED, stacked, strict=True)},
         )
 
-    def _absent(self) -> Mask:
-        """Whether the share of a target's own domain is zero [n, t]."""
-        domains, shares = self.observations.domains, self.observations.proportions
-        own = [shares[:, domains.index(t)] if t in domains else np.ones(len(shares)) for t in self.targets]
-        return np.stack(own, axis=1) == 0
-
-    def _outside(self) -> Mask:
-        """Whether a row's mixture has a proportion outside those fitted at its size, or at all sizes [F, n]."""
+    def _outside(self) -> Bool[np.ndarray, "F n"]:
+        """Whether a row's mixture has a proportion outside those fitted at its size, or at all sizes."""
         shares, size = self.observations.proportions, self.rows.model_size
         outside = np.zeros(self.split.fitted.shape, bool)
         for fold, fitted in enumerate(self.split.fitted):
@@ -240,40 +235,18 @@ class _Judge:
         return outside
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Outcome:
-    """What one law says.
-
-    Args:
-        kept: fields of `HeldOut`: losses and ends of intervals [C, t]; shares of its fits at bounds and not converged
-            [F].
-        every: losses of all rows in each fold [F, n, t].
-    """
-
-    kept: dict[str, Floats]
-    every: Floats
-
-
 def _named(laws: Sequence[str | Rival] | Mapping[str, str | Rival]) -> dict[str, Rival]:
     """Laws by name, in the order given."""
-    given = laws if isinstance(laws, Mapping) else {_name(law): law for law in laws}
-    if len(given) < len(laws):
-        distinct("law", [_name(law) for law in laws], "laws")
+    if isinstance(laws, Mapping):
+        given = dict(laws)
+    else:
+        names = [law if isinstance(law, str) else law.name if isinstance(law, Law) else AUTO for law in laws]
+        distinct("law", names, "laws")
+        given = dict(zip(names, laws, strict=True))
     if not given:
-        raise InputError(f"no law to compare; laws: {', '.join(['auto', *LAWS])}")
-    return {name: _law(law) for name, law in given.items()}
-
-
-def _name(law: str | Rival) -> str:
-    if isinstance(law, str):
-        return law
-    return law.name if isinstance(law, Law) else AUTO
-
-
-def _law(law: str | Rival) -> Rival:
-    if law == AUTO:
-        return Auto()
-    return LAWS[choice("law", law, [AUTO, *LAWS])] if isinstance(law, str) else law
+        raise InputError(f"no law to compare; laws: {', '.join([AUTO, *LAWS])}")
+    found = {name: choice("law", law, [AUTO, *LAWS]) if isinstance(law, str) else law for name, law in given.items()}
+    return {name: Auto() if law == AUTO else LAWS[law] if isinstance(law, str) else law for name, law in found.items()}
 
 
 def _targets(laws: Iterable[Rival], table: Observations, asked: Sequence[str] | None) -> tuple[str, ...]:

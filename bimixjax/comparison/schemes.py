@@ -8,10 +8,10 @@ from itertools import combinations
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Int
 
 from bimixjax._base.checks import InputError, known, positive
-from bimixjax.comparison.rows import Floats, Mask, Rows
+from bimixjax.comparison.rows import Mask, Rows
 
 # Folds within one fold: beyond these, leaving out several mixtures at once tells as much.
 _MOST_WITHIN = 20
@@ -21,19 +21,19 @@ _MOST_WITHIN = 20
 class Split:
     """F folds of a table of n rows.
 
-    Args:
-        group: what tells folds of one kind from those of another, such as the number of runs fitted [F].
+    Attributes:
+        group: what tells folds of one kind from those of another, such as the number of runs fitted.
         grouped_by: what `group` is, in words.
-        block: folds whose held-out rows are ranked together [F].
-        fitted, held_out: rows [F, n].
+        block: folds whose held-out rows are ranked together.
+        fitted, held_out: rows.
         beyond: what all held-out rows exceed, "volume" or "model size", or nothing.
     """
 
-    group: Floats
+    group: Float[np.ndarray, " F"]
     grouped_by: str
-    block: NDArray[np.intp]
-    fitted: Mask
-    held_out: Mask
+    block: Int[np.ndarray, " F"]
+    fitted: Bool[np.ndarray, "F n"]
+    held_out: Bool[np.ndarray, "F n"]
     beyond: str = ""
 
     def __len__(self) -> int:
@@ -50,10 +50,10 @@ class Scheme(ABC):
 
     @abstractmethod
     def split(self, rows: Rows) -> Split:
-        """The folds of a table; an `InputError` where it has too few runs, volumes or sizes."""
+        """Return the folds of a table; an `InputError` where it has too few runs, volumes or sizes."""
 
     def within(self, rows: Rows, fitted: Mask) -> list[tuple[Mask, Mask]]:
-        """The same question asked inside the fitted rows: pairs of rows to fit and rows to judge [n]."""
+        """Ask the same question inside the fitted rows: return pairs of rows to fit and rows to judge [n]."""
         return [(fitted & ~out, fitted & out & rows.judged) for out in _parts(rows.mixture, fitted)]
 
 
@@ -61,7 +61,7 @@ class Scheme(ABC):
 class LeaveOneRunOut(Scheme):
     """Hold out one run after the other, and with it the runs of the same mixture, which would give it away.
 
-    Args:
+    Attributes:
         alone: whether runs of the same mixture, with other seeds or model sizes, stay in.
 
     Example:
@@ -74,9 +74,9 @@ class LeaveOneRunOut(Scheme):
     alone: bool = False
 
     def split(self, rows: Rows) -> Split:
-        """One fold for each mixture, or each run; they are ranked together."""
-        every = np.ones(len(rows.run), bool)
-        out = [each for each in _each(rows.run if self.alone else rows.mixture, every) if (each & rows.judged).any()]
+        """Make one fold for each mixture, or each run; they are ranked together."""
+        number = rows.run if self.alone else rows.mixture
+        out = [number == each for each in np.unique(number[rows.judged])]
         if len(out) < 2:
             raise InputError(
                 f"{len(out)} run or mixture can be held out; allowed: at least 2, each with a row at the volume "
@@ -99,7 +99,7 @@ class RunDesigns(Scheme):
     sorted by the number at the end of their id. Where there are no more subsets than draws, each is taken once. Sizes
     with no more than K runs take no part.
 
-    Args:
+    Attributes:
         runs: each K.
         draws: how many designs of each K.
         first: number d of the first one.
@@ -129,7 +129,7 @@ class RunDesigns(Scheme):
             )
 
     def split(self, rows: Rows) -> Split:
-        """All draws of all K."""
+        """Draw all designs of all K."""
         known("model size", [f"{s:g}" for s in self.donors], [f"{s:g}" for s in rows.sizes], "donors")
         folds = [(count, *fold) for count in self.runs for fold in self._folds(rows, count)]
         return Split(
@@ -141,14 +141,22 @@ class RunDesigns(Scheme):
         )
 
     def _folds(self, rows: Rows, count: int) -> list[tuple[Mask, Mask]]:
-        designs = {size: self._draw(rows.runs_of(size), count) for size in rows.sizes if size not in self.donors}
-        longest = max(map(len, designs.values()), default=0)
-        if not longest:
-            most = max((len(rows.runs_of(size)) for size in designs), default=0)
+        """Rows to fit and rows held out in each draw of `count` runs."""
+        runs_of = {size: rows.runs_of(size) for size in rows.sizes if size not in self.donors}
+        most = max(map(len, runs_of.values()), default=0)
+        if most <= count:
             raise InputError(f"designs of {count} runs; allowed: at most {most - 1}, so that one of {most} is held out")
-        return [
-            self._fold(rows, {s: drawn[d] for s, drawn in designs.items() if d < len(drawn)}) for d in range(longest)
-        ]
+        draws = {size: self._draw(runs, count) for size, runs in runs_of.items()}
+        folds = []
+        for number in range(max(map(len, draws.values()))):
+            fitted, held = np.isin(rows.model_size, self.donors), np.zeros(len(rows.run), bool)
+            for size, drawn in draws.items():
+                if number < len(drawn):
+                    own, chosen = rows.model_size == size, np.isin(rows.run, drawn[number])
+                    fitted |= own & chosen
+                    held |= own & ~chosen
+            folds.append((fitted, held))
+        return folds
 
     def _draw(self, runs: Sequence[int], count: int) -> list[tuple[int, ...]]:
         if len(runs) <= count:
@@ -157,14 +165,6 @@ class RunDesigns(Scheme):
             return list(combinations(runs, count))
         seeds = (self.seed * count + d for d in range(self.first, self.first + self.draws))
         return [tuple(np.random.default_rng(seed).choice(runs, count, replace=False).tolist()) for seed in seeds]
-
-    def _fold(self, rows: Rows, drawn: dict[float, tuple[int, ...]]) -> tuple[Mask, Mask]:
-        fitted, held = np.isin(rows.model_size, self.donors), np.zeros(len(rows.run), bool)
-        for size, runs in drawn.items():
-            own, chosen = rows.model_size == size, np.isin(rows.run, runs)
-            fitted |= own & chosen
-            held |= own & ~chosen
-        return fitted, held
 
     def within(self, rows: Rows, fitted: Mask) -> list[tuple[Mask, Mask]]:
         """Leave out each mixture in turn, at the sizes that are no donors."""
@@ -176,7 +176,7 @@ class RunDesigns(Scheme):
 class ChosenRuns(Scheme):
     """Fit the runs that are named, fold by fold, and hold out all others, or those that are named too.
 
-    Args:
+    Attributes:
         fitted: ids of the runs that each fold fits.
         held_out: ids of the runs that each fold is judged on; by default all that it does not fit.
         groups: a number for each fold, to tell kinds apart, such as how many runs it fits; by default all are one.
@@ -192,7 +192,7 @@ class ChosenRuns(Scheme):
     groups: tuple[float, ...] = ()
 
     def split(self, rows: Rows) -> Split:
-        """One fold for each group of names."""
+        """Make one fold for each group of names."""
         for runs in (*self.fitted, *self.held_out):
             known("run", runs, rows.names, "the folds")
         if self.groups and len(self.groups) != len(self.fitted):
@@ -220,7 +220,7 @@ class ChosenRuns(Scheme):
 class LaterVolumes(Scheme):
     """Fit all rows up to a share of the last volume, predict the rows beyond.
 
-    Args:
+    Attributes:
         cuts: shares of the last volume of each model size, above 0 and below 1.
 
     Example:
@@ -239,7 +239,7 @@ class LaterVolumes(Scheme):
             raise InputError(f"cuts are {self.cuts}; allowed: shares of the last volume, above 0 and below 1")
 
     def split(self, rows: Rows) -> Split:
-        """One fold for each cut."""
+        """Make one fold for each cut."""
         fitted = np.array([_up_to(rows, cut * rows.last()) for cut in self.cuts])
         for cut, mask in zip(self.cuts, fitted, strict=True):
             if not mask.any():
@@ -254,7 +254,7 @@ class LaterVolumes(Scheme):
         )
 
     def within(self, rows: Rows, fitted: Mask) -> list[tuple[Mask, Mask]]:
-        """The fitted rows up to the smallest of the cuts of their own last volume; judged at that last volume."""
+        """Fit the fitted rows up to the smallest cut of their own last volume; judge at that last volume."""
         last = np.zeros(len(rows.volume))
         for size in rows.sizes:
             own = rows.model_size == size
@@ -267,7 +267,7 @@ class LaterVolumes(Scheme):
 class LargerSizes(Scheme):
     """Fit the smaller model sizes, predict the larger ones: for laws with a model size.
 
-    Args:
+    Attributes:
         largest: the largest size that is fitted, in parameters.
 
     Example:
@@ -279,7 +279,7 @@ class LargerSizes(Scheme):
     largest: float
 
     def split(self, rows: Rows) -> Split:
-        """One fold."""
+        """Make one fold."""
         fitted = rows.model_size <= positive("largest", self.largest)
         if fitted.all() or not fitted.any():
             sizes = ", ".join(f"{size:g}" for size in rows.sizes)
@@ -294,22 +294,17 @@ class LargerSizes(Scheme):
         )
 
     def within(self, rows: Rows, fitted: Mask) -> list[tuple[Mask, Mask]]:
-        """All fitted sizes but the largest, judged at that one."""
+        """Fit all fitted sizes but the largest, judge at that one."""
         top = rows.model_size == rows.model_size[fitted].max()
         return [(fitted & ~top, fitted & top & rows.judged)] if (fitted & ~top).any() else []
 
 
-def _each(number: NDArray[np.intp], rows: Mask) -> list[Mask]:
-    """The rows of each number, among some rows."""
-    return [rows & (number == each) for each in np.unique(number[rows])]
-
-
-def _parts(number: NDArray[np.intp], rows: Mask) -> list[Mask]:
+def _parts(number: Int[np.ndarray, " n"], rows: Mask) -> list[Mask]:
     """The rows of each number, or of some numbers together where there are very many."""
     distinct = np.unique(number[rows])
     return [rows & np.isin(number, distinct[start::_MOST_WITHIN]) for start in range(min(_MOST_WITHIN, len(distinct)))]
 
 
-def _up_to(rows: Rows, volume: Floats) -> Mask:
+def _up_to(rows: Rows, volume: Float[np.ndarray, " n"]) -> Mask:
     # A cut such as .7 x 30 000 is exact in the user's mind, not in binary.
     return rows.volume <= volume * (1 + 1e-9)

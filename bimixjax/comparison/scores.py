@@ -1,88 +1,60 @@
 """Scores of laws on held-out rows: by block of folds, model size and volume, and their summary by group of folds."""
 
-import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Int
 
 from bimixjax import metrics
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+if TYPE_CHECKING:
+    from bimixjax.comparison.table import Comparison
 
 # A rank correlation of fewer mixtures says nothing.
 FEWEST_RANKED = 5
-_AVERAGED = ("r2", "spearman", "spearman_target", "regret", "coverage", "width")
+_AVERAGED = ["r2", "spearman", "spearman_target", "regret", "coverage", "width"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class HeldOut:
-    """What L laws predict for the same C held-out rows and t targets, in F folds.
-
-    Losses are in nats per token. A prediction is infinite where the law diverges at a share of zero, which is
-    counted; any other that is not finite has failed, and a law with such a one has no error to compare.
-
-    Args:
-        laws, targets: names.
-        level: what share of measurements the intervals should cover; None where there are none.
-        grouped_by: what tells groups of folds apart, in words.
-        beyond: what all held-out rows exceed of the fitted ones: "volume", "model size", or nothing.
-        group, block: of each fold: its group, and which folds are ranked together [F].
-        fold, run, mixture, model_size, volume: of each row held out in a fold [C].
-        outside: whether a row's mixture lies outside the fitted proportions [C].
-        absent: whether the target's own domain has a share of zero there [C, t].
-        measured: losses, NaN where missing [C, t].
-        predicted, lower, upper: losses and ends of the intervals [L, C, t].
-        at_bound, unconverged: share of the fits of a fold that ended so, NaN for an average of laws [L, F].
-    """
-
-    laws: tuple[str, ...]
-    targets: tuple[str, ...]
-    level: float | None
-    grouped_by: str
-    beyond: str
-    group: Floats
-    block: NDArray[np.intp]
-    fold: NDArray[np.intp]
-    run: NDArray[np.object_]
-    mixture: NDArray[np.intp]
-    model_size: Floats
-    volume: Floats
-    outside: Mask
-    absent: Mask
-    measured: Floats
-    predicted: Floats
-    lower: Floats
-    upper: Floats
-    at_bound: Floats
-    unconverged: Floats
+def failures(found: "Comparison") -> Bool[np.ndarray, "L C t"]:
+    """Return which measured losses lack a finite prediction, though the law does not diverge at a share of zero."""
+    diverges = found.absent & np.isposinf(found.predicted)
+    return np.isfinite(found.measured) & ~np.isfinite(found.predicted) & ~diverges
 
 
-def cells(found: HeldOut) -> pd.DataFrame:
-    """One row per law, held-out row and measured target."""
-    laws, targets, count = len(found.laws), len(found.targets), len(found.fold)
-    each_row = {
-        "group": found.group[found.fold],
-        "block": found.block[found.fold],
-        "fold": found.fold,
-        "unit": _units(found),
-        "run": found.run,
-        "model_size": found.model_size,
-        "volume": found.volume,
-    }
-    names = np.array(found.laws, object), np.array(found.targets, object)
-    columns: dict[str, NDArray] = {"law": np.repeat(names[0], count * targets)}
-    columns |= {name: np.tile(np.repeat(values, targets), laws) for name, values in each_row.items()}
-    columns |= {"target": np.tile(names[1], laws * count), "measured": np.tile(found.measured.ravel(), laws)}
-    columns |= {name: getattr(found, name).ravel() for name in ("predicted", "lower", "upper")}
-    columns |= {"relative": _relative(found).ravel(), "common": np.tile(_common(found).ravel(), laws)}
-    there = np.isfinite(columns["measured"])
-    return pd.DataFrame({name: values[there] for name, values in columns.items()})
+def cells(found: "Comparison") -> pd.DataFrame:
+    """Return one row per law, held-out row and measured target; the columns `row` and `failed` are for this module."""
+    law, row, target = (axis.ravel() for axis in np.indices(found.predicted.shape))
+    fold, predicted = found.fold[row], found.predicted.ravel()
+    frame = pd.DataFrame(
+        {
+            "law": np.array(found.laws, object)[law],
+            "group": found.group[fold],
+            "block": found.block[fold],
+            "fold": fold,
+            "unit": _units(found)[row],
+            "run": found.run[row],
+            "model_size": found.model_size[row],
+            "volume": found.volume[row],
+            "target": np.array(found.targets, object)[target],
+            "measured": found.measured[row, target],
+            "predicted": predicted,
+            "lower": found.lower.ravel(),
+            "upper": found.upper.ravel(),
+            "relative": np.where(np.isfinite(predicted), predicted, np.nan) / found.measured[row, target] - 1,
+            "row": row,
+            "failed": failures(found).ravel(),
+        }
+    )
+    frame = frame[np.isfinite(frame["measured"])].reset_index(drop=True)
+    # A cell is common if all laws predict it; a law that fails anywhere in the group must not take cells from others.
+    failing = frame.groupby(["group", "law"])["failed"].transform("any")
+    predicts = frame["relative"].notna() | failing
+    return frame.assign(common=predicts.groupby([frame["row"], frame["target"]]).transform("all"))
 
 
-def _units(found: HeldOut) -> NDArray[np.intp]:
-    """What counts as independent in a group: blocks; within one block, folds; within one fold, mixtures."""
+def _units(found: "Comparison") -> Int[np.ndarray, " C"]:
+    """Number what counts as independent in a group: blocks; within one block, folds; within one fold, mixtures."""
     units, groups = found.block[found.fold], found.group[found.fold]
     for finer in (found.fold, found.mixture):
         single = [group for group in np.unique(groups) if len(np.unique(units[groups == group])) < 2]
@@ -90,202 +62,123 @@ def _units(found: HeldOut) -> NDArray[np.intp]:
     return np.unique(np.column_stack([groups, units]), axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _relative(found: HeldOut) -> Floats:
-    """(predicted - measured) / measured, NaN where the prediction is not finite [L, C, t]."""
-    return np.where(np.isfinite(found.predicted), found.predicted, np.nan) / found.measured - 1
+def scores(found: "Comparison") -> pd.DataFrame:
+    """Return one row per law, block, model size and volume."""
+    failed, keys = failures(found), ["block", "group", "model_size", "volume"]
+    places = pd.DataFrame(
+        {
+            "group": found.group[found.fold],
+            "block": found.block[found.fold],
+            "model_size": found.model_size,
+            "volume": found.volume,
+        }
+    )
+    rows = []
+    for _, place in places.groupby(keys):
+        at = place.index
+        for i, law in enumerate(found.laws):
+            one = [array[i, at] for array in (found.predicted, found.lower, found.upper, failed)]
+            rows.append({"law": law, **place.iloc[0], **_score(found.measured[at], *one)})
+    return pd.DataFrame(rows).astype({"block": int})
 
 
-def failures(found: HeldOut) -> Mask:
-    """Measured losses whose prediction is not finite, though the law does not diverge at a share of zero [L, C, t]."""
-    return np.isfinite(found.measured) & ~np.isfinite(found.predicted) & ~(found.absent & np.isposinf(found.predicted))
-
-
-def _common(found: HeldOut) -> Mask:
-    """Cells that every law predicts that fails nowhere in their group [C, t]."""
-    finite, failed, groups = np.isfinite(_relative(found)), failures(found), found.group[found.fold]
-    common = np.ones(found.measured.shape, bool)
-    for group in np.unique(groups):
-        own = groups == group
-        whole = ~failed[:, own].any(axis=(1, 2))
-        common[own] = finite[whole][:, own].all(axis=0)
-    return common
-
-
-def scores(found: HeldOut) -> pd.DataFrame:
-    """One row per law, block, model size and volume."""
-    failed = failures(found)
-    rows = [
-        {"law": name, **_place(found, part[0]), **_score(found, law, part, failed[law, part])}
-        for part in _parts(found, np.full(len(found.fold), True))
-        for law, name in enumerate(found.laws)
-    ]
-    return pd.DataFrame(rows)
-
-
-def _parts(found: HeldOut, own: Mask) -> list[NDArray[np.intp]]:
-    """The rows of each block, model size and volume, among some rows."""
-    rows = np.flatnonzero(own)
-    keys = np.column_stack([found.block[found.fold], found.model_size, found.volume])[rows]
-    number = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
-    order = np.argsort(number, kind="stable")
-    return np.split(rows[order], np.cumsum(np.bincount(number))[:-1])
-
-
-def _place(found: HeldOut, row: int) -> dict[str, float]:
-    fold = found.fold[row]
-    block, size, volume = int(found.block[fold]), float(found.model_size[row]), float(found.volume[row])
-    return {"group": float(found.group[fold]), "block": block, "model_size": size, "volume": volume}
-
-
-def _score(found: HeldOut, law: int, rows: NDArray[np.intp], failed: Mask) -> dict[str, float]:
-    predicted, measured = found.predicted[law, rows], found.measured[rows]
-    there, spoken = np.isfinite(measured), np.isfinite(predicted)
-    # What failed stays as it is, and leaves no error; what diverges at a share of zero is not asked for.
-    asked = np.where(spoken | failed, measured, np.nan)
-    given = np.where(spoken, predicted, np.nan)
+def _score(
+    measured: Float[np.ndarray, "n t"],
+    predicted: Float[np.ndarray, "n t"],
+    lower: Float[np.ndarray, "n t"],
+    upper: Float[np.ndarray, "n t"],
+    failed: Bool[np.ndarray, "n t"],
+) -> dict[str, float]:
+    """Score the predictions of one law for n mixtures."""
+    there, finite = np.isfinite(measured), np.isfinite(predicted)
+    # A failed prediction stays NaN, and so does the error; one that diverges at a share of zero is left out.
+    asked, given = np.where(finite | failed, measured, np.nan), np.where(finite, predicted, np.nan)
+    # A mixture without a finite prediction ranks last, since the law would not choose it.
+    ranked = np.where(finite, predicted, np.inf)
+    mean_ranked, mean_measured = ranked.mean(axis=1), measured.mean(axis=1)
+    enough = np.isfinite(mean_measured).sum() >= FEWEST_RANKED
+    # The interval of a failed prediction does not hold the loss, if the law has intervals at all.
+    bounded = np.isfinite(lower) & np.isfinite(upper)
+    covered, wide = (np.where(of, measured, np.nan) for of in (bounded | (failed & bounded.any()), bounded))
     return {
-        "mixtures": len(rows),
+        "mixtures": len(measured),
         "cells": int(there.sum()),
-        "silent": int((there & ~spoken).sum()),
+        "silent": int((there & ~finite).sum()),
         "failed": int(failed.sum()),
         "error": float(metrics.mean_relative_error(given, asked)),
         "bias": float(metrics.bias(given, asked)),
-        **_ranks(predicted, measured, given, asked),
-        **_intervals(found.lower[law, rows], found.upper[law, rows], measured, failed),
+        "r2": _mean(metrics.r2(given, asked, axis=0)) if enough and not failed.any() else np.nan,
+        "spearman": float(metrics.spearman(mean_ranked, mean_measured)) if enough else np.nan,
+        "spearman_target": _mean(metrics.spearman(ranked, measured, axis=0)) if enough else np.nan,
+        "regret": float(metrics.regret(mean_ranked, mean_measured)),
+        "coverage": float(metrics.coverage(lower, upper, covered)),
+        "width": float(metrics.width(lower, upper, wide)),
     }
 
 
-def _ranks(predicted: Floats, measured: Floats, given: Floats, asked: Floats) -> dict[str, float]:
-    """Scores of the order of mixtures; a prediction that is not finite ranks last."""
-    # A mixture of which the law says nothing is one that it would not choose.
-    ranked = np.where(np.isfinite(predicted), predicted, np.inf)
-    liked, truth = ranked.mean(axis=1), measured.mean(axis=1)
-    if np.isfinite(truth).sum() < FEWEST_RANKED:
-        return {
-            "r2": np.nan,
-            "spearman": np.nan,
-            "spearman_target": np.nan,
-            "regret": float(metrics.regret(liked, truth)),
-        }
-    failed = np.isfinite(asked) & np.isnan(given)
-    return {
-        "r2": np.nan if failed.any() else _mean(metrics.r2(given, asked, axis=0)),
-        "spearman": float(metrics.spearman(liked, truth)),
-        "spearman_target": _mean(metrics.spearman(ranked, measured, axis=0)),
-        "regret": float(metrics.regret(liked, truth)),
-    }
+def _mean(values: Float[np.ndarray, " t"] | float) -> float:
+    return float(pd.Series(values).mean())
 
 
-def _intervals(lower: Floats, upper: Floats, measured: Floats, failed: Mask) -> dict[str, float]:
-    """Of a law with intervals, one of a prediction that failed does not hold the loss."""
-    there = np.isfinite(lower) & np.isfinite(upper)
-    known = np.where(there, measured, np.nan)
-    return {
-        "coverage": float(metrics.coverage(lower, upper, np.where(failed & there.any(), measured, known))),
-        "width": float(metrics.width(lower, upper, known)),
-    }
+def summary(found: "Comparison", scored: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per law and group, least error on the common cells first, laws without one last.
 
-
-def _mean(values: Floats | float) -> float:
-    there = np.asarray(values)[np.isfinite(values)]
-    return float(there.mean()) if there.size else np.nan
-
-
-def summary(found: HeldOut) -> pd.DataFrame:
-    """One row per law and group, least error on the common cells first, laws without one last."""
-    rows = [row for group in np.unique(found.group) for row in _group(found, group)]
-    return pd.DataFrame(rows)
-
-
-def _group(found: HeldOut, group: float) -> list[dict[str, object]]:
-    """The rows of one group, best first."""
-    own = found.group[found.fold] == group
-    relative, units = _relative(found)[:, own], (_units(found)[own], found.model_size[own])
-    failed, silent = failures(found)[:, own], np.isfinite(found.measured[own]) & np.isnan(relative)
-    relative[failed.any((1, 2))] = np.nan
-    absolute = np.abs(relative)
-    errors, biases = _by_unit(absolute, *units), _mean_of(_by_unit(relative, *units))
-    shared = _by_unit(np.where(_common(found)[own], absolute, np.nan), *units)
-    common = _mean_of(shared)
-    best = int(np.nanargmin(common)) if np.isfinite(common).any() else 0
-    rows = [
-        {
-            "law": name,
+    Args:
+        found: the comparison.
+        scored: its `scores`.
+    """
+    frame = cells(found)
+    failing = frame.groupby(["group", "law"])["failed"].transform("any")
+    frame["silent"] = frame["relative"].isna()
+    # A mean over the other predictions would flatter a law that fails.
+    frame["bias"] = frame["relative"].mask(failing)
+    frame["error"] = frame["bias"].abs()
+    frame["common"] = frame["error"].where(frame["common"])
+    averaged = scored.groupby(["group", "law", "block"])[_AVERAGED].mean().groupby(level=["group", "law"]).mean()
+    parts = []
+    for group, part in frame.groupby("group"):
+        errors, common = _by_unit(part, "error"), _by_unit(part, "common")
+        best = common.mean().reindex(list(found.laws)).fillna(np.inf).idxmin()
+        gaps = common.sub(common[best], axis=0)
+        by_target = part.pivot_table("error", "law", "target", dropna=False)
+        by_target = by_target.reindex(columns=list(found.targets)).fillna(-np.inf)
+        worst, counts = by_target.max(axis=1), part.groupby("law")[["silent", "failed"]].sum()
+        means = averaged.loc[group]
+        columns = {
             "group": group,
-            "cells": int(np.isfinite(found.measured[own]).sum()),
-            "silent": int(silent[law].sum()),
-            "failed": int(failed[law].sum()),
-            "error": float(_mean_of(errors)[law]),
-            "error_se": float(_error_of(errors)[law]),
-            **_worst(absolute[law], found.targets),
-            "bias": float(biases[law]),
-            **_mean_score(found, law, own, failures(found)[law]),
-            "common": float(common[law]),
-            "difference": float(_mean_of(shared - shared[best])[law]),
-            "difference_se": float(_error_of(shared - shared[best])[law]),
+            "cells": part.groupby("law").size(),
+            **counts,
+            "error": errors.mean(),
+            "error_se": errors.sem(),
+            "worst": worst.where(worst >= 0),
+            "worst_target": by_target.idxmax(axis=1).where(worst >= 0, ""),
+            "bias": _by_unit(part, "bias").mean(),
+            **means.assign(r2=means["r2"].mask(counts["failed"] > 0)),
+            "common": common.mean(),
+            "difference": gaps.mean(),
+            "difference_se": gaps.sem(),
         }
-        for law, name in enumerate(found.laws)
-    ]
-    return [rows[law] for law in np.argsort(common, kind="stable")]
+        parts.append(pd.DataFrame(columns, index=pd.Index(found.laws, name="law")).sort_values("common", kind="stable"))
+    return pd.concat(parts).reset_index()
 
 
-def _by_unit(values: Floats, unit: NDArray[np.intp], size: Floats) -> Floats:
-    """Means [L, U] of values [L, C, t] by unit: over rows and targets of a model size, then over sizes."""
-    places, number = np.unique(np.column_stack([unit, size]), axis=0, return_inverse=True)
-    by_size = _means(values.reshape(len(values), -1), np.repeat(number.reshape(-1), values.shape[2]))
-    return _means(by_size, np.unique(places[:, 0], return_inverse=True)[1].reshape(-1))
+def _by_unit(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return a column's means by unit and law: over rows and targets of a model size, then over model sizes."""
+    return frame.pivot_table(column, ["unit", "model_size"], "law", dropna=False).groupby(level="unit").mean()
 
 
-def _means(values: Floats, number: NDArray[np.intp]) -> Floats:
-    """Means [L, K] of the values [L, m] that are not NaN, by their number."""
-    there, shape = ~np.isnan(values), (len(values), int(number.max()) + 1)
-    total, count = np.zeros(shape), np.zeros(shape)
-    for law in range(len(values)):
-        total[law] = np.bincount(number, np.where(there[law], values[law], 0.0), shape[1])
-        count[law] = np.bincount(number, there[law], shape[1])
-    return np.divide(total, count, out=np.full(shape, np.nan), where=count > 0)
-
-
-def _mean_of(units: Floats) -> Floats:
-    """Mean over units [L]; NaN where there is none."""
-    return _means(units, np.zeros(units.shape[1], int))[:, 0]
-
-
-def _error_of(units: Floats) -> Floats:
-    """Standard error of that mean [L]; NaN of fewer than two units."""
-    count = (~np.isnan(units)).sum(axis=1)
-    variance = _mean_of((units - _mean_of(units)[:, None]) ** 2)
-    return np.sqrt(np.divide(variance, count - 1, out=np.full(len(units), np.nan), where=count > 1))
-
-
-def _worst(absolute: Floats, targets: tuple[str, ...]) -> dict[str, object]:
-    """The largest error of a target, and its name."""
-    errors = _mean_of(absolute.T)
-    if np.isnan(errors).all():
-        return {"worst": np.nan, "worst_target": ""}
-    return {"worst": float(np.nanmax(errors)), "worst_target": targets[int(np.nanargmax(errors))]}
-
-
-def _mean_score(found: HeldOut, law: int, own: Mask, failed: Mask) -> dict[str, float]:
-    """Scores of a law by block, model size and volume; their means over sizes and volumes, then over blocks."""
-    parts = _parts(found, own)
-    scored = [_score(found, law, part, failed[part]) for part in parts]
-    block = np.array([found.block[found.fold[part[0]]] for part in parts])
-    by_block = np.unique(block, return_inverse=True)[1].reshape(-1)
-    values = np.array([[score[name] for score in scored] for name in _AVERAGED])
-    means = dict(zip(_AVERAGED, _mean_of(_means(values, by_block)).tolist(), strict=True))
-    return means | ({"r2": np.nan} if failed[own].any() else {})
-
-
-def difference(found: HeldOut, laws: tuple[str, str], group: float | None) -> tuple[float, float]:
-    """Mean over units of the error of one law minus that of another where both speak, and its standard error.
+def difference(found: "Comparison", laws: tuple[str, str], group: float | None) -> tuple[float, float]:
+    """Return the mean over units of one law's error minus another's where both predict, and its standard error.
 
     NaN where a prediction of either failed.
     """
-    own = np.full(len(found.fold), True) if group is None else found.group[found.fold] == group
-    places = [found.laws.index(law) for law in laws]
-    if failures(found)[places][:, own].any():
+    frame = cells(found)
+    own = frame["law"].isin(laws) & (frame["group"].eq(group) if group is not None else True)
+    if frame["failed"][own].any():
         return np.nan, np.nan
-    first, second = (np.abs(_relative(found)[place, own]) for place in places)
-    gaps = _by_unit((first - second)[None], _units(found)[own], found.model_size[own])
-    return float(_mean_of(gaps)[0]), float(_error_of(gaps)[0])
+    # Means over the same cells, so that the difference of means is the mean of paired differences.
+    both = frame[own].assign(error=frame["relative"].abs())
+    shared = both.groupby(["row", "target"])["error"].transform("count") == len(set(laws))
+    errors = _by_unit(both[shared], "error")
+    gaps = errors[laws[0]] - errors[laws[1]]
+    return float(gaps.mean()), float(gaps.sem())

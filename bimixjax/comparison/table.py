@@ -3,20 +3,35 @@
 import dataclasses
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float, Int, Shaped
 
 from bimixjax._base import summaries
 from bimixjax._base.checks import known
 from bimixjax.comparison import scores, trust
-from bimixjax.comparison.scores import HeldOut
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Comparison(HeldOut):
-    """What laws predict for the same held-out rows, beside what was measured there; `compare` makes one.
+class Comparison:
+    """What L laws predict for the same C held-out rows and t targets, in F folds; `compare` makes one.
 
-    `HeldOut` states its fields: arrays with laws, held-out rows and targets as axes. `notes` say what else a reader
-    should know: of rows far outside what every law says.
+    Losses are in nats per token. A prediction is infinite where the law diverges at a share of zero, which is
+    counted; any other that is not finite has failed, and a law with such a one has no error to compare.
+
+    Attributes:
+        laws, targets: names.
+        level: what share of measurements the intervals should cover; None where there are none.
+        grouped_by: what tells groups of folds apart, in words.
+        beyond: what all held-out rows exceed of the fitted ones: "volume", "model size", or nothing.
+        group, block: of each fold: its group, and which folds are ranked together.
+        fold, run, mixture, model_size, volume: of each row held out in a fold.
+        outside: whether a row's mixture lies outside the fitted proportions.
+        absent: whether the target's own domain has a share of zero there.
+        measured: losses, NaN where missing.
+        predicted, lower, upper: losses and ends of the intervals.
+        at_bound, unconverged: share of the fits of a fold that ended so, NaN for an average of laws.
+        notes: what else a reader should know: of rows far outside what every law says.
 
     Example:
         >>> import pandas as pd
@@ -30,6 +45,26 @@ class Comparison(HeldOut):
         ['bimix', 'additive']
     """
 
+    laws: tuple[str, ...]
+    targets: tuple[str, ...]
+    level: float | None
+    grouped_by: str
+    beyond: str
+    group: Float[np.ndarray, " F"]
+    block: Int[np.ndarray, " F"]
+    fold: Int[np.ndarray, " C"]
+    run: Shaped[np.ndarray, " C"]
+    mixture: Int[np.ndarray, " C"]
+    model_size: Float[np.ndarray, " C"]
+    volume: Float[np.ndarray, " C"]
+    outside: Bool[np.ndarray, " C"]
+    absent: Bool[np.ndarray, "C t"]
+    measured: Float[np.ndarray, "C t"]
+    predicted: Float[np.ndarray, "L C t"]
+    lower: Float[np.ndarray, "L C t"]
+    upper: Float[np.ndarray, "L C t"]
+    at_bound: Float[np.ndarray, "L F"]
+    unconverged: Float[np.ndarray, "L F"]
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -48,7 +83,7 @@ class Comparison(HeldOut):
         `unit` numbers what standard errors count as independent: blocks of folds; within one block, folds; within one
         fold, mixtures. `relative` is (predicted - measured) / measured.
         """
-        return scores.cells(self)
+        return scores.cells(self).drop(columns=["row", "failed"])
 
     def scores(self) -> pd.DataFrame:
         """One row per law, block of folds, model size and volume: the columns of `to_frame` before averaging."""
@@ -80,7 +115,7 @@ class Comparison(HeldOut):
             difference, difference_se: `common` minus that of the group's best law, paired over units;
             trust: why a row should not be believed, in words, or nothing.
         """
-        summary = scores.summary(self)
+        summary = scores.summary(self, self._scored)
         words = [trust.sentence(self, *row) for row in zip(summary["law"], summary["group"], strict=True)]
         return summary.assign(trust=words)
 

@@ -1,58 +1,62 @@
 """Why a score should not be believed, in words."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from bimixjax.comparison.scores import FEWEST_RANKED, HeldOut, failures
+from bimixjax.comparison.scores import FEWEST_RANKED, failures
 
-# From these on, few units and shares of cells or fits are worth a word.
+if TYPE_CHECKING:
+    from bimixjax.comparison.table import Comparison
+
+# Fewer held-out mixtures, a larger share of rows or fits, and a coverage further off than these are worth a word.
 FEW_UNITS = 5
 SHARE = 0.1
 COVERAGE = 0.1
 
 
-def sentence(found: HeldOut, law: str, group: float) -> str:
-    """All that speaks against the scores of a law in a group of folds; "" where nothing does."""
-    number, folds = found.laws.index(law), found.group == group
-    rows = folds[found.fold]
-    said = [*_rows(found, rows), *_law(found, number, rows), *_fits(found, number, folds)]
-    return "; ".join(said)
+def sentence(found: "Comparison", law: str, group: float) -> str:
+    """Return all that speaks against the scores of a law in a group of folds; "" where nothing does."""
+    number = found.laws.index(law)
+    return "; ".join([*_of_all_laws(found, group), *_of_one_law(found, number, group)])
 
 
-def _rows(found: HeldOut, rows: np.ndarray) -> list[str]:
-    """What holds for every law."""
-    runs = len(np.unique(found.mixture[rows]))
-    blocks = np.unique(found.block[found.fold[rows]])
-    ranked = min(len(np.unique(found.mixture[rows & (found.block[found.fold] == block)])) for block in blocks)
-    said = []
-    if runs < FEW_UNITS:
-        said.append(f"{runs} held-out mixture{'s' if runs > 1 else ''} only")
+def _of_all_laws(found: "Comparison", group: float) -> Iterator[str]:
+    rows = (found.group == group)[found.fold]
+    block = found.block[found.fold]
+    mixtures = len(np.unique(found.mixture[rows]))
+    ranked = min(len(np.unique(found.mixture[rows & (block == each)])) for each in np.unique(block[rows]))
+    if mixtures < FEW_UNITS:
+        yield f"{mixtures} held-out mixture{'s' if mixtures > 1 else ''} only"
     elif ranked < FEWEST_RANKED:
-        said.append(f"as few as {ranked} held-out mixtures: too few for a rank correlation")
+        yield f"as few as {ranked} held-out mixtures: too few for a rank correlation"
     if found.beyond:
-        said.append(f"extrapolates in {found.beyond}")
-    outside = found.outside[rows].mean()
-    return said + ([f"{outside:.0%} of rows outside the fitted proportions"] if outside > SHARE else [])
+        yield f"extrapolates in {found.beyond}"
+    if (outside := found.outside[rows].mean()) > SHARE:
+        yield f"{outside:.0%} of rows outside the fitted proportions"
 
 
-def _law(found: HeldOut, law: int, rows: np.ndarray) -> list[str]:
-    measured = np.isfinite(found.measured[rows])
-    spoken = np.isfinite(found.predicted[law, rows]) & measured
-    if not spoken.any():
-        return ["no finite prediction"]
-    failed, cells = int(failures(found)[law, rows].sum()), int(measured.sum())
-    zero = cells - int(spoken.sum()) - failed
-    said = [f"{failed} of {cells} predictions are not finite: no error to compare"] if failed else []
-    said += [f"not predicted at a share of zero: {zero} of {cells} losses"] if zero else []
-    lower, upper = found.lower[law, rows], found.upper[law, rows]
-    bounded = measured & np.isfinite(lower) & np.isfinite(upper)
-    if found.level is not None and bounded.any():
-        inside = ((lower <= found.measured[rows]) & (found.measured[rows] <= upper))[bounded].mean()
-        if abs(inside - found.level) > COVERAGE:
-            said.append(f"{found.level:.0%} intervals cover {inside:.0%}")
-    return said
-
-
-def _fits(found: HeldOut, law: int, folds: np.ndarray) -> list[str]:
-    at_bound, failed = found.at_bound[law, folds].mean(), found.unconverged[law, folds].mean()
-    said = [f"{at_bound:.0%} of fits at a bound"] if at_bound > SHARE else []
-    return said + ([f"{failed:.1%} of fits not converged"] if failed > 0 else [])
+def _of_one_law(found: "Comparison", law: int, group: float) -> Iterator[str]:
+    folds = found.group == group
+    rows = folds[found.fold]
+    losses, lower, upper = found.measured[rows], found.lower[law, rows], found.upper[law, rows]
+    measured = np.isfinite(losses)
+    predicted = np.isfinite(found.predicted[law, rows]) & measured
+    cells, failed = measured.sum(), failures(found)[law, rows].sum()
+    if not predicted.any():
+        yield "no finite prediction"
+    else:
+        if failed:
+            yield f"{failed} of {cells} predictions are not finite: no error to compare"
+        if zero := cells - predicted.sum() - failed:
+            yield f"not predicted at a share of zero: {zero} of {cells} losses"
+        bounded = measured & np.isfinite(lower) & np.isfinite(upper)
+        if found.level is not None and bounded.any():
+            inside = ((lower <= losses) & (losses <= upper))[bounded].mean()
+            if abs(inside - found.level) > COVERAGE:
+                yield f"{found.level:.0%} intervals cover {inside:.0%}"
+    if (at_bound := found.at_bound[law, folds].mean()) > SHARE:
+        yield f"{at_bound:.0%} of fits at a bound"
+    if (unconverged := found.unconverged[law, folds].mean()) > 0:
+        yield f"{unconverged:.1%} of fits not converged"

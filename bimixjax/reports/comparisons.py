@@ -14,7 +14,7 @@ from rich.text import Text
 from bimixjax.comparison import Comparison
 from bimixjax.reports.figures import MARKERS, PALE, PALETTE, log_ticks, loss_axis
 from bimixjax.reports.lanes import short
-from bimixjax.reports.layout import framed, table
+from bimixjax.reports.layout import decimal, framed, table
 
 _GLOSS = {
     "error %": "mean relative error, ± standard error",
@@ -30,23 +30,43 @@ _MOST_BARS = 300
 
 
 def summary(found: Comparison) -> Group:
-    """One row per law and group of folds, the best of each group first."""
+    """Return one row per law and group of folds, the best of each group first."""
     frame = found.to_frame()
-    grouped = _lines(frame)
+    grouped = _grouped(frame)
     columns = [name for name in _GLOSS if name != "inside %" or found.level is not None]
     shown = table(["law", *([found.grouped_by] if grouped else []), *columns], keys=1 + grouped)
     for number, (_, group) in enumerate(frame.groupby("group", sort=False)):
         if number:
             shown.add_section()
         for row in group.to_dict("records"):
-            cells = _cells(row)[: len(columns)]
+            cells = [_cell(name, row) for name in columns]
             shown.add_row(row["law"], *([_group(found, row["group"])] if grouped else []), *cells)
     gloss = [f"{name}: {_GLOSS[name]}" for name in columns]
-    return framed(_title(found, frame), shown, "\n".join([*gloss, _MORE]))
+    groups = "" if grouped else f" ({_group(found, found.group[0])} {found.grouped_by} fitted)"
+    folds = f"{len(found.group)} fold{'s' if len(found.group) > 1 else ''}"
+    title = (
+        f"Held-out losses of {', '.join(found.targets[:6])}{', ...' if len(found.targets) > 6 else ''}; {folds}{groups}"
+    )
+    return framed(title, shown, "\n".join([*gloss, _MORE]))
+
+
+def _cell(column: str, row: dict[str, Any]) -> str:
+    """One of the columns of `_GLOSS`."""
+    if column == "error %" and 0 < row["failed"] < row["cells"]:
+        return f"{row['failed']} not finite"
+    if column == "gap %" and row["difference"] == 0:
+        return "best"
+    if column in ("error %", "gap %"):
+        name = "error" if column == "error %" else "difference"
+        error = decimal(100 * row[f"{name}_se"], 2, otherwise="")
+        return decimal(100 * row[name], 2) + (f" ± {error}" if error and np.isfinite(row[name]) else "")
+    if column == "inside %":
+        return decimal(100 * row["coverage"], 0)
+    return decimal(row["spearman"], 3) if column == "rank" else decimal(row["regret"], 4)
 
 
 def trust(found: Comparison) -> list[Text]:
-    """What holds for the table, and each reason not to believe a row, once, with the laws and groups that it is of."""
+    """Say what holds for the table, and each reason not to believe a row, once, with its laws and groups."""
     frame = found.to_frame()
     reasons: dict[str, list[tuple[float, str]]] = {}
     for law, group, words in zip(frame["law"], frame["group"], frame["trust"], strict=True):
@@ -57,7 +77,7 @@ def trust(found: Comparison) -> list[Text]:
 
 
 def document(found: Comparison) -> dict[str, Any]:
-    """The setting, and one object for each law and group."""
+    """Return the setting, and one object for each law and group."""
     return {
         "targets": found.targets,
         "level": found.level,
@@ -70,11 +90,11 @@ def document(found: Comparison) -> dict[str, Any]:
 def errors(found: Comparison) -> Figure:
     """Draw each law's error and rank correlation by group of folds, with standard errors over folds."""
     frame = found.to_frame()
-    figure, (left, right) = _two_panels(frame)
-    _by_group(left, found, frame, "error", "error_se")
-    _by_group(right, found, frame, "spearman")
-    _percents(left, "Mean relative error of held-out losses", log=_lines(frame))
-    _value_label(right, frame, "Spearman of the mean loss")
+    figure, left, right = _two_panels(found, frame)
+    _draw_laws(left, found, frame, "error", "error_se")
+    _draw_laws(right, found, frame, "spearman")
+    _label_percents(left, "Mean relative error of held-out losses", grouped=_grouped(frame), log=True)
+    (right.set_ylabel if _grouped(frame) else right.set_xlabel)("Spearman of the mean loss")
     _legend(figure, left, frame)
     return figure
 
@@ -82,14 +102,15 @@ def errors(found: Comparison) -> Figure:
 def calibration(found: Comparison) -> Figure:
     """Draw how many held-out losses lie inside each law's intervals, and how wide these are."""
     frame = found.to_frame()
-    figure, (left, right) = _two_panels(frame)
-    _by_group(left, found, frame, "coverage")
-    _by_group(right, found, frame, "width")
-    _percents(left, "Share of held-out losses inside the interval")
-    (left.set_ylim if _lines(frame) else left.set_xlim)(float(np.fmin(0.5, np.min(frame["coverage"]))), 1.01)
-    _percents(right, "Width of the interval, relative to the loss", log=_lines(frame))
+    grouped = _grouped(frame)
+    figure, left, right = _two_panels(found, frame)
+    _draw_laws(left, found, frame, "coverage")
+    _draw_laws(right, found, frame, "width")
+    _label_percents(left, "Share of held-out losses inside the interval", grouped=grouped)
+    (left.set_ylim if grouped else left.set_xlim)(float(np.fmin(0.5, np.min(frame["coverage"]))), 1.01)
+    _label_percents(right, "Width of the interval, relative to the loss", grouped=grouped, log=True)
     if found.level is not None:
-        (left.axhline if _lines(frame) else left.axvline)(found.level, color="black", linewidth=0.8, linestyle=":")
+        (left.axhline if grouped else left.axvline)(found.level, color="black", linewidth=0.8, linestyle=":")
     _legend(figure, left, frame)
     return figure
 
@@ -118,17 +139,13 @@ def agreement(found: Comparison) -> Figure:
     for upper, lower in places[::columns]:
         upper.set_ylabel("Predicted (nats per token)", fontsize=9)
         lower.set_ylabel("(predicted - measured) / measured", fontsize=9)
-    what = f", {_group(found, last)} {found.grouped_by} fitted" if _several(found) else ""
+    what = f", {_group(found, last)} {found.grouped_by} fitted" if len(np.unique(found.group)) > 1 else ""
     figure.suptitle(f"Held-out losses{what}")
     figure.supxlabel("Measured loss (nats per token)", fontsize=9)
     if len(found.targets) <= len(PALETTE):
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside right upper", frameon=False, fontsize=8, markerscale=2)
     return figure
-
-
-def _several(found: Comparison) -> bool:
-    return len(np.unique(found.group)) > 1
 
 
 def _losses_panel(axes: Axes, cells: pd.DataFrame, targets: tuple[str, ...]) -> None:
@@ -157,34 +174,31 @@ def _misses_panel(axes: Axes, cells: pd.DataFrame, targets: tuple[str, ...]) -> 
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _lines(frame: pd.DataFrame) -> bool:
-    """Whether laws are lines over groups, or points of one group."""
+def _grouped(frame: pd.DataFrame) -> bool:
+    """Whether there are several groups: laws are then lines over them, else points side by side."""
     return len(set(frame["group"])) > 1
 
 
-def _two_panels(frame: pd.DataFrame) -> tuple[Figure, tuple[Axes, Axes]]:
-    height = 4.2 if _lines(frame) else 1.4 + 0.3 * len(frame)
+def _two_panels(found: Comparison, frame: pd.DataFrame) -> tuple[Figure, Axes, Axes]:
+    height = 4.2 if _grouped(frame) else 1.4 + 0.3 * len(frame)
     figure = Figure(figsize=(10.0, height), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=not _lines(frame))
-    return figure, (left, right)
+    return figure, *figure.subplots(1, 2, sharey=not _grouped(frame))
 
 
-def _by_group(axes: Axes, found: Comparison, frame: pd.DataFrame, column: str, error: str | None = None) -> None:
-    """A line for each law over the groups, or a point for each where there is one group."""
-    if not _lines(frame):
-        axes.errorbar(
-            frame[column], frame["law"], xerr=frame[error] if error else None, fmt="o", color=PALETTE[0], capsize=2
-        )
+def _draw_laws(axes: Axes, found: Comparison, frame: pd.DataFrame, column: str, error: str | None = None) -> None:
+    """Draw a line for each law over the groups, or a point for each where there is one group."""
+    if _grouped(frame):
+        for i, law in enumerate(found.laws):
+            rows = frame.loc[frame["law"] == law]
+            bars = {"yerr": rows[error] if error else None, "label": law, "linewidth": 1.2}
+            axes.errorbar(rows["group"], rows[column], **bars, **style(i, law))
+        _group_axis(axes, found)
+    else:
+        bars = {"xerr": frame[error] if error else None, "fmt": "o", "color": PALETTE[0], "capsize": 2}
+        axes.errorbar(frame[column], frame["law"], **bars)
         axes.set_ylim(len(frame) - 0.5, -0.5)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-    for i, law in enumerate(found.laws if _lines(frame) else ()):
-        rows = pd.DataFrame(frame[frame["law"] == law])
-        axes.errorbar(
-            rows["group"], rows[column], yerr=rows[error] if error else None, label=law, **style(i, law), linewidth=1.2
-        )
-    if _lines(frame):
-        _group_axis(axes, found, frame)
-    axes.grid(axis="y" if _lines(frame) else "x", color=PALE, linewidth=0.4)
+    axes.grid(axis="y" if _grouped(frame) else "x", color=PALE, linewidth=0.4)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -201,15 +215,16 @@ def style(number: int, law: str) -> dict[str, Any]:
     }
 
 
-def _group_axis(axes: Axes, found: Comparison, frame: pd.DataFrame) -> None:
-    groups = sorted(frame["group"].unique())
-    place = np.log(groups) if found.grouped_by == "runs" else np.array(groups)
+def _group_axis(axes: Axes, found: Comparison) -> None:
+    """Put the groups on the horizontal axis, numbers of runs on a log scale, with labels that do not overlap."""
+    groups = np.unique(found.group)
+    log = found.grouped_by == "runs"
+    place = np.log(groups) if log else groups
     margin = 0.05 * (place[-1] - place[0])
-    ends = np.array([place[0] - margin, place[-1] + margin])
-    if found.grouped_by == "runs":
+    ends = place[[0, -1]] + [-margin, margin]
+    if log:
         axes.set_xscale("log")
-        ends = np.exp(ends)
-    axes.set_xlim(*ends.tolist())
+    axes.set_xlim(*(np.exp(ends) if log else ends).tolist())
     labeled = [0]
     for i in range(1, len(groups)):
         if place[i] - place[labeled[-1]] > margin:
@@ -220,72 +235,34 @@ def _group_axis(axes: Axes, found: Comparison, frame: pd.DataFrame) -> None:
     axes.set_xlabel(f"{found.grouped_by.capitalize()} fitted")
 
 
-def _percents(axes: Axes, label: str, *, log: bool = False) -> None:
-    axis = axes.yaxis if log or axes.get_xlabel() else axes.xaxis
-    if log:
+def _label_percents(axes: Axes, label: str, *, grouped: bool, log: bool = False) -> None:
+    """Label the axis of values, the vertical one over groups, as percentages; on a log scale there if asked for."""
+    axis = axes.yaxis if grouped else axes.xaxis
+    if grouped and log:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(FixedLocator(log_ticks(*axes.get_ylim(), most=6)))
         axes.yaxis.set_minor_locator(NullLocator())
-    elif axis is axes.xaxis:
+    elif not grouped:
         axes.set_xlim(left=0.0)
     axis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
-    (axes.set_ylabel if axis is axes.yaxis else axes.set_xlabel)(label)
-
-
-def _value_label(axes: Axes, frame: pd.DataFrame, label: str) -> None:
-    (axes.set_ylabel if _lines(frame) else axes.set_xlabel)(label)
+    axis.set_label_text(label)
 
 
 def _legend(figure: Figure, axes: Axes, frame: pd.DataFrame) -> None:
-    if _lines(frame):
+    if _grouped(frame):
         handles, names = axes.get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5), frameon=False, fontsize=8)
-
-
-def _title(found: Comparison, frame: pd.DataFrame) -> str:
-    folds = len(found.group)
-    groups = "" if _lines(frame) else f" ({_group(found, found.group[0])} {found.grouped_by} fitted)"
-    targets = ", ".join([*found.targets[:6], *(["..."] if len(found.targets) > 6 else [])])
-    return f"Held-out losses of {targets}; {folds} fold{'s' if folds > 1 else ''}{groups}"
 
 
 def _group(found: Comparison, group: float) -> str:
     return f"{group:.0%}" if found.grouped_by.startswith("share") else short(float(group))
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    """In the order of `_GLOSS`; the last one is that of the intervals, which are not always there."""
-    return [
-        _error(row),
-        "best" if row["difference"] == 0 else _percents_with_error(row["difference"], row["difference_se"]),
-        _number(row["spearman"], 3),
-        _number(row["regret"], 4),
-        _number(100 * row["coverage"], 0),
-    ]
-
-
-def _error(row: dict[str, Any]) -> str:
-    """The error, or how many predictions leave none."""
-    if 0 < row["failed"] < row["cells"]:
-        return f"{row['failed']} not finite"
-    return _percents_with_error(row["error"], row["error_se"])
-
-
-def _percents_with_error(value: float, error: float) -> str:
-    if not np.isfinite(value):
-        return "-"
-    return f"{100 * value:.2f} ± {100 * error:.2f}" if np.isfinite(error) else f"{100 * value:.2f}"
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if np.isfinite(value) else "-"
-
-
 def _who(found: Comparison, frame: pd.DataFrame, rows: list[tuple[float, str]]) -> str:
     """Rows of the table by law and group, or `all` of a group or of the table."""
     if len(rows) == len(frame):
         return "all"
-    if not _lines(frame):
+    if not _grouped(frame):
         return ", ".join(law for _, law in rows)
     said = []
     for group in dict.fromkeys(group for group, _ in rows):

@@ -17,7 +17,7 @@ MOST_RUNS = 40
 
 
 def corpus(store: TokenStore) -> Group:
-    """One row per domain: training and validation tokens and documents."""
+    """Return one row per domain: training and validation tokens and documents."""
     shown = table(["", "training tokens", "documents", "validation tokens", "documents"])
     for domain, splits in store.shards.items():
         train, validation = splits["train"], splits["validation"]
@@ -27,7 +27,7 @@ def corpus(store: TokenStore) -> Group:
 
 
 def corpus_document(store: TokenStore) -> dict[str, Any]:
-    """What the sidecar says, and the digest."""
+    """Return what the sidecar says, and the digest."""
     domains = {domain: to_plain(dict(splits)) for domain, splits in store.shards.items()}
     return {
         "path": str(store.path),
@@ -40,7 +40,7 @@ def corpus_document(store: TokenStore) -> dict[str, Any]:
 
 
 def entropies(store: TokenStore, found: Mapping[str, Entropies]) -> Group:
-    """One row per domain: tokens and entropies."""
+    """Return one row per domain: tokens and entropies."""
     shown = table(["", "tokens", "validation", "Shannon", "joint", "conditional", "edge"])
     counts = zip(store.domains, store.tokens, store.validation_tokens, strict=True)
     for domain, train, validation in counts:
@@ -52,7 +52,7 @@ def entropies(store: TokenStore, found: Mapping[str, Entropies]) -> Group:
 
 
 def mixtures(domains: tuple[str, ...], chosen: Mapping[str, ArrayLike]) -> Group:
-    """One row per mixture, one column per domain."""
+    """Return one row per mixture, one column per domain."""
     shown = table(["", *domains])
     for name, mixture in chosen.items():
         shown.add_row(name, *(f"{share:.4f}" for share in np.asarray(mixture)))
@@ -60,12 +60,12 @@ def mixtures(domains: tuple[str, ...], chosen: Mapping[str, ArrayLike]) -> Group
 
 
 def mixtures_document(domains: tuple[str, ...], chosen: Mapping[str, ArrayLike]) -> dict[str, dict[str, float]]:
-    """Proportions by mixture and domain."""
+    """Return proportions by mixture and domain."""
     return {name: dict(zip(domains, np.asarray(r).tolist(), strict=True)) for name, r in chosen.items()}
 
 
 def swarm(observations: Observations) -> Group:
-    """One row per run with its last losses, the least mean first."""
+    """Return one row per run with its last losses, the least mean first."""
     last = {run: row for row, run in enumerate(observations.run.tolist())}
     means = observations.losses[list(last.values())].mean(axis=1)
     order = np.argsort(means, kind="stable")[:MOST_RUNS]

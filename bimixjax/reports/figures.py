@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -19,7 +20,7 @@ from bimixjax._base.checks import choice
 from bimixjax._base.files import replacing
 from bimixjax.loop.evidence import Proof
 from bimixjax.optimization import OptimalMixture, OptimalResamples
-from bimixjax.reports.lanes import FittedLosses, Floats, Lane, short
+from bimixjax.reports.lanes import FittedLosses, Lane, short
 from bimixjax.reports.predictions import Predictions
 from bimixjax.reports.spread import LEVEL, WITHIN
 
@@ -45,15 +46,19 @@ MIXTURES = {
 }
 OTHERS = ("#332288", "#882255", "#44AA99", "#999933", "#661100", "#888888")
 
+# RGBA of each row of a lane, and a lower and an upper limit of each domain's share.
+Colors = Float[np.ndarray, "n 4"]
+Limits = tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]
+
 # Draws one lane, given a color for each of its rows.
-Panel = Callable[[Axes, Lane, Floats], None]
+Panel = Callable[[Axes, Lane, Colors], None]
 
 
 def loss_curves(losses: FittedLosses) -> Figure:
     """Draw measured losses (dots) and the law (lines) over the volume: one panel per lane, one line per run."""
     shades = _shades(losses)
 
-    def panel(axes: Axes, lane: Lane, colors: Floats) -> None:
+    def panel(axes: Axes, lane: Lane, colors: Colors) -> None:
         for curve in lane.curves:
             axes.plot(curve.volume, curve.loss, color=shades.to_rgba(np.array(curve.own)), linewidth=0.8)
         _dots(axes, lane, colors, lane.volume, lane.measured)
@@ -66,7 +71,7 @@ def loss_curves(losses: FittedLosses) -> Figure:
 def residuals(losses: FittedLosses) -> Figure:
     """Draw relative residuals, (predicted - measured) / measured, over the volume (or the loss): one panel per lane."""
 
-    def panel(axes: Axes, lane: Lane, colors: Floats) -> None:
+    def panel(axes: Axes, lane: Lane, colors: Colors) -> None:
         axes.axhline(0, color="black", linewidth=0.6)
         _dots(
             axes, lane, colors, lane.volume if losses.has_curves else lane.measured, lane.predicted / lane.measured - 1
@@ -87,7 +92,7 @@ def agreement(losses: FittedLosses, rows: str = "") -> Figure:
     `rows` says in words which ones these are.
     """
 
-    def panel(axes: Axes, lane: Lane, colors: Floats) -> None:
+    def panel(axes: Axes, lane: Lane, colors: Colors) -> None:
         _dots(axes, lane, colors, lane.measured, lane.predicted)
         if lane.usable.any():
             start = float(lane.measured[lane.usable].min())
@@ -108,7 +113,7 @@ def optimum(best: OptimalMixture, baselines: Predictions, draws: OptimalResample
 
 
 def proportions(
-    domains: Sequence[str], mixtures: Mapping[str, ArrayLike], limits: Mapping[str, tuple[Floats, Floats]] | None = None
+    domains: Sequence[str], mixtures: Mapping[str, ArrayLike], limits: Mapping[str, Limits] | None = None
 ) -> Figure:
     """Draw mixtures side by side: one row per domain, one marker per mixture, the first mixture's largest on top.
 
@@ -116,9 +121,7 @@ def proportions(
     """
     values = np.stack([np.asarray(mixture, float) for mixture in mixtures.values()])
     order = np.argsort(values[0], kind="stable")
-    rows = np.arange(len(domains))
-    figure = Figure(figsize=(7.0, 1.3 + 0.28 * len(domains)), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes, rows = _rows([str(domains[i]) for i in order.tolist()], (1.3, 0.28), "Share of the training tokens")
     axes.hlines(rows, values[:, order].min(0), values[:, order].max(0), color=PALE, linewidth=1.5)
     colors = mixture_colors(mixtures)
     for i, (name, color) in enumerate(colors.items()):
@@ -127,13 +130,8 @@ def proportions(
     for name, (lower, upper) in (limits or {}).items():
         bars = {"color": next(iter(colors.values())), "linewidth": 5.0, "alpha": 0.35, "capstyle": "butt"}
         axes.hlines(rows, lower[order], upper[order], label=name, zorder=1.9, **bars)
-    axes.set_yticks(rows, [str(domains[i]) for i in order.tolist()])
     axes.set_xlim(left=0.0)
-    axes.xaxis.set_major_locator(MaxNLocator(8))
     axes.xaxis.set_major_formatter(percents())
-    axes.set_xlabel("Share of the training tokens")
-    axes.grid(axis="x", color=PALE, linewidth=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=min(len(mixtures) + len(limits or {}), 4), frameon=False)
     return figure
 
@@ -144,9 +142,9 @@ def proof(found: Proof) -> Figure:
     Each mixture has the color that it has beside the others in `proportions`.
     """
     order = [found.mixtures.index(name) for name in reversed(found.ranked)]
-    means, rows = found.losses.mean(axis=2), np.arange(len(order))
-    figure = Figure(figsize=(7.0, 1.5 + 0.35 * len(order)), layout="constrained")
-    axes = figure.add_subplot()
+    means = found.losses.mean(axis=2)
+    label = f"Mean validation loss at {found.steps:.0f} steps (nats per token)"
+    figure, axes, rows = _rows([found.mixtures[i] for i in order], (1.5, 0.35), label)
     colors = mixture_colors(found.mixtures)
     for row, i in enumerate(order):
         color = colors[found.mixtures[i]]
@@ -156,14 +154,21 @@ def proof(found: Proof) -> Figure:
     # Of every color, so gray in the legend.
     axes.plot([], [], "o", color="gray", markersize=4, label="measured, one run")
     axes.plot([], [], "o", color="gray", markersize=9, fillstyle="none", label="predicted by the law")
-    axes.set_yticks(rows, [found.mixtures[i] for i in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
-    axes.xaxis.set_major_locator(MaxNLocator(8))
-    axes.set_xlabel(f"Mean validation loss at {found.steps:.0f} steps (nats per token)")
-    axes.grid(axis="x", color=PALE, linewidth=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
     return figure
+
+
+def _rows(names: Sequence[str], inches: tuple[float, float], label: str) -> tuple[Figure, Axes, np.ndarray]:
+    """A figure with a row for each name, so many inches high and so many more for each row, and the rows' places."""
+    figure = Figure(figsize=(7.0, inches[0] + inches[1] * len(names)), layout="constrained")
+    axes, rows = figure.add_subplot(), np.arange(len(names))
+    axes.set_yticks(rows, names)
+    axes.xaxis.set_major_locator(MaxNLocator(8))
+    axes.set_xlabel(label)
+    axes.grid(axis="x", color=PALE, linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes, rows
 
 
 def mixture_colors(names: Iterable[str]) -> dict[str, str]:
@@ -197,7 +202,8 @@ def _multiples(losses: FittedLosses, panel: Panel, title: str, x_label: str, y_l
     shades = _shades(losses)
     for axes, lane in zip(grid, losses.lanes, strict=False):
         panel(axes, lane, shades.to_rgba(lane.own))
-        axes.set_title(textwrap.fill(_title(lane), _TITLE), fontsize=9)
+        title_of_lane = lane.target if lane.model_size is None else f"{lane.target}, {short(lane.model_size)}"
+        axes.set_title(textwrap.fill(title_of_lane, _TITLE), fontsize=9)
         axes.tick_params(labelsize=7, which="both")
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(losses.lanes) :]:
@@ -219,13 +225,9 @@ def _shades(losses: FittedLosses) -> ScalarMappable:
     return ScalarMappable(PowerNorm(0.5, 0.0, own.max() if own.size else 1.0), colors)
 
 
-def _dots(axes: Axes, lane: Lane, colors: Floats, x: Floats, y: Floats) -> None:
+def _dots(axes: Axes, lane: Lane, colors: Colors, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> None:
     kept = lane.usable
     axes.scatter(x[kept], y[kept], s=6, c=colors[kept], linewidths=0, zorder=2.5)
-
-
-def _title(lane: Lane) -> str:
-    return lane.target if lane.model_size is None else f"{lane.target}, {short(lane.model_size)}"
 
 
 def _volume_label(losses: FittedLosses) -> str:

@@ -13,7 +13,7 @@ _ORDER = ("volume", "model size", "share")
 
 
 def footnotes(names: Sequence[str], outside: Sequence[Sequence[Extrapolation]], targets: Sequence[str]) -> list[str]:
-    """One line for each mark, with what lies outside in each mixture; one reason of several mixtures is said once.
+    """Return one line for each mark, with what lies outside in each mixture; a reason of several is said once.
 
     Example:
         >>> volume = Extrapolation(kind="volume", name="steps", asked=64.0, fitted=32.0, several=True,

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Shaped
 
 from bimixjax.estimation import AutoFit
 from bimixjax.fitting import FitResult
 from bimixjax.observations import Observations
-
-Floats = NDArray[np.float64]
 
 # The fewest and most points of a curve, and about how many points all curves of a model size may have.
 _POINTS, _MOST_POINTS = (16, 64), 8192
@@ -30,51 +28,56 @@ def short(number: float) -> str:
     return f"{number:.4g}"
 
 
+def volume_of(fit: FitResult | AutoFit) -> str:
+    """Return the unit of a fit's volume in words."""
+    return f"volume in {fit.volume_unit}" if fit.volume_unit else "one volume"
+
+
 def sizes_apart(fit: FitResult | AutoFit) -> tuple[float | None, ...]:
-    """The model sizes that have coefficients of their own; None where all have the same, or there is one."""
+    """Return the model sizes that have coefficients of their own; None where all have the same, or there is one."""
     apart = isinstance(fit, AutoFit) or not fit.law.sized
     return fit.model_sizes if apart and len(fit.model_sizes) > 1 else (None,)
 
 
 def names_of_lanes(fit: FitResult | AutoFit) -> list[tuple[str, ...]]:
-    """The target of each lane, and its model size where there are several."""
+    """Return the target of each lane, and its model size where there are several."""
     return [(target,) if size is None else (target, short(size)) for size in sizes_apart(fit) for target in fit.targets]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """The law's loss of one run between its first and last volume: the own proportion, volumes [p] and losses [p]."""
+    """The law's loss of one run between its first and last volume; `own` is the target's own proportion."""
 
     own: float
-    volume: Floats
-    loss: Floats
+    volume: Float[np.ndarray, " p"]
+    loss: Float[np.ndarray, " p"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lane:
     """One target (at one model size): what was measured and what the law says at the same n rows.
 
-    Args:
+    Attributes:
         target: its name.
         model_size: parameters, or None where the fit has one size only.
-        run: ids [n].
-        volume: s [n].
-        own: the target's own proportion r_i [n], NaN where the target is no domain.
-        measured, predicted: losses [n], nats per token; NaN or infinite where there is none.
+        run: ids.
+        volume: s.
+        own: the target's own proportion r_i, NaN where the target is no domain.
+        measured, predicted: losses, nats per token; NaN or infinite where there is none.
         curves: of the runs with usable rows at more than one volume.
     """
 
     target: str
     model_size: float | None
-    run: NDArray[np.object_]
-    volume: Floats
-    own: Floats
-    measured: Floats
-    predicted: Floats
+    run: Shaped[np.ndarray, " n"]
+    volume: Float[np.ndarray, " n"]
+    own: Float[np.ndarray, " n"]
+    measured: Float[np.ndarray, " n"]
+    predicted: Float[np.ndarray, " n"]
     curves: tuple[Curve, ...] = ()
 
     @property
-    def usable(self) -> NDArray[np.bool_]:
+    def usable(self) -> Bool[np.ndarray, " n"]:
         """Rows with a finite measured and predicted loss."""
         return np.isfinite(self.measured) & np.isfinite(self.predicted)
 
@@ -122,7 +125,7 @@ def _lanes(fit: FitResult | AutoFit, observations: Observations, size: float | N
 
 
 def _curves(
-    fit: FitResult | AutoFit, table: Observations, size: float | None, usable: NDArray[np.bool_]
+    fit: FitResult | AutoFit, table: Observations, size: float | None, usable: Bool[np.ndarray, "n t"]
 ) -> list[list[Curve]]:
     """The curves of each target, all read in one call of `predict`."""
     volume, names = table.volumes(fit.volume_unit), dict.fromkeys(table.run.tolist())

@@ -1,7 +1,8 @@
-"""How tables look: on a terminal by rich, and the same tables as Markdown."""
+"""How tables and their numbers look: on a terminal by rich, and the same tables as Markdown."""
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -11,6 +12,16 @@ from bimixjax.reports.sheet import Sheet
 def table(columns: Sequence[str], keys: int = 1) -> Sheet:
     """Return an empty table, of which the first `keys` columns say what a row is."""
     return Sheet(columns=tuple(columns), keys=keys)
+
+
+def decimal(value: float, digits: int = 4, *, otherwise: str = "-") -> str:
+    """Return a number with so many digits behind the point; `otherwise` where it is not finite."""
+    return f"{value:.{digits}f}" if np.isfinite(value) else otherwise
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage, `1.23 %`; `-` where it is not finite."""
+    return f"{100 * share:.2f} %" if np.isfinite(share) else "-"
 
 
 def framed(title: str, content: Sheet, caption: str | None = None) -> Group:
@@ -32,16 +43,12 @@ def markdown(part: RenderableType) -> str:
     if isinstance(part, Group):
         return "\n\n".join(filter(None, map(markdown, part.renderables)))
     if isinstance(part, Sheet):
-        return _markdown_table(part)
+        rule = [":--" if part.is_left(i) else "--:" for i in range(len(part.columns))]
+        head, *lines = [f"| {' | '.join(map(_escaped, cells))} |" for cells in (part.columns, *part.rows)]
+        return "\n".join([head, f"|{'|'.join(rule)}|", *lines])
     if isinstance(part, Text) and part.style == "bold":
         return f"**{part.plain}**"
     return _escaped(str(part)).replace("\n", "\n\n")
-
-
-def _markdown_table(part: Sheet) -> str:
-    rule = [":--" if part.is_left(i) else "--:" for i in range(len(part.columns))]
-    lines = [f"| {' | '.join(map(_escaped, cells))} |" for cells in (part.columns, *part.rows)]
-    return "\n".join([lines[0], f"|{'|'.join(rule)}|", *lines[1:]])
 
 
 def _escaped(text: str) -> str:

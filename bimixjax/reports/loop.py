@@ -1,6 +1,5 @@
 """What the whole loop found, as tables for a terminal or a page, and as a document for machines."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,19 +10,19 @@ from bimixjax._base.records import to_plain
 from bimixjax.loop.evidence import CLEAR, Check, Proof
 from bimixjax.loop.workflow import OPTIMIZED, LoopResult
 from bimixjax.reports import corpora, documents, tables
-from bimixjax.reports.layout import framed, table
+from bimixjax.reports.layout import decimal, framed, percent, table
 from bimixjax.reports.predictions import Predictions
 
 
 def baselines(result: LoopResult) -> Predictions:
-    """What the law predicts for the mixtures that the optimized one is compared with."""
+    """Return what the law predicts for the mixtures that the optimized one is compared with."""
     others = {name: mixture for name, mixture in result.compared.items() if name != OPTIMIZED}
     baselines = Predictions.of(result.fit, others, result.best.budget, refuse=False)
     return baselines.beside(result.best, result.fit)
 
 
 def screen(result: LoopResult) -> list[RenderableType]:
-    """All of it, in the order of the loop."""
+    """Return all of it, in the order of the loop."""
     return [
         corpora.entropies(result.store, result.entropies),
         corpora.swarm(result.observations),
@@ -40,31 +39,32 @@ def screen(result: LoopResult) -> list[RenderableType]:
 
 
 def checks(result: LoopResult) -> Group:
-    """One row per check: the law's mean relative error on held-out losses, and that of a baseline without a law."""
+    """Return one row per check: the mean relative error on held-out losses of the law, and of a guess without one."""
     shown = table(["held out", "", *result.fit.targets], keys=2)
     for name, check in named_checks(result).items():
-        shown.add_row(name, "law", *_percents(check.error))
-        shown.add_row("", "baseline", *_percents(check.naive))
+        shown.add_row(name, "law", *map(percent, check.error))
+        shown.add_row("", "baseline", *map(percent, check.naive))
     baselines = "; ".join(f"{name}: {check.guess}" for name, check in named_checks(result).items())
     return framed("Mean relative error on losses held out of the fit", shown, f"Baseline: {baselines}")
 
 
 def named_checks(result: LoopResult) -> dict[str, Check]:
-    """The checks by what each holds out."""
+    """Return the checks by what each holds out."""
     mixtures = len(result.generalization.held_out.runs)
     return {"last step": result.extrapolation, f"{mixtures} mixture{'s' * (mixtures > 1)}": result.generalization}
 
 
 def proof(found: Proof) -> Group:
-    """One column per mixture, the best first: measured losses, their mean, what was predicted, and the distance."""
+    """Return one column per mixture, the best first: losses, their mean, what was predicted, and the distance."""
     names = [*found.ranked, *(name for name in found.mixtures if name not in found.ranked)]
     order = [found.mixtures.index(name) for name in names]
+    rows = dict(zip(found.targets, found.losses[order].mean(axis=1).T, strict=True))
+    means = {"mean": found.means[order], "mean, predicted": found.predicted[order].mean(axis=1)}
     shown = table(["", *names])
-    for i, target in enumerate(found.targets):
-        shown.add_row(target, *map(_loss, found.losses[order, :, i].mean(axis=1)))
-    shown.add_section()
-    shown.add_row("mean", *map(_loss, found.means[order]))
-    shown.add_row("mean, predicted", *map(_loss, found.predicted.mean(axis=1)[order]))
+    for name, values in (*rows.items(), *means.items()):
+        shown.add_row(name, *(decimal(value, otherwise="diverged") for value in values))
+        if name == found.targets[-1]:
+            shown.add_section()
     behind = found.differences(names[0])
     shown.add_row("above the best", *(f"{behind[name][0]:.4f}" if name in behind else "" for name in names))
     shown.add_row("in standard errors", *(f"{behind[name][1]:.1f}" if name in behind else "" for name in names))
@@ -74,23 +74,28 @@ def proof(found: Proof) -> Group:
 
 
 def verdict(found: Proof) -> Text:
-    """Which mixture won, and how the optimized one did against each other one."""
+    """Say which mixture won, and how the optimized one did against each other one."""
     if not found.ranked:
         return Text("No mixture has all its runs: nothing can be said.")
     first = f"Lowest measured mean loss: {found.ranked[0]}."
     if OPTIMIZED not in found.ranked:
         return Text(f"{first} A run of the {OPTIMIZED} mixture diverged.")
-    outcomes = [_outcome(other, *found.differences(OPTIMIZED)[other]) for other in found.ranked if other != OPTIMIZED]
-    return Text("\n".join([first, *outcomes]))
+    lines = [first]
+    for other, (gap, errors) in found.differences(OPTIMIZED).items():
+        verb, side = ("beats", "lower") if gap > 0 else ("loses to", "higher")
+        verb = verb if abs(errors) >= CLEAR else "ties with"
+        size = f"{abs(gap):.4f} nats per token {side}, {abs(errors):.1f} standard errors"
+        lines.append(f"The {OPTIMIZED} mixture {verb} {other}: {size}.")
+    return Text("\n".join(lines))
 
 
 def document(result: LoopResult) -> dict[str, Any]:
-    """All of it for machines."""
+    """Return all of it for machines."""
     found = result.proof
     return {
         "corpus": corpora.corpus_document(result.store),
         "entropies": to_plain(dict(result.entropies)),
-        "design": corpora.mixtures_document(result.design.domains, _design(result)),
+        "design": corpora.mixtures_document(result.design.domains, design(result)),
         "fit": documents.fitted(result.fit),
         "checks": {name: _check_document(check) for name, check in named_checks(result).items()},
         "optimum": documents.optimum(result.best, baselines(result)),
@@ -106,7 +111,8 @@ def document(result: LoopResult) -> dict[str, Any]:
     }
 
 
-def _design(result: LoopResult) -> dict[str, np.ndarray]:
+def design(result: LoopResult) -> dict[str, np.ndarray]:
+    """Return the mixtures of the swarm by run."""
     return dict(zip(result.design.runs, result.design.proportions, strict=True))
 
 
@@ -117,18 +123,3 @@ def _check_document(check: Check) -> dict[str, Any]:
         "baseline": dict(zip(targets, check.naive, strict=True)),
         "baseline_in_words": check.guess,
     }
-
-
-def _outcome(other: str, gap: float, errors: float) -> str:
-    verb, side = ("beats", "lower") if gap > 0 else ("loses to", "higher")
-    verb = verb if abs(errors) >= CLEAR else "ties with"
-    size = f"{abs(gap):.4f} nats per token {side}, {abs(errors):.1f} standard errors"
-    return f"The {OPTIMIZED} mixture {verb} {other}: {size}."
-
-
-def _loss(value: float) -> str:
-    return f"{value:.4f}" if np.isfinite(value) else "diverged"
-
-
-def _percents(errors: Sequence[float] | np.ndarray) -> list[str]:
-    return [f"{100 * error:.2f} %" for error in errors]

@@ -86,13 +86,11 @@ def write(result: LoopResult, folder: str | Path) -> Path:
 
 
 def text(result: LoopResult) -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     baselines = loop.baselines(result)
     parts = {
         "entropies": corpora.entropies(result.store, result.entropies),
-        "mixtures": corpora.mixtures(
-            result.design.domains, dict(zip(result.design.runs, result.design.proportions, strict=True))
-        ),
+        "mixtures": corpora.mixtures(result.design.domains, loop.design(result)),
         "swarm": corpora.swarm(result.observations),
         "law": Group(*tables.fitted(result.fit)),
         "checks": loop.checks(result),
@@ -102,14 +100,10 @@ def text(result: LoopResult) -> str:
         "verdict": loop.verdict(result.proof),
         "proof": loop.proof(result.proof),
     }
-    return _PAGE.format(
-        setting=_setting(result), caution=_caution(result.fit), **{k: markdown(part) for k, part in parts.items()}
-    )
-
-
-def _caution(fit: FitResult | AutoFit) -> str:
+    fit = result.fit
     blind = isinstance(fit, FitResult) and fit.law.own_proportion and not fit.law.cross_domain
-    return _CAUTION if blind else ""
+    shown = {name: markdown(part) for name, part in parts.items()}
+    return _PAGE.format(setting=_setting(result), caution=_CAUTION if blind else "", **shown)
 
 
 def _setting(result: LoopResult) -> str:

@@ -7,48 +7,48 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float, Int
 
 from bimixjax import metrics
 from bimixjax._base.checks import InputError, known
+from bimixjax.comparison.scores import FEWEST_RANKED
 from bimixjax.estimation import AutoFit
 from bimixjax.fitting import FitResult
 from bimixjax.fitting.extrapolation import Extrapolation
 from bimixjax.observations import UNITS, Budget, Observations
 from bimixjax.optimization import OptimalMixture
 
-Floats = NDArray[np.float64]
+Losses = Float[np.ndarray, "n t"]
+Shares = Float[np.ndarray, " d"]
 
 # What share of measured losses the intervals should hold.
 COVERED = 0.9
-# A rank correlation of fewer mixtures says nothing.
-_FEWEST_RANKED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """n mixtures to judge, each at a budget of its own.
 
-    Args:
-        names, proportions: a name for each, and its shares of the fit's domains [n, d].
-        budgets: where each is judged [n].
-        measured: losses that were measured there, by target [n], NaN where there is none.
+    Attributes:
+        names, proportions: a name for each, and its shares of the fit's domains.
+        budgets: where each is judged.
+        measured: losses that were measured there, by target, NaN where there is none.
     """
 
     names: tuple[str, ...]
-    proportions: Floats
+    proportions: Float[np.ndarray, "n d"]
     budgets: tuple[Budget, ...]
-    measured: Mapping[str, Floats]
+    measured: Mapping[str, Float[np.ndarray, " n"]]
 
     @classmethod
-    def of(cls, mixtures: Mapping[str, Floats], budget: Budget) -> Self:
-        """Mixtures by name, all at one budget, without measured losses."""
+    def of(cls, mixtures: Mapping[str, Shares], budget: Budget) -> Self:
+        """Ask for mixtures by name, all at one budget, without measured losses."""
         proportions = np.stack(list(mixtures.values()))
         return cls(names=tuple(mixtures), proportions=proportions, budgets=(budget,) * len(mixtures), measured={})
 
     @classmethod
     def read(cls, path: Path, fit: FitResult | AutoFit, budget: Budget) -> Self:
-        """The runs of a table, each where it was measured; a number that the budget names holds for all of them.
+        """Ask for the runs of a table, each where it was measured; a number that the budget names holds for all.
 
         Where the budget moves a run away from where it was measured, its losses are not those of that place.
 
@@ -80,20 +80,17 @@ class Asked:
         )
 
     def and_then(self, other: "Asked") -> "Asked":
-        """These and others; a loss that one of both lacks is missing."""
-        targets = dict.fromkeys((*self.measured, *other.measured))
+        """Return these and others; a loss that one of both lacks is missing."""
+        measured = [pd.DataFrame(part.measured, index=range(len(part.names))) for part in (self, other)]
         return Asked(
             names=self.names + other.names,
             proportions=np.concatenate([self.proportions, other.proportions]),
             budgets=self.budgets + other.budgets,
-            measured={target: np.concatenate([self._of(target), other._of(target)]) for target in targets},
+            measured={str(target): values.to_numpy() for target, values in pd.concat(measured).items()},
         )
 
-    def _of(self, target: str) -> Floats:
-        return self.measured.get(target, np.full(len(self.names), np.nan))
 
-
-def _volumes(table: Observations, fit: FitResult | AutoFit, budget: Budget) -> Floats | None:
+def _volumes(table: Observations, fit: FitResult | AutoFit, budget: Budget) -> Float[np.ndarray, " rows"] | None:
     """Where the rows of a table were measured, in the unit of the fit; None where it does not say."""
     unit = fit.volume_unit
     if unit is None or getattr(table, UNITS[unit]) is None:
@@ -110,29 +107,29 @@ def _volumes(table: Observations, fit: FitResult | AutoFit, budget: Budget) -> F
 class Predictions:
     """Losses that a fit predicts for n mixtures.
 
-    Args:
-        domains, names, proportions: the mixtures [n, d].
-        budgets: where each is judged [n].
-        targets, losses: names; nats per token [n, t].
-        lower, upper: limits of measured losses, which hold 90 % of them [n, t]; NaN where the fit has none.
-        outside: of each mixture, what lies outside what was fitted [n].
-        measured: losses that were measured there, NaN where there is none [n, t].
+    Attributes:
+        domains, names, proportions: the mixtures.
+        budgets: where each is judged.
+        targets, losses: names; nats per token.
+        lower, upper: limits of measured losses, which hold 90 % of them; NaN where the fit has none.
+        outside: of each mixture, what lies outside what was fitted.
+        measured: losses that were measured there, NaN where there is none.
     """
 
     domains: tuple[str, ...]
     names: tuple[str, ...]
-    proportions: Floats
+    proportions: Float[np.ndarray, "n d"]
     budgets: tuple[Budget, ...]
     targets: tuple[str, ...]
-    losses: Floats
-    lower: Floats
-    upper: Floats
+    losses: Losses
+    lower: Losses
+    upper: Losses
     outside: tuple[tuple[Extrapolation, ...], ...]
-    measured: Floats
+    measured: Losses
 
     @classmethod
     def of(
-        cls, fit: FitResult | AutoFit, mixtures: Mapping[str, Floats], budget: Budget, *, refuse: bool = True
+        cls, fit: FitResult | AutoFit, mixtures: Mapping[str, Shares], budget: Budget, *, refuse: bool = True
     ) -> Self:
         """Ask a fit for the losses of mixtures over its domains at one budget; arguments as in `judged`."""
         return cls.judged(fit, Asked.of(mixtures, budget), refuse=refuse)
@@ -148,16 +145,19 @@ class Predictions:
             refuse: whether what nothing fitted tells of is an error, unless the budget asks for it; else it is marked.
         """
         budgets = tuple(_settled(fit, budget) for budget in asked.budgets)
-        shape = (len(asked.names), len(fit.targets))
-        losses, lower, upper = (np.full(shape, np.nan) for _ in range(3))
-        outside: dict[int, tuple[Extrapolation, ...]] = {}
-        for size, asks in dict.fromkeys((budget.model_size, budget.from_prior) for budget in budgets):
-            rows = [i for i, b in enumerate(budgets) if (b.model_size, b.from_prior) == (size, asks)]
-            from_prior = asks or not refuse
+        count = len(budgets)
+        losses, lower, upper = np.full((3, count, len(fit.targets)), np.nan)
+        outside: list[tuple[Extrapolation, ...]] = [()] * count
+        # Every mixture of one model size is asked for in one call.
+        groups: dict[tuple[float | None, bool], list[int]] = {}
+        for row, budget in enumerate(budgets):
+            groups.setdefault((budget.model_size, budget.from_prior or not refuse), []).append(row)
+        for (size, from_prior), rows in groups.items():
             volume = None if fit.volume_unit is None else np.array([budgets[i].volume for i in rows], float)
             where = asked.proportions[rows], volume, size
             losses[rows] = fit.predict(*where, from_prior=from_prior)
-            outside |= dict(zip(rows, fit.extrapolations(*where), strict=True))
+            for row, found in zip(rows, fit.extrapolations(*where), strict=True):
+                outside[row] = found
             if intervals and isinstance(fit, AutoFit):
                 lower[rows], upper[rows] = fit.interval(*where, level=COVERED, from_prior=from_prior)
         return cls(
@@ -169,8 +169,8 @@ class Predictions:
             losses=losses,
             lower=lower,
             upper=upper,
-            outside=tuple(outside[i] for i in range(len(asked.names))),
-            measured=np.stack([asked.measured.get(t, np.full(shape[0], np.nan)) for t in fit.targets], axis=1),
+            outside=tuple(outside),
+            measured=np.stack([asked.measured.get(t, np.full(count, np.nan)) for t in fit.targets], axis=1),
         )
 
     def beside(self, best: OptimalMixture, fit: FitResult | AutoFit) -> Self:
@@ -180,21 +180,21 @@ class Predictions:
         return self.of(fit, {**self.mixtures, **allowed}, self.budgets[0], refuse=False) if allowed else self
 
     @property
-    def mixtures(self) -> dict[str, Floats]:
-        """Proportions [d] by name."""
+    def mixtures(self) -> dict[str, Shares]:
+        """Proportions by name."""
         return dict(zip(self.names, self.proportions, strict=True))
 
     @property
-    def extrapolated(self) -> NDArray[np.bool_]:
-        """Whether each loss lies outside what was fitted [n, t]."""
+    def extrapolated(self) -> Bool[np.ndarray, "n t"]:
+        """Whether each loss lies outside what was fitted."""
         return self._concerned(from_prior=False)
 
     @property
-    def from_prior(self) -> NDArray[np.bool_]:
-        """Whether nothing fitted tells of it, so that each loss is that of the priors [n, t]."""
+    def from_prior(self) -> Bool[np.ndarray, "n t"]:
+        """Whether nothing fitted tells of it, so that each loss is that of the priors."""
         return self._concerned(from_prior=True)
 
-    def _concerned(self, *, from_prior: bool) -> NDArray[np.bool_]:
+    def _concerned(self, *, from_prior: bool) -> Bool[np.ndarray, "n t"]:
         found = [{t for one in each if one.from_prior or not from_prior for t in one.targets} for each in self.outside]
         return np.array([[target in each for target in self.targets] for each in found])
 
@@ -232,23 +232,23 @@ def _settled(fit: FitResult | AutoFit, budget: Budget) -> Budget:
 class Scores:
     """How well predictions meet the losses that stand beside them.
 
-    Args:
+    Attributes:
         targets: names of those that were measured.
-        rows: measured losses with a finite prediction [t]; silent: those without one [t].
-        error: mean relative error [t].
-        r2: R2 of the loss [t].
-        coverage: share of the measured losses within the limits [t]; NaN where there are none.
+        rows, silent: measured losses with and without a finite prediction.
+        error: mean relative error.
+        r2: R2 of the loss.
+        coverage: share of the measured losses within the limits; NaN where there are none.
         rank: Spearman's correlation of the mean over targets, in the mean over volumes and model sizes with five
             mixtures or more; NaN where there is none.
         ranked: how many mixtures these have in all.
     """
 
     targets: tuple[str, ...]
-    rows: NDArray[np.intp]
-    silent: NDArray[np.intp]
-    error: Floats
-    r2: Floats
-    coverage: Floats
+    rows: Int[np.ndarray, " t"]
+    silent: Int[np.ndarray, " t"]
+    error: Float[np.ndarray, " t"]
+    r2: Float[np.ndarray, " t"]
+    coverage: Float[np.ndarray, " t"]
     rank: float
     ranked: int
 
@@ -258,8 +258,8 @@ class Scores:
         chosen = np.flatnonzero(~np.isnan(predicted.measured).all(0))
         if not chosen.size:
             return None
-        losses, measured = predicted.losses[:, chosen], predicted.measured[:, chosen]
-        lower, upper = predicted.lower[:, chosen], predicted.upper[:, chosen]
+        arrays = (predicted.losses, predicted.measured, predicted.lower, predicted.upper)
+        losses, measured, lower, upper = (array[:, chosen] for array in arrays)
         finite = np.isfinite(losses)
         scored = np.where(finite, measured, np.nan)
         limited = np.where(np.isfinite(lower) & np.isfinite(upper), measured, np.nan)
@@ -277,14 +277,13 @@ class Scores:
         )
 
 
-def _ranks(predicted: Floats, measured: Floats, budgets: Sequence[Budget]) -> tuple[float, int]:
+def _ranks(
+    predicted: Float[np.ndarray, " n"], measured: Float[np.ndarray, " n"], budgets: Sequence[Budget]
+) -> tuple[float, int]:
     """Rank correlation within each volume and model size, in the mean, and how many mixtures it is of."""
-    there = np.isfinite(measured) & ~np.isnan(predicted)
     places = [(budget.volume, budget.model_size) for budget in budgets]
-    found, count = [], 0
-    for place in dict.fromkeys(places):
-        rows = [i for i, one in enumerate(places) if one == place and there[i]]
-        if len(rows) >= _FEWEST_RANKED:
-            found.append(metrics.spearman(predicted[rows], measured[rows]))
-            count += len(rows)
-    return (float(np.mean(found)) if found else np.nan), count
+    frame = pd.DataFrame(places, columns=["volume", "model_size"]).assign(predicted=predicted, measured=measured)
+    frame = frame[np.isfinite(frame["measured"]) & frame["predicted"].notna()]
+    groups = [part for _, part in frame.groupby(["volume", "model_size"], dropna=False) if len(part) >= FEWEST_RANKED]
+    found = [metrics.spearman(part["predicted"], part["measured"]) for part in groups]
+    return (float(np.mean(found)) if found else np.nan), sum(map(len, groups))

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float
 
 from bimixjax.estimation import AutoResampled, Resampled
 from bimixjax.observations import Observations
-
-Floats = NDArray[np.float64]
 
 DRAWS, RESAMPLES = "draws from the posterior of the fit", "bootstrap resamples of the runs"
 
@@ -22,16 +20,16 @@ WITHIN = f"{100 * LEVEL:.0f} % of draws"
 class Spread:
     """Standard deviations over resamples of a table's runs, or over draws of what a fit of `auto` leaves open.
 
-    Args:
+    Attributes:
         found: the fit and its resamples or draws.
         model_sizes: of the table; one None where it has none.
         predictions: of each target's predicted loss, as a share of it, in the mean over the runs of a model size, each
-            at its last volume [sizes, T]; NaN where nothing is predicted.
+            at its last volume; NaN where nothing is predicted.
     """
 
     found: Resampled | AutoResampled
     model_sizes: tuple[float | None, ...]
-    predictions: Floats
+    predictions: Float[np.ndarray, "sizes t"]
 
     @classmethod
     def of(cls, found: Resampled | AutoResampled, observations: Observations) -> Self:
@@ -54,7 +52,9 @@ class Spread:
         return DRAWS if self.drawn else RESAMPLES
 
 
-def _of_size(found: Resampled | AutoResampled, observations: Observations, size: float | None) -> Floats:
+def _of_size(
+    found: Resampled | AutoResampled, observations: Observations, size: float | None
+) -> Float[np.ndarray, " t"]:
     volume = observations.volumes(found.fit.volume_unit)
     last = [max(np.flatnonzero(observations.run == run), key=volume.__getitem__) for run in observations.runs]
     losses = found.predict(observations.proportions[last], volume[last], size, from_prior=True)

@@ -13,39 +13,37 @@ from bimixjax.observations import Budget
 from bimixjax.optimization import OptimalMixture, OptimalResamples
 from bimixjax.reports.coefficients import coefficients, matrices, statuses
 from bimixjax.reports.footnotes import FROM_PRIOR, PRIOR, STAR, footnotes
-from bimixjax.reports.lanes import names_of_lanes, short
-from bimixjax.reports.layout import framed, table
+from bimixjax.reports.lanes import names_of_lanes, short, volume_of
+from bimixjax.reports.layout import decimal, framed, percent, table
 from bimixjax.reports.predictions import COVERED, Predictions, Scores
 from bimixjax.reports.spread import DRAWS, LEVEL, WITHIN, Spread
 
 # How many members of an average are named, and from which share on they count: a half percent is shown as 1.
 _NAMED, _LEAST_SHARE = 2, 0.005
-_DAGGER = "† outside the limits"
 # Marks of a predicted loss, the gravest last.
 _MARKS = [" ", STAR, PRIOR]
 
 
 def fitted(fit: FitResult | AutoFit) -> list[RenderableType]:
-    """A law's coefficients and how each target ended, or the members of `auto`."""
+    """Return a law's coefficients and how each target ended, or the members of `auto`."""
     return [members(fit)] if isinstance(fit, AutoFit) else [coefficients(fit), statuses(fit)]
 
 
 def members(fit: AutoFit) -> Group:
-    """One row per lane of a fit of `auto`: rows used, the error on runs left out, and the laws of most weight."""
+    """Return one row per lane of `auto`: rows used, the error on runs left out, and the laws of most weight."""
     lanes = names_of_lanes(fit)
     shown = table(["", *["size"] * (len(lanes[0]) - 1), "rows", "CV error", "weights"], keys=len(lanes[0]))
     for lane, name in enumerate(lanes):
         error, rows = np.ravel(fit.left_out_error)[lane], np.ravel(fit.rows)[lane]
         weights = {member: float(np.ravel(weight)[lane]) for member, weight in fit.members.items()}
-        shown.add_row(*name, f"{rows:.0f}", _percent(error), _largest(weights) if rows else "no usable observation")
-    volume = f"volume in {fit.volume_unit}" if fit.volume_unit else "one volume"
-    gloss = f"{volume}; CV error: mean relative error in cross-validation over runs"
+        shown.add_row(*name, f"{rows:.0f}", percent(error), _largest(weights) if rows else "no usable observation")
+    gloss = f"{volume_of(fit)}; CV error: mean relative error in cross-validation over runs"
     gloss += "".join(f"; {short(large)} uses the predictions of {short(small)}" for large, small in fit.donors.items())
     return framed("auto, an average of laws", shown, gloss)
 
 
 def spread(shown: Spread) -> Group:
-    """One row per target and model size: what resamples or draws leave open, of predictions and coefficients."""
+    """Return one row per target and model size: the spread of predictions and coefficients over resamples or draws."""
     found, sized = shown.found, ["size"] if len(shown.model_sizes) > 1 else []
     errors = found.standard_errors if isinstance(found, Resampled) else {}
     cells = {name: [f"{error:.2g}" for error in np.ravel(values)] for name, values in errors.items()}
@@ -55,7 +53,7 @@ def spread(shown: Spread) -> Group:
         for t, target in enumerate(found.fit.targets):
             lane = i * len(found.fit.targets) + t
             said = [cells[name][lane % len(cells[name])] for name in names]
-            rows.add_row(target, *([short(size)] if size and sized else []), _percent(shown.predictions[i, t]), *said)
+            rows.add_row(target, *([short(size)] if size and sized else []), percent(shown.predictions[i, t]), *said)
     gloss = "prediction: standard deviation at the last volume of the runs fitted, in the mean over them"
     if shown.drawn:
         gloss += "; without the noise of a measured loss"
@@ -65,10 +63,6 @@ def spread(shown: Spread) -> Group:
     if not isinstance(found, Resampled):
         return framed_rows
     return Group(framed_rows, *matrices(found.fit, cells, "Spread of "))
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %" if np.isfinite(share) else "-"
 
 
 def _largest(weights: Mapping[str, float]) -> str:
@@ -84,16 +78,20 @@ def _largest(weights: Mapping[str, float]) -> str:
 
 
 def notes(said: Sequence[str]) -> list[Text]:
-    """Each note on a line of its own."""
+    """Return each note on a line of its own."""
     return [Text(f"Note: {note}.") for note in said]
 
 
 def predictions(predicted: Predictions) -> Group:
-    """The longer of targets and mixtures runs down; marks tell what was extrapolated, and what priors alone say."""
+    """Return predicted losses, the longer of targets and mixtures down, with marks where they extrapolate."""
     names, title = labels(predicted)
+    half = (predicted.upper - predicted.lower) / 2
     cells = [
-        [_cell(*cell) for cell in zip(losses, low, high, _marks(predicted, i), strict=True)]
-        for i, (losses, low, high) in enumerate(zip(predicted.losses, predicted.lower, predicted.upper, strict=True))
+        [
+            f"{loss:.4f}{mark}" + (f" ± {width:.4f}" if np.isfinite(width) else "")
+            for loss, mark, width in zip(*row, strict=True)
+        ]
+        for row in zip(predicted.losses, _marks(predicted), half, strict=True)
     ]
     if len(names) > len(predicted.targets):
         rows, columns = names, predicted.targets
@@ -109,7 +107,7 @@ def predictions(predicted: Predictions) -> Group:
 
 
 def labels(predicted: Predictions) -> tuple[list[str], str]:
-    """A name for each mixture, with what of its budget is its own, and what of it all share, for the title."""
+    """Return a name for each mixture, with what of its budget is its own, and what of it all share, for the title."""
     volumes, sizes = ({getattr(budget, of) for budget in predicted.budgets} for of in ("volume", "model_size"))
 
     def said(budget: Budget, *, shared: bool) -> str:
@@ -122,13 +120,15 @@ def labels(predicted: Predictions) -> tuple[list[str], str]:
 
 
 def scores(found: Scores) -> Group:
-    """One row per target: how well predictions meet the losses that stand in the table."""
+    """Return one row per target: how well predictions meet the losses that stand in the table."""
     silent, limited = found.silent.any(), not np.isnan(found.coverage).all()
-    shown = table(["", "rows", *(["no prediction"] if silent else []), "MRE", "R2", *(["within"] if limited else [])])
-    for i, target in enumerate(found.targets):
-        cells = [str(found.rows[i]), *([str(found.silent[i])] if silent else []), _percent(found.error[i])]
-        cells += [f"{found.r2[i]:.4f}" if np.isfinite(found.r2[i]) else "-"]
-        shown.add_row(target, *cells, *([_percent(found.coverage[i])] if limited else []))
+    columns = {"": found.targets, "rows": map(str, found.rows)}
+    columns |= {"no prediction": map(str, found.silent)} if silent else {}
+    columns |= {"MRE": map(percent, found.error), "R2": map(decimal, found.r2)}
+    columns |= {"within": map(percent, found.coverage)} if limited else {}
+    shown = table([*columns])
+    for row in zip(*columns.values(), strict=True):
+        shown.add_row(*row)
     gloss = ["MRE: mean relative error"]
     gloss += [f"within: share of measured losses within the limits, {100 * COVERED:.0f} % wanted"] if limited else []
     if np.isfinite(found.rank):
@@ -137,64 +137,64 @@ def scores(found: Scores) -> Group:
 
 
 def proportions(best: OptimalMixture, baselines: Predictions, draws: OptimalResamples | None = None) -> Group:
-    """One row per domain: the mixture found, its limits over draws, the baselines, and what holds its share."""
-    told = {**dict.fromkeys(best.at_lower, "at its lower limit"), **dict.fromkeys(best.at_upper, "at its upper limit")}
-    told |= dict.fromkeys(best.idle, "no weighted target depends on it") | dict.fromkeys(best.fixed, "fixed")
+    """Return one row per domain: the mixture found, its limits over draws, the baselines, and what holds its share."""
+    held_by = {
+        **dict.fromkeys(best.at_lower, "at its lower limit"),
+        **dict.fromkeys(best.at_upper, "at its upper limit"),
+    }
+    held_by |= dict.fromkeys(best.idle, "no weighted target depends on it") | dict.fromkeys(best.fixed, "fixed")
+    named, dagger = _headings(best, baselines)
     mark = PRIOR if best.from_prior or (best.untold and best.budget.from_prior) else ""
-    columns = {_name(best): [f"{share:.4f}{mark}" for share in best.proportions]}
+    columns = {named[0]: [f"{share:.4f}{mark}" for share in best.proportions]}
     if draws:
         limits = zip(*draws.interval(level=LEVEL), strict=True)
         columns[WITHIN] = [f"{lower:.3f} to {upper:.3f}" for lower, upper in limits]
-    named = _marked(best, baselines)
-    columns |= {named[name]: [f"{share:.4f}" for share in mixture] for name, mixture in baselines.mixtures.items()}
-    if told:
-        columns["note"] = [told.get(domain, "") for domain in best.domains]
+    columns |= {
+        name: [f"{share:.4f}" for share in mixture]
+        for name, mixture in zip(named[1:], baselines.proportions, strict=True)
+    }
+    if held_by:
+        columns["note"] = [held_by.get(domain, "") for domain in best.domains]
     shown = table(["", *columns])
     for row in zip(best.domains, *columns.values(), strict=True):
         shown.add_row(*row)
     title = "Proportions" if best.converged else "Not found: the search stopped at proportions that are not stationary"
-    said = [_DAGGER] * bool(_outside(best, baselines)) + [f"{PRIOR} {FROM_PRIOR}; see below"] * bool(mark)
+    said = dagger + [f"{PRIOR} {FROM_PRIOR}; see below"] * bool(mark)
     return framed(title, shown, "\n".join(said) or None)
 
 
 def losses(best: OptimalMixture, baselines: Predictions) -> Group:
-    """One row per target: predicted losses of the mixture found and of the baselines, and their weighted means."""
+    """Return one row per target: predicted losses of the mixture found and the baselines, and their weighted means."""
+    named, dagger = _headings(best, baselines)
     extrapolated, from_prior = set(best.extrapolated), set(best.from_prior)
     found = [_mark(target in extrapolated, target in from_prior) for target in best.targets]
-    marks = [found, *(_marks(baselines, i) for i in range(len(baselines.names)))]
+    marks = [found, *_marks(baselines)]
     columns = np.column_stack([best.losses, baselines.losses.T])
-    shown = table(["", "weight", _name(best), *_marked(best, baselines).values()])
-    for i, (target, weight, row) in enumerate(zip(best.targets, best.weights, columns, strict=True)):
-        cells = [_with_mark(loss, one[i]) for loss, one in zip(row, marks, strict=True)]
+    shown = table(["", "weight", *named])
+    for target, weight, values, *row in zip(best.targets, best.weights, columns, *marks, strict=True):
+        cells = [f"{loss:.4f}{mark}" for loss, mark in zip(values, row, strict=True)]
         shown.add_row(target, f"{weight:.3g}", *cells)
     shown.add_section()
     weighted = np.flatnonzero(best.weights > 0)
     means = best.weights[weighted] @ columns[weighted]
     worst = [max((one[i] for i in weighted), key=_MARKS.index) for one in marks]
-    shown.add_row("weighted mean", "", *map(_with_mark, means, worst))
-    said = footnotes([_name(best), *baselines.names], [best.outside, *baselines.outside], best.targets)
-    said += [_DAGGER] * bool(_outside(best, baselines))
+    shown.add_row("weighted mean", "", *(f"{mean:.4f}{mark}" for mean, mark in zip(means, worst, strict=True)))
+    said = footnotes([named[0], *baselines.names], [best.outside, *baselines.outside], best.targets) + dagger
     return framed(f"Predicted loss{_at(best.budget)}, nats per token", shown, "\n".join(said) or None)
 
 
-def _name(best: OptimalMixture) -> str:
-    """What a mixture is called: optimized only where it is."""
-    return "optimized" if best.converged else "not found"
+def _headings(best: OptimalMixture, baselines: Predictions) -> tuple[list[str], list[str]]:
+    """The names of the mixture found and of the baselines, and a footnote where the limits do not allow some of them.
 
-
-def _outside(best: OptimalMixture, baselines: Predictions) -> list[str]:
-    """The baselines that the limits do not allow."""
-    return [name for name, mixture in baselines.mixtures.items() if not best.allows(mixture)]
-
-
-def _marked(best: OptimalMixture, baselines: Predictions) -> dict[str, str]:
-    """The names of the baselines as headings, with a mark on those that the limits do not allow."""
-    outside = _outside(best, baselines)
-    return {name: f"{name}†" if name in outside else name for name in baselines.mixtures}
+    What was found is called optimized only where the search converged.
+    """
+    outside = [not best.allows(mixture) for mixture in baselines.proportions]
+    names = [f"{name}{'†' * no}" for name, no in zip(baselines.names, outside, strict=True)]
+    return ["optimized" if best.converged else "not found", *names], ["† outside the limits"] * any(outside)
 
 
 def certificate(best: OptimalMixture) -> Text:
-    """How sure the search is: of all mixtures where the objective is convex, else of those nearby."""
+    """Say how sure the search is: of all mixtures where the objective is convex, else of those nearby."""
     gap, residual = max(best.gap, 0.0), f"KKT residual {best.kkt_residual:.1e}"
     if not best.converged:
         text = Text(f"Not found: the search ({best.method}) did NOT converge to a stationary point; {residual}; ")
@@ -212,21 +212,17 @@ def certificate(best: OptimalMixture) -> Text:
 
 
 def regret(draws: OptimalResamples, fit: FitResult | AutoFit) -> Text:
-    """How much better another mixture may be: what the one found loses in draws from the posterior of the fit."""
+    """Say how much better another mixture may be: what the one found loses in draws from the posterior of the fit."""
     count, limit = len(draws.regret), draws.regret_limit(level=LEVEL)
     text = Text(f"Over {count} {DRAWS}, the best mixture of each is better than this one by ")
     text.append(f"{draws.expected_regret:.1e} nats per token in the mean, and by less than {limit:.1e} in ")
     text.append(f"{100 * LEVEL:.0f} % of them.")
     if unfinished := count - int(np.sum(draws.converged)):
         text.append(f" The search did NOT converge in {unfinished} of them.")
-    if _leans_on_other_sizes(fit, draws.best.budget.model_size):
+    size = fit.at_size(draws.best.budget.model_size).sizes[0] if isinstance(fit, AutoFit) else None
+    if size is not None and (size.lent is not None or size.carried is not None):
         text.append(" Predictions taken from other model sizes are kept fixed, so the uncertainty is larger than that.")
     return text
-
-
-def _leans_on_other_sizes(fit: FitResult | AutoFit, model_size: float | None) -> bool:
-    size = fit.at_size(model_size).sizes[0] if isinstance(fit, AutoFit) else None
-    return size is not None and (size.lent is not None or size.carried is not None)
 
 
 def _at(budget: Budget) -> str:
@@ -234,17 +230,11 @@ def _at(budget: Budget) -> str:
     return volume + (f", size {short(budget.model_size)}" if budget.model_size is not None else "")
 
 
-def _marks(predicted: Predictions, row: int) -> list[str]:
-    return list(map(_mark, predicted.extrapolated[row], predicted.from_prior[row]))
+def _marks(predicted: Predictions) -> list[list[str]]:
+    """The mark of each mixture and target."""
+    pairs = zip(predicted.extrapolated, predicted.from_prior, strict=True)
+    return [[_mark(*cell) for cell in zip(*row, strict=True)] for row in pairs]
 
 
 def _mark(outside: bool, from_prior: bool) -> str:
     return PRIOR if from_prior else STAR if outside else " "
-
-
-def _with_mark(loss: float, mark: str) -> str:
-    return f"{loss:.4f}{mark}"
-
-
-def _cell(loss: float, low: float, high: float, mark: str) -> str:
-    return _with_mark(loss, mark) + (f" ± {(high - low) / 2:.4f}" if np.isfinite(high) else "")

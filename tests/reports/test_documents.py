@@ -15,7 +15,7 @@ from bimixjax.reports.predictions import Predictions
 
 
 def test_a_fit_by_lane(three_domain_fit: FitResult) -> None:
-    document = json.loads(json.dumps(to_plain(documents.fit(three_domain_fit)), allow_nan=False))
+    document = json.loads(json.dumps(to_plain(documents.fitted(three_domain_fit)), allow_nan=False))
     code = document["lanes"][2]
     assert (code["target"], code["rows"], code["rows_of_zero_proportion"]) == ("code", 36, 6)
     assert code["status"] == "converged"

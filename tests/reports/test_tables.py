@@ -80,7 +80,7 @@ def test_a_law_with_model_size_has_one_row_per_target_for_all_sizes() -> None:
     fit = bimixjax.fit("bimix_sized", Observations.from_frame(pd.DataFrame(table)))
     shown = text(tables.coefficients(fit), tables.statuses(fit), width=200)
     assert sum(line.startswith(" x") for line in shown.splitlines()) == 1
-    assert len(documents.fit(fit)["lanes"]) == 1
+    assert len(documents.fitted(fit)["lanes"]) == 1
 
 
 def test_every_coefficient_with_a_value_per_domain_says_how_to_read_it() -> None:

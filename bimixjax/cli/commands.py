@@ -76,12 +76,11 @@ class Fit(TableCommand):
 
             figures.save_fit(lanes.FittedLosses.of(result, table), curves=self.figure, residual=self.residuals)
         said, document = tables.fitted(result), documents.fitted(result)
-        usable = result.rows > 0 if isinstance(result, bimixjax.AutoFit) else result.converged
         if spread:
             said.append(tables.spread(spread))
             document["spread"] = documents.spread(spread)
         screen = [*said, *tables.notes(result.notes)]
-        return Answer(document=document, screen=screen, failed=not usable.any())
+        return Answer(document=document, screen=screen, failed=not result.converged.any())
 
     def fitted(self, table: "bimixjax.Observations") -> "tuple[bimixjax.FitResult | bimixjax.AutoFit, Spread | None]":
         """The fit, and what it leaves open where draws are asked for."""
@@ -163,8 +162,8 @@ class Predict(FileCommand):
         if self.out:
             cells.write(self.out, predicted.to_frame())
         screen = [tables.predictions(predicted), *([tables.scores(scored)] if scored else [])]
-        if not isinstance(fit, bimixjax.AutoFit):
-            screen += tables.notes([f"no limits: a fit of {fit.law.name} alone keeps no errors on runs left out"])
+        if not fit.gives_intervals:
+            screen += tables.notes([f"no limits: a fit of {fit.name} alone keeps no errors on runs left out"])
         document = {"predictions": documents.predictions(predicted), "scores": documents.scores(scored)}
         return Answer(document=document, screen=screen)
 

@@ -20,16 +20,7 @@ from bimixjax._base import checks
 from bimixjax._base.checks import InputError
 from bimixjax._base.files import read_text, write_text
 from bimixjax.cli import progress, signals
-from bimixjax.cli.options import QUOTING, SCALING, quoted
-from bimixjax.cli.options import Counts as Counts
-from bimixjax.cli.options import Names as Names
-from bimixjax.cli.options import Number as Number
-from bimixjax.cli.options import Numbers as Numbers
-from bimixjax.cli.options import Whole as Whole
-from bimixjax.cli.options import names as names
-from bimixjax.cli.options import number as number
-from bimixjax.cli.options import numbers as numbers
-from bimixjax.cli.options import wholes as wholes
+from bimixjax.cli.options import QUOTING, SCALING, Names, Numbers, quoted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -148,7 +139,10 @@ def _parse(commands: Mapping[str, type[Command]], arguments: list[str]) -> Comma
         arguments = [chosen, *arguments]
     kinds = []
     for name, kind in commands.items():
-        more = {"description": _described(kind), **defaults} if name == chosen else {}
+        # What the command does, and how numbers and, where it takes any, lists of names are written.
+        hints = get_type_hints(kind, include_extras=True).values() if name == chosen else ()
+        syntax = f"{SCALING} {QUOTING}" if Names in hints or Numbers in hints else SCALING
+        more = {"description": f"{kind.__doc__}\n\n{syntax}", **defaults} if name == chosen else {}
         kinds.append(Annotated[kind, tyro.conf.subcommand(name, **more)])
     any_of: Any = Union[tuple(kinds)]  # noqa: UP007 - `|` takes no tuple
     return tyro.cli(
@@ -166,13 +160,6 @@ def _parse(commands: Mapping[str, type[Command]], arguments: list[str]) -> Comma
     )
 
 
-def _described(kind: type[Command]) -> str:
-    """What a command does, and how numbers and, where it takes any, lists of names are written."""
-    hints = get_type_hints(kind, include_extras=True).values()
-    said = [SCALING, *([QUOTING] if Names in hints or Numbers in hints else [])]
-    return f"{kind.__doc__}\n\n{' '.join(said)}"
-
-
 def _with_config(name: str, kind: type[Command], arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
     """Put the options of the config file, if any, before those given, which win; positional ones become defaults."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -182,16 +169,17 @@ def _with_config(name: str, kind: type[Command], arguments: list[str]) -> tuple[
         return arguments, {}
     fields = {field.name: field for field in dataclasses.fields(kind)}
     options = _read_config(path, name, list(fields))
-    positional = [key for key, hint in get_type_hints(kind, include_extras=True).items() if _is_positional(hint)]
-    named = {key: options.pop(key, None) for key in positional}
-    given: dict[str, Any] = {key: _path(path, key, value) for key, value in named.items() if value is not None}
+    hints = get_type_hints(kind, include_extras=True)
+    positional = [key for key, hint in hints.items() if tyro.conf.Positional in getattr(hint, "__metadata__", ())]
+    given: dict[str, Any] = {}
+    for key in positional:
+        value = options.pop(key, None)
+        if value is not None and not isinstance(value, str):
+            raise InputError(f"{path}: {key} is {value!r}; allowed: a path")
+        given |= {} if value is None else {key: Path(value)}
     flags = [flag for key, value in options.items() for flag in _flags(path, key, value, fields[key].default)]
     absent = {key: tyro.MISSING for key in positional if fields[key].default is dataclasses.MISSING}
     return [*flags, *arguments], {"default": kind(**absent | given)} if given else {}
-
-
-def _is_positional(hint: object) -> bool:
-    return tyro.conf.Positional in getattr(hint, "__metadata__", ())
 
 
 def _read_config(path: str, command: str, known: list[str]) -> dict[str, Any]:
@@ -230,12 +218,6 @@ def _check_option(key: str, value: Any, path: str) -> None:
             )
 
 
-def _path(config: str, key: str, value: object) -> Path:
-    if not isinstance(value, str):
-        raise InputError(f"{config}: {key} is {value!r}; allowed: a path")
-    return Path(value)
-
-
 def _flags(config: str, key: str, value: Any, default: object) -> list[str]:
     option = key.replace("_", "-")
     if isinstance(default, bool):
@@ -245,7 +227,7 @@ def _flags(config: str, key: str, value: Any, default: object) -> list[str]:
     if value is None:
         return []
     if isinstance(value, dict):
-        value = [f"{quoted(f'{name}={count}')}" for name, count in value.items()]
+        value = [quoted(f"{name}={count}") for name, count in value.items()]
     return [f"--{option}={item}" for item in (value if isinstance(value, list) else [value])]
 
 
@@ -263,16 +245,11 @@ def _write_config(command: Command, name: str) -> None:
         return
     import yaml
 
-    options = {f.name: getattr(command, f.name) for f in dataclasses.fields(command)}
-    plain = {key: _plain(value) for key, value in options.items() if key not in ("config", "json")}
-    document = {"command": name, "version": __version__, **plain}
+    document: dict[str, Any] = {"command": name, "version": __version__}
+    for key in (field.name for field in dataclasses.fields(command) if field.name not in ("config", "json")):
+        value = getattr(command, key)
+        document[key] = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
     write_text(path, yaml.safe_dump(document, sort_keys=False))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return list(value)
-    return str(value) if isinstance(value, Path) else value
 
 
 def _print(answer: Answer, *, as_json: bool) -> None:

@@ -82,23 +82,22 @@ def numbers(option: str, given: Iterable[str]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for part in given:
-        pairs = [_pair(option, pair) for pair in _split(part)]
-        if len(dict(pairs)) < len(pairs):
-            raise InputError(f"--{option} {part!r} names something twice")
-        found |= dict(pairs)
+        pairs: dict[str, float] = {}
+        for pair in _split(part):
+            name, _, value = pair.rpartition("=")
+            name = name.strip()
+            if not name:
+                raise InputError(f"--{option} has {pair!r}; allowed: NAME=NUMBER, with commas between pairs; {QUOTING}")
+            if name in pairs:
+                raise InputError(f"--{option} {part!r} names something twice")
+            pairs[name] = number(f"{option} {name}", value)
+        found |= pairs
     return found
 
 
 def quoted(name: str) -> str:
     """Write a name as `names` and `numbers` read it."""
     return '"' + name.replace('"', '""') + '"' if set(name) & {",", '"'} else name
-
-
-def _pair(option: str, text: str) -> tuple[str, float]:
-    name, _, value = text.rpartition("=")
-    if not name.strip():
-        raise InputError(f"--{option} has {text!r}; allowed: NAME=NUMBER, with commas between pairs; {QUOTING}")
-    return name.strip(), number(f"{option} {name.strip()}", value)
 
 
 def _split(part: str) -> list[str]:

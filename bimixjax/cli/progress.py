@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bimixjax._base import stages as _stages
+from bimixjax._base import stages
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -17,72 +17,70 @@ LOG_SECONDS = 30.0
 
 
 @contextmanager
-def shown() -> Iterator[Callable[[str], Report]]:
-    """Yield a function that is told what begins, and returns what takes step, steps, tokens/s and seconds left."""
+def _bars(*, transient: bool) -> Iterator["Progress | None"]:
+    """Yield bars on stderr; None where it is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _log
+        yield None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[detail]}"))
-    with Progress(*columns, console=console) as progress:
-        bars = _Bars(progress)
-        yield bars
-        bars.finish()
+    with Progress(*columns, console=console, transient=transient) as progress:
+        yield progress
 
 
-class _Bars:
-    """A bar per stage; a stage ends where the next begins."""
+@contextmanager
+def shown() -> Iterator[Callable[[str], Report]]:
+    """Yield a function to call when a stage begins, which ends the one before; it returns what a swarm reports to."""
+    with _bars(transient=False) as progress:
+        if progress is None:
+            yield _log
+            return
+        tasks: list[TaskID] = []
 
-    def __init__(self, progress: "Progress") -> None:
-        self._progress = progress
-        self._task: TaskID | None = None
+        def end() -> None:
+            for task in tasks[-1:]:
+                progress.update(task, completed=1, total=1, detail="")
 
-    def __call__(self, stage: str) -> Report:
-        self.finish()
-        task = self._task = self._progress.add_task(stage, total=None, detail="")
+        def begin(stage: str) -> Report:
+            end()
+            tasks.append(task := progress.add_task(stage, total=None, detail=""))
 
-        def report(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> None:
-            detail = said(step, steps, tokens_per_second, seconds_left)
-            self._progress.update(task, completed=step, total=steps, detail=detail, refresh=True)
+            def report(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> None:
+                detail = said(step, steps, tokens_per_second, seconds_left)
+                progress.update(task, completed=step, total=steps, detail=detail, refresh=True)
 
-        return report
+            return report
 
-    def finish(self) -> None:
-        if self._task is not None:
-            self._progress.update(self._task, completed=1, total=1, detail="")
+        yield begin
+        end()
 
 
 @contextmanager
 def counted(what: str) -> Iterator[None]:
-    """On a terminal, show what is at work and since when, and a bar with the time left for each stage that is said.
+    """On a terminal, show what is at work and since when, and a bar with the time left for each stage.
 
-    Nothing is left of it when the work has ended, and nothing is written where stderr is no terminal.
+    The bars go when the work has ended, and nothing is written where stderr is no terminal.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[detail]}"))
-    with Progress(*columns, console=console, transient=True) as progress:
+    with _bars(transient=True) as progress:
+        if progress is None:
+            yield
+            return
         progress.add_task(what, total=None, detail="")
-        stages: dict[str, tuple[TaskID, float]] = {}
+        running: dict[str, tuple[TaskID, float]] = {}
 
         def listener(stage: str, done: int, of: int) -> None:
-            if done == 0 and stage in stages:
-                progress.remove_task(stages.pop(stage)[0])
-            if stage not in stages:
-                stages[stage] = progress.add_task(stage, total=of, detail=""), time.monotonic()
-            task, begun = stages[stage]
+            if done == 0 and stage in running:
+                progress.remove_task(running.pop(stage)[0])
+            if stage not in running:
+                running[stage] = progress.add_task(stage, total=of, detail=""), time.monotonic()
+            task, begun = running[stage]
             detail = _Left(done=done, of=of, begun=begun, said=time.monotonic())
             progress.update(task, completed=done, detail=detail, refresh=True)
 
-        with _stages.listening(listener):
+        with stages.listening(listener):
             yield
 
 
@@ -129,19 +127,19 @@ def clock(seconds: float) -> str:
 
 
 def _log(stage: str) -> Report:
-    """Say what begins, and every half minute how far it is."""
-    _say(stage)
+    """Write that a stage begins, and every half minute how far it is."""
+
+    def write(text: str) -> None:
+        sys.stderr.write(f"bimix: {text}\n")
+        sys.stderr.flush()
+
+    write(stage)
     before = time.monotonic()
 
     def report(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> None:
         nonlocal before
         if time.monotonic() - before >= LOG_SECONDS:
             before = time.monotonic()
-            _say(f"{stage}: {said(step, steps, tokens_per_second, seconds_left)}")
+            write(f"{stage}: {said(step, steps, tokens_per_second, seconds_left)}")
 
     return report
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"bimix: {text}\n")
-    sys.stderr.flush()

@@ -1,5 +1,6 @@
 """The subcommands of `bimix` that lead from corpora to observations, and the one that does it all."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from tyro.conf import Positional, arg
 
 from bimixjax._base.checks import InputError
-from bimixjax.cli import progress as _progress
+from bimixjax.cli import progress
 from bimixjax.cli.console import Answer, File, FileCommand, FolderCommand
 from bimixjax.cli.options import Counts, Names, Numbers, Whole, names, numbers, wholes
 
@@ -48,7 +49,7 @@ class Corpus(FolderCommand):
         from bimixjax.reports import corpora, tables
 
         given, tokenizer = self.given_documents(), self.chosen_tokenizer()
-        with _progress.shown() as watch:
+        with progress.shown() as watch:
             watch("corpus")
             documents = given or corpus.local_documents(cap=self.cap)
             fraction = self.validation_fraction
@@ -60,7 +61,12 @@ class Corpus(FolderCommand):
         """The documents of each domain of the command line, read when they are needed."""
         from bimixjax import corpus
 
-        paths = dict(map(_named_path, self.domain))
+        paths: dict[str, Path] = {}
+        for given in self.domain:
+            name, _, path = given.partition("=")
+            if not (name.strip() and path):
+                raise InputError(f"--domain has {given!r}; allowed: NAME=PATH")
+            paths[name.strip()] = Path(path)
         if len(paths) < len(self.domain):
             raise InputError("--domain names a domain twice; put its files into one folder")
         return {
@@ -198,7 +204,7 @@ class Swarm(FolderCommand):
 
         store, design = corpus.TokenStore.open(self.store), proxy.Design.read(self.design)
         config, shard = self.swarm_config(store.vocab_size), _shard(self.shard)
-        with _progress.shown() as watch:
+        with progress.shown() as watch:
             stage = watch(f"swarm of {len(design)} runs")
             table = proxy.train_swarm(design, store, config, self.folder, shard=shard, progress=stage)
         observations = Observations.read(table)
@@ -238,7 +244,7 @@ class Demo(FolderCommand):
         from bimixjax.reports import loop, page
 
         config = workflow.LoopConfig(law=self.law, swarm=workflow.small_swarm(self.steps))
-        with _progress.shown() as watch:
+        with progress.shown() as watch:
             result = workflow.run_loop(self.folder, config, watch=watch)
             watch("report")
             report = page.write(result, self.folder)
@@ -246,17 +252,10 @@ class Demo(FolderCommand):
         return Answer(document=loop.document(result), screen=screen, failed=not result.best.converged)
 
 
-def _named_path(given: str) -> tuple[str, Path]:
-    name, _, path = given.partition("=")
-    if not (name.strip() and path):
-        raise InputError(f"--domain has {given!r}; allowed: NAME=PATH")
-    return name.strip(), Path(path)
-
-
 def _shard(given: str | None) -> tuple[int, int] | None:
     if given is None:
         return None
-    index, _, count = given.partition("/")
-    if not (index.isascii() and index.isdigit() and count.isascii() and count.isdigit()):
+    numbers_of = re.fullmatch("([0-9]+)/([0-9]+)", given)
+    if numbers_of is None:
         raise InputError(f"--shard is {given!r}; allowed: I/N, such as 0/4")
-    return int(index), int(count)
+    return int(numbers_of[1]), int(numbers_of[2])

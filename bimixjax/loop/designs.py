@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from bimixjax import mixtures
 from bimixjax._base.checks import InputError, choice, positive
@@ -15,7 +16,7 @@ from bimixjax.proxy import Design
 
 CANDIDATES = 512
 MEASURES = ("conditional", "joint", "shannon")
-Mixtures = dict[str, NDArray[np.float64]]
+Mixtures = dict[str, Float[np.ndarray, " d"]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class Spread:
     Of `CANDIDATES` draws, each mixture is the one whose least Hellinger distance to those already chosen is greatest:
     independent draws would lie near each other by chance, and leave the effects of domains entangled.
 
-    Args:
+    Attributes:
         count: how many; 0 for none.
         concentration: of each domain; 1 is uniform on the simplex, larger is nearer to the uniform mixture.
         seed: of the draws.

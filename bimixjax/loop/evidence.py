@@ -4,15 +4,15 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 
-from bimixjax.estimation import Auto, AutoFit, fit
-from bimixjax.fitting import FitResult
+from bimixjax.estimation import Auto, fit
+from bimixjax.fitting.base import Fit
 from bimixjax.loop.designs import run_id
 from bimixjax.metrics import mean_relative_error
 from bimixjax.observations import Observations, Unit
 
-Floats = NDArray[np.float64]
 # A run that diverged has its own number of tokens, but shares the steps of all.
 UNIT: Unit = "steps"
 # Standard errors from which a difference counts: with 6 degrees of freedom, noise stays below in 19 of 20 cases.
@@ -23,16 +23,16 @@ CLEAR = 2.5
 class Check:
     """A law fitted to a part of a table and asked about the rest; `extrapolate` and `generalize` make one.
 
-    Fields:
-        fit, held_out: the law, and the rows that it has not seen.
-        error: mean relative error on them by target of the fit [t].
+    Attributes:
+        fit, held_out: the law, and the rows that were held out of its fit.
+        error: mean relative error on them by target of the fit.
         naive: the same of a guess without a law, which `guess` states in words.
     """
 
-    fit: FitResult | AutoFit
+    fit: Fit
     held_out: Observations
-    error: Floats
-    naive: Floats
+    error: Float[np.ndarray, " t"]
+    naive: Float[np.ndarray, " t"]
     guess: str
 
 
@@ -48,7 +48,7 @@ def extrapolate(law: str | Auto, observations: Observations) -> Check:
     before = observations.select(volume=(steps[-2], steps[-2]), unit=UNIT)
     kept = dict(zip(before.run.tolist(), before.losses, strict=True))
     guess = np.stack([kept[run] for run in last.run.tolist()])
-    return _check(law, (known, last), guess, "the loss measured at the step before")
+    return _check(law, known, last, guess, "the loss measured at the step before")
 
 
 def generalize(law: str | Auto, observations: Observations, held_out: Iterable[str]) -> Check:
@@ -60,11 +60,12 @@ def generalize(law: str | Auto, observations: Observations, held_out: Iterable[s
     known, rest = observations.split(held_out)
     steps = known.volumes(UNIT)
     guess = np.stack([np.nanmean(known.losses[steps == step], axis=0) for step in rest.volumes(UNIT)])
-    return _check(law, (known, rest), guess, "the mean loss of the other mixtures at that step")
+    return _check(law, known, rest, guess, "the mean loss of the other mixtures at that step")
 
 
-def _check(law: str | Auto, parts: tuple[Observations, Observations], guess: Floats, words: str) -> Check:
-    known, rest = parts
+def _check(
+    law: str | Auto, known: Observations, rest: Observations, guess: Float[np.ndarray, "n t"], words: str
+) -> Check:
     fitted = fit(law, known, volume=UNIT)
     columns = [rest.targets.index(target) for target in fitted.targets]
     predicted = np.asarray(fitted.predict(rest.proportions, rest.volumes(UNIT), from_prior=True))
@@ -82,22 +83,22 @@ def _check(law: str | Auto, parts: tuple[Observations, Observations], guess: Flo
 class Proof:
     """Mixtures trained afresh with the same seeds each, and their validation losses at the last step.
 
-    Fields:
+    Attributes:
         mixtures, targets: names.
         steps: the last step.
-        losses: measured, nats per token [m, k, t] for k seeds; NaN where a run did not reach the last step.
-        predicted: by the law, [m, t].
+        losses: measured, nats per token, for k seeds; NaN where a run did not reach the last step.
+        predicted: by the law.
     """
 
     mixtures: tuple[str, ...]
     targets: tuple[str, ...]
     steps: float
-    losses: Floats
-    predicted: Floats
+    losses: Float[np.ndarray, "m k t"]
+    predicted: Float[np.ndarray, "m t"]
 
     @property
-    def means(self) -> Floats:
-        """Mean loss over targets and seeds of each mixture, nats per token [m]."""
+    def means(self) -> Float[np.ndarray, " m"]:
+        """Mean loss over targets and seeds of each mixture, nats per token."""
         return self.losses.mean(axis=(1, 2))
 
     @property
@@ -136,9 +137,7 @@ class Proof:
         return {other: (gap, gap / self.standard_error) for other, gap in gaps.items()}
 
 
-def prove(
-    law: FitResult | AutoFit, measured: Observations, compared: Mapping[str, ArrayLike], seeds: Sequence[int]
-) -> Proof:
+def prove(law: Fit, measured: Observations, compared: Mapping[str, ArrayLike], seeds: Sequence[int]) -> Proof:
     """Put the losses of a swarm of `make_design(compared, ..., seeds)` at its last step beside what a law predicts.
 
     Raises:

@@ -12,6 +12,7 @@ from bimixjax.corpus import TokenStore, local_corpus
 from bimixjax.corpus.entropy import Entropies, corpus_entropies
 from bimixjax.estimation import Auto, AutoFit, fit
 from bimixjax.fitting import FitResult
+from bimixjax.fitting.base import Fit
 from bimixjax.laws import LAWS
 from bimixjax.loop.designs import Mixtures, Spread, make_design, training_free
 from bimixjax.loop.evidence import UNIT, Check, Proof, extrapolate, generalize, prove
@@ -53,7 +54,7 @@ def small_swarm(steps: int = 700) -> SwarmConfig:
 class LoopConfig:
     """What the loop does.
 
-    Args:
+    Attributes:
         law: the law to fit, a name; or "auto", or settings of it.
         spread: the mixtures of the design beside natural, uniform and conditional-entropy.
         held_out: how many of them, the last ones, the generalization check leaves out of its fit.
@@ -97,7 +98,7 @@ class LoopConfig:
 class LoopResult:
     """All that the loop found.
 
-    Fields:
+    Attributes:
         store, entropies: the corpus, and the entropies of its domains.
         design, observations, fit: the runs, their losses, and the law fitted to all of them.
         extrapolation: the last step held out.
@@ -140,11 +141,16 @@ def run_loop(
             does not fit the model.
         OSError: where the folder cannot be written.
     """
-    folder, config, watch = Path(folder), config or LoopConfig(), watch or _unwatched
+    folder, config, watch = Path(folder), config or LoopConfig(), watch or (lambda stage: None)
     with held(folder):
         _settle(folder / SETTINGS, config)
-        corpus = _harvest(folder / "corpus", config, watch) if store is None else store
-        return _loop(folder, config, corpus, watch)
+        if store is None and (folder / "corpus").exists():
+            store = TokenStore.open(folder / "corpus")
+        elif store is None:
+            watch("corpus")
+            options = {"cap": config.corpus_cap, "validation_fraction": config.validation_fraction}
+            store = local_corpus(folder / "corpus", **options)
+        return _loop(folder, config, store, watch)
 
 
 def _loop(folder: Path, config: LoopConfig, corpus: TokenStore, watch: Watch) -> LoopResult:
@@ -153,16 +159,22 @@ def _loop(folder: Path, config: LoopConfig, corpus: TokenStore, watch: Watch) ->
     free = training_free(corpus, entropies)
     design = make_design(free | config.spread.draw(free), corpus.domains, [config.seed])
     design.write(folder / DESIGN)
-    places = folder / "swarm", folder / OBSERVATIONS
-    observations = _train(design, corpus, config.swarm, places, watch(f"swarm of {len(design)} runs"))
+    table = train_swarm(design, corpus, config.swarm, folder / "swarm", progress=watch(f"swarm of {len(design)} runs"))
+    observations = Observations.read(table)
+    observations.write(folder / OBSERVATIONS)
     watch("law")
-    law, best = _choose(folder, config, observations)
+    law = fit(config.law, observations, volume=UNIT)
+    law.save(folder / FIT)
+    best = optimize(law, budget=Budget(volume=config.swarm.steps, unit=UNIT), limits=_fitted_range(law))
+    best.save(folder / MIXTURE)
     extrapolation = extrapolate(config.law, observations)
     generalization = generalize(config.law, observations, design.runs[-config.held_out :])
     compared = {**free, OPTIMIZED: best.proportions}
     fresh = make_design(compared, corpus.domains, config.proof_seeds)
     at_last = dataclasses.replace(config.swarm, eval_steps=(config.swarm.steps,))
-    measured = _train(fresh, corpus, at_last, (folder / "proof", folder / PROOF), watch(f"proof of {len(fresh)} runs"))
+    table = train_swarm(fresh, corpus, at_last, folder / "proof", progress=watch(f"proof of {len(fresh)} runs"))
+    measured = Observations.read(table)
+    measured.write(folder / PROOF)
     return LoopResult(
         store=corpus,
         entropies=entropies,
@@ -177,19 +189,6 @@ def _loop(folder: Path, config: LoopConfig, corpus: TokenStore, watch: Watch) ->
     )
 
 
-def _choose(folder: Path, config: LoopConfig, observations: Observations) -> tuple[FitResult | AutoFit, OptimalMixture]:
-    law = fit(config.law, observations, volume=UNIT)
-    law.save(folder / FIT)
-    budget = Budget(volume=config.swarm.steps, unit=UNIT)
-    best = optimize(law, budget=budget, limits=_fitted_range(law))
-    best.save(folder / MIXTURE)
-    return law, best
-
-
-def _unwatched(stage: str, /) -> None:
-    return None
-
-
 def _settle(path: Path, config: LoopConfig) -> None:
     """Write the settings that the folder is begun with, or compare: a later call must not mix two loops."""
     settings = to_plain({"version": __version__, **dataclasses.asdict(config)})
@@ -202,24 +201,7 @@ def _settle(path: Path, config: LoopConfig) -> None:
         raise InputError(f"{path.parent} was begun with another {', '.join(differ)} (see {path}); use another folder")
 
 
-def _harvest(path: Path, config: LoopConfig, watch: Watch) -> TokenStore:
-    if path.exists():
-        return TokenStore.open(path)
-    watch("corpus")
-    return local_corpus(path, cap=config.corpus_cap, validation_fraction=config.validation_fraction)
-
-
-def _train(
-    design: Design, store: TokenStore, config: SwarmConfig, places: tuple[Path, Path], progress: Progress | None
-) -> Observations:
-    """Train a swarm in the first place, and copy its table to the second."""
-    folder, table = places
-    observations = Observations.read(train_swarm(design, store, config, folder, progress=progress))
-    observations.write(table)
-    return observations
-
-
-def _fitted_range(law: FitResult | AutoFit) -> Limits:
+def _fitted_range(law: Fit) -> Limits:
     """Keep each domain between its least and its greatest fitted share."""
     low, high = law.proportion_range[:, :, 0].max(axis=0), law.proportion_range[:, :, 1].min(axis=0)
     return Limits(

@@ -7,8 +7,7 @@ from typing import Self
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from bimixjax.estimation import AutoFit
-from bimixjax.fitting import FitResult
+from bimixjax.fitting.base import Fit
 from bimixjax.observations import Observations
 
 # The fewest and most points of a curve, and about how many points all curves of a model size may have.
@@ -28,18 +27,17 @@ def short(number: float) -> str:
     return f"{number:.4g}"
 
 
-def volume_of(fit: FitResult | AutoFit) -> str:
+def volume_of(fit: Fit) -> str:
     """Return the unit of a fit's volume in words."""
     return f"volume in {fit.volume_unit}" if fit.volume_unit else "one volume"
 
 
-def sizes_apart(fit: FitResult | AutoFit) -> tuple[float | None, ...]:
+def sizes_apart(fit: Fit) -> tuple[float | None, ...]:
     """Return the model sizes that have coefficients of their own; None where all have the same, or there is one."""
-    apart = isinstance(fit, AutoFit) or not fit.law.sized
-    return fit.model_sizes if apart and len(fit.model_sizes) > 1 else (None,)
+    return fit.model_sizes if len(fit.usable) > len(fit.targets) else (None,)
 
 
-def names_of_lanes(fit: FitResult | AutoFit) -> list[tuple[str, ...]]:
+def names_of_lanes(fit: Fit) -> list[tuple[str, ...]]:
     """Return the target of each lane, and its model size where there are several."""
     return [(target,) if size is None else (target, short(size)) for size in sizes_apart(fit) for target in fit.targets]
 
@@ -91,11 +89,11 @@ class FittedLosses:
     lanes: tuple[Lane, ...]
 
     @classmethod
-    def of(cls, fit: FitResult | AutoFit, observations: Observations) -> Self:
+    def of(cls, fit: Fit, observations: Observations) -> Self:
         """Put a fit's predictions beside the rows of a table with the same domains and targets."""
         sizes = fit.model_sizes if len(fit.model_sizes) > 1 else (None,)
         lanes = [lane for size in sizes for lane in _lanes(fit, observations, size)]
-        law = "auto" if isinstance(fit, AutoFit) else f"the law {fit.law.name}"
+        law = fit.name if fit.name == "auto" else f"the law {fit.name}"
         return cls(law=law, volume_unit=fit.volume_unit, lanes=tuple(lanes))
 
     @property
@@ -104,7 +102,7 @@ class FittedLosses:
         return any(lane.curves for lane in self.lanes)
 
 
-def _lanes(fit: FitResult | AutoFit, observations: Observations, size: float | None) -> Iterator[Lane]:
+def _lanes(fit: Fit, observations: Observations, size: float | None) -> Iterator[Lane]:
     table = observations if size is None else observations.select(model_size=size)
     volume = table.volumes(fit.volume_unit)
     predicted = np.asarray(fit.predict(table.proportions, volume, model_size=size, from_prior=True))
@@ -124,9 +122,7 @@ def _lanes(fit: FitResult | AutoFit, observations: Observations, size: float | N
         )
 
 
-def _curves(
-    fit: FitResult | AutoFit, table: Observations, size: float | None, usable: Bool[np.ndarray, "n t"]
-) -> list[list[Curve]]:
+def _curves(fit: Fit, table: Observations, size: float | None, usable: Bool[np.ndarray, "n t"]) -> list[list[Curve]]:
     """The curves of each target, all read in one call of `predict`."""
     volume, names = table.volumes(fit.volume_unit), dict.fromkeys(table.run.tolist())
     # A curve starts above zero, where its axis does.

@@ -6,7 +6,6 @@ from rich.console import Group
 
 from bimixjax import __version__
 from bimixjax._base import files
-from bimixjax.estimation import AutoFit
 from bimixjax.fitting import FitResult
 from bimixjax.loop.workflow import OPTIMIZED, LoopResult
 from bimixjax.reports import corpora, figures, loop, tables
@@ -110,7 +109,7 @@ def _setting(result: LoopResult) -> str:
     observations, last = result.observations, result.proof.steps
     size = ", ".join(map(short, observations.model_sizes))
     tokens = "" if observations.tokens is None else f" ({short(float(observations.tokens.max()))} tokens each)"
-    law = "an average of laws" if isinstance(result.fit, AutoFit) else "a law"
+    law = "an average of laws" if result.fit.name == "auto" else "a law"
     return (
         f"bimixjax {__version__}: {len(result.design)} models of {size} parameters, each trained on one "
         f"mixture of {len(result.design.domains)} domains for {last:.0f} steps{tokens}; {law} fitted to their losses; "

@@ -13,7 +13,7 @@ from bimixjax import metrics
 from bimixjax._base.checks import InputError, known
 from bimixjax.comparison.scores import FEWEST_RANKED
 from bimixjax.estimation import AutoFit
-from bimixjax.fitting import FitResult
+from bimixjax.fitting.base import Fit
 from bimixjax.fitting.extrapolation import Extrapolation
 from bimixjax.observations import UNITS, Budget, Observations
 from bimixjax.optimization import OptimalMixture
@@ -47,7 +47,7 @@ class Asked:
         return cls(names=tuple(mixtures), proportions=proportions, budgets=(budget,) * len(mixtures), measured={})
 
     @classmethod
-    def read(cls, path: Path, fit: FitResult | AutoFit, budget: Budget) -> Self:
+    def read(cls, path: Path, fit: Fit, budget: Budget) -> Self:
         """Ask for the runs of a table, each where it was measured; a number that the budget names holds for all.
 
         Where the budget moves a run away from where it was measured, its losses are not those of that place.
@@ -90,7 +90,7 @@ class Asked:
         )
 
 
-def _volumes(table: Observations, fit: FitResult | AutoFit, budget: Budget) -> Float[np.ndarray, " rows"] | None:
+def _volumes(table: Observations, fit: Fit, budget: Budget) -> Float[np.ndarray, " rows"] | None:
     """Where the rows of a table were measured, in the unit of the fit; None where it does not say."""
     unit = fit.volume_unit
     if unit is None or getattr(table, UNITS[unit]) is None:
@@ -128,14 +128,12 @@ class Predictions:
     measured: Losses
 
     @classmethod
-    def of(
-        cls, fit: FitResult | AutoFit, mixtures: Mapping[str, Shares], budget: Budget, *, refuse: bool = True
-    ) -> Self:
+    def of(cls, fit: Fit, mixtures: Mapping[str, Shares], budget: Budget, *, refuse: bool = True) -> Self:
         """Ask a fit for the losses of mixtures over its domains at one budget; arguments as in `judged`."""
         return cls.judged(fit, Asked.of(mixtures, budget), refuse=refuse)
 
     @classmethod
-    def judged(cls, fit: FitResult | AutoFit, asked: Asked, *, intervals: bool = False, refuse: bool = True) -> Self:
+    def judged(cls, fit: Fit, asked: Asked, *, intervals: bool = False, refuse: bool = True) -> Self:
         """Ask a fit for the losses of mixtures.
 
         Args:
@@ -173,7 +171,7 @@ class Predictions:
             measured=np.stack([asked.measured.get(t, np.full(count, np.nan)) for t in fit.targets], axis=1),
         )
 
-    def beside(self, best: OptimalMixture, fit: FitResult | AutoFit) -> Self:
+    def beside(self, best: OptimalMixture, fit: Fit) -> Self:
         """The same, and for each mixture that the limits of a search do not allow the nearest one that they do."""
         outside = {name: r for name, r in self.mixtures.items() if not best.allows(r)}
         allowed = {f"{name}, nearest allowed": best.nearest(r) for name, r in outside.items()}
@@ -219,7 +217,7 @@ class Predictions:
         return pd.DataFrame(columns)
 
 
-def _settled(fit: FitResult | AutoFit, budget: Budget) -> Budget:
+def _settled(fit: Fit, budget: Budget) -> Budget:
     """A budget with the fit's unit, and the only volume that was fitted where none is given."""
     if fit.volume_unit is None:
         fit.at_size(budget.model_size).allowed_volume(budget.volume)

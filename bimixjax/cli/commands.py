@@ -75,11 +75,11 @@ class Fit(TableCommand):
             from bimixjax.reports import figures, lanes
 
             figures.save_fit(lanes.FittedLosses.of(result, table), curves=self.figure, residual=self.residuals)
-        said, document = tables.fitted(result), documents.fitted(result)
+        screen, document = tables.fitted(result), documents.fitted(result)
         if spread:
-            said.append(tables.spread(spread))
+            screen.append(tables.spread(spread))
             document["spread"] = documents.spread(spread)
-        screen = [*said, *tables.notes(result.notes)]
+        screen += tables.notes(result.notes)
         return Answer(document=document, screen=screen, failed=not result.converged.any())
 
     def fitted(self, table: "bimixjax.Observations") -> "tuple[bimixjax.FitResult | bimixjax.AutoFit, Spread | None]":
@@ -280,10 +280,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the command line of this process."""
-    told = signals.end_when_told(console.FAILED)
+    signaled = signals.end_at_signals(console.FAILED)
     os.environ.update(compiled.variables(os.environ))
     code = run(sys.argv[1:])
-    if told.is_set():
+    if signaled.is_set():
         signals.end(code)
     sys.exit(code)
 

@@ -30,10 +30,10 @@ def variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """What tells kinds of processors apart: on Linux the instructions that it knows."""
+    """What identifies a kind of processor: on Linux the instructions that it knows."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    told = {line for line in lines if line.startswith(("flags", "Features", "model name"))}
-    return "\n".join([platform.machine(), platform.processor(), *sorted(told)])
+    kind = {line for line in lines if line.startswith(("flags", "Features", "model name"))}
+    return "\n".join([platform.machine(), platform.processor(), *sorted(kind)])

@@ -49,7 +49,7 @@ def shown() -> Iterator[Callable[[str], Report]]:
             tasks.append(task := progress.add_task(stage, total=None, detail=""))
 
             def report(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> None:
-                detail = said(step, steps, tokens_per_second, seconds_left)
+                detail = pace(step, steps, tokens_per_second, seconds_left)
                 progress.update(task, completed=step, total=steps, detail=detail, refresh=True)
 
             return report
@@ -77,7 +77,7 @@ def counted(what: str) -> Iterator[None]:
             if stage not in running:
                 running[stage] = progress.add_task(stage, total=of, detail=""), time.monotonic()
             task, begun = running[stage]
-            detail = _Left(done=done, of=of, begun=begun, said=time.monotonic())
+            detail = Parts(done=done, of=of, begun=begun, at=time.monotonic())
             progress.update(task, completed=done, detail=detail, refresh=True)
 
         with stages.listening(listener):
@@ -85,30 +85,30 @@ def counted(what: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Left:
-    """How many parts of a stage were done when it was last said; as text, with the time that is left by now.
+class Parts:
+    """How many parts of a stage are done; as text, with the time that remains by now.
 
-    The parts that are left are taken to be as long as those done; nothing is promised where they prove longer.
+    The other parts are taken to last as long as those done; nothing is promised where they prove longer.
     """
 
     done: int
     of: int
     begun: float
-    said: float
+    at: float
 
     def __str__(self) -> str:
         counts = f"{self.done} of {self.of}"
         if not 0 < self.done < self.of:
             return counts
-        left = (self.said - self.begun) * (self.of - self.done) / self.done - (time.monotonic() - self.said)
+        left = (self.at - self.begun) * (self.of - self.done) / self.done - (time.monotonic() - self.at)
         return f"{counts}, {clock(left)} left" if left >= 0 else counts
 
 
-def said(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> str:
-    """Say how far training is.
+def pace(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> str:
+    """Say how far training is, how fast it goes, and how long the rest takes.
 
     Example:
-        >>> said(350, 700, 61_234.0, 75.4)
+        >>> pace(350, 700, 61_234.0, 75.4)
         '350 of 700 steps, 61,200 tokens/s, 1:15 left'
     """
     return f"{step:,} of {steps:,} steps, {round(tokens_per_second, -2):,.0f} tokens/s, {clock(seconds_left)} left"
@@ -140,6 +140,6 @@ def _log(stage: str) -> Report:
         nonlocal before
         if time.monotonic() - before >= LOG_SECONDS:
             before = time.monotonic()
-            write(f"{stage}: {said(step, steps, tokens_per_second, seconds_left)}")
+            write(f"{stage}: {pace(step, steps, tokens_per_second, seconds_left)}")
 
     return report

@@ -1,4 +1,4 @@
-"""How a command ends when it is told to: by Ctrl-C, or by SIGTERM, which schedulers send before they kill."""
+"""How a command ends at a signal: by Ctrl-C, or by SIGTERM, which schedulers send before they kill."""
 
 import _thread
 import contextlib
@@ -16,7 +16,7 @@ _GRACE = 3.0
 _SHOW_CURSOR = "\x1b[?25h"
 
 
-def end_when_told(code: int) -> threading.Event:
+def end_at_signals(code: int) -> threading.Event:
     """Raise KeyboardInterrupt in the main thread at either signal; end the process with `code` if that is not enough.
 
     Python runs handlers of signals between two steps of the main thread, so neither while that waits for compiled code,
@@ -26,22 +26,22 @@ def end_when_told(code: int) -> threading.Event:
     Returns:
         An event that is set once a signal has come.
     """
-    told = threading.Event()
+    signaled = threading.Event()
     receive, send = os.pipe()
     os.set_blocking(send, False)
     for number in SIGNALS:
         signal.signal(number, signal.default_int_handler)
     signal.set_wakeup_fd(send, warn_on_full_buffer=False)
     sys.unraisablehook = _again
-    threading.Thread(target=_watch, args=(receive, told, code), daemon=True).start()
-    return told
+    threading.Thread(target=_watch, args=(receive, signaled, code), daemon=True).start()
+    return signaled
 
 
-def _watch(receive: int, told: threading.Event, code: int) -> None:
+def _watch(receive: int, signaled: threading.Event, code: int) -> None:
     """Wait for a signal, then for the main thread to end the process, then end it."""
     while os.read(receive, 1)[0] not in SIGNALS:
         pass
-    told.set()
+    signaled.set()
     threading.Event().wait(_GRACE)
     end(code, f"{_SHOW_CURSOR if sys.stderr.isatty() else ''}{INTERRUPTED}\n")
 

@@ -179,7 +179,7 @@ class ChosenRuns(Scheme):
     Attributes:
         fitted: ids of the runs that each fold fits.
         held_out: ids of the runs that each fold is judged on; by default all that it does not fit.
-        groups: a number for each fold, to tell kinds apart, such as how many runs it fits; by default all are one.
+        groups: a number for each fold, its kind, such as how many runs it fits; by default all are one.
 
     Example:
         >>> from bimixjax.comparison import ChosenRuns

@@ -22,7 +22,7 @@ class Comparison:
     Attributes:
         laws, targets: names.
         level: what share of measurements the intervals should cover; None where there are none.
-        grouped_by: what tells groups of folds apart, in words.
+        grouped_by: what distinguishes groups of folds, in words.
         beyond: what all held-out rows exceed of the fitted ones: "volume", "model size", or nothing.
         group, block: of each fold: its group, and which folds are ranked together.
         fold, run, mixture, model_size, volume: of each row held out in a fold.
@@ -99,8 +99,8 @@ class Comparison:
 
         Returns:
             A frame with the columns
-            law, group: the law, and what tells groups of folds apart, such as the number of runs fitted;
-            cells, silent: held-out losses, and those of which the law says nothing finite;
+            law, group: the law, and what distinguishes groups of folds, such as the number of runs fitted;
+            cells, silent: held-out losses, and those without a finite prediction;
             failed: those of them that it has no right to, where no share of zero makes it diverge; with any such one,
             error, bias, r2, common and difference are NaN, since a mean of the others would flatter the law;
             error, error_se: mean relative error of what it predicts, means over targets, rows, model sizes, then units;
@@ -120,7 +120,7 @@ class Comparison:
         return summary.assign(trust=words)
 
     def difference(self, law: str, other: str, group: float | None = None) -> tuple[float, float]:
-        """Mean relative error of one law minus that of another where both speak, and its standard error over units.
+        """Return the mean error of one law minus another's where both predict, and its standard error over units.
 
         Args:
             law: a name.

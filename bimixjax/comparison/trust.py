@@ -17,7 +17,7 @@ COVERAGE = 0.1
 
 
 def sentence(found: "Comparison", law: str, group: float) -> str:
-    """Return all that speaks against the scores of a law in a group of folds; "" where nothing does."""
+    """Return all reasons to doubt the scores of a law in a group of folds; "" where nothing does."""
     number = found.laws.index(law)
     return "; ".join([*_of_all_laws(found, group), *_of_one_law(found, number, group)])
 

@@ -1,4 +1,4 @@
-"""What speaks for a law and for a mixture: predictions of losses that were held out, and mixtures trained afresh."""
+"""Evidence for a law and for a mixture: predictions of losses that were held out, and mixtures trained afresh."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence

@@ -27,7 +27,7 @@ SETTINGS = "loop.json"
 
 
 class Watch(Protocol):
-    """What is told when a stage of the loop begins; it may return what a swarm then reports to."""
+    """A function to call when a stage of the loop begins; it may return what a swarm then reports to."""
 
     def __call__(self, stage: str, /) -> Progress | None:
         """Take note that `stage` begins."""
@@ -134,7 +134,7 @@ def run_loop(
         folder: where everything goes.
         config: what to do.
         store: the corpus; by default the local one, harvested into `folder`/corpus.
-        watch: told what begins, for example to draw bars.
+        watch: called when a stage begins, for example to draw bars.
 
     Raises:
         InputError: where the folder was begun with other settings, another process is at work in it, or the corpus

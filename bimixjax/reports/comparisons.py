@@ -72,8 +72,8 @@ def trust(found: Comparison) -> list[Text]:
     for law, group, words in zip(frame["law"], frame["group"], frame["trust"], strict=True):
         for reason in filter(None, words.split("; ")):
             reasons.setdefault(reason, []).append((group, str(law)))
-    said = [Text(f"Caution: {note}; --exclude-run leaves a run out.") for note in found.notes]
-    return said + [Text(f"Caution, {_who(found, frame, rows)}: {reason}.") for reason, rows in reasons.items()]
+    notes = [Text(f"Caution: {note}; --exclude-run leaves a run out.") for note in found.notes]
+    return notes + [Text(f"Caution, {_who(found, frame, rows)}: {reason}.") for reason, rows in reasons.items()]
 
 
 def document(found: Comparison) -> dict[str, Any]:
@@ -264,9 +264,9 @@ def _who(found: Comparison, frame: pd.DataFrame, rows: list[tuple[float, str]]) 
         return "all"
     if not _grouped(frame):
         return ", ".join(law for _, law in rows)
-    said = []
+    parts = []
     for group in dict.fromkeys(group for group, _ in rows):
         laws = [law for other, law in rows if other == group]
         whole = len(laws) == len(found.laws)
-        said += [f"{law} ({_group(found, group)})" for law in (["all"] if whole else laws)]
-    return ", ".join(said)
+        parts += [f"{law} ({_group(found, group)})" for law in (["all"] if whole else laws)]
+    return ", ".join(parts)

@@ -72,10 +72,10 @@ def swarm(observations: Observations) -> Group:
     runs, rows = [*last], np.array([*last.values()])
     steps = observations.volumes("steps")
     statuses = observations.metadata["status"].to_numpy()[rows]
-    told = ["status"] if (statuses != "ok").any() else []
-    shown = table(["", "step", *observations.targets, "mean", *told])
+    status = ["status"] if (statuses != "ok").any() else []
+    shown = table(["", "step", *observations.targets, "mean", *status])
     for i in order:
         losses = [f"{loss:.4f}" for loss in (*observations.losses[rows[i]], means[i])]
-        shown.add_row(runs[i], f"{steps[rows[i]]:.0f}", *losses, *(str(statuses[i]) for _ in told))
+        shown.add_row(runs[i], f"{steps[rows[i]]:.0f}", *losses, *(str(statuses[i]) for _ in status))
     left = f"{len(runs) - len(order)} more runs are in the table" if len(runs) > len(order) else None
     return framed("Validation loss at the last step measured, nats per token", shown, left)

@@ -24,7 +24,7 @@ from bimixjax.reports.lanes import FittedLosses, Lane, short
 from bimixjax.reports.predictions import Predictions
 from bimixjax.reports.spread import LEVEL, WITHIN
 
-# Okabe and Ito's colors, told apart in every common form of color blindness; viridis does so for a scale.
+# Okabe and Ito's colors, distinct in every common form of color blindness; viridis does so for a scale.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 SCALE = "viridis"

@@ -95,7 +95,7 @@ class Sheet:
         return [Sheet(columns=(self.transposed_corner or head[0], *head[1:]), rows=below)]
 
     def table(self, columns: Sequence[int], widths: Sequence[int]) -> Table:
-        """Return some of the columns, as wide as is said."""
+        """Return some of the columns, of given widths."""
         made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for i, width in zip(columns, widths, strict=True):
             justify = "left" if self.is_left(i) else "right"

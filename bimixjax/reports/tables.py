@@ -52,8 +52,8 @@ def spread(shown: Spread) -> Group:
     for i, size in enumerate(shown.model_sizes):
         for t, target in enumerate(found.fit.targets):
             lane = i * len(found.fit.targets) + t
-            said = [cells[name][lane % len(cells[name])] for name in names]
-            rows.add_row(target, *([short(size)] if size and sized else []), percent(shown.predictions[i, t]), *said)
+            values = [cells[name][lane % len(cells[name])] for name in names]
+            rows.add_row(target, *([short(size)] if size and sized else []), percent(shown.predictions[i, t]), *values)
     gloss = "prediction: standard deviation at the last volume of the runs fitted, in the mean over them"
     if shown.drawn:
         gloss += "; without the noise of a measured loss"
@@ -69,17 +69,17 @@ def _largest(weights: Mapping[str, float]) -> str:
     """The laws of most weight in words: `joint 62 %, additive 31 %, 3 others 7 %`."""
     ordered = sorted((-weight, name) for name, weight in weights.items() if weight > 0)
     named = [(weight, name) for weight, name in ordered[:_NAMED] if -weight >= _LEAST_SHARE]
-    said = [f"{name} {-100 * weight:.0f} %" for weight, name in named]
+    parts = [f"{name} {-100 * weight:.0f} %" for weight, name in named]
     rest = ordered[len(named) :]
     # Small weights are others as well: what is printed must add up.
     if (together := -sum(weight for weight, _ in rest)) >= _LEAST_SHARE:
-        said.append(f"{len(rest)} other{'s' if len(rest) > 1 else ''} {100 * together:.0f} %")
-    return ", ".join(said)
+        parts.append(f"{len(rest)} other{'s' if len(rest) > 1 else ''} {100 * together:.0f} %")
+    return ", ".join(parts)
 
 
-def notes(said: Sequence[str]) -> list[Text]:
+def notes(sentences: Sequence[str]) -> list[Text]:
     """Return each note on a line of its own."""
-    return [Text(f"Note: {note}.") for note in said]
+    return [Text(f"Note: {note}.") for note in sentences]
 
 
 def predictions(predicted: Predictions) -> Group:
@@ -100,23 +100,23 @@ def predictions(predicted: Predictions) -> Group:
     shown = table(["", *columns])
     for name, texts in zip(rows, cells, strict=True):
         shown.add_row(name, *texts)
-    said = [f"± half of the limits that hold {100 * COVERED:.0f} % of measured losses"]
-    said = said if np.isfinite(predicted.upper).any() else []
-    said += footnotes(names, predicted.outside, predicted.targets)
-    return framed(f"Predicted loss{title}, nats per token", shown, "\n".join(said) or None)
+    caption = [f"± half of the limits that hold {100 * COVERED:.0f} % of measured losses"]
+    caption = caption if np.isfinite(predicted.upper).any() else []
+    caption += footnotes(names, predicted.outside, predicted.targets)
+    return framed(f"Predicted loss{title}, nats per token", shown, "\n".join(caption) or None)
 
 
 def labels(predicted: Predictions) -> tuple[list[str], str]:
     """Return a name for each mixture, with what of its budget is its own, and what of it all share, for the title."""
     volumes, sizes = ({getattr(budget, of) for budget in predicted.budgets} for of in ("volume", "model_size"))
 
-    def said(budget: Budget, *, shared: bool) -> str:
+    def place(budget: Budget, *, shared: bool) -> str:
         volume = budget.volume if (len(volumes) == 1) == shared else None
         size = budget.model_size if (len(sizes) == 1) == shared else None
         return _at(replace(budget, volume=volume, model_size=size))
 
     named = zip(predicted.names, predicted.budgets, strict=True)
-    return [name + said(budget, shared=False) for name, budget in named], said(predicted.budgets[0], shared=True)
+    return [name + place(budget, shared=False) for name, budget in named], place(predicted.budgets[0], shared=True)
 
 
 def scores(found: Scores) -> Group:
@@ -159,8 +159,8 @@ def proportions(best: OptimalMixture, baselines: Predictions, draws: OptimalResa
     for row in zip(best.domains, *columns.values(), strict=True):
         shown.add_row(*row)
     title = "Proportions" if best.converged else "Not found: the search stopped at proportions that are not stationary"
-    said = dagger + [f"{PRIOR} {FROM_PRIOR}; see below"] * bool(mark)
-    return framed(title, shown, "\n".join(said) or None)
+    caption = dagger + [f"{PRIOR} {FROM_PRIOR}; see below"] * bool(mark)
+    return framed(title, shown, "\n".join(caption) or None)
 
 
 def losses(best: OptimalMixture, baselines: Predictions) -> Group:
@@ -179,8 +179,8 @@ def losses(best: OptimalMixture, baselines: Predictions) -> Group:
     means = best.weights[weighted] @ columns[weighted]
     worst = [max((one[i] for i in weighted), key=_MARKS.index) for one in marks]
     shown.add_row("weighted mean", "", *(f"{mean:.4f}{mark}" for mean, mark in zip(means, worst, strict=True)))
-    said = footnotes([named[0], *baselines.names], [best.outside, *baselines.outside], best.targets) + dagger
-    return framed(f"Predicted loss{_at(best.budget)}, nats per token", shown, "\n".join(said) or None)
+    caption = footnotes([named[0], *baselines.names], [best.outside, *baselines.outside], best.targets) + dagger
+    return framed(f"Predicted loss{_at(best.budget)}, nats per token", shown, "\n".join(caption) or None)
 
 
 def _headings(best: OptimalMixture, baselines: Predictions) -> tuple[list[str], list[str]]:
@@ -206,8 +206,8 @@ def certificate(best: OptimalMixture) -> Text:
     else:
         text.append(f"to first order no small change gains more than {gap:.1e} nats per token; ")
         text.append("the best of several starts, since an objective that is not convex may have other local minima.")
-    for said in best.untold:
-        text.append(f" Caution: {said}.")
+    for sentence in best.untold:
+        text.append(f" Caution: {sentence}.")
     return text
 
 

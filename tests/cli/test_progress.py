@@ -17,7 +17,7 @@ from bimixjax.cli import progress, run
     ("seconds", "clock"), [(0.2, "0:00"), (59.6, "1:00"), (75.4, "1:15"), (3599.0, "59:59"), (7325.0, "2:02:05")]
 )
 def test_time_left_reads_like_a_clock(seconds: float, clock: str) -> None:
-    assert progress.said(5, 1000, 61_234.0, seconds) == f"5 of 1,000 steps, 61,200 tokens/s, {clock} left"
+    assert progress.pace(5, 1000, 61_234.0, seconds) == f"5 of 1,000 steps, 61,200 tokens/s, {clock} left"
 
 
 def test_a_log_has_a_line_per_stage_and_one_now_and_then(
@@ -73,7 +73,7 @@ def test_stages_have_a_bar_with_the_time_left_on_a_terminal(monkeypatch: pytest.
 
 
 def test_no_time_is_promised_once_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    left = progress._Left(done=1, of=3, begun=0.0, said=5.0)
+    left = progress.Parts(done=1, of=3, begun=0.0, at=5.0)
     for now, words in ((5.0, "1 of 3, 0:10 left"), (12.0, "1 of 3, 0:03 left"), (16.0, "1 of 3")):
         monkeypatch.setattr(progress.time, "monotonic", lambda now=now: now)
         assert str(left) == words

@@ -28,7 +28,7 @@ main()
 STUCK = """
 import hashlib, sys
 from bimixjax.cli import signals
-signals.end_when_told(1)
+signals.end_at_signals(1)
 words = "begun\\n"
 while True:
     try:
@@ -42,7 +42,7 @@ DROPPED = """
 import gc, sys, time
 from bimixjax.cli import signals
 from bimixjax.cli.console import run
-told = signals.end_when_told(1)
+told = signals.end_at_signals(1)
 def callback(phase, info):
     gc.callbacks.remove(callback)
     print("begun", file=sys.stderr, flush=True)

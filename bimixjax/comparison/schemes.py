@@ -43,14 +43,29 @@ class Split:
 class Scheme(ABC):
     """A way to split a table; also within the rows that a fold fits, where intervals are calibrated.
 
-    Where it is `crossed`, each run is held out once, and a fold's intervals are calibrated on the other folds' runs.
+    Where it is `crossed`, each run is held out once: the folds are ranked together, and the intervals of one are
+    calibrated on the runs of the others. `grouped_by` and `beyond` are those of a `Split`.
     """
 
     crossed: ClassVar[bool] = False
+    grouped_by: ClassVar[str] = "runs"
+    beyond: ClassVar[str] = ""
 
-    @abstractmethod
     def split(self, rows: Rows) -> Split:
         """Return the folds of a table; an `InputError` where it has too few runs, volumes or sizes."""
+        group, fitted, held_out = zip(*self.folds(rows), strict=True)
+        return Split(
+            group=np.array(group, float),
+            grouped_by=self.grouped_by,
+            block=np.zeros(len(group), int) if self.crossed else np.arange(len(group)),
+            fitted=np.array(fitted),
+            held_out=np.array(held_out),
+            beyond=self.beyond,
+        )
+
+    @abstractmethod
+    def folds(self, rows: Rows) -> list[tuple[float, Mask, Mask]]:
+        """Return the group of each fold, the rows to fit, and the rows held out."""
 
     def within(self, rows: Rows, fitted: Mask) -> list[tuple[Mask, Mask]]:
         """Ask the same question inside the fitted rows: return pairs of rows to fit and rows to judge [n]."""
@@ -73,8 +88,8 @@ class LeaveOneRunOut(Scheme):
     crossed = True
     alone: bool = False
 
-    def split(self, rows: Rows) -> Split:
-        """Make one fold for each mixture, or each run; they are ranked together."""
+    def folds(self, rows: Rows) -> list[tuple[float, Mask, Mask]]:
+        """Make one fold for each mixture, or each run."""
         number = rows.run if self.alone else rows.mixture
         out = [number == each for each in np.unique(number[rows.judged])]
         if len(out) < 2:
@@ -82,13 +97,7 @@ class LeaveOneRunOut(Scheme):
                 f"{len(out)} run or mixture can be held out; allowed: at least 2, each with a row at the volume "
                 "that is evaluated"
             )
-        return Split(
-            group=np.full(len(out), len(out) - 1.0),
-            grouped_by="runs",
-            block=np.zeros(len(out), int),
-            fitted=~np.array(out),
-            held_out=np.array(out),
-        )
+        return [(len(out) - 1, ~held, held) for held in out]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,19 +137,12 @@ class RunDesigns(Scheme):
                 "allowed: at least one number of runs, runs and draws at least 1, the others at least 0"
             )
 
-    def split(self, rows: Rows) -> Split:
+    def folds(self, rows: Rows) -> list[tuple[float, Mask, Mask]]:
         """Draw all designs of all K."""
         known("model size", [f"{s:g}" for s in self.donors], [f"{s:g}" for s in rows.sizes], "donors")
-        folds = [(count, *fold) for count in self.runs for fold in self._folds(rows, count)]
-        return Split(
-            group=np.array([count for count, _, _ in folds], float),
-            grouped_by="runs",
-            block=np.arange(len(folds)),
-            fitted=np.array([fitted for _, fitted, _ in folds]),
-            held_out=np.array([held for _, _, held in folds]),
-        )
+        return [(count, *fold) for count in self.runs for fold in self._designs(rows, count)]
 
-    def _folds(self, rows: Rows, count: int) -> list[tuple[Mask, Mask]]:
+    def _designs(self, rows: Rows, count: int) -> list[tuple[Mask, Mask]]:
         """Rows to fit and rows held out in each draw of `count` runs."""
         runs_of = {size: rows.runs_of(size) for size in rows.sizes if size not in self.donors}
         most = max(map(len, runs_of.values()), default=0)
@@ -191,7 +193,7 @@ class ChosenRuns(Scheme):
     held_out: tuple[tuple[str, ...], ...] = ()
     groups: tuple[float, ...] = ()
 
-    def split(self, rows: Rows) -> Split:
+    def folds(self, rows: Rows) -> list[tuple[float, Mask, Mask]]:
         """Make one fold for each group of names."""
         for runs in (*self.fitted, *self.held_out):
             known("run", runs, rows.names, "the folds")
@@ -207,13 +209,7 @@ class ChosenRuns(Scheme):
         if not len(fitted) or not held.any(axis=1).all() or not fitted.any(axis=1).all():
             raise InputError("each fold fits at least one run and holds out at least one; there is at least one fold")
         fewest = min(len(set(runs)) for runs in self.fitted)
-        return Split(
-            group=np.array(self.groups or [fewest] * len(fitted), float),
-            grouped_by="runs",
-            block=np.arange(len(fitted)),
-            fitted=fitted,
-            held_out=held,
-        )
+        return list(zip(self.groups or [fewest] * len(fitted), fitted, held, strict=True))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -232,26 +228,21 @@ class LaterVolumes(Scheme):
         InputError: for other shares.
     """
 
+    grouped_by = "share of the volume"
+    beyond = "volume"
     cuts: tuple[float, ...] = (0.5,)
 
     def __post_init__(self) -> None:
         if not self.cuts or not all(0 < cut < 1 for cut in self.cuts):
             raise InputError(f"cuts are {self.cuts}; allowed: shares of the last volume, above 0 and below 1")
 
-    def split(self, rows: Rows) -> Split:
+    def folds(self, rows: Rows) -> list[tuple[float, Mask, Mask]]:
         """Make one fold for each cut."""
-        fitted = np.array([_up_to(rows, cut * rows.last()) for cut in self.cuts])
+        fitted = [_up_to(rows, cut * rows.last()) for cut in self.cuts]
         for cut, mask in zip(self.cuts, fitted, strict=True):
             if not mask.any():
                 raise InputError(f"no row has at most {cut:g} of the last volume of its size: nothing to fit")
-        return Split(
-            group=np.array(self.cuts),
-            grouped_by="share of the volume",
-            block=np.arange(len(self.cuts)),
-            fitted=fitted,
-            held_out=~fitted,
-            beyond="volume",
-        )
+        return [(cut, mask, ~mask) for cut, mask in zip(self.cuts, fitted, strict=True)]
 
     def within(self, rows: Rows, fitted: Mask) -> list[tuple[Mask, Mask]]:
         """Fit the fitted rows up to the smallest cut of their own last volume; judge at that last volume."""
@@ -276,22 +267,17 @@ class LargerSizes(Scheme):
         160000000.0
     """
 
+    grouped_by = "parameters"
+    beyond = "model size"
     largest: float
 
-    def split(self, rows: Rows) -> Split:
+    def folds(self, rows: Rows) -> list[tuple[float, Mask, Mask]]:
         """Make one fold."""
         fitted = rows.model_size <= positive("largest", self.largest)
         if fitted.all() or not fitted.any():
             sizes = ", ".join(f"{size:g}" for size in rows.sizes)
             raise InputError(f"largest size to fit is {self.largest:g}; sizes there: {sizes}; one must be larger")
-        return Split(
-            group=np.array([self.largest]),
-            grouped_by="parameters",
-            block=np.zeros(1, int),
-            fitted=fitted[None],
-            held_out=~fitted[None],
-            beyond="model size",
-        )
+        return [(self.largest, fitted, ~fitted)]
 
     def within(self, rows: Rows, fitted: Mask) -> list[tuple[Mask, Mask]]:
         """Fit all fitted sizes but the largest, judge at that one."""

@@ -7,9 +7,7 @@
 - `figures`: drawings, by matplotlib.
 
     >>> from bimixjax.reports.layout import markdown, table
-    >>> shown = table(["", "loss"])
-    >>> shown.add_row("web", "3.1")
-    >>> print(markdown(shown))
+    >>> print(markdown(table(["", "loss"], [["web", "3.1"]])))
     |  | loss |
     |:--|--:|
     | web | 3.1 |

@@ -54,9 +54,9 @@ def matrices(fit: FitResult, cells: Mapping[str, Sequence[str]], what: str) -> l
             continue
         for number, size in enumerate(sizes):
             place = slice(number * len(fit.targets), (number + 1) * len(fit.targets))
-            shown = Sheet(columns=("domain \\ target", *fit.targets), transposed_corner="target \\ domain")
-            for domain in fit.domains:
-                shown.add_row(domain, *cells[f"{c.name}[{domain}]"][place])
+            rows = [(domain, *cells[f"{c.name}[{domain}]"][place]) for domain in fit.domains]
+            columns = ("domain \\ target", *fit.targets)
+            shown = Sheet(columns=columns, transposed_corner="target \\ domain", rows=rows)
             title = f"{what}{c.name}, by domain and target"
             title += f", size {short(size)}" if size is not None else ""
             meaning = f"{c.name}: {c.meaning or 'of each domain for each target'}"

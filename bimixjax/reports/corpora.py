@@ -18,12 +18,13 @@ MOST_RUNS = 40
 
 def corpus(store: TokenStore) -> Group:
     """Return one row per domain: training and validation tokens and documents."""
-    shown = table(["", "training tokens", "documents", "validation tokens", "documents"])
+    rows = []
     for domain, splits in store.shards.items():
         train, validation = splits["train"], splits["validation"]
         counts = train.tokens, train.documents, validation.tokens, validation.documents
-        shown.add_row(domain, *(f"{count:,}" for count in counts))
-    return framed(f"Corpus, tokenizer {store.tokenizer}", shown)
+        rows.append([domain, *(f"{count:,}" for count in counts)])
+    columns = ["", "training tokens", "documents", "validation tokens", "documents"]
+    return framed(f"Corpus, tokenizer {store.tokenizer}", table(columns, rows))
 
 
 def corpus_document(store: TokenStore) -> dict[str, Any]:
@@ -53,10 +54,8 @@ def entropies(store: TokenStore, found: Mapping[str, Entropies]) -> Group:
 
 def mixtures(domains: tuple[str, ...], chosen: Mapping[str, ArrayLike]) -> Group:
     """Return one row per mixture, one column per domain."""
-    shown = table(["", *domains])
-    for name, mixture in chosen.items():
-        shown.add_row(name, *(f"{share:.4f}" for share in np.asarray(mixture)))
-    return framed("Mixtures", shown)
+    rows = [[name, *(f"{share:.4f}" for share in np.asarray(mixture))] for name, mixture in chosen.items()]
+    return framed("Mixtures", table(["", *domains], rows))
 
 
 def mixtures_document(domains: tuple[str, ...], chosen: Mapping[str, ArrayLike]) -> dict[str, dict[str, float]]:

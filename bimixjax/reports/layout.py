@@ -1,6 +1,6 @@
 """How tables and their numbers look: on a terminal by rich, and the same tables as Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -9,9 +9,9 @@ from rich.text import Text
 from bimixjax.reports.sheet import Sheet
 
 
-def table(columns: Sequence[str], keys: int = 1) -> Sheet:
-    """Return an empty table, of which the first `keys` columns say what a row is."""
-    return Sheet(columns=tuple(columns), keys=keys)
+def table(columns: Sequence[str], rows: Iterable[Iterable[str]] = (), *, keys: int = 1) -> Sheet:
+    """Return a table, of which the first `keys` columns say what a row is."""
+    return Sheet(columns=tuple(columns), keys=keys, rows=list(map(tuple, rows)))
 
 
 def decimal(value: float, digits: int = 4, *, otherwise: str = "-") -> str:
@@ -33,9 +33,7 @@ def markdown(part: RenderableType) -> str:
     """Return a text, a table, or a group of them, as Markdown.
 
     Example:
-        >>> made = table(["", "loss"])
-        >>> made.add_row("web", "3.1")
-        >>> print(markdown(made))
+        >>> print(markdown(table(["", "loss"], [["web", "3.1"]])))
         |  | loss |
         |:--|--:|
         | web | 3.1 |

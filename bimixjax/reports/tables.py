@@ -97,9 +97,7 @@ def predictions(predicted: Predictions) -> Group:
         rows, columns = names, predicted.targets
     else:
         rows, columns, cells = predicted.targets, names, list(zip(*cells, strict=True))
-    shown = table(["", *columns])
-    for name, texts in zip(rows, cells, strict=True):
-        shown.add_row(name, *texts)
+    shown = table(["", *columns], [[name, *texts] for name, texts in zip(rows, cells, strict=True)])
     caption = [f"± half of the limits that hold {100 * COVERED:.0f} % of measured losses"]
     caption = caption if np.isfinite(predicted.upper).any() else []
     caption += footnotes(names, predicted.outside, predicted.targets)
@@ -126,9 +124,7 @@ def scores(found: Scores) -> Group:
     columns |= {"no prediction": map(str, found.silent)} if silent else {}
     columns |= {"MRE": map(percent, found.error), "R2": map(decimal, found.r2)}
     columns |= {"within": map(percent, found.coverage)} if limited else {}
-    shown = table([*columns])
-    for row in zip(*columns.values(), strict=True):
-        shown.add_row(*row)
+    shown = table([*columns], zip(*columns.values(), strict=True))
     gloss = ["MRE: mean relative error"]
     gloss += [f"within: share of measured losses within the limits, {100 * COVERED:.0f} % wanted"] if limited else []
     if np.isfinite(found.rank):
@@ -155,9 +151,7 @@ def proportions(best: OptimalMixture, baselines: Predictions, draws: OptimalResa
     }
     if held_by:
         columns["note"] = [held_by.get(domain, "") for domain in best.domains]
-    shown = table(["", *columns])
-    for row in zip(best.domains, *columns.values(), strict=True):
-        shown.add_row(*row)
+    shown = table(["", *columns], zip(best.domains, *columns.values(), strict=True))
     title = "Proportions" if best.converged else "Not found: the search stopped at proportions that are not stationary"
     caption = dagger + [f"{PRIOR} {FROM_PRIOR}; see below"] * bool(mark)
     return framed(title, shown, "\n".join(caption) or None)

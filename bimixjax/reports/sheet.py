@@ -31,7 +31,7 @@ class Sheet:
     over parts that all repeat the first ones. There, long headings are shortened, each to a text of its own, and a
     legend says what they stand for.
 
-    Args:
+    Attributes:
         columns: the headings.
         keys: how many columns, from the first, say what a row is.
         rows: their cells.
@@ -109,7 +109,7 @@ class Sheet:
 class _Plan:
     """A sheet in parts.
 
-    Args:
+    Attributes:
         sheet: the sheet, maybe with short headings.
         stands_for: the full text of each short heading.
         width: of the screen.

@@ -172,12 +172,13 @@ def test_a_proof_shows_runs_means_and_predictions_the_best_on_top() -> None:
 
 
 def test_a_fit_of_one_volume_gets_agreement_instead_of_curves(
-    three_domains: Observations, three_domain_fit: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    three_domains: Observations, three_domain_fit: FitResult, tmp_path: Path
 ) -> None:
     last = FittedLosses.of(three_domain_fit, three_domains.select(volume=(32000, None), unit="steps"))
-    monkeypatch.setattr(figures, "loss_curves", None)
     figures.save_fit(last, curves=tmp_path / "curves.png", residual=tmp_path / "residuals.png")
     assert {path.name for path in tmp_path.iterdir()} == {"curves.png", "residuals.png"}
+    figures.save(figures.agreement(last), tmp_path / "agreement.png")
+    assert (tmp_path / "curves.png").read_bytes() == (tmp_path / "agreement.png").read_bytes()
 
 
 def test_no_pyplot_and_its_global_state() -> None:

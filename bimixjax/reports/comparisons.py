@@ -44,10 +44,8 @@ def summary(found: Comparison) -> Group:
     gloss = [f"{name}: {_GLOSS[name]}" for name in columns]
     groups = "" if grouped else f" ({_group(found, found.group[0])} {found.grouped_by} fitted)"
     folds = f"{len(found.group)} fold{'s' if len(found.group) > 1 else ''}"
-    title = (
-        f"Held-out losses of {', '.join(found.targets[:6])}{', ...' if len(found.targets) > 6 else ''}; {folds}{groups}"
-    )
-    return framed(title, shown, "\n".join([*gloss, _MORE]))
+    targets = ", ".join([*found.targets[:6], *(["..."] if len(found.targets) > 6 else [])])
+    return framed(f"Held-out losses of {targets}; {folds}{groups}", shown, "\n".join([*gloss, _MORE]))
 
 
 def _cell(column: str, row: dict[str, Any]) -> str:
@@ -90,7 +88,7 @@ def document(found: Comparison) -> dict[str, Any]:
 def errors(found: Comparison) -> Figure:
     """Draw each law's error and rank correlation by group of folds, with standard errors over folds."""
     frame = found.to_frame()
-    figure, left, right = _two_panels(found, frame)
+    figure, left, right = _two_panels(frame)
     _draw_laws(left, found, frame, "error", "error_se")
     _draw_laws(right, found, frame, "spearman")
     _label_percents(left, "Mean relative error of held-out losses", grouped=_grouped(frame), log=True)
@@ -103,7 +101,7 @@ def calibration(found: Comparison) -> Figure:
     """Draw how many held-out losses lie inside each law's intervals, and how wide these are."""
     frame = found.to_frame()
     grouped = _grouped(frame)
-    figure, left, right = _two_panels(found, frame)
+    figure, left, right = _two_panels(frame)
     _draw_laws(left, found, frame, "coverage")
     _draw_laws(right, found, frame, "width")
     _label_percents(left, "Share of held-out losses inside the interval", grouped=grouped)
@@ -179,7 +177,7 @@ def _grouped(frame: pd.DataFrame) -> bool:
     return len(set(frame["group"])) > 1
 
 
-def _two_panels(found: Comparison, frame: pd.DataFrame) -> tuple[Figure, Axes, Axes]:
+def _two_panels(frame: pd.DataFrame) -> tuple[Figure, Axes, Axes]:
     height = 4.2 if _grouped(frame) else 1.4 + 0.3 * len(frame)
     figure = Figure(figsize=(10.0, height), layout="constrained")
     return figure, *figure.subplots(1, 2, sharey=not _grouped(frame))

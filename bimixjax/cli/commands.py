@@ -83,7 +83,7 @@ class Fit(TableCommand):
         return Answer(document=document, screen=screen, failed=not result.converged.any())
 
     def fitted(self, table: "bimixjax.Observations") -> "tuple[bimixjax.FitResult | bimixjax.AutoFit, Spread | None]":
-        """The fit, and what it leaves open where draws are asked for."""
+        """Return the fit, and its spread where draws are asked for."""
         if not self.draws:
             return bimixjax.fit(self.averaged() or self.law, table, **self.options()), None
         from bimixjax.reports.spread import Spread
@@ -96,7 +96,7 @@ class Fit(TableCommand):
         return found.fit, Spread.of(found, table)
 
     def averaged(self) -> "bimixjax.Auto | None":
-        """The settings of auto, where no single law is named."""
+        """Return the settings of auto, where no single law is named."""
         if self.law == "auto":
             return bimixjax.Auto(beyond=self.beyond)
         if self.beyond is not None:
@@ -106,13 +106,13 @@ class Fit(TableCommand):
         return None
 
     def options(self) -> dict[str, Any]:
-        """How the law is fitted."""
+        """Return the keywords of `bimixjax.fit`."""
         found: dict[str, Any] = {"volume": self.unit, "targets": names(self.targets) or None, "priors": self.priors}
         criterion = self.minimized()
         return found | ({} if criterion is None else {"criterion": criterion})
 
     def minimized(self) -> "Criterion | None":
-        """The criterion, where one is named."""
+        """Return the criterion, where one is named."""
         huber = self.criterion is not None and self.criterion.startswith("huber")
         if self.huber is not None and not huber:
             raise InputError("--huber is the threshold of --criterion huber or huber-absolute; name one of these too")
@@ -168,7 +168,7 @@ class Predict(FileCommand):
         return Answer(document=document, screen=screen)
 
     def asked(self, fit: "bimixjax.FitResult | bimixjax.AutoFit") -> "Asked":
-        """The mixtures asked for: those of the table, then those of the command line."""
+        """Return the mixtures asked for: those of the table, then those of the command line."""
         from bimixjax.reports.predictions import Asked
 
         budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size, from_prior=self.from_prior)
@@ -214,7 +214,7 @@ class Optimize(FileCommand):
     """Seed of the draws."""
 
     def work(self) -> Answer:
-        """Search, and put the baselines and what is left open beside what was found."""
+        """Search, and put the baselines and the spread over draws beside the mixture found."""
         from bimixjax import estimation
         from bimixjax.reports import documents, tables
         from bimixjax.reports.predictions import Predictions
@@ -241,7 +241,7 @@ class Optimize(FileCommand):
         budget: "bimixjax.Budget",
         natural: "np.ndarray | None" = None,
     ) -> "tuple[bimixjax.OptimalMixture, bimixjax.OptimalResamples | None]":
-        """The best mixture, and those of draws where they are asked for."""
+        """Return the best mixture, and those of draws where they are asked for."""
         options: dict[str, Any] = {
             "budget": budget,
             "weights": numbers("weight", self.weight) or None,

@@ -15,7 +15,7 @@ _MOST_BYTES = 1 << 30
 
 
 def variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables to set before JAX is imported; none where the user has set the folder."""
+    """Return the variables to set before JAX is imported; none where the user has set the folder."""
     if "JAX_COMPILATION_CACHE_DIR" in environment:
         return {}
     root = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -41,7 +41,7 @@ class TableCommand(FileCommand):
     """Where a run has several rows at one step, as after a restart: which of them to take."""
 
     def observations(self) -> "bimixjax.Observations":
-        """The rows asked for."""
+        """Read the rows asked for."""
         found = bimixjax.Observations.read(self.table, min_volume=self.min_volume, unit=self.unit, keep=self.keep)
         volume = None if self.max_volume is None else (None, self.max_volume)
         return found.select(model_size=self.model_size, without_runs=self.exclude_run, volume=volume, unit=self.unit)
@@ -112,7 +112,7 @@ class Compare(TableCommand):
         return Answer(document=comparisons.document(found), screen=screen)
 
     def chosen_laws(self, table: "bimixjax.Observations") -> tuple[str, ...]:
-        """The laws named, else those of `COMPARED` that can describe every target."""
+        """Return the laws named, else those of `COMPARED` that can describe every target."""
         targets = names(self.targets) or table.own_targets or table.targets
         own_only = set(targets) <= set(table.domains)
         able = (law for law in COMPARED if law == "auto" or own_only or not bimixjax.LAWS[law].own_proportion)

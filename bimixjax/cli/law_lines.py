@@ -33,5 +33,5 @@ LINES = {
 
 
 def listed() -> str:
-    """One line for each law, as the help of `--law` shows them."""
+    """Return one line for each law, as the help of `--law` shows them."""
     return "\n".join(f"{name}: {line}" for name, line in LINES.items())

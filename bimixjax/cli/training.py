@@ -58,7 +58,7 @@ class Corpus(FolderCommand):
         return Answer(document=corpora.corpus_document(store), screen=screen)
 
     def given_documents(self) -> Mapping[str, Iterable["Document"]]:
-        """The documents of each domain of the command line, read when they are needed."""
+        """Return the documents of each domain of the command line, read when they are needed."""
         from bimixjax import corpus
 
         paths: dict[str, Path] = {}
@@ -75,7 +75,7 @@ class Corpus(FolderCommand):
         }
 
     def chosen_tokenizer(self) -> "Tokenizer":
-        """Bytes, or the file's."""
+        """Return the tokenizer of the file, or that of bytes."""
         from bimixjax import corpus
 
         if self.tokenizer is None:
@@ -146,7 +146,7 @@ class Design(FileCommand):
         return Answer(document=document, screen=[corpora.mixtures(domains, chosen)])
 
     def training_free(self) -> "tuple[tuple[str, ...], Mixtures]":
-        """The domains, and their mixtures by name: of the token store, or of the tokens given."""
+        """Return the domains, and their mixtures by name: of the token store, or of the tokens given."""
         from bimixjax import corpus
         from bimixjax.corpus.entropy import corpus_entropies
         from bimixjax.loop import designs
@@ -213,7 +213,7 @@ class Swarm(FolderCommand):
         return Answer(document=document, screen=[corpora.swarm(observations), f"Table: {table}"], failed=bool(diverged))
 
     def swarm_config(self, vocab_size: int) -> "SwarmConfig":
-        """What each run does."""
+        """Return what each run does."""
         from bimixjax.proxy import ModelConfig, SwarmConfig, TrainConfig
 
         model = ModelConfig.preset(self.model, vocab=vocab_size, context=self.context, dtype=self.dtype)

@@ -54,7 +54,7 @@ class Sheet:
         self.sections.add(len(self.rows) - 1)
 
     def is_left(self, column: int) -> bool:
-        """Whether a column is aligned left: the first one, and those of words."""
+        """Say whether a column is aligned left: the first one, and those of words."""
         return column == 0 or self.columns[column] in WORDS
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -84,7 +84,7 @@ class Sheet:
         return replace(self, columns=tuple(names)), stands_for
 
     def by_column(self) -> Iterable[tuple[str, ...]]:
-        """The heading and the cells of each column."""
+        """Return the heading and the cells of each column."""
         return zip(self.columns, *self.rows, strict=True)
 
     def _transposed(self) -> "list[Sheet]":

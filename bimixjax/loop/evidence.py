@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from bimixjax.estimation import Auto, fit
+from bimixjax.estimation import Auto, AutoFit, fit
+from bimixjax.fitting import FitResult
 from bimixjax.fitting.base import Fit
 from bimixjax.loop.designs import run_id
 from bimixjax.metrics import mean_relative_error
@@ -29,7 +30,7 @@ class Check:
         naive: the same of a guess without a law, which `guess` states in words.
     """
 
-    fit: Fit
+    fit: FitResult | AutoFit
     held_out: Observations
     error: Float[np.ndarray, " t"]
     naive: Float[np.ndarray, " t"]

@@ -216,7 +216,7 @@ def test_demo_shows_the_loop_and_leaves_its_page(
         ("design store --run-seeds 1,x", "--run-seeds has 'x'"),
         ("design store --concentration 0", "concentration is 0"),
         ("swarm none.csv store new", "none.csv: no such file"),
-        ("swarm web.jsonl store new", "needed: run and mixture/<domain>"),
+        ("swarm web.jsonl store new", "the file's suffix is '.jsonl'"),
         ("swarm design.csv torn new", "write the token store anew"),
         ("swarm design.csv store new --shard 1", "allowed: I/N"),
         ("swarm design.csv store new --shard 9/9", "shard is 9/9"),

@@ -96,7 +96,7 @@ def spearman(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = No
             return np.nan
         # Ranks minus their mean; pandas', since the import of scipy.stats takes as long as that of JAX.
         a, b = (pd.Series(values).rank().to_numpy() - (len(values) + 1) / 2 for values in (m, p))
-        return (a @ b) / np.sqrt((a @ a) * (b @ b))
+        return float((a @ b) / np.sqrt((a @ a) * (b @ b)))
 
     return _over(axis, of_lane, measured, predicted)
 

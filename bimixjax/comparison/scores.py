@@ -1,6 +1,6 @@
 """Scores of laws on held-out rows: by block of folds, model size and volume, and their summary by group of folds."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,8 @@ def cells(found: "Comparison") -> pd.DataFrame:
     """Return one row per law, held-out row and measured target; the columns `row` and `failed` are for this module."""
     law, row, target = (axis.ravel() for axis in np.indices(found.predicted.shape))
     fold, predicted = found.fold[row], found.predicted.ravel()
-    frame = pd.DataFrame(
+    # Any: the types of pandas hide what a frame holds.
+    frame: Any = pd.DataFrame(
         {
             "law": np.array(found.laws, object)[law],
             "group": found.group[fold],
@@ -127,14 +128,15 @@ def summary(found: "Comparison", scored: pd.DataFrame) -> pd.DataFrame:
         found: the comparison.
         scored: its `scores`.
     """
-    frame = cells(found)
+    frame: Any = cells(found)
     failing = frame.groupby(["group", "law"])["failed"].transform("any")
     frame["silent"] = frame["relative"].isna()
     # A mean over the other predictions would flatter a law that fails.
     frame["bias"] = frame["relative"].mask(failing)
     frame["error"] = frame["bias"].abs()
     frame["common"] = frame["error"].where(frame["common"])
-    averaged = scored.groupby(["group", "law", "block"])[_AVERAGED].mean().groupby(level=["group", "law"]).mean()
+    by_block: Any = scored.groupby(["group", "law", "block"])[_AVERAGED].mean()
+    averaged = by_block.groupby(level=["group", "law"]).mean()
     parts = []
     for group, part in frame.groupby("group"):
         errors, common = _by_unit(part, "error"), _by_unit(part, "common")
@@ -162,7 +164,7 @@ def summary(found: "Comparison", scored: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts).reset_index()
 
 
-def _by_unit(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+def _by_unit(frame: Any, column: str) -> Any:
     """Return a column's means by unit and law: over rows and targets of a model size, then over model sizes."""
     return frame.pivot_table(column, ["unit", "model_size"], "law", dropna=False).groupby(level="unit").mean()
 
@@ -172,7 +174,7 @@ def difference(found: "Comparison", laws: tuple[str, str], group: float | None) 
 
     NaN where a prediction of either failed.
     """
-    frame = cells(found)
+    frame: Any = cells(found)
     own = frame["law"].isin(laws) & (frame["group"].eq(group) if group is not None else True)
     if frame["failed"][own].any():
         return np.nan, np.nan

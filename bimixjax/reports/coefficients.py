@@ -33,7 +33,7 @@ def coefficients(fit: FitResult) -> Group:
     shown = table(["", *["size"] * (len(lanes[0]) - 1), *names, *counts, "MRE", "R2"], keys=len(lanes[0]))
     for lane, name in enumerate(lanes):
         values = [cells[name][lane] for name in names] + [str(count[lane]) for count in counts.values()]
-        shown.add_row(*name, *values, percent(fit.error[lane]), f"{fit.r2[lane]:.4f}")
+        shown.add_row(*name, *values, percent(float(fit.error[lane])), f"{fit.r2[lane]:.4f}")
     gauge = "".join(f"{name} = {value:g}; " for name, value in fit.law.gauge.items())
     left_out = "; r = 0, missing: rows left out" if len(counts) > 1 else ""
     gloss = f"{gauge}{volume_of(fit)}; ± standard error; MRE, R2: on the rows fitted{left_out}"

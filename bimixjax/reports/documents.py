@@ -18,7 +18,7 @@ def fitted(result: FitResult | AutoFit) -> dict[str, Any]:
     """Describe a fit: for each lane the coefficients of its law, or the weights of the members of `auto`."""
     averaged = isinstance(result, AutoFit)
     names = [(target, size) for size in sizes_apart(result) for target in result.targets]
-    lanes = [_lane_of_auto(result, i) if averaged else _lane(result, i) for i in range(len(names))]
+    lanes = [_lane_of_auto(result, i) if isinstance(result, AutoFit) else _lane(result, i) for i in range(len(names))]
     return {
         "law": "auto" if averaged else result.law.name,
         **({} if averaged else {"gauge": dict(result.law.gauge)}),

@@ -283,5 +283,5 @@ def _ranks(
     frame = pd.DataFrame(places, columns=["volume", "model_size"]).assign(predicted=predicted, measured=measured)
     frame = frame[np.isfinite(frame["measured"]) & frame["predicted"].notna()]
     groups = [part for _, part in frame.groupby(["volume", "model_size"], dropna=False) if len(part) >= FEWEST_RANKED]
-    found = [metrics.spearman(part["predicted"], part["measured"]) for part in groups]
+    found = [float(metrics.spearman(part["predicted"], part["measured"])) for part in groups]
     return (float(np.mean(found)) if found else np.nan), sum(map(len, groups))

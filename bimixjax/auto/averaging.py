@@ -1,13 +1,15 @@
 """Average the members of `auto`: by their errors on runs left out, and each only where what it says is sane."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from jax import Array
+from jaxtyping import Float, Int
 
-from bimixjax._base.records import Leaf
+from bimixjax._base.records import record, static
 from bimixjax.auto.grids import Cells
 from bimixjax.auto.member import Fitted
 from bimixjax.auto.members import MEAN, Member
@@ -32,102 +34,71 @@ _FAR_OFF, _TINY = 1e9, 1e-300
 # measured in `tests/auto/test_averaging.py`, what it costs where they do in `experiments/prediction`.
 _MEAN_POWER, _LAWS_ODDS = 8.0, 2.0
 
+T = TypeVar("T")
+
 # From the mean of absolute values of normal numbers to their standard deviation.
 _MEAN_TO_DEVIATION = (np.pi / 2) ** 0.5
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class MemberFit:
     """One member on L lanes.
 
-    Args:
-        fitted: what is read of it, lanes last.
-        mean: of the log loss of each run at each volume [L, m, t].
-        left_mean, left_variance: of the log loss of each run at each volume when its part is left out [L, m, t].
+    Attributes:
+        fitted: its coefficients and effects.
+        mean: expected log loss of each run at each volume.
+        left_mean, left_variance: of these log losses when the run's part is left out.
     """
 
     fitted: Fitted
-    mean: np.ndarray
-    left_mean: np.ndarray
-    left_variance: np.ndarray
-
-    def take(self, index: np.ndarray) -> "MemberFit":
-        """The same of some lanes."""
-        fitted = jax.tree.map(lambda leaf: leaf[..., index], self.fitted)
-        return MemberFit(
-            fitted=fitted,
-            mean=self.mean[index],
-            left_mean=self.left_mean[index],
-            left_variance=self.left_variance[index],
-        )
+    mean: Float[Array, "m t L"]
+    left_mean: Float[Array, "m t L"]
+    left_variance: Float[Array, "m t L"]
 
     def wide(self, runs: int) -> "MemberFit":
-        """The same on a grid of more runs, which pull at nothing."""
+        """Pad to a grid of more runs, whose alpha is 0."""
 
-        def filled(leaf: Any, *axes: int) -> np.ndarray:
+        def padded(leaf: Array, *axes: int) -> np.ndarray:
             more = runs - leaf.shape[axes[0]]
-            return np.pad(leaf, [(0, more if axis in axes else 0) for axis in range(leaf.ndim)])
+            return np.pad(np.asarray(leaf), [(0, more if axis in axes else 0) for axis in range(leaf.ndim)])
 
         fitted = self.fitted
-        return MemberFit(
-            fitted=replace(
-                fitted,
-                pull=filled(fitted.pull, 0),
-                pull_slope=filled(fitted.pull_slope, 1),
-                known=filled(fitted.known, 0, 1),
-            ),
-            mean=filled(self.mean, 1),
-            left_mean=filled(self.left_mean, 1),
-            left_variance=filled(self.left_variance, 1),
-        )
-
-    @classmethod
-    def joined(cls, parts: "Sequence[MemberFit]") -> "MemberFit":
-        """The lanes of all parts, one part after the other."""
-        return cls(
-            fitted=joined([part.fitted for part in parts]),
-            mean=np.concatenate([part.mean for part in parts]),
-            left_mean=np.concatenate([part.left_mean for part in parts]),
-            left_variance=np.concatenate([part.left_variance for part in parts]),
-        )
+        arrays: dict[str, Any] = {name: padded(getattr(self, name), 0) for name in _ON_GRID}
+        by_run = {"pull": padded(fitted.pull, 0), "pull_slope": padded(fitted.pull_slope, 1)}
+        return MemberFit(fitted=replace(fitted, **by_run, known=padded(fitted.known, 0, 1)), **arrays)
 
 
-@dataclass(frozen=True, kw_only=True)
+_ON_GRID = ("mean", "left_mean", "left_variance")
+
+
+@record
 class Average:
     """How members are averaged in each lane.
 
-    Args:
+    Attributes:
         names: of the members.
-        weights: of each member [M, L].
-        spread: by what standard deviations are multiplied, from runs left out [L].
-        left_out_error: mean absolute error of the average's log losses on runs left out [L].
-        log_range: the lowest and the highest log loss that was fitted, less the lane's mean [2, L].
+        weights: of each member.
+        spread: by what standard deviations are multiplied, from runs left out.
+        left_out_error: mean absolute error of the average's log losses on runs left out.
+        log_range: the lowest and the highest log loss that was fitted, less the lane's mean.
     """
 
-    names: tuple[str, ...]
-    weights: np.ndarray
-    spread: np.ndarray
-    left_out_error: np.ndarray
-    log_range: np.ndarray
+    names: tuple[str, ...] = static()
+    weights: Float[Array, "M L"]
+    spread: Float[Array, " L"]
+    left_out_error: Float[Array, " L"]
+    log_range: Float[Array, "2 L"]
 
-    def take(self, index: np.ndarray) -> "Average":
-        """The same of some lanes."""
-        return Average(
-            names=self.names,
-            weights=self.weights[:, index],
-            spread=self.spread[index],
-            left_out_error=self.left_out_error[index],
-            log_range=self.log_range[:, index],
-        )
-
-    def mixed(self, means: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of what members say, by their log losses and variances [M, L, ...]."""
-        more = (1,) * (means.ndim - 2)
-        weights, ends = self.weights.reshape(*self.weights.shape, *more), self.log_range.reshape(2, -1, *more)
+    def mixed(
+        self, means: Float[np.ndarray, "M *points L"], variances: Float[np.ndarray, "M *points L"]
+    ) -> tuple[Float[np.ndarray, "*points L"], Float[np.ndarray, "*points L"]]:
+        """Mean and standard deviation of the mixture of the members' normal distributions."""
+        points = (1,) * (means.ndim - 2)
+        weights, ends = self.weights.reshape(-1, *points, means.shape[-1]), self.log_range.reshape(2, *points, -1)
         found = sane(self.names, weights, means, ends)
         mean = (found.weights * found.means).sum(0)
-        apart = (found.means - mean) ** 2
-        return mean, np.sqrt((found.weights * (variances.clip(0, MOST_VARIANCE) + apart)).sum(0) + found.doubt)
+        variance = found.weights * (variances.clip(0, MOST_VARIANCE) + (found.means - mean) ** 2)
+        return mean, np.sqrt(variance.sum(0) + found.doubt)
 
 
 class Sane(NamedTuple):
@@ -140,13 +111,13 @@ class Sane(NamedTuple):
         doubt: the variance that stands for the weight that was lost [...].
     """
 
-    weights: Leaf
-    means: Leaf
-    gate: Leaf
-    doubt: Leaf
+    weights: Array
+    means: Array
+    gate: Array
+    doubt: Array
 
 
-def sane(names: Sequence[str], weights: Leaf, means: Leaf, fitted: Leaf) -> Sane:
+def sane(names: Sequence[str], weights: Array, means: Array, fitted: Array) -> Sane:
     """Take the weight of members that leave all sense at a point, and give it to the mean of the runs.
 
     A law that is carried far from its rows may fall to zero or grow without end. With e the distance of a member's log
@@ -182,34 +153,54 @@ def sane(names: Sequence[str], weights: Leaf, means: Leaf, fitted: Leaf) -> Sane
 def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, lanes: np.ndarray) -> Average:
     """Weigh members by their errors on runs left out, and scale their spread by what these errors measured.
 
-    A member's weight is its prior weight times error^(-8 K / (K + 8)) for K > 1 runs. Its error is the mean absolute
-    error of log losses on runs left out, drawn towards its geometric mean over targets by the share 8 / (8 + K). What
-    laws earn beside the mean of the runs is told in `_beside_mean`.
+    The spread is (pi / 2)^(1/2) times the mean absolute error of the average on runs left out, in its own standard
+    deviations and over all targets of a cell; its prior value `SPREAD` counts as `_SPREAD_RUNS` runs.
     """
-    cell, target, _ = lanes.T
-    loss, mask = cells.loss[cell, :, :, target], cells.mask[cell, :, :, target]
-    runs, rows = mask.any(2).sum(1), mask.sum((1, 2))
+    cell, rows = lanes[:, 0], cells.rows(lanes)
+    loss, mask = np.asarray(rows.loss), np.asarray(rows.mask)
+    there, count, runs = mask > 0, mask.sum((0, 1)), mask.any(1).sum(0)
     means = np.stack([fit.left_mean for fit in fits])
-    error = (np.abs(means - loss) * mask).sum((2, 3)) / rows
-    raw = np.log([_prior_weights(m, runs, cells.mixture.shape[1]) for m in members])
-    log_error = np.log(np.maximum(error, 1e-9))
-    # One run leaves nothing to judge by.
-    raw -= np.where(runs > 1, 8 * runs / (runs + 8), 0.0) * _drawn_together(log_error, cell, runs)
-    weights = np.exp(raw - raw.max(0))
-    weights /= weights.sum(0)
+    weights = weigh(members, (np.abs(means - loss) * mask).sum((1, 2)) / count, cells, lanes)
+    ends = [loss.min((0, 1), where=there, initial=np.inf), loss.max((0, 1), where=there, initial=-np.inf)]
     names = tuple(member.name for member in members)
-    if len(names) > 1 and MEAN in names:
-        weights = _beside_mean(weights, log_error, names.index(MEAN), 2 * cell + (cells.own[target] >= 0), runs)
-    there = mask > 0
-    ends = loss.min((1, 2), where=there, initial=np.inf), loss.max((1, 2), where=there, initial=-np.inf)
-    found = Average(names=names, weights=weights, spread=rows, left_out_error=rows, log_range=np.stack(ends))
+    arrays: dict[str, Any] = {"weights": weights, "spread": count, "left_out_error": count, "log_range": np.stack(ends)}
+    found = Average(names=names, **arrays)
     mean, deviation = found.mixed(means, np.stack([fit.left_variance for fit in fits]))
     missed = np.abs(mean - loss) * mask
-    standard = (missed / np.where(mask > 0, deviation, 1.0)).sum((1, 2))
+    standard = (missed / np.where(there, deviation, 1.0)).sum((0, 1))
     same = cell[:, None] == cell
-    measured = _MEAN_TO_DEVIATION * (same @ standard) / (same @ rows)
-    spread = (_SPREAD_RUNS * SPREAD + runs * measured) / (_SPREAD_RUNS + runs)
-    return replace(found, spread=spread, left_out_error=missed.sum((1, 2)) / rows)
+    measured = _MEAN_TO_DEVIATION * (same @ standard) / (same @ count)
+    spread: Any = (_SPREAD_RUNS * SPREAD + runs * measured) / (_SPREAD_RUNS + runs)
+    return replace(found, spread=spread, left_out_error=missed.sum((0, 1)) / count)
+
+
+def weigh(
+    members: Sequence[Member], error: Float[np.ndarray, "M L"], cells: Cells, lanes: Int[np.ndarray, "L 3"]
+) -> Float[np.ndarray, "M L"]:
+    """Weigh members by their mean absolute errors of log losses on runs left out.
+
+    For K > 1 runs, a member's weight is
+
+        prior weight * error^(-8 K / (K + 8))
+
+    times min(1, K / (2 d + 2))^2 for a rich one, where error is shrunk towards its geometric mean over the targets of
+    a cell, see `_pooled`. The laws of the mixture then share what they earn beside the mean of the runs, see
+    `_beside_mean`.
+    """
+    (cell, target, _), domains = lanes.T, cells.mixture.shape[1]
+    runs = cells.masks(lanes).any(2).sum(1)
+    grown = np.minimum(1.0, runs / (2 * (domains + 1))) ** 2
+    prior = np.array([member.weight * (grown if member.rich else np.ones(len(runs))) for member in members])
+    log_error = np.log(np.maximum(error, 1e-9))
+    # One run leaves nothing to judge by.
+    power = np.where(runs > 1, _POOLED_RUNS * runs / (runs + _POOLED_RUNS), 0.0)
+    raw = np.log(prior) - power * _pooled(log_error, cell, runs)
+    weights = np.exp(raw - raw.max(0))
+    weights /= weights.sum(0)
+    names = [member.name for member in members]
+    if len(names) > 1 and MEAN in names:
+        weights = _beside_mean(weights, log_error, names.index(MEAN), 2 * cell + (cells.own[target] >= 0), runs)
+    return weights
 
 
 def _beside_mean(
@@ -222,7 +213,7 @@ def _beside_mean(
     """
     laws = np.arange(len(weights)) != mean
     of_laws = (weights[laws] * log_error[laws]).sum(0) / weights[laws].sum(0)
-    log_rho = _drawn_together((of_laws - log_error[mean])[None], kind, runs)[0]
+    log_rho = _pooled((of_laws - log_error[mean])[None], kind, runs)[0]
     # Of two runs, each would be judged by the other alone.
     share = np.where(runs > 2, 1 / (1 + np.exp(_MEAN_POWER * log_rho) / _LAWS_ODDS), 1.0)
     beside = weights * share
@@ -230,18 +221,18 @@ def _beside_mean(
     return beside
 
 
-def _drawn_together(errors: np.ndarray, group: np.ndarray, runs: np.ndarray) -> np.ndarray:
-    """Log errors [M, L], each drawn towards its mean over the lanes of a group, the more the fewer runs there are."""
+def _pooled(errors: np.ndarray, group: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Shrink log errors [M, L] towards their mean over the lanes of a group, by the share 8 / (8 + runs)."""
     same = group[:, None] == group
     mean = errors @ (same / same.sum(0))
     return errors + _POOLED_RUNS / (_POOLED_RUNS + runs) * (mean - errors)
 
 
-def _prior_weights(member: Member, runs: np.ndarray, domains: int) -> np.ndarray:
-    grown = np.minimum(1.0, runs / (2 * (domains + 1))) ** 2 if member.rich else np.ones(len(runs))
-    return member.weight * grown
+def take_lanes(tree: T, index: np.ndarray) -> T:
+    """Take some lanes of arrays that have them last."""
+    return jax.tree.map(lambda leaf: leaf[..., index], tree)
 
 
-def joined(parts: Sequence[Any]) -> Any:
-    """Chunks of lanes put together."""
+def join_lanes(parts: Sequence[T]) -> T:
+    """Put lanes of all parts one after the other, as NumPy arrays."""
     return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float
 
 from bimixjax._base.checks import known
+from bimixjax.auto.member import Prior
 from bimixjax.laws import (
     DCPT,
     Additive,
@@ -221,45 +223,31 @@ DONATED = (
 )
 
 
-@dataclass(frozen=True)
-class Coordinates:
-    """Coefficients as functions of independent standard normal z: c = exp(center + root z), or without the exponent.
+def prior_of(member: Member, domains: int, level: Float[np.ndarray, " B"] | Float[Array, " B"]) -> Prior:
+    """Build the prior of a member's packed coefficients in lanes whose mean log losses are `level`.
 
-    Args:
-        center: [q]. root: [q, q]. logarithmic: which coefficients are positive [q].
-        nats: which have a center in log nats per token, not in units of the mean fitted loss [q].
+    Beliefs in nats are divided by the mean fitted loss. Values of n domains whose common mean has the standard
+    deviation sigma and that spread by tau about it have a covariance with the symmetric root
+
+        tau (I - 1 1' / n) + n^1/2 sigma 1 1' / n
+
+    Independent values are the case tau = n^1/2 sigma.
     """
-
-    center: np.ndarray
-    root: np.ndarray
-    logarithmic: np.ndarray
-    nats: np.ndarray
-
-
-def coordinates(member: Member, domains: int) -> Coordinates:
-    """The priors of a member's packed coefficients."""
-    centers, logs, nats, blocks = [], [], [], []
-    for c in member.law.ordered():
+    entries = []
+    for number, c in enumerate(member.law.ordered()):
         belief, size = member.beliefs[c.name], c.size(domains)
-        log = c.linear or c.logarithmic
-        median = belief.median * max(domains - 1, 1) ** -belief.fall
-        centers += [np.log(median) if log else median] * size
-        logs += [log] * size
-        nats += [belief.nats] * size
-        blocks.append(_root(size, belief))
-    root, start = np.zeros((len(centers), len(centers))), 0
-    for block in blocks:
-        root[start : start + len(block), start : start + len(block)] = block
-        start += len(block)
-    return Coordinates(center=np.array(centers), root=root, logarithmic=np.array(logs), nats=np.array(nats))
-
-
-def _root(size: int, belief: Belief) -> np.ndarray:
-    """The symmetric square root of the prior covariance of one coefficient's values."""
-    if size == 1 or belief.spread is None:
-        return belief.deviation * np.eye(size)
-    mean = np.full((size, size), 1 / size)
-    return belief.spread * (np.eye(size) - mean) + size**0.5 * belief.deviation * mean
+        logarithmic, median = c.linear or c.logarithmic, belief.median * max(domains - 1, 1) ** -belief.fall
+        center, of_mean = np.log(median) if logarithmic else median, size**0.5 * belief.deviation
+        tau = belief.spread
+        if size == 1 or tau is None:
+            tau = of_mean = belief.deviation
+        entries += [(number, center, logarithmic, belief.nats, tau, (of_mean - tau) / size)] * size
+    number, center, logarithmic, nats, tau, shared = (np.array(values) for values in zip(*entries, strict=True))
+    return Prior(
+        center=center[:, None] - nats[:, None] * level,
+        root=np.diag(tau) + np.where(number[:, None] == number, shared, 0.0),
+        logarithmic=logarithmic,
+    )
 
 
 def named_members(names: Sequence[str]) -> tuple[Member, ...]:

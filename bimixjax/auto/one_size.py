@@ -1,9 +1,6 @@
 """What `auto` fitted at one model size, and the log losses that follow from it at any mixture and volume."""
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +11,17 @@ from jaxtyping import Float
 from bimixjax._base.arrays import Stored
 from bimixjax._base.float64 import in_float64
 from bimixjax._base.records import Leaf, record, static
-from bimixjax.auto.averaging import MOST_VARIANCE, SPREAD, Sane, sane
+from bimixjax.auto.averaging import MOST_VARIANCE, SPREAD, sane
 from bimixjax.auto.beyond import Carried
 from bimixjax.auto.member import Fitted, Points, Prior, Rows, read_mean, read_variance
-from bimixjax.auto.member_fits import noise_of, prior_of
-from bimixjax.auto.members import named_members
+from bimixjax.auto.member_fits import noise_of
+from bimixjax.auto.members import named_members, prior_of
 from bimixjax.auto.noise import Noise, correlation, places
 from bimixjax.fitting.coverage import Coverage, companions, share_range
 from bimixjax.laws import Law
+
+# What `read_mean` and `read_variance` take.
+_Reading = tuple[Law, Fitted, Rows, Noise, Prior, Points]
 
 
 @record
@@ -138,107 +138,69 @@ class Lent:
 
 
 def losses(own: tuple[int, ...], size: AutoSize, mixture: Array, volume: Array, shift: Stored | None) -> Array:
-    """Losses [T] at one mixture [d] and volume, `shift` standard deviations above what is expected."""
+    """Predict losses [T] at one mixture [d] and volume, `shift` standard deviations above what is expected."""
     leaves, tree = jax.tree.flatten((size, shift))
 
     def found(r: Array, s: Array, *leaves: Array) -> Array:
         size, shift = jax.tree.unflatten(tree, leaves)
-        average = _average(jnp.array(own), size, r, s)
-        mean = average.mean()
-        return jnp.exp(mean if shift is None else mean + shift * jnp.sqrt(average.variance()))
+        mean, variance = _average(jnp.array(own), size, r, s, with_variance=shift is not None)
+        return jnp.exp(mean if shift is None else mean + shift * jnp.sqrt(variance))
 
     return in_float64(found)(mixture, volume, *leaves)
 
 
-class _Reading(NamedTuple):
-    """What a member is read by at one point."""
+def _average(own: Array, size: AutoSize, r: Array, s: Array, *, with_variance: bool) -> tuple[Array, Array]:
+    """Average the members at one mixture [d] and volume: expected log losses [T], and the variance of measured ones.
 
-    law: Law
-    fitted: Fitted
-    rows: Rows
-    noise: Noise
-    prior: Prior
-    points: Points
+    With the weights w, means m and variances v of members that are sane at this point, and the spread of a fit,
 
-    def moved(self, off: tuple[Array, Array, Array]) -> Array:
-        """By how much its log losses [T] change along `off` from its z, pull and step."""
+        mean = center + sum w m,    variance = spread^2 (sum w (v + (m - sum w m)^2) + doubt)
 
-        def mean(z: Array, pull: Array, step: Array) -> Array:
-            fitted = dataclasses.replace(self.fitted, z=z, pull=pull, step=step)
-            return read_mean(self.law, fitted, self.rows, self.noise, self.prior, self.points)[0]
-
-        return jax.jvp(mean, (self.fitted.z, self.fitted.pull, self.fitted.step), off)[1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Average:
-    """The average of the members of a size at one mixture [d] and volume, and that of the size that lends, if any."""
-
-    own: Array
-    size: AutoSize
-    r: Array
-    s: Array
-    readings: Sequence[_Reading]
-    sane: Sane
-    lent: "_Average | None"
-
-    def mean(self) -> Array:
-        """Expected log losses [T]."""
-        size, between = self.size, self._between()
-        drawn = 0.0
-        if size.drawn is not None:
-            drawn = self._drawn(size.drawn, between) + size.drawn.path(self.r)
-        return size.center + between + drawn + self._carried()[0]
-
-    def variance(self) -> Array:
-        """Variance of measured log losses about them [T]."""
-        size = self.size
-        variances = jnp.stack([read_variance(*reading)[0] for reading in self.readings]).clip(0, MOST_VARIANCE)
-        weights, apart = self.sane.weights, self.sane.means - self._between()
-        variance = jnp.sum(weights * (variances + apart**2), axis=0) + self.sane.doubt
-        if self.lent is not None:
-            borrow = jnp.array([reading.law.sized for reading in self.readings])[:, None]
-            variance += jnp.sum(jnp.where(borrow, weights, 0.0), axis=0) * self.lent.variance() / SPREAD**2
-        return size.spread**2 * variance + self._carried()[1]
-
-    def _between(self) -> Array:
-        return jnp.sum(self.sane.weights * self.sane.means, axis=0)
-
-    def _drawn(self, drawn: Drawn, between: Array) -> Array:
-        """By how much a draw's members, but for those that left all sense, are above the average [T]."""
-        moved = jnp.stack([reading.moved(off) for reading, off in zip(self.readings, drawn.off, strict=True)])
-        apart = self.size.spread * (self.sane.means - between) + moved
-        return jnp.sum(drawn.chosen * self.sane.gate * apart, axis=0)
-
-    def _carried(self) -> tuple[Array | float, Array | float]:
-        """What a law of the model size adds to the log losses, and to their variance."""
-        size = self.size
-        return (0.0, 0.0) if size.carried is None else size.carried.log_ratio(self.own, self.r, self.s)
-
-
-def _average(own: Array, size: AutoSize, r: Array, s: Array) -> _Average:
-    lanes = len(own)
-    lent = None if size.lent is None else _average(own, size.lent.size, r, s)
-    donor = jnp.zeros(lanes) if lent is None or size.lent is None else lent.mean() - size.lent.center
-    rows = Rows(
-        mixture=_repeat(size.mixture, lanes),
-        volume=_repeat(size.volume, lanes),
-        own=own,
-        loss=size.mask,
-        mask=size.mask,
-        donor=size.mask,
-    )
-    points = Points(
-        mixture=_repeat(r[:, None], lanes), volume=_repeat((s / size.scale)[None], lanes), donor=donor[None]
-    )
+    To v of a member that reads a donor, the donor's variance is added, less its own spread. The variance is 0 unless
+    asked for: tracing it takes as long as tracing the mean.
+    """
+    lanes, donor, of_donor = len(own), jnp.zeros(len(own)), jnp.zeros(len(own))
+    if size.lent is not None:
+        donor, of_donor = _average(own, size.lent.size, r, s, with_variance=with_variance)
+        donor = donor - size.lent.center
+    mask, mixture, volume = size.mask, _repeat(size.mixture, lanes), _repeat(size.volume, lanes)
+    rows = Rows(mixture=mixture, volume=volume, own=own, loss=mask, mask=mask, donor=mask)
+    at = _repeat((s / size.scale)[None], lanes)
+    points = Points(mixture=_repeat(r[:, None], lanes), volume=at, donor=donor[None])
     level = jnp.nan_to_num(size.center)
-    readings = [
-        _Reading(member.law, fitted, rows, noise_of(member), prior_of(member, len(r), level), points)
-        for member, fitted in zip(named_members(size.member_names), size.fitted, strict=True)
+    members = named_members(size.member_names)
+    readings: list[_Reading] = [
+        (member.law, fitted, rows, noise_of(member), prior_of(member, len(r), level), points)
+        for member, fitted in zip(members, size.fitted, strict=True)
     ]
-    means = jnp.stack([read_mean(*reading)[0] for reading in readings])
-    found = sane(size.member_names, size.weights, means, size.log_range)
-    return _Average(own=own, size=size, r=r, s=s, readings=readings, sane=found, lent=lent)
+    found = sane(
+        size.member_names, size.weights, jnp.stack([read_mean(*reading)[0] for reading in readings]), size.log_range
+    )
+    between = jnp.sum(found.weights * found.means, axis=0)
+    mean, variance, apart = size.center + between, jnp.zeros(lanes), found.means - between
+    if size.drawn is not None:
+        off = [_moved(reading, off) for reading, off in zip(readings, size.drawn.off, strict=True)]
+        mean += jnp.sum(size.drawn.chosen * found.gate * (size.spread * apart + jnp.stack(off)), axis=0)
+        mean += size.drawn.path(r)
+    if with_variance:
+        variances = jnp.stack([read_variance(*reading)[0] for reading in readings]).clip(0, MOST_VARIANCE)
+        reads_donor = jnp.array([member.law.sized for member in members])[:, None]
+        variances += jnp.where(reads_donor, of_donor / SPREAD**2, 0.0)
+        variance = size.spread**2 * (jnp.sum(found.weights * (variances + apart**2), axis=0) + found.doubt)
+    if size.carried is not None:
+        ratio, of_ratio = size.carried.log_ratio(own, r, s)
+        mean, variance = mean + ratio, variance + of_ratio
+    return mean, variance
+
+
+def _moved(reading: _Reading, off: tuple[Array, Array, Array]) -> Array:
+    """Change a member's log losses [T] linearly, by `off` from its z, alpha and step effects."""
+    law, fitted, *rest = reading
+
+    def mean(z: Array, pull: Array, step: Array) -> Array:
+        return read_mean(law, dataclasses.replace(fitted, z=z, pull=pull, step=step), *rest)[0]
+
+    return jax.jvp(mean, (fitted.z, fitted.pull, fitted.step), off)[1]
 
 
 def _repeat(values: Array, lanes: int) -> Array:

@@ -45,9 +45,11 @@ def outlying(stacks: Sequence[Stack], cells: Cells) -> np.ndarray:
     for stack in stacks:
         cell, target, _ = stack.lanes.T
         mask, kept = cells.mask[cell, :, :, target] > 0, stack.cells.mask[cell, :, :, target] > 0
-        loss = (cells.loss[cell, :, :, target].T + (cells.center - stack.cells.center)[cell, target]).T
+        loss = np.asarray(cells.rows(stack.lanes).loss) + (cells.center - stack.cells.center)[cell, target]
         for into, reading in ((fitted, "mean"), (left, "left_mean")):
-            into[cell, :, :, target] = np.where(mask, _missed(stack, loss, reading), np.nan)
+            means = np.stack([getattr(fit, reading) for fit in stack.fits])
+            missed = np.abs(stack.average.mixed(means, np.zeros(means.shape))[0] - loss)
+            into[cell, :, :, target] = np.where(mask, np.moveaxis(missed, -1, 0), np.nan)
         usual[cell, target] = [
             np.median(miss[rows]) for miss, rows in zip(fitted[cell, :, :, target], kept, strict=True)
         ]
@@ -85,9 +87,3 @@ def note(cells: Cells, fitted: Sequence[Cells], observations: Observations, unit
     return (
         f"losses far from what the other runs say, left out of the fit: {listed(rows, observations.run, volume, unit)}",
     )
-
-
-def _missed(stack: Stack, loss: np.ndarray, name: str) -> np.ndarray:
-    """By how much the average misses log losses [L, m, t] in one of the readings of its members."""
-    means = np.stack([getattr(fit, name) for fit in stack.fits])
-    return np.abs(stack.average.mixed(means, np.zeros(means.shape))[0] - loss)

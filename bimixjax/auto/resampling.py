@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 
 from bimixjax._base.records import record
 from bimixjax.auto.donor import Donated
-from bimixjax.auto.member_fits import Stack, prior_of
-from bimixjax.auto.members import Member, named_members
+from bimixjax.auto.member_fits import Stack
+from bimixjax.auto.members import Member, named_members, prior_of
 from bimixjax.auto.one_size import AutoSize, Drawn
 from bimixjax.auto.result import AutoFit
 from bimixjax.auto.reweight import Reweighted, reweigh
@@ -190,9 +190,9 @@ def _of_cell(stacks: Sequence[Donated], cell: int, shape: tuple[int, ...]) -> St
     fits = tuple(
         dataclasses.replace(
             fit,
-            mean=fit.mean[:, runs, volumes],
-            left_mean=fit.left_mean[:, runs, volumes],
-            left_variance=fit.left_variance[:, runs, volumes],
+            mean=fit.mean[runs, volumes],
+            left_mean=fit.left_mean[runs, volumes],
+            left_variance=fit.left_variance[runs, volumes],
         )
         for fit in stack.fits
     )

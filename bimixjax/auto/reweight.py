@@ -23,9 +23,9 @@ from jax import Array
 from jaxtyping import Float
 
 from bimixjax._base.records import Leaf, record
-from bimixjax.auto.averaging import MemberFit, average
+from bimixjax.auto.averaging import MemberFit, weigh
 from bimixjax.auto.member import Prior, Rows, log_law
-from bimixjax.auto.member_fits import Stack, noise_of, prior_of, same_rows
+from bimixjax.auto.member_fits import Stack, lane_priors, noise_of, same_rows
 from bimixjax.auto.members import Member
 from bimixjax.auto.noise import NoiseCovariance
 from bimixjax.auto.one_size import Path
@@ -169,9 +169,8 @@ def _moved(
 
 def _linear(member: Member, fit: MemberFit, stack: Stack) -> list[_Linear]:
     """Linearize a member's log law at the rows of each lane."""
-    cells, (cell, target, _) = stack.cells, stack.lanes.T
-    rows = cells.rows(stack.lanes)
-    prior = prior_of(member, cells.mixture.shape[1], cells.center[cell, target])
+    cells, rows = stack.cells, stack.cells.rows(stack.lanes)
+    prior = lane_priors(member, cells, stack.lanes)
     value, slopes = (np.asarray(found) for found in _at_rows(member.law, rows, prior, fit.fitted.z))
     z, missed = np.asarray(fit.fitted.z), (rows.loss - value) * rows.mask
     slopes = slopes * rows.mask
@@ -213,18 +212,10 @@ def _log_laws(law: Law, rows: Rows, prior: Prior, z: Array) -> Array:
     return log_law(law, prior.coefficients(z), mixture, volume, rows.own, rows.donor)
 
 
-def _weights(stack: Stack, run_weights: np.ndarray) -> np.ndarray:
-    """The members' weights [R, M, L] by their errors on runs left out, each run counting by its weight [R, m]."""
-    cell, target, _ = stack.lanes.T
-    loss, mask = (values[cell, :, :, target] for values in (stack.cells.loss, stack.cells.mask))
-    rows = mask.sum(2, keepdims=True)
-    # The formula of `average`, with a single volume at which each run misses by the mean over its own.
-    missed = [(np.abs(fit.left_mean - loss) * mask).sum(2, keepdims=True) / np.maximum(rows, 1) for fit in stack.fits]
-    fits = [
-        MemberFit(fitted=fit.fitted, mean=each, left_mean=each, left_variance=np.ones(each.shape))
-        for fit, each in zip(stack.fits, missed, strict=True)
-    ]
-    count = stack.cells.mask.sum(2, keepdims=True)
-    cells = replace(stack.cells, loss=np.zeros(count.shape), mask=count)
-    weighted = (replace(cells, mask=count * w[:, None, None]) for w in run_weights)
-    return np.stack([average(stack.members, fits, each, stack.lanes).weights for each in weighted])
+def _weights(stack: Stack, run_weights: Float[np.ndarray, "R m"]) -> Float[np.ndarray, "R M L"]:
+    """Weigh members by their errors on runs left out, each run counting by its weight."""
+    rows = stack.cells.rows(stack.lanes)
+    missed = np.stack([(np.abs(fit.left_mean - rows.loss) * rows.mask).sum(1) for fit in stack.fits])
+    count = run_weights @ np.asarray(rows.mask).sum(1)
+    errors = np.einsum("Rm,MmL->RML", run_weights, missed) / count[:, None]
+    return np.stack([weigh(stack.members, error, stack.cells, stack.lanes) for error in errors])

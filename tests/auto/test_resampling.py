@@ -15,7 +15,8 @@ from bimixjax.auto.averaging import average
 from bimixjax.auto.donor import Donated, fit_stacks
 from bimixjax.auto.grids import build_cells
 from bimixjax.auto.member import log_law
-from bimixjax.auto.member_fits import Stack, noise_of, prior_of
+from bimixjax.auto.member_fits import Stack, noise_of
+from bimixjax.auto.members import prior_of
 from bimixjax.auto.noise import Noise, NoiseCovariance
 from bimixjax.auto.resampling import resample
 from bimixjax.auto.reweight import reweigh, weighted_products

@@ -1,9 +1,9 @@
-"""How `auto` speaks of a model size that was not fitted: by the ratio of a law that reads the size.
+"""Extrapolate `auto` to a model size that was not fitted: by the ratio of a law that reads the size.
 
     L(r, s, N) = L_auto(r, s, N_0) law(r, s, N) / law(r, s, N_0)
 
-N_0 is the fitted size nearest in log N. What the law misses at N_0 cancels, so that it only has to know what a larger
-model gains; what it cannot know, from two sizes, is how fast that gain fades.
+N_0 is the fitted size nearest in log N. The error of the law at N_0 cancels, so that it only has to predict what a
+larger model gains. How fast that gain decays, two sizes do not identify.
 """
 
 from typing import Any
@@ -11,19 +11,21 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float
 
+from bimixjax._base.arrays import Stored
 from bimixjax._base.checks import InputError, choice
-from bimixjax._base.records import Leaf, record, static
+from bimixjax._base.records import record, static
 from bimixjax._base.schema import Spot, numbers, text
 from bimixjax._base.schema import record as record_of
 from bimixjax.fitting.result import FitResult, target_loss
 from bimixjax.laws import LAWS, Law
 
-# The standard deviation of the log ratio as a share of it. Two sizes leave the exponent of N to its prior: after 70M
+# Standard deviation of the log ratio, relative to it. Two sizes leave the exponent of N to its prior: after 70M
 # and 160M parameters, exponents of .3 and .6 differ by 30 % in what 410M gains. Not calibrated on held-out sizes.
 _UNSURE = 0.25
 
-# A law may have no finite loss at a share of 0; the ratio of its losses is read beside it.
+# A law may have no finite loss at a share of 0: the ratio is evaluated at this share instead.
 _LEAST_SHARE = 1e-9
 
 
@@ -35,23 +37,23 @@ def check_beyond(name: str) -> None:
 
 @record
 class Beyond:
-    """A fitted law that reads the model size: packed coefficients [T, k] in the user's units."""
+    """A fitted law that reads the model size: its packed coefficients, in the user's units."""
 
     law: Law = static()
-    values: Leaf
+    values: Float[Stored, "T k"]
 
     @classmethod
     def of(cls, fit: FitResult) -> "Beyond":
-        """What is kept of a fit for all sizes."""
+        """Keep the law and the coefficients of a fit to all sizes."""
         return cls(law=fit.law, values=np.asarray(fit.values))
 
     def saved(self) -> dict[str, Any]:
-        """As it is written."""
+        """Return what a file holds."""
         return {"law": self.law.name, "values": self.values}
 
     @classmethod
     def read(cls, value: Any, spot: Spot) -> "Beyond":
-        """As it was written; the length "targets" is settled."""
+        """Read and check what `saved` gave; `spot` knows how many targets there are."""
         law = LAWS[record_of({"law": text(_SIZED), "values": lambda value, _: value})(value, spot)["law"]]
         domains = spot.lengths["domains"]
         count = sum(c.size(domains) for c in law.ordered())
@@ -63,14 +65,14 @@ _SIZED = tuple(name for name, law in LAWS.items() if law.sized)
 
 @record
 class Carried:
-    """From a fitted model size to another one, both in parameters."""
+    """The extrapolation from a fitted model size to another one, both in parameters."""
 
     beyond: Beyond
-    fitted: Leaf
-    wanted: Leaf
+    fitted: Float[Stored, ""]
+    wanted: Float[Stored, ""]
 
     def log_ratio(self, own: Array, mixture: Array, volume: Array) -> tuple[Array, Array]:
-        """Log of the ratio of losses [T] at a mixture [d] and volume, and its variance."""
+        """Compute the log ratio of losses [T] at a mixture [d] and volume, and its variance."""
         one, mixture = target_loss(self.beyond.law), jnp.maximum(mixture, _LEAST_SHARE)
 
         def log_loss(vector: Array, domain: Array, size: Array) -> Array:

@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record
 
 # Added to proportions, so that slopes of their square roots are finite at 0.
@@ -118,11 +119,11 @@ class NoiseCovariance:
         }
         return replace(self, **arrays)
 
-    def inverse(self, x: Array | np.ndarray) -> Array:
+    def inverse(self, x: Stored) -> Array:
         """Compute S^-1 x [..., m, t, B], 0 for rows without weight."""
         return self._without_steps(x - _times(self.posterior, self._by_run(x))[..., None, :])
 
-    def effects(self, x: Array | np.ndarray) -> tuple[Array, Array]:
+    def effects(self, x: Stored) -> tuple[Array, Array]:
         """Compute alpha = Z' S^-1 x [..., m, B] and the expected step effects step^2 U' S^-1 x [..., t, B].
 
         At a mixture, the process is expected to be the kernel to the runs times alpha.
@@ -162,23 +163,23 @@ class NoiseCovariance:
         to_runs = np.swapaxes(tied, 1, 2).reshape(rows, -1)
         return block - to_runs @ np.asarray(self.posterior)[..., 0] @ to_runs.T
 
-    def _without_steps(self, x: Array | np.ndarray) -> Array:
+    def _without_steps(self, x: Stored) -> Array:
         """Compute A^-1 x."""
         weighted = self.weight * x
         shared = self.share * weighted.sum(-3)
         return (weighted - self.weight * shared[..., None, :, :]) / self.noise.white**2
 
-    def _by_run(self, x: Array | np.ndarray) -> Array:
+    def _by_run(self, x: Stored) -> Array:
         """Compute Z' A^-1 x [..., m, B]."""
         return self._without_steps(x).sum(-2)
 
 
-def places(mixture: Array) -> Array:
+def places(mixture: Stored) -> Array:
     """Map mixtures [d, ...] to where their distance is that of the process."""
     return jnp.sqrt(mixture + _SHIFT)
 
 
-def correlation(length: Array | float, left: Array, right: Array) -> Array:
+def correlation(length: Stored | float, left: Array, right: Array) -> Array:
     """Correlate the process between mixtures at places [d, a, B] and [d, b, B]: [a, b, B]."""
     distance = sum((x[:, None] - y[None]) ** 2 for x, y in zip(left, right, strict=True))
     return jnp.exp(-distance / (2 * length**2))

@@ -1,4 +1,4 @@
-"""What `auto` fitted at one model size, and the log losses that follow from it at any mixture and volume."""
+"""The fit of `auto` at one model size, and the losses that it predicts at any mixture and volume."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from bimixjax._base.arrays import Stored
 from bimixjax._base.float64 import in_float64
-from bimixjax._base.records import Leaf, record, static
+from bimixjax._base.records import record, static
 from bimixjax.auto.averaging import MOST_VARIANCE, SPREAD, sane
 from bimixjax.auto.beyond import Carried
 from bimixjax.auto.member import Fitted, Points, Prior, Rows, read_mean, read_variance
@@ -28,18 +28,18 @@ _Reading = tuple[Law, Fitted, Rows, Noise, Prior, Points]
 class Path:
     """A path of the process over mixtures, as a sum of its kernel, of unit variance, to some of them.
 
-    Args:
-        mixture: these [d, u].
-        length: of the process [T].
-        height: of the kernel to each [u, T].
+    Attributes:
+        mixture: these.
+        length: of the process.
+        height: of the kernel to each.
     """
 
-    mixture: Leaf
-    length: Leaf
-    height: Leaf
+    mixture: Float[Stored, "d u"]
+    length: Float[Stored, " T"]
+    height: Float[Stored, "u T"]
 
-    def __call__(self, r: Array) -> Array:
-        """Log losses [T] at a mixture r [d]."""
+    def __call__(self, r: Float[Array, " d"]) -> Float[Array, " T"]:
+        """Evaluate the path at a mixture, in log loss."""
         to_each = correlation(self.length, places(r)[:, None, None], places(self.mixture)[..., None])
         return jnp.sum(to_each[0] * self.height, axis=0)
 
@@ -48,50 +48,50 @@ class Path:
 class AutoSize:
     """The members of `auto` at one model size, m runs and t volumes, for T targets.
 
-    Args:
+    Attributes:
         member_names: the laws that are averaged.
         model_size: parameters; 1 where the table has no size.
-        mixture: r of the runs [d, m].
-        volume: fitted volumes, over the largest [t].
+        mixture: r of the runs.
+        volume: fitted volumes, over the largest.
         scale: the largest volume.
-        mask: which losses were fitted [m, t, T].
-        center: mean log loss of the fitted rows [T]; NaN where there is none.
+        mask: which losses were fitted.
+        center: mean log loss of the fitted rows; NaN where there is none.
         fitted: each member, targets last.
-        weights: of each member [M, T].
-        spread: by what the members' standard deviations are multiplied [T].
-        left_out_error: mean absolute error of log losses on runs left out [T].
-        log_range: the lowest and the highest log loss that was fitted, less their mean [2, T].
-        rows: observations used [T].
-        proportion_range [T, d, 2], volume_range [T, 2]: what was fitted; outside it, a prediction extrapolates.
-        varies: whether losses differ between mixtures, see `Coverage` [T].
-        lent: what a smaller model size lends, if any does.
-        carried: where predictions are for a model size that was not fitted, what carries them there.
-        drawn: in a draw of what the fit leaves open, where it differs from the fit.
+        weights: of each member.
+        spread: by what the members' standard deviations are multiplied.
+        left_out_error: mean absolute error of log losses on runs left out.
+        log_range: the lowest and the highest log loss that was fitted, less their mean.
+        rows: observations used.
+        proportion_range, volume_range: what was fitted; outside it, a prediction extrapolates.
+        varies: whether losses differ between mixtures, see `Coverage`.
+        lent: the smaller model size whose losses are a covariate, if any is.
+        carried: where predictions are for a model size that was not fitted, the law that extrapolates to it.
+        drawn: in a draw from the posterior, where it differs from the fit.
     """
 
     member_names: tuple[str, ...] = static()
-    model_size: Leaf
-    mixture: Leaf
-    volume: Leaf
-    scale: Leaf
-    mask: Leaf
-    center: Leaf
+    model_size: Float[Stored, ""]
+    mixture: Float[Stored, "d m"]
+    volume: Float[Stored, " t"]
+    scale: Float[Stored, ""]
+    mask: Float[Stored, "m t T"]
+    center: Float[Stored, " T"]
     fitted: tuple[Fitted, ...]
-    weights: Leaf
-    spread: Leaf
-    left_out_error: Leaf
-    log_range: Leaf
-    rows: Leaf
-    proportion_range: Leaf
-    volume_range: Leaf
-    varies: Leaf
+    weights: Float[Stored, "M T"]
+    spread: Float[Stored, " T"]
+    left_out_error: Float[Stored, " T"]
+    log_range: Float[Stored, "2 T"]
+    rows: Float[Stored, " T"]
+    proportion_range: Float[Stored, "T d 2"]
+    volume_range: Float[Stored, "T 2"]
+    varies: Float[Stored, " T"]
     lent: "Lent | None"
     carried: Carried | None = None
     drawn: "Drawn | None" = None
 
     @property
     def coverage(self) -> Coverage:
-        """What its rows, and those of the size that lends, tell of mixtures and volumes."""
+        """Which mixtures and volumes its rows cover, with those of the smaller size that is a covariate."""
         mask, mixture = np.asarray(self.mask), np.asarray(self.mixture)
         used, volumes, varies = mask.max(1), (mask.max(0) > 0).sum(0), np.asarray(self.varies) > 0
         if self.lent is not None:
@@ -110,43 +110,31 @@ class AutoSize:
 
 @record
 class Drawn:
-    """Where a draw differs from the fit.
+    """Where a draw from the posterior differs from the fit.
 
-    Args:
-        chosen: 1 for the one member that each target takes, 0 for others [M, T].
-        off: how far each member's z, pull and step are from those of the fit. Along z its law is taken for linear: a
-            bent one leaves the valley of coefficients that the rows tell by their sum only.
+    Attributes:
+        chosen: 1 for the one member that each target takes, 0 for others.
+        off: by how much each member's z, alpha and step effects differ from those of the fit. The law is linearized in
+            z: rows that identify coefficients by their sum only leave a curved valley, off which a step in z leads.
         path: what the process adds.
     """
 
-    chosen: Leaf
-    off: tuple[tuple[Leaf, Leaf, Leaf], ...]
+    chosen: Float[Stored, "M T"]
+    off: tuple[tuple[Stored, Stored, Stored], ...]
     path: Path
 
 
 @record
 class Lent:
-    """The losses of a smaller model size, as a larger one reads them.
+    """A smaller model size whose losses are a covariate of a larger one.
 
-    Args:
+    Attributes:
         size: what was fitted at the smaller size.
-        center: mean over the larger size's fitted rows of the log loss that it lends [T].
+        center: mean of its predicted log loss over the larger size's fitted rows.
     """
 
     size: AutoSize
-    center: Leaf
-
-
-def losses(own: tuple[int, ...], size: AutoSize, mixture: Array, volume: Array, shift: Stored | None) -> Array:
-    """Predict losses [T] at one mixture [d] and volume, `shift` standard deviations above what is expected."""
-    leaves, tree = jax.tree.flatten((size, shift))
-
-    def found(r: Array, s: Array, *leaves: Array) -> Array:
-        size, shift = jax.tree.unflatten(tree, leaves)
-        mean, variance = _average(jnp.array(own), size, r, s, with_variance=shift is not None)
-        return jnp.exp(mean if shift is None else mean + shift * jnp.sqrt(variance))
-
-    return in_float64(found)(mixture, volume, *leaves)
+    center: Float[Stored, " T"]
 
 
 def _average(own: Array, size: AutoSize, r: Array, s: Array, *, with_variance: bool) -> tuple[Array, Array]:
@@ -193,7 +181,7 @@ def _average(own: Array, size: AutoSize, r: Array, s: Array, *, with_variance: b
     return mean, variance
 
 
-def _moved(reading: _Reading, off: tuple[Array, Array, Array]) -> Array:
+def _moved(reading: _Reading, off: tuple[Stored, Stored, Stored]) -> Array:
     """Change a member's log losses [T] linearly, by `off` from its z, alpha and step effects."""
     law, fitted, *rest = reading
 
@@ -203,7 +191,7 @@ def _moved(reading: _Reading, off: tuple[Array, Array, Array]) -> Array:
     return jax.jvp(mean, (fitted.z, fitted.pull, fitted.step), off)[1]
 
 
-def _repeat(values: Array, lanes: int) -> Array:
+def _repeat(values: Stored, lanes: int) -> Array:
     return jnp.broadcast_to(values[..., None], (*values.shape, lanes))
 
 
@@ -229,5 +217,12 @@ class AutoLosses:
 
     def __call__(self, mixture: Float[Array, " d"], volume: Float[Array, ""]) -> Float[Array, " t"]:
         """Evaluate the losses in nats per token, in float64 and inside any transform."""
-        found = losses(self.own, self.size, mixture, volume, self.deviations)
-        return found if self.lanes is None else jnp.stack([found[t] for t in self.lanes])
+        leaves, tree = jax.tree.flatten((self.size, self.deviations))
+
+        def found(r: Array, s: Array, *leaves: Array) -> Array:
+            size, deviations = jax.tree.unflatten(tree, leaves)
+            mean, variance = _average(jnp.array(self.own), size, r, s, with_variance=deviations is not None)
+            return jnp.exp(mean if deviations is None else mean + deviations * jnp.sqrt(variance))
+
+        losses = in_float64(found)(mixture, volume, *leaves)
+        return losses if self.lanes is None else jnp.stack([losses[t] for t in self.lanes])

@@ -22,7 +22,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from bimixjax._base.records import Leaf, record
+from bimixjax._base.arrays import Stored
+from bimixjax._base.records import record
 from bimixjax.auto.averaging import MemberFit, weigh
 from bimixjax.auto.member import Prior, Rows, log_law
 from bimixjax.auto.member_fits import Stack, lane_priors, noise_of, same_rows
@@ -47,16 +48,16 @@ _LONGEST = 3.0
 class Reweighted:
     """Where the members of one model size go in R resamples of its runs.
 
-    Args:
-        z, pull, step: of each member as in `Fitted`, resamples first and targets last [R, q, T], [R, m, T], [R, t, T].
-        weights: of the members in the average [R, M, T].
-        path: what the process adds in each, where they are draws of what a fit leaves open.
+    Attributes:
+        z, pull, step: z, alpha and step effects of each member as in `Fitted`, resamples first and targets last.
+        weights: of the members in the average.
+        path: what the process adds in each, where they are draws from the posterior of a fit.
     """
 
-    z: tuple[Leaf, ...]
-    pull: tuple[Leaf, ...]
-    step: tuple[Leaf, ...]
-    weights: Leaf
+    z: tuple[Float[Stored, "R q T"], ...]
+    pull: tuple[Float[Stored, "R m T"], ...]
+    step: tuple[Float[Stored, "R t T"], ...]
+    weights: Float[Stored, "R M T"]
     path: Path | None = None
 
 

@@ -1,4 +1,4 @@
-"""Average the members of `auto`: by their errors on runs left out, and each only where what it says is sane."""
+"""Average the members of `auto`: by their errors on runs left out, and each only where its prediction is sane."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,24 +14,25 @@ from bimixjax.auto.grids import Cells
 from bimixjax.auto.member import Fitted
 from bimixjax.auto.members import MEAN, Member
 
-# The spread of errors on held-out runs, in standard deviations of the members, on the same draws: the noise is stated
-# generously. And how many runs that counts as beside the runs at hand.
+# Prior of the spread, and as how many runs it counts: set on draws 0-4 of `data/5Mix` (arXiv 2403.16952), where errors
+# on held-out runs had .58 of the members' standard deviations.
 SPREAD, _SPREAD_RUNS = 0.58, 10.0
 
-# A member's error on one target counts as that of all targets where there are few runs beside these.
+# As how many runs the mean over all targets of a cell counts beside the runs of one; also the power of an error in a
+# weight where runs are many. No script here chose it; `experiments/prediction: groups` scores the whole rule.
 _POOLED_RUNS = 8.0
 
-# A member counts where its log loss lies no further than this outside of the fitted ones, a factor of two; beyond, its
-# weight falls as a normal density with this standard deviation.
+# How far in log loss outside of the fitted range, a factor of two, a member keeps its weight, and the standard
+# deviation of the normal density by which it falls beyond. `benchmarks/few_runs.py` counts predictions out of range.
 _SANE, _SANE_DEVIATION = 0.7, 0.2
 
-# Log losses this much further off are cut: no weight, however small, is that of a number that is not finite.
+# How much further log losses are clipped, so that no weight multiplies a number that is not finite.
 _FARTHEST = 5.0
 MOST_VARIANCE = _FARTHEST**2
 _FAR_OFF, _TINY = 1e9, 1e-300
 
-# What laws must earn beside the mean of the runs. What that is worth where losses do not depend on the mixture is
-# measured in `tests/auto/test_averaging.py`, what it costs where they do in `experiments/prediction`.
+# What laws must earn beside the mean of the runs: tests/auto/test_averaging.py measures what that is worth where losses
+# do not depend on the mixture, experiments/prediction what it costs where they do.
 _MEAN_POWER, _LAWS_ODDS = 8.0, 2.0
 
 T = TypeVar("T")
@@ -102,13 +103,13 @@ class Average:
 
 
 class Sane(NamedTuple):
-    """What members say at some points, once those that left all sense do not count.
+    """Predictions of members at some points, without those far outside the fitted range.
 
-    Args:
+    Attributes:
         weights: of each member [M, ...], summing to 1.
         means: their log losses [M, ...].
-        gate: which share of its own weight each member keeps [M, ...].
-        doubt: the variance that stands for the weight that was lost [...].
+        gate: the share g of its own weight that each member keeps [M, ...].
+        doubt: the variance that goes with the rest of the weights [...].
     """
 
     weights: Array
@@ -118,16 +119,15 @@ class Sane(NamedTuple):
 
 
 def sane(names: Sequence[str], weights: Array, means: Array, fitted: Array) -> Sane:
-    """Take the weight of members that leave all sense at a point, and give it to the mean of the runs.
+    """Move the weight of members that predict far outside the fitted range to the mean of the runs.
 
-    A law that is carried far from its rows may fall to zero or grow without end. With e the distance of a member's log
-    loss from the fitted range, made wider by `_SANE` at both ends, it keeps the share
+    A law may fall to zero or grow without bound far from its rows. With e the distance of a member's log loss from the
+    fitted range, made wider by `_SANE` at both ends, it keeps the share
 
         g = exp(-e^2 / (2 _SANE_DEVIATION^2))
 
-    of its weight: all of it wherever it is sane, and smoothly less beyond, so that a search can follow. What is lost
-    goes to the member "mean", with the variance of losses that are anywhere in the range; without that member, to
-    those that are nearest to it.
+    of its weight, which is smooth, as a search needs. The rest goes to the member "mean", with the variance of losses
+    anywhere in the range; without that member, to those nearest to the range.
 
     Args:
         names: of the members.
@@ -208,8 +208,8 @@ def _beside_mean(
 ) -> np.ndarray:
     """Weights [M, L] with those of the laws times the share that they earn beside the mean of the runs.
 
-    Where laws miss runs left out by rho times what the mean misses, their weighted geometric mean over it, the share is
-    1 / (1 + rho^8 / 2) from 3 runs on; rho is drawn towards its geometric mean over targets of one kind in a cell [L].
+    With rho the weighted geometric mean of the laws' errors on runs left out over the error of the mean, shrunk towards
+    its geometric mean over targets of one kind in a cell, the share is 1 / (1 + rho^8 / 2) from 3 runs on.
     """
     laws = np.arange(len(weights)) != mean
     of_laws = (weights[laws] * log_error[laws]).sum(0) / weights[laws].sum(0)

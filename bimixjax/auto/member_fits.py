@@ -19,23 +19,24 @@ from bimixjax.auto.members import Member, prior_of
 from bimixjax.auto.noise import Noise, NoiseCovariance
 from bimixjax.fitting import devices
 
-# Noise of log losses that every member shares: of a row, of a step over all runs, of a run over all its steps.
-# Set on draws 0-4 of a table of 26 runs x 4 sizes (arXiv 2403.16952, `data/5Mix`); scores of other draws
-# choose anew from the same runs.
+# Noise of log losses about every member: of a row, of a step over all runs, of a run over all its steps.
+# Set on draws 0-4 of a table of 26 runs x 4 sizes (arXiv 2403.16952, `data/5Mix`); scores of other draws choose anew
+# from the same runs.
 WHITE, STEP, RUN = 0.006, 0.006, 0.003
 
-# With so many runs, parts are left out in closed form: a sixteenth of the runs hardly bends the law.
+# From so many runs on, parts are left out in closed form, since a sixteenth of the runs hardly changes the fit.
+# `experiments/prediction: domains` scores it from 32 runs on.
 _MANY_RUNS = 32
 
-# Lanes that are solved side by side. Numbers of one chunk then stay in the cache of a core, and folds, targets and
-# parts of any count share one compiled program.
-_LANES = 16
-_CACHED_NUMBERS = 200_000
+# Lanes that are solved side by side, as far as their numbers stay in the cache of a core. Chunks of one shape share a
+# compiled program. No script here chose them; `benchmarks/auto.py` times fits with them.
+_LANES, _CACHED_NUMBERS = 16, 200_000
 
-# From so many lanes on, one more program for those of few runs takes less time than it saves.
+# From so many lanes on, another program for those of few runs compiles in less time than it saves. Not measured by
+# a script here.
 _MANY_LANES = 256
 
-# Numbers of the matrices that are factored together, times the number of targets that share them.
+# Numbers of the matrices that are factored together, for each target: 32 megabytes, to bound the memory.
 _FACTORED_NUMBERS = 1 << 22
 
 T = TypeVar("T")
@@ -43,11 +44,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """Members that were fitted to lanes [L, 3] of some cells, and averaged."""
+    """Members that were fitted to lanes of some cells, and averaged.
+
+    Attributes:
+        members: the laws with their priors.
+        cells: what they were fitted to.
+        lanes: cell, target and part left out (-1 for none) of each lane.
+        fits: of each member.
+        average: of them.
+    """
 
     members: tuple[Member, ...]
     cells: Cells
-    lanes: np.ndarray
+    lanes: Int[np.ndarray, "L 3"]
     fits: tuple[MemberFit, ...]
     average: Average
 
@@ -64,7 +73,7 @@ class Stack:
     def read(
         self, points: Points, column: Int[np.ndarray, " L"]
     ) -> tuple[Float[np.ndarray, "L Q"], Float[np.ndarray, "L Q"]]:
-        """Log losses and their standard deviations at points, each lane at its `column` of them."""
+        """Predict log losses and their standard deviations at points, each lane at its `column` of them."""
         cells, found = self.cells, []
         for member, fit in zip(self.members, self.fits, strict=True):
             parts = []
@@ -81,7 +90,7 @@ class Stack:
 
 
 def noise_of(member: Member) -> Noise:
-    """The noise about a member."""
+    """Return the noise of log losses about a member."""
     return Noise(white=WHITE, step=STEP, run=RUN, process=member.process, length=member.length)
 
 

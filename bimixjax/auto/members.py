@@ -34,11 +34,11 @@ class Level(Law):
     coefficients = (Coefficient(name="E", linear=True, prior=(2.0, 2.0)),)
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-        """E multiplies 1."""
+        """Basis: {E: 1}."""
         return {"E": jnp.ones_like(point.volume)}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """None is needed: the law is linear."""
+        """Return no starts: the law is linear."""
         return {}
 
 
@@ -62,7 +62,7 @@ class ShareAdditive(Law):
     )
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-        """1 for E, rho^-alpha for A, s^-beta for B."""
+        """Basis: {E: 1, A: rho^-alpha, B: s^-beta}."""
         share = jnp.sum(jnp.where(point.is_own, 1.0, nonlinear["T"]) * point.mixture, axis=0)
         return {
             "E": jnp.ones_like(point.volume),
@@ -71,7 +71,7 @@ class ShareAdditive(Law):
         }
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """Little and much transfer."""
+        """Start from little and much transfer."""
         return {"alpha": (0.15,), "beta": (0.15, 0.8), "T": (0.01, 0.1, 0.5)}
 
 
@@ -91,12 +91,12 @@ class Donated(Law):
     )
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Mapping[str, Array]:
-        """D^slope s^-drift for C."""
+        """Basis: {C: D^slope s^-drift}."""
         donor = power(point.model_size, nonlinear["slope"])
         return {"C": donor * power(point.volume, -nonlinear["drift"])}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """The donor's loss as it is."""
+        """Start from the donor's loss as it is."""
         return {"slope": (1.0,), "drift": (0.0,)}
 
 
@@ -104,7 +104,7 @@ class Donated(Law):
 class Belief:
     """The prior of a coefficient: log-normal, or normal where it may be negative.
 
-    Args:
+    Attributes:
         median: median, or mean; with d domains, it is multiplied by (d - 1)^-fall.
         deviation: standard deviation of the logarithm, or of itself; of the common mean where there is a `spread`.
         spread: standard deviation of the values of single domains about their common mean.
@@ -123,7 +123,7 @@ class Belief:
 class Member:
     """One law of the average.
 
-    Args:
+    Attributes:
         name: what it is called in a result.
         law: the law.
         beliefs: the prior of each of its coefficients; linear ones in units of the mean fitted loss, or in nats.
@@ -181,7 +181,8 @@ _POWER_LINEAR = {
     "W": Belief(0.0, 0.3, spread=0.1),
 }
 
-# Forms of other kinds, with vague priors: for losses that none of the above describes.
+# Forms of other kinds, with vague priors: for losses that none of the above describes, such as those drawn from `dcpt`
+# in `experiments/prediction: simulation`.
 _EXPONENTIAL = {"c": Belief(0.7, 0.5), "k": Belief(0.3, 1.0), **_BETA, "t": Belief(0.7, 1.0, spread=1.0)}
 _DCPT = {
     "E": Belief(0.6, 0.5),
@@ -192,10 +193,12 @@ _DCPT = {
     "eps": Belief(0.02, 1.5),
 }
 
-# No law of the mixture: the mean of the runs, for losses that mixtures say nothing of, or where no other member counts.
+# No law of the mixture: the mean of the runs, for losses that do not depend on it, or where no other member is sane.
 MEAN = "mean"
 _MEAN = {"E": Belief(0.8, 1.0), **_BETA}
 
+# No script here chose the processes, the weights and which members are rich: `experiments/prediction: groups` scores them
+# on draws 10-59 of `data/5Mix`.
 MEMBERS = (
     Member("transfer", BiMixTransfer(), _TRANSFER, process=0.02),
     Member("transfer_loose", BiMixTransfer(), _TRANSFER, process=0.04),
@@ -216,7 +219,7 @@ MEMBERS = (
 # (1.04 to 1.26), so scores on it are not wholly held out. The process and the drift were set on its draws 0-4.
 _DONATED = {"C": Belief(1.0, 0.5), "slope": Belief(1.08, 0.06), "drift": Belief(0.0, 0.02)}
 
-# What is added to the members at a size that has a donor.
+# Added to the members at a size that has a donor; `experiments/prediction: donor` scores them.
 DONATED = (
     Member("donor", Donated(), _DONATED, process=0.005, weight=20.0),
     Member("donor_loose", Donated(), _DONATED, process=0.01, weight=20.0),
@@ -251,7 +254,7 @@ def prior_of(member: Member, domains: int, level: Float[np.ndarray, " B"] | Floa
 
 
 def named_members(names: Sequence[str]) -> tuple[Member, ...]:
-    """The members of these names; an `InputError` for an unknown one."""
+    """Return the members of these names, or raise an `InputError` for an unknown one."""
     there = {member.name: member for member in (*MEMBERS, *DONATED)}
     known("member", tuple(names), tuple(there), "auto")
     return tuple(there[name] for name in names)

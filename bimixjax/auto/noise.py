@@ -24,8 +24,8 @@ from bimixjax._base.records import record
 # Added to proportions, so that slopes of their square roots are finite at 0.
 _SHIFT = 1e-6
 
-# With more runs than this, batched products of matrices are faster than sums over lanes side by side. Set by hand on
-# tables of 10 to 64 runs; `benchmarks/auto.py` times the 26 runs of one of them.
+# With more runs than this, batched products of matrices are faster than sums over lanes side by side. No script here
+# chose it; `benchmarks/auto.py` times 26 runs.
 _FEW_RUNS = 24
 
 

@@ -1,4 +1,4 @@
-"""What `auto` fitted at one model size, as strict JSON holds it."""
+"""Save the fit of `auto` at one model size as strict JSON, and read it."""
 
 import dataclasses
 from typing import Any
@@ -17,24 +17,26 @@ from bimixjax.auto.one_size import AutoLosses, AutoSize, Lent
 from bimixjax.fitting.base import losses_at
 
 _NEVER = ("carried", "drawn")
-_KEPT = tuple(field.name for field in dataclasses.fields(Fitted) if field.name != "known")
+
+# Fields of `Fitted`, by what a file calls them.
+_KEYS = {field.name: field.name for field in dataclasses.fields(Fitted) if field.name != "known"}
 
 
 def saved_size(size: AutoSize) -> dict[str, Any]:
-    """All but what `known` holds: that is most of the numbers, and follows from the mixtures."""
+    """Return all but `known`, which has most of the numbers and follows from the mixtures."""
     if size.carried:
         raise InputError("this is a fit carried to a size that was not fitted; save the fit that it is of")
     if size.drawn:
         raise InputError("this is a draw from the posterior of a fit; save the fit itself")
     fields = {f.name: getattr(size, f.name) for f in dataclasses.fields(size) if f.name not in _NEVER}
-    fields["fitted"] = [{f: getattr(one, f) for f in _KEPT} for one in size.fitted]
+    fields["fitted"] = [{key: getattr(one, field) for key, field in _KEYS.items()} for one in size.fitted]
     if size.lent:
         fields["lent"] = {"size": saved_size(size.lent.size), "center": size.lent.center}
     return fields
 
 
 def read_size(value: Any, spot: Spot) -> AutoSize:
-    """What `saved_size` gave, checked, with `known` made anew; the lengths "domains" and "targets" are settled."""
+    """Read and check what `saved_size` gave, and compute `known`; `spot` has the lengths "domains" and "targets"."""
     spot = dataclasses.replace(spot, lengths={key: spot.lengths[key] for key in ("domains", "targets")})
     # Older files lack the range of losses, see `with_log_range`, and whether they vary.
     found = record(_SIZE)({**_LATER, **value} if isinstance(value, dict) else value, spot)
@@ -46,13 +48,13 @@ def read_size(value: Any, spot: Spot) -> AutoSize:
         own = dataclasses.replace(spot, lengths={**spot.lengths, "coefficients": count})
         one = record(_FITTED)(found["fitted"][i], own.at("fitted").at(i))
         known = NoiseCovariance.of(noise_of(member), found["mixture"][..., None], found["mask"]).precision
-        fitted.append(Fitted(known=known, **one))
+        fitted.append(Fitted(known=known, **{field: one[key] for key, field in _KEYS.items()}))
     _check_used(found, spot)
     return AutoSize(**{**found, "fitted": tuple(fitted)})
 
 
 def with_log_range(size: AutoSize, own: tuple[int, ...]) -> AutoSize:
-    """A size with the range of its fitted log losses: as the fit says them, where a file lacks it."""
+    """Return a size with the range of its fitted log losses: as predicted by the fit, where a file lacks it."""
     lent = size.lent and dataclasses.replace(size.lent, size=with_log_range(size.lent.size, own))
     if size.log_range is not None:
         return dataclasses.replace(size, lent=lent)
@@ -67,12 +69,8 @@ def with_log_range(size: AutoSize, own: tuple[int, ...]) -> AutoSize:
     return dataclasses.replace(open_range, log_range=np.where(there.any((0, 1)), ends, 0.0))
 
 
-def _read_lent(value: Any, spot: Spot) -> Lent:
-    return Lent(**record({"size": read_size, "center": numbers("targets", low=-_LOG, high=_LOG)})(value, spot))
-
-
 def _check_used(found: dict[str, Any], spot: Spot) -> None:
-    """What a target with rows must have."""
+    """Raise unless a target with rows has all that it needs."""
     used = found["rows"] > 0
     if (found["mask"].sum((0, 1)) != found["rows"]).any():
         raise spot.at("rows").wrong(found["rows"].tolist(), "as many as the mask has for each target")
@@ -97,6 +95,7 @@ _FITTED = {
     "step_slope": numbers("coefficients", "volumes", "targets"),
     "step_variance": numbers("volumes", "targets", low=0),
 }
+_LENT = {"size": read_size, "center": numbers("targets", low=-_LOG, high=_LOG)}
 _LATER = {"log_range": None, "varies": None}
 _SIZE = {
     "member_names": texts("members", of=tuple(member.name for member in (*MEMBERS, *DONATED)), names=True),
@@ -115,5 +114,5 @@ _SIZE = {
     "proportion_range": numbers("targets", "domains", 2, low=0, high=1 + 1e-6, null=True),
     "volume_range": numbers("targets", 2, low=1e-300, null=True),
     "varies": maybe(numbers("targets", low=0, high=1)),
-    "lent": maybe(_read_lent),
+    "lent": maybe(lambda value, spot: Lent(**record(_LENT)(value, spot))),
 }

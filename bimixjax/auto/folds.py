@@ -1,4 +1,4 @@
-"""`auto` fitted in many folds of a table at once."""
+"""Fit `auto` in many folds of a table at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from statistics import NormalDist
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from bimixjax._base import checks
 from bimixjax.auto.donor import Auto, fit_stacks
@@ -14,7 +15,7 @@ from bimixjax.auto.grids import build_cells
 from bimixjax.fitting.lanes import row_sizes
 from bimixjax.observations import Observations, Unit
 
-# Points that are read come in multiples of this, so that tables of many lengths share a compiled program.
+# Predicted points come in multiples of this, so that tables of many lengths share a compiled program.
 _POINTS = 32
 
 
@@ -22,15 +23,15 @@ _POINTS = 32
 class AutoFolds:
     """Predictions of `auto` for every row of a table, by what was fitted in each fold.
 
-    Args:
+    Attributes:
         targets: which losses.
-        predicted, lower, upper: losses and their limits [F, n, T]; NaN where a fold fitted nothing of the row's size.
+        predicted, lower, upper: losses and their limits; NaN where a fold fitted nothing of the row's size.
     """
 
     targets: tuple[str, ...]
-    predicted: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
+    predicted: Float[np.ndarray, "F n T"]
+    lower: Float[np.ndarray, "F n T"]
+    upper: Float[np.ndarray, "F n T"]
 
 
 def auto_folds(
@@ -68,21 +69,24 @@ def auto_folds(
     with jax.enable_x64(True):
         for donated in fit_stacks(build_cells(observations, weights, unit, names), settings or Auto()):
             cells, (cell, target, _) = donated.stack.cells, donated.stack.lanes.T
-            row = _rows_of_sizes(observations, cells.size)
+            rows = [np.flatnonzero(row_sizes(observations) == size) for size in cells.size]
+            # Repeated up to one count for all cells.
+            count = -(-max(map(len, rows)) // _POINTS) * _POINTS
+            row = np.array([np.resize(each, count) for each in rows])
             mean, deviation = donated.read(observations.proportions[row], observations.volumes(unit)[row])
             place = (cells.fold[cell, None], row[cell], target[:, None])
             found.predicted[place] = np.exp(mean)
             found.lower[place] = np.exp(mean - width * deviation)
             found.upper[place] = np.exp(mean + width * deviation)
     if settings and settings.beyond:
-        _carry(found, observations, weights, unit, settings, level)
+        _extrapolate(found, observations, weights, unit, settings, level)
     return found
 
 
-def _carry(
+def _extrapolate(
     found: AutoFolds, observations: Observations, weights: np.ndarray, unit: Unit | None, settings: Auto, level: float
 ) -> None:
-    """Fill in the model sizes that each fold does not fit."""
+    """Predict the model sizes that a fold does not fit, in place."""
     size = row_sizes(observations)
     for fold, weight in enumerate(weights):
         kept, absent = observations.take(np.flatnonzero(weight)), np.setdiff1d(size, size[weight > 0])
@@ -102,10 +106,3 @@ def _check_weights(weights: np.ndarray, rows: int) -> None:
     checks.every(
         np.isin(weights, (0, 1)), lambda f, i: f"fold {f} has weight {weights[f, i]} of row {i}; allowed: 0 or 1"
     )
-
-
-def _rows_of_sizes(observations: Observations, size: np.ndarray) -> np.ndarray:
-    """The rows of each cell's model size [G, Q], repeated where there are fewer than elsewhere."""
-    rows = [np.flatnonzero(row_sizes(observations) == s) for s in size]
-    most = max(map(len, rows), default=1)
-    return np.array([np.resize(r, -(-most // _POINTS) * _POINTS) for r in rows], int).reshape(len(rows), -1)

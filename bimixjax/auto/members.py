@@ -197,8 +197,8 @@ _DCPT = {
 MEAN = "mean"
 _MEAN = {"E": Belief(0.8, 1.0), **_BETA}
 
-# No script here chose the processes, the weights and which members are rich: `experiments/prediction: groups` scores them
-# on draws 10-59 of `data/5Mix`.
+# No script here chose the processes, the weights and which members are rich: `experiments/prediction: groups` scores
+# them on draws 10-59 of `data/5Mix`.
 MEMBERS = (
     Member("transfer", BiMixTransfer(), _TRANSFER, process=0.02),
     Member("transfer_loose", BiMixTransfer(), _TRANSFER, process=0.04),

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jax import Array
 from jaxtyping import Float, Int
 
+from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record, static
 from bimixjax.auto.grids import Cells
 from bimixjax.auto.member import Fitted
@@ -52,24 +52,29 @@ class MemberFit:
     """
 
     fitted: Fitted
-    mean: Float[Array, "m t L"]
-    left_mean: Float[Array, "m t L"]
-    left_variance: Float[Array, "m t L"]
+    mean: Float[np.ndarray, "m t L"]
+    left_mean: Float[np.ndarray, "m t L"]
+    left_variance: Float[np.ndarray, "m t L"]
 
     def wide(self, runs: int) -> "MemberFit":
         """Pad to a grid of more runs, whose alpha is 0."""
 
-        def padded(leaf: Array, *axes: int) -> np.ndarray:
+        def padded(leaf: np.ndarray, *axes: int) -> np.ndarray:
             more = runs - leaf.shape[axes[0]]
-            return np.pad(np.asarray(leaf), [(0, more if axis in axes else 0) for axis in range(leaf.ndim)])
+            return np.pad(leaf, [(0, more if axis in axes else 0) for axis in range(leaf.ndim)])
 
         fitted = self.fitted
-        arrays: dict[str, Any] = {name: padded(getattr(self, name), 0) for name in _ON_GRID}
-        by_run = {"pull": padded(fitted.pull, 0), "pull_slope": padded(fitted.pull_slope, 1)}
-        return MemberFit(fitted=replace(fitted, **by_run, known=padded(fitted.known, 0, 1)), **arrays)
-
-
-_ON_GRID = ("mean", "left_mean", "left_variance")
+        return MemberFit(
+            fitted=replace(
+                fitted,
+                pull=padded(fitted.pull, 0),
+                pull_slope=padded(fitted.pull_slope, 1),
+                known=padded(fitted.known, 0, 1),
+            ),
+            mean=padded(self.mean, 0),
+            left_mean=padded(self.left_mean, 0),
+            left_variance=padded(self.left_variance, 0),
+        )
 
 
 @record
@@ -85,15 +90,15 @@ class Average:
     """
 
     names: tuple[str, ...] = static()
-    weights: Float[Array, "M L"]
-    spread: Float[Array, " L"]
-    left_out_error: Float[Array, " L"]
-    log_range: Float[Array, "2 L"]
+    weights: Float[np.ndarray, "M L"]
+    spread: Float[np.ndarray, " L"]
+    left_out_error: Float[np.ndarray, " L"]
+    log_range: Float[np.ndarray, "2 L"]
 
     def mixed(
         self, means: Float[np.ndarray, "M *points L"], variances: Float[np.ndarray, "M *points L"]
     ) -> tuple[Float[np.ndarray, "*points L"], Float[np.ndarray, "*points L"]]:
-        """Mean and standard deviation of the mixture of the members' normal distributions."""
+        """Compute mean and standard deviation of the mixture of the members' normal distributions."""
         points = (1,) * (means.ndim - 2)
         weights, ends = self.weights.reshape(-1, *points, means.shape[-1]), self.log_range.reshape(2, *points, -1)
         found = sane(self.names, weights, means, ends)
@@ -112,13 +117,13 @@ class Sane(NamedTuple):
         doubt: the variance that goes with the rest of the weights [...].
     """
 
-    weights: Array
-    means: Array
-    gate: Array
-    doubt: Array
+    weights: Stored
+    means: Stored
+    gate: Stored
+    doubt: Stored
 
 
-def sane(names: Sequence[str], weights: Array, means: Array, fitted: Array) -> Sane:
+def sane(names: Sequence[str], weights: Stored, means: Stored, fitted: Stored) -> Sane:
     """Move the weight of members that predict far outside the fitted range to the mean of the runs.
 
     A law may fall to zero or grow without bound far from its rows. With e the distance of a member's log loss from the
@@ -163,14 +168,13 @@ def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, 
     weights = weigh(members, (np.abs(means - loss) * mask).sum((1, 2)) / count, cells, lanes)
     ends = [loss.min((0, 1), where=there, initial=np.inf), loss.max((0, 1), where=there, initial=-np.inf)]
     names = tuple(member.name for member in members)
-    arrays: dict[str, Any] = {"weights": weights, "spread": count, "left_out_error": count, "log_range": np.stack(ends)}
-    found = Average(names=names, **arrays)
+    found = Average(names=names, weights=weights, spread=count, left_out_error=count, log_range=np.stack(ends))
     mean, deviation = found.mixed(means, np.stack([fit.left_variance for fit in fits]))
     missed = np.abs(mean - loss) * mask
     standard = (missed / np.where(there, deviation, 1.0)).sum((0, 1))
     same = cell[:, None] == cell
     measured = _MEAN_TO_DEVIATION * (same @ standard) / (same @ count)
-    spread: Any = (_SPREAD_RUNS * SPREAD + runs * measured) / (_SPREAD_RUNS + runs)
+    spread = (_SPREAD_RUNS * SPREAD + runs * measured) / (_SPREAD_RUNS + runs)
     return replace(found, spread=spread, left_out_error=missed.sum((0, 1)) / count)
 
 

@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import numpy as np
-from jax import Array
 from jaxtyping import Float, Int
 
 from bimixjax._base import stages
@@ -144,13 +143,12 @@ def _fit_member(member: Member, cells: Cells, lanes: Int[np.ndarray, "L 3"]) -> 
         _, moments = _fit(member, cells, refits[:, 1:], np.asarray(ends.fitted.z)[:, lane])
         run, refit = np.nonzero((cells.part[refits[:, 1]] == refits[:, 3, None]).T)
         left[:, run, :, lane[refit]] = np.stack(moments)[:, run, :, refit]
-    arrays: dict[str, Any] = {"left_mean": left[0], "left_variance": left[1]}
-    return MemberFit(fitted=ends.fitted, mean=mean, **arrays)
+    return MemberFit(fitted=ends.fitted, mean=mean, left_mean=left[0], left_variance=left[1])
 
 
 def _fit(
     member: Member, cells: Cells, lanes: Int[np.ndarray, "L 3"], starts: Float[np.ndarray, "q L"]
-) -> tuple[Ends, tuple[Array, Array]]:
+) -> tuple[Ends, tuple[np.ndarray, np.ndarray]]:
     """Fit lanes in chunks that all have one shape, and read mean and variance of log losses on their grids."""
     runs, width, found = cells.mask.shape[1], _width(len(starts), cells), []
     # Noise is factored for as many chunks together as memory allows.

@@ -1,13 +1,13 @@
-"""The members of `auto` under other weights of the runs: where their fits go, without fitting them again.
+"""Move the members of `auto` to where other weights of the runs lead them, without fitting them again.
 
-A run with weight w has the white noise of its rows divided by sqrt w. With slopes J of the log law at the fitted z and
-S the noise's covariance under the weights, the criterion of the kernel has its minimum, were the law linear, at
+With slopes J of the log law at the fitted z and the noise's covariance S under the weights, see `NoiseCovariance`, the
+criterion has its minimum, were the law linear, at
 
     z' = (I + J' S^-1 J)^-1 J' S^-1 (log loss - log law(z) + J z)
 
-One such step is taken, and two more from where the law truly stands after it, with the same slopes: with a fresh
-gradient but the old curvature, laws with many coefficients leave their valley. What the noise explains follows from the
-residuals that are left.
+Two more Gauss-Newton steps follow, with the residuals at z' but the same J, both in the gradient and in the curvature:
+with fresh slopes in the gradient alone, laws with many coefficients leave the curved valley of their criterion. Alpha
+and step effects are those of the last residuals.
 """
 
 from collections.abc import Sequence
@@ -33,20 +33,20 @@ from bimixjax.auto.one_size import Path
 from bimixjax.fitting import devices
 from bimixjax.laws import Law
 
-# Resamples that go through each product together. Products are many small ones rather than few large ones, which BLAS
-# would spread over threads that wait for each other: the blocks have threads of their own.
+# Resamples in one product of matrices. Products are many and small, for BLAS would spread large ones over threads that
+# wait for each other: the blocks have threads of their own. `benchmarks/auto.py` times them; no script here chose 32.
 _RESAMPLES = 32
 
-# Steps after the first.
+# Steps after the first; tests/auto/test_resampling.py measures how close they come to full fits.
 _CORRECTIONS = 2
 
-# No step moves a coefficient by more standard deviations of its prior, as in a fit.
+# The most standard deviations of its prior by which a step moves a coefficient, as in a fit.
 _LONGEST = 3.0
 
 
 @record
 class Reweighted:
-    """Where the members of one model size go in R resamples of its runs.
+    """The members of one model size in R resamples of its runs.
 
     Attributes:
         z, pull, step: z, alpha and step effects of each member as in `Fitted`, resamples first and targets last.
@@ -83,7 +83,7 @@ class _Linear:
     def moved(
         self, covariance: NoiseCovariance, run_weight: Float[np.ndarray, "B m"]
     ) -> tuple[Float[np.ndarray, "B q"], Float[np.ndarray, "B m"], Float[np.ndarray, "B t"]]:
-        """Coefficients z, alpha and step effects under weights of the runs."""
+        """Compute coefficients z, alpha and step effects under weights of the runs."""
         unknowns, slopes = len(self.z), self.columns[..., :-1]
         products = weighted_products(covariance, self.columns, self.squares, run_weight)
         of_z = np.linalg.inv(products[:, :unknowns, :unknowns] + np.eye(unknowns))
@@ -96,8 +96,8 @@ class _Linear:
         return z, alpha.T, step.T
 
     def residuals(self, z: Float[np.ndarray, "B q"]) -> Float[np.ndarray, "m t B"]:
-        """Log loss - log law on the rows."""
-        return np.asarray(_residuals(self.member.law, self.rows, self.prior, z.T))
+        """Compute log loss - log law on the rows."""
+        return self.rows.loss - np.asarray(_log_laws(self.member.law, self.rows, self.prior, z.T))
 
 
 def weighted_products(
@@ -195,20 +195,15 @@ def _clipped(step: Float[np.ndarray, "B q"]) -> Float[np.ndarray, "B q"]:
 
 @partial(jax.jit, static_argnames=("law",))
 def _at_rows(law: Law, rows: Rows, prior: Prior, z: Array) -> tuple[Array, Array]:
-    """Log law [m, t, L] at the rows of lanes with z [q, L], and its slopes [q, m, t, L]."""
+    """Compute the log law [m, t, L] at the rows of lanes with z [q, L], and its slopes [q, m, t, L]."""
     value, push = jax.linearize(lambda at: _log_laws(law, rows, prior, at), z)
     directions = jnp.broadcast_to(jnp.eye(len(z))[..., None], (len(z), *z.shape))
     return value, jax.vmap(push)(directions)
 
 
 @partial(jax.jit, static_argnames=("law",))
-def _residuals(law: Law, rows: Rows, prior: Prior, z: Array) -> Array:
-    """Log loss - log law [m, t, B] on the rows of one lane at z [q, B]."""
-    return rows.loss - _log_laws(law, rows, prior, z)
-
-
 def _log_laws(law: Law, rows: Rows, prior: Prior, z: Array) -> Array:
-    """Log law [m, t, B] at z [q, B], on the rows of as many lanes or of one."""
+    """Compute the log law [m, t, B] at z [q, B], on the rows of as many lanes or of one."""
     mixture, volume = rows.mixture[:, :, None], rows.volume[None]
     return log_law(law, prior.coefficients(z), mixture, volume, rows.own, rows.donor)
 

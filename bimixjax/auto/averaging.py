@@ -67,9 +67,9 @@ class MemberFit:
         return MemberFit(
             fitted=replace(
                 fitted,
-                pull=padded(fitted.pull, 0),
-                pull_slope=padded(fitted.pull_slope, 1),
-                known=padded(fitted.known, 0, 1),
+                alpha=padded(fitted.alpha, 0),
+                alpha_slope=padded(fitted.alpha_slope, 1),
+                precision=padded(fitted.precision, 0, 1),
             ),
             mean=padded(self.mean, 0),
             left_mean=padded(self.left_mean, 0),

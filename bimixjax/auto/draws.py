@@ -52,7 +52,7 @@ def draw(size: AutoSize, key: Array, count: int) -> Reweighted:
     weights = np.moveaxis(np.eye(len(members))[chosen], -1, 1)
     return Reweighted(
         z=tuple(z for z, _, _ in found),
-        pull=tuple(pull for _, pull, _ in found),
+        alpha=tuple(alpha for _, alpha, _ in found),
         step=tuple(step for _, _, step in found),
         weights=weights,
         path=Path(
@@ -87,9 +87,9 @@ def _moved(
     noise: Noise, fitted: Fitted, path: tuple[np.ndarray, np.ndarray], spread: np.ndarray, key: Array
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw coefficients [R, q, T], alpha [R, m, T] and step effects [R, t, T] of one member."""
-    of_z, of_pull, of_step = jax.random.split(key, 3)
-    (mixture, height), known = path, np.asarray(fitted.known)
-    (count, _, lanes), runs = height.shape, mixture[:, : len(known)]
+    of_z, of_alpha, of_step = jax.random.split(key, 3)
+    (mixture, height), precision = path, np.asarray(fitted.precision)
+    (count, _, lanes), runs = height.shape, mixture[:, : len(precision)]
 
     def normal(key: Array, size: int) -> np.ndarray:
         return np.asarray(jax.random.normal(key, (count, size, lanes)))
@@ -97,19 +97,19 @@ def _moved(
     off = spread * np.einsum("pqT,RpT->RqT", fitted.spread, normal(of_z, len(fitted.z)), optimize=True)
     at_runs = np.einsum("mu,RuT->RmT", _kernel(noise, runs, mixture) / noise.process**2, height, optimize=True)
     rest = np.einsum(
-        "mkT,RkT->RmT", _root(known, _kernel(noise, runs, runs)), normal(of_pull, len(known)), optimize=True
+        "mkT,RkT->RmT", _root(precision, _kernel(noise, runs, runs)), normal(of_alpha, len(precision)), optimize=True
     )
-    open_pull = np.einsum("mkT,RkT->RmT", known, at_runs, optimize=True) + rest
+    open_alpha = np.einsum("mkT,RkT->RmT", precision, at_runs, optimize=True) + rest
     open_step = np.sqrt(np.asarray(fitted.step_variance)) * normal(of_step, len(fitted.step))
     return (
         fitted.z + off,
-        fitted.pull + np.einsum("qmT,RqT->RmT", fitted.pull_slope, off, optimize=True) - spread * open_pull,
+        fitted.alpha + np.einsum("qmT,RqT->RmT", fitted.alpha_slope, off, optimize=True) - spread * open_alpha,
         fitted.step + np.einsum("qtT,RqT->RtT", fitted.step_slope, off, optimize=True) + spread * open_step,
     )
 
 
-def _root(known: np.ndarray, process: np.ndarray) -> np.ndarray:
+def _root(precision: np.ndarray, process: np.ndarray) -> np.ndarray:
     """Return a root of P - P K P [m, m, T], the covariance of P times the noise of the runs."""
-    lanes = np.moveaxis((known + np.swapaxes(known, 0, 1)) / 2, -1, 0)
+    lanes = np.moveaxis((precision + np.swapaxes(precision, 0, 1)) / 2, -1, 0)
     values, vectors = np.linalg.eigh(lanes - lanes @ process @ lanes)
     return np.moveaxis(vectors * np.sqrt(np.maximum(values, 0.0))[:, None], 0, -1)

@@ -109,12 +109,12 @@ def _trimmed(fitted: Fitted, runs: int, volumes: int) -> Fitted:
     return Fitted(
         z=fitted.z,
         spread=fitted.spread,
-        pull=fitted.pull[:runs],
-        pull_slope=fitted.pull_slope[:, :runs],
+        alpha=fitted.alpha[:runs],
+        alpha_slope=fitted.alpha_slope[:, :runs],
         step=fitted.step[:volumes],
         step_slope=fitted.step_slope[:, :volumes],
         step_variance=fitted.step_variance[:volumes],
-        known=fitted.known[:runs, :runs],
+        precision=fitted.precision[:runs, :runs],
     )
 
 

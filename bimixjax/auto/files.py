@@ -19,11 +19,12 @@ from bimixjax.fitting.base import losses_at
 _NEVER = ("carried", "drawn")
 
 # Fields of `Fitted`, by what a file calls them.
-_KEYS = {field.name: field.name for field in dataclasses.fields(Fitted) if field.name != "known"}
+_SPELLED = {"alpha": "pull", "alpha_slope": "pull_slope"}
+_KEYS = {_SPELLED.get(f.name, f.name): f.name for f in dataclasses.fields(Fitted) if f.name != "precision"}
 
 
 def saved_size(size: AutoSize) -> dict[str, Any]:
-    """Return all but `known`, which has most of the numbers and follows from the mixtures."""
+    """Return all but `precision`, which has most of the numbers and follows from the mixtures."""
     if size.carried:
         raise InputError("this is a fit carried to a size that was not fitted; save the fit that it is of")
     if size.drawn:
@@ -36,7 +37,7 @@ def saved_size(size: AutoSize) -> dict[str, Any]:
 
 
 def read_size(value: Any, spot: Spot) -> AutoSize:
-    """Read and check what `saved_size` gave, and compute `known`; `spot` has the lengths "domains" and "targets"."""
+    """Read and check what `saved_size` gave, with `precision` anew; `spot` has the lengths "domains" and "targets"."""
     spot = dataclasses.replace(spot, lengths={key: spot.lengths[key] for key in ("domains", "targets")})
     # Older files lack the range of losses, see `with_log_range`, and whether they vary.
     found = record(_SIZE)({**_LATER, **value} if isinstance(value, dict) else value, spot)
@@ -47,8 +48,8 @@ def read_size(value: Any, spot: Spot) -> AutoSize:
         count = sum(c.size(len(found["mixture"])) for c in member.law.ordered())
         own = dataclasses.replace(spot, lengths={**spot.lengths, "coefficients": count})
         one = record(_FITTED)(found["fitted"][i], own.at("fitted").at(i))
-        known = NoiseCovariance.of(noise_of(member), found["mixture"][..., None], found["mask"]).precision
-        fitted.append(Fitted(known=known, **{field: one[key] for key, field in _KEYS.items()}))
+        precision = NoiseCovariance.of(noise_of(member), found["mixture"][..., None], found["mask"]).precision
+        fitted.append(Fitted(precision=precision, **{field: one[key] for key, field in _KEYS.items()}))
     _check_used(found, spot)
     return AutoSize(**{**found, "fitted": tuple(fitted)})
 

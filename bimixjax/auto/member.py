@@ -97,22 +97,22 @@ class Fitted:
     Attributes:
         z: standardized coefficients [q, B].
         spread: inverse Cholesky factor of their curvature, so that spread' spread is their covariance [q, q, B].
-        pull: alpha = K^-1 y of the process: at a mixture, it is the kernel to the runs times this [m, B].
-        pull_slope: derivative of alpha by z [q, m, B].
+        alpha: K^-1 y of the process: at a mixture, it is the kernel to the runs times this [m, B].
+        alpha_slope: derivative of alpha by z [q, m, B].
         step: step effects [t, B].
         step_slope: their derivative by z [q, t, B].
         step_variance: their posterior variance [t, B].
-        known: what the rows explain of the process's variance, a quadratic form in the kernel to the runs [m, m, B].
+        precision: what the rows explain of the process's variance, a quadratic form in the kernel to the runs [m, m, B].
     """
 
     z: Leaf
     spread: Leaf
-    pull: Leaf
-    pull_slope: Leaf
+    alpha: Leaf
+    alpha_slope: Leaf
     step: Leaf
     step_slope: Leaf
     step_variance: Leaf
-    known: Leaf
+    precision: Leaf
 
 
 @record
@@ -162,17 +162,17 @@ def fit_lanes(law: Law, rows: Rows, whitener: NoiseCovariance, prior: Prior, sta
     found, eye = last.model, _directions(starts)
     # No curvature was found where no cost is finite.
     curvature = jnp.where(jnp.isfinite(found.cost), found.curvature, eye)
-    pull, step = whitener.effects(rows.loss - found.value)
-    pull_slope, step_slope = whitener.effects(-found.slopes)
+    alpha, step = whitener.effects(rows.loss - found.value)
+    alpha_slope, step_slope = whitener.effects(-found.slopes)
     fitted = Fitted(
         z=last.point,
         spread=inverse_root(curvature),
-        pull=pull,
-        pull_slope=pull_slope,
+        alpha=alpha,
+        alpha_slope=alpha_slope,
         step=step,
         step_slope=step_slope,
         step_variance=whitener.step_variance(),
-        known=whitener.precision,
+        precision=whitener.precision,
     )
     return Ends(fitted=fitted, cost=found.cost, steps=last.steps, value=found.value, slopes=found.slopes)
 
@@ -181,16 +181,16 @@ def fit_lanes(law: Law, rows: Rows, whitener: NoiseCovariance, prior: Prior, sta
 def read_grid(ends: Ends, whitener: NoiseCovariance) -> tuple[Array, Array]:
     """Return mean and variance of log losses at the runs and volumes of the grid [m, t, B], those masked included."""
     fitted, cross = ends.fitted, whitener.process
-    moved = ends.slopes + _pulled(cross, fitted.pull_slope)[:, :, None] + fitted.step_slope[:, None]
+    moved = ends.slopes + _process(cross, fitted.alpha_slope)[:, :, None] + fitted.step_slope[:, None]
     variance = _along(fitted, moved) + _unexplained(whitener.noise, fitted, cross)[:, None] + fitted.step_variance
-    return ends.value + _pulled(cross, fitted.pull)[:, None] + fitted.step, variance
+    return ends.value + _process(cross, fitted.alpha)[:, None] + fitted.step, variance
 
 
 def read_mean(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: Prior, points: Points) -> Array:
     """Return the expected log losses of B lanes at their points [Q, B], less their lanes' means."""
     cross = kernel(noise, places(points.mixture), places(rows.mixture))
     found = log_law(law, prior.coefficients(fitted.z), points.mixture, points.volume, rows.own, points.donor)
-    return found + _pulled(cross, fitted.pull) + _at_step(fitted.step, _same(rows, points))
+    return found + _process(cross, fitted.alpha) + _at_step(fitted.step, _same(rows, points))
 
 
 def read_variance(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: Prior, points: Points) -> Array:
@@ -202,7 +202,7 @@ def read_variance(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: Pri
 
     _, push = jax.linearize(found, fitted.z)
     slopes = jax.vmap(push)(_directions(fitted.z))
-    moved = slopes + _pulled(cross, fitted.pull_slope) + _at_step(fitted.step_slope, same)
+    moved = slopes + _process(cross, fitted.alpha_slope) + _at_step(fitted.step_slope, same)
     new = noise.step**2 * (1 - jnp.sum(same, axis=-2))
     return _along(fitted, moved) + _unexplained(noise, fitted, cross) + _at_step(fitted.step_variance, same) + new
 
@@ -216,9 +216,9 @@ def read_lanes(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: Prior,
     )
 
 
-def _pulled(cross: Array, pull: Array) -> Array:
+def _process(cross: Array, alpha: Array) -> Array:
     """Return the process [..., a, B] at points with covariances [a, m, B] to the runs, for its alpha [..., m, B]."""
-    return jnp.einsum("amB,...mB->...aB", cross, pull)
+    return jnp.einsum("amB,...mB->...aB", cross, alpha)
 
 
 def _same(rows: Rows, points: Points) -> Array:
@@ -239,7 +239,7 @@ def _along(fitted: Fitted, moved: Array) -> Array:
 
 def _unexplained(noise: Noise, fitted: Fitted, cross: Array) -> Array:
     """Return the variance of the process, of a run of its own and of a row of its own, at points [a, B]."""
-    explained = jnp.sum(cross * jnp.einsum("abB,bcB->acB", cross, fitted.known), axis=1)
+    explained = jnp.sum(cross * jnp.einsum("abB,bcB->acB", cross, fitted.precision), axis=1)
     return noise.process**2 - explained + noise.run**2 + noise.white**2
 
 

@@ -185,10 +185,10 @@ def _moved(reading: _Reading, off: tuple[Stored, Stored, Stored]) -> Array:
     """Change a member's log losses [T] linearly, by `off` from its z, alpha and step effects."""
     law, fitted, *rest = reading
 
-    def mean(z: Array, pull: Array, step: Array) -> Array:
-        return read_mean(law, dataclasses.replace(fitted, z=z, pull=pull, step=step), *rest)[0]
+    def mean(z: Array, alpha: Array, step: Array) -> Array:
+        return read_mean(law, dataclasses.replace(fitted, z=z, alpha=alpha, step=step), *rest)[0]
 
-    return jax.jvp(mean, (fitted.z, fitted.pull, fitted.step), off)[1]
+    return jax.jvp(mean, (fitted.z, fitted.alpha, fitted.step), off)[1]
 
 
 def _repeat(values: Stored, lanes: int) -> Array:

@@ -139,11 +139,11 @@ def _predict(found: AutoResampled, r: Array, s: Array, *, model_size: float | No
 
 def _resample(size: AutoSize, moved: Reweighted) -> AutoSize:
     """Return a size with the coefficients, effects and weights of one resample or draw."""
-    ends = list(zip(size.fitted, zip(moved.z, moved.pull, moved.step, strict=True), strict=True))
+    ends = list(zip(size.fitted, zip(moved.z, moved.alpha, moved.step, strict=True), strict=True))
     if moved.path is None:
-        fitted = tuple(dataclasses.replace(one, z=z, pull=pull, step=step) for one, (z, pull, step) in ends)
+        fitted = tuple(dataclasses.replace(one, z=z, alpha=alpha, step=step) for one, (z, alpha, step) in ends)
         return dataclasses.replace(size, fitted=fitted, weights=moved.weights)
-    off = tuple((z - one.z, pull - one.pull, step - one.step) for one, (z, pull, step) in ends)
+    off = tuple((z - one.z, alpha - one.alpha, step - one.step) for one, (z, alpha, step) in ends)
     return dataclasses.replace(size, drawn=Drawn(chosen=moved.weights, off=off, path=moved.path))
 
 

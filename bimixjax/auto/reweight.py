@@ -49,13 +49,13 @@ class Reweighted:
     """The members of one model size in R resamples of its runs.
 
     Attributes:
-        z, pull, step: z, alpha and step effects of each member as in `Fitted`, resamples first and targets last.
+        z, alpha, step: of each member as in `Fitted`, resamples first and targets last.
         weights: of the members in the average.
         path: what the process adds in each, where they are draws from the posterior of a fit.
     """
 
     z: tuple[Float[Stored, "R q T"], ...]
-    pull: tuple[Float[Stored, "R m T"], ...]
+    alpha: tuple[Float[Stored, "R m T"], ...]
     step: tuple[Float[Stored, "R t T"], ...]
     weights: Float[Stored, "R M T"]
     path: Path | None = None
@@ -141,8 +141,8 @@ def reweigh(stack: Stack, run_weights: Float[np.ndarray, "R m"]) -> Reweighted:
 
     with ThreadPoolExecutor(devices.cores()) as pool:
         found = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *pool.map(one, blocks))
-    z, pull, step = zip(*found, strict=True)
-    return Reweighted(z=z, pull=pull, step=step, weights=_weights(stack, run_weights))
+    z, alpha, step = zip(*found, strict=True)
+    return Reweighted(z=z, alpha=alpha, step=step, weights=_weights(stack, run_weights))
 
 
 def _moved(

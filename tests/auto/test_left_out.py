@@ -37,7 +37,7 @@ def ends() -> Ends:
     curvature = np.einsum("imtL,jmtL->Lij", factored().inverse(SLOPES), SLOPES) + np.eye(UNKNOWNS)
     spread = np.moveaxis(np.linalg.inv(np.linalg.cholesky(curvature)), 0, -1)
     blank = np.zeros(0)
-    rest = dict.fromkeys(("pull", "pull_slope", "step", "step_slope", "step_variance", "known"), blank)
+    rest = dict.fromkeys(("alpha", "alpha_slope", "step", "step_slope", "step_variance", "precision"), blank)
     return Ends(fitted=Fitted(z=Z, spread=spread, **rest), cost=blank, steps=blank, value=VALUE, slopes=SLOPES)
 
 

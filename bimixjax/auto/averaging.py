@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record, static
 from bimixjax.auto.grids import Cells
 from bimixjax.auto.member import Fitted
@@ -111,19 +110,24 @@ class Sane(NamedTuple):
     """Predictions of members at some points, without those far outside the fitted range.
 
     Attributes:
-        weights: of each member [M, ...], summing to 1.
-        means: their log losses [M, ...].
-        gate: the share g of its own weight that each member keeps [M, ...].
-        doubt: the variance that goes with the rest of the weights [...].
+        weights: of each member, summing to 1.
+        means: their log losses.
+        gate: the share g of its own weight that each member keeps.
+        doubt: the variance that goes with the rest of the weights.
     """
 
-    weights: Stored
-    means: Stored
-    gate: Stored
-    doubt: Stored
+    weights: Float[Any, "M ..."]
+    means: Float[Any, "M ..."]
+    gate: Float[Any, "M ..."]
+    doubt: Float[Any, "..."]
 
 
-def sane(names: Sequence[str], weights: Stored, means: Stored, fitted: Stored) -> Sane:
+def sane(
+    names: Sequence[str],
+    weights: Float[Any, "M ..."],
+    means: Float[Any, "M ..."],
+    fitted: Float[Any, "2 ..."],
+) -> Sane:
     """Move the weight of members that predict far outside the fitted range to the mean of the runs.
 
     A law may fall to zero or grow without bound far from its rows. With e the distance of a member's log loss from the
@@ -136,9 +140,9 @@ def sane(names: Sequence[str], weights: Stored, means: Stored, fitted: Stored) -
 
     Args:
         names: of the members.
-        weights: of each member [M, ...], summing to 1; all 0 where a target has no rows.
-        means: log losses of each member [M, ...].
-        fitted: the lowest and the highest log loss that was fitted [2, ...].
+        weights: of each member, summing to 1; all 0 where a target has no rows.
+        means: log losses of each member; NumPy or JAX, as all arrays here.
+        fitted: the lowest and the highest log loss that was fitted.
     """
     space = means.__array_namespace__()
     low, high = fitted[0] - _SANE, fitted[1] + _SANE

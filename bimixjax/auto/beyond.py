@@ -75,7 +75,7 @@ class Carried:
         """Compute the log ratio of losses [T] at a mixture [d] and volume, and its variance."""
         one, mixture = target_loss(self.beyond.law), jnp.maximum(mixture, _LEAST_SHARE)
 
-        def log_loss(vector: Array, domain: Array, size: Array) -> Array:
+        def log_loss(vector: Stored, domain: Array, size: Stored) -> Array:
             return jnp.log(one(vector, domain, mixture, volume, size))
 
         lanes = list(zip(self.beyond.values, own, strict=True))

@@ -122,7 +122,7 @@ def _sentences(size: AutoSize) -> list[str]:
     """Say what each target's average is made of."""
     lent = "" if size.lent is None else _lender(size.lent)
     # A single run that is left out is predicted by the priors alone: that is no error of a fit.
-    runs = np.any(size.mask > 0, axis=1).sum(0)
+    runs = np.any(np.asarray(size.mask) > 0, axis=1).sum(0)
     errors = [
         f"cross-validation error {error:.2%}" if count > 1 else "one run, laws weighed by their priors"
         for error, count in zip(size.left_out_error, runs, strict=True)
@@ -131,7 +131,7 @@ def _sentences(size: AutoSize) -> list[str]:
         f"{int(size.rows[t])} observations; {errors[t]}{lent}; " + _shares(size.member_names, w)
         if size.rows[t]
         else "no usable observation"
-        for t, w in enumerate(size.weights.T)
+        for t, w in enumerate(np.asarray(size.weights).T)
     ]
 
 

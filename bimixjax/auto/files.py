@@ -59,13 +59,14 @@ def with_log_range(size: AutoSize, own: tuple[int, ...]) -> AutoSize:
     lent = size.lent and dataclasses.replace(size.lent, size=with_log_range(size.lent.size, own))
     if size.log_range is not None:
         return dataclasses.replace(size, lent=lent)
-    (runs, volumes, _), there = size.mask.shape, size.mask > 0
+    there = np.asarray(size.mask) > 0
+    runs, volumes, _ = there.shape
     anything = np.broadcast_to([[-np.inf], [np.inf]], (2, len(own)))
     with jax.enable_x64(True):
-        r, s = np.repeat(size.mixture.T, volumes, axis=0), np.tile(size.volume * size.scale, runs)
+        r, s = np.repeat(np.asarray(size.mixture).T, volumes, axis=0), np.tile(size.volume * size.scale, runs)
         open_range = dataclasses.replace(size, log_range=anything, lent=lent)
         losses = losses_at(AutoLosses(own=own, size=open_range), jnp.asarray(r), jnp.asarray(s))
-    logs = (np.log(losses) - size.center).reshape(size.mask.shape)
+    logs = (np.log(np.asarray(losses)) - np.asarray(size.center)).reshape(there.shape)
     ends = logs.min((0, 1), where=there, initial=np.inf), logs.max((0, 1), where=there, initial=-np.inf)
     return dataclasses.replace(open_range, log_range=np.where(there.any((0, 1)), ends, 0.0))
 

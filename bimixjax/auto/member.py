@@ -102,7 +102,7 @@ class Fitted:
         step: step effects [t, B].
         step_slope: their derivative by z [q, t, B].
         step_variance: their posterior variance [t, B].
-        precision: what the rows explain of the process's variance, a quadratic form in the kernel to the runs [m, m, B].
+        precision: P, so that the rows explain k' P k of the process's variance for a kernel k to the runs [m, m, B].
     """
 
     z: Leaf

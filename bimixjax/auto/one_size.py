@@ -165,7 +165,7 @@ def _average(own: Array, size: AutoSize, r: Array, s: Array, *, with_variance: b
         size.member_names, size.weights, jnp.stack([read_mean(*reading)[0] for reading in readings]), size.log_range
     )
     between = jnp.sum(found.weights * found.means, axis=0)
-    mean, variance, apart = size.center + between, jnp.zeros(lanes), found.means - between
+    mean, variance, apart = between + size.center, jnp.zeros(lanes), found.means - between
     if size.drawn is not None:
         off = [_moved(reading, off) for reading, off in zip(readings, size.drawn.off, strict=True)]
         mean += jnp.sum(size.drawn.chosen * found.gate * (size.spread * apart + jnp.stack(off)), axis=0)
@@ -174,7 +174,7 @@ def _average(own: Array, size: AutoSize, r: Array, s: Array, *, with_variance: b
         variances = jnp.stack([read_variance(*reading)[0] for reading in readings]).clip(0, MOST_VARIANCE)
         reads_donor = jnp.array([member.law.sized for member in members])[:, None]
         variances += jnp.where(reads_donor, of_donor / SPREAD**2, 0.0)
-        variance = size.spread**2 * (jnp.sum(found.weights * (variances + apart**2), axis=0) + found.doubt)
+        variance = (jnp.sum(found.weights * (variances + apart**2), axis=0) + found.doubt) * size.spread**2
     if size.carried is not None:
         ratio, of_ratio = size.carried.log_ratio(own, r, s)
         mean, variance = mean + ratio, variance + of_ratio
@@ -183,10 +183,11 @@ def _average(own: Array, size: AutoSize, r: Array, s: Array, *, with_variance: b
 
 def _moved(reading: _Reading, off: tuple[Stored, Stored, Stored]) -> Array:
     """Change a member's log losses [T] linearly, by `off` from its z, alpha and step effects."""
-    law, fitted, *rest = reading
+    law, fitted, rows, noise, prior, points = reading
 
     def mean(z: Array, alpha: Array, step: Array) -> Array:
-        return read_mean(law, dataclasses.replace(fitted, z=z, alpha=alpha, step=step), *rest)[0]
+        at = dataclasses.replace(fitted, z=z, alpha=alpha, step=step)
+        return read_mean(law, at, rows, noise, prior, points)[0]
 
     return jax.jvp(mean, (fitted.z, fitted.alpha, fitted.step), off)[1]
 

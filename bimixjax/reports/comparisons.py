@@ -1,6 +1,7 @@
 """Laws on the same held-out runs: a table for a terminal, a document for machines, and figures."""
 
 import math
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from rich.console import Group
 from rich.text import Text
 
 from bimixjax.comparison import Comparison
-from bimixjax.reports.figures import MARKERS, PALE, PALETTE, log_ticks, loss_axis
+from bimixjax.reports.figures import MARKERS, PALE, PALETTE, log_ticks, loss_axes
 from bimixjax.reports.lanes import short
 from bimixjax.reports.layout import decimal, framed, table
 
@@ -23,6 +24,9 @@ _GLOSS = {
     "regret": "of the mixture that the law would choose, nats per token",
     "inside %": "share of losses in the interval",
 }
+# The number of each of them, its unit, and how many digits are shown.
+_SHOWN = {"error %": ("error", 100, 2), "gap %": ("difference", 100, 2), "rank": ("spearman", 1, 3)}
+_SHOWN |= {"regret": ("regret", 1, 4), "inside %": ("coverage", 100, 0)}
 _MORE = "Worst target, bias, R2 and width of the intervals: --json, --out"
 _PANEL_COLUMNS = 4
 # More dots than these in a panel hide their intervals.
@@ -49,18 +53,14 @@ def summary(found: Comparison) -> Group:
 
 
 def _cell(column: str, row: dict[str, Any]) -> str:
-    """One of the columns of `_GLOSS`."""
+    """Write a number of a row of `Comparison.to_frame` for one of the columns of `_GLOSS`."""
     if column == "error %" and 0 < row["failed"] < row["cells"]:
         return f"{row['failed']} not finite"
     if column == "gap %" and row["difference"] == 0:
         return "best"
-    if column in ("error %", "gap %"):
-        name = "error" if column == "error %" else "difference"
-        error = decimal(100 * row[f"{name}_se"], 2, otherwise="")
-        return decimal(100 * row[name], 2) + (f" ± {error}" if error and np.isfinite(row[name]) else "")
-    if column == "inside %":
-        return decimal(100 * row["coverage"], 0)
-    return decimal(row["spearman"], 3) if column == "rank" else decimal(row["regret"], 4)
+    name, unit, digits = _SHOWN[column]
+    error = decimal(unit * row.get(f"{name}_se", np.nan), 2, otherwise="")
+    return decimal(unit * row[name], digits) + (f" ± {error}" if error and np.isfinite(row[name]) else "")
 
 
 def trust(found: Comparison) -> list[Text]:
@@ -87,29 +87,21 @@ def document(found: Comparison) -> dict[str, Any]:
 
 def errors(found: Comparison) -> Figure:
     """Draw each law's error and rank correlation by group of folds, with standard errors over folds."""
-    frame = found.to_frame()
-    figure, left, right = _two_panels(frame)
-    _draw_laws(left, found, frame, "error", "error_se")
-    _draw_laws(right, found, frame, "spearman")
-    _label_percents(left, "Mean relative error of held-out losses", grouped=_grouped(frame), log=True)
-    (right.set_ylabel if _grouped(frame) else right.set_xlabel)("Spearman of the mean loss")
-    _legend(figure, left, frame)
+    figure, left, right, grouped = _two_panels(found, "error", "spearman")
+    _label_percents(left, "Mean relative error of held-out losses", grouped=grouped, log=True)
+    (right.set_ylabel if grouped else right.set_xlabel)("Spearman of the mean loss")
     return figure
 
 
 def calibration(found: Comparison) -> Figure:
     """Draw how many held-out losses lie inside each law's intervals, and how wide these are."""
-    frame = found.to_frame()
-    grouped = _grouped(frame)
-    figure, left, right = _two_panels(frame)
-    _draw_laws(left, found, frame, "coverage")
-    _draw_laws(right, found, frame, "width")
+    figure, left, right, grouped = _two_panels(found, "coverage", "width")
     _label_percents(left, "Share of held-out losses inside the interval", grouped=grouped)
-    (left.set_ylim if grouped else left.set_xlim)(float(np.fmin(0.5, np.min(frame["coverage"]))), 1.01)
+    least = float(np.fmin(0.5, np.min(found.to_frame()["coverage"])))
+    (left.set_ylim if grouped else left.set_xlim)(least, 1.01)
     _label_percents(right, "Width of the interval, relative to the loss", grouped=grouped, log=True)
     if found.level is not None:
         (left.axhline if grouped else left.axvline)(found.level, color="black", linewidth=0.8, linestyle=":")
-    _legend(figure, left, frame)
     return figure
 
 
@@ -126,15 +118,16 @@ def agreement(found: Comparison) -> Figure:
     rows = math.ceil(len(found.laws) / columns)
     figure = Figure(figsize=(1.6 + 2.9 * columns, 0.9 + 4.2 * rows), layout="constrained")
     grid = figure.subplots(2 * rows, columns, squeeze=False, sharex=True, sharey="row", height_ratios=[3, 2] * rows)
-    places = [(upper, lower) for i in range(rows) for upper, lower in zip(grid[2 * i], grid[2 * i + 1], strict=True)]
-    for (upper, lower), law in zip(places, found.laws, strict=False):
+    for law, upper, lower in zip_longest(found.laws, grid[::2].flat, grid[1::2].flat):
+        if law is None:
+            upper.remove()
+            lower.remove()
+            continue
         own = pd.DataFrame(cells[cells["law"] == law])
         _losses_panel(upper, own, found.targets)
         _misses_panel(lower, own, found.targets)
         upper.set_title(law, fontsize=10)
-    for axes in (axes for pair in places[len(found.laws) :] for axes in pair):
-        axes.remove()
-    for upper, lower in places[::columns]:
+    for upper, lower in zip(grid[::2, 0], grid[1::2, 0], strict=True):
         upper.set_ylabel("Predicted (nats per token)", fontsize=9)
         lower.set_ylabel("(predicted - measured) / measured", fontsize=9)
     what = f", {_group(found, last)} {found.grouped_by} fitted" if len(np.unique(found.group)) > 1 else ""
@@ -151,11 +144,7 @@ def _losses_panel(axes: Axes, cells: pd.DataFrame, targets: tuple[str, ...]) -> 
         own = cells[cells["target"] == target]
         color = PALETTE[i % len(PALETTE)]
         axes.plot(own["measured"], own["predicted"], ".", color=color, markersize=4, label=target)
-    if len(cells):
-        start = float(np.min(cells["measured"]))
-        axes.axline((start, start), slope=1, color="black", linewidth=0.6)
-    loss_axis(axes.xaxis)
-    loss_axis(axes.yaxis)
+    loss_axes(axes, cells["measured"].to_numpy())
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -173,27 +162,35 @@ def _misses_panel(axes: Axes, cells: pd.DataFrame, targets: tuple[str, ...]) -> 
 
 
 def _grouped(frame: pd.DataFrame) -> bool:
-    """Whether there are several groups: laws are then lines over them, else points side by side."""
+    """Tell whether there are several groups: laws are then lines over them, else points side by side."""
     return len(set(frame["group"])) > 1
 
 
-def _two_panels(frame: pd.DataFrame) -> tuple[Figure, Axes, Axes]:
-    height = 4.2 if _grouped(frame) else 1.4 + 0.3 * len(frame)
-    figure = Figure(figsize=(10.0, height), layout="constrained")
-    return figure, *figure.subplots(1, 2, sharey=not _grouped(frame))
+def _two_panels(found: Comparison, left: str, right: str) -> tuple[Figure, Axes, Axes, bool]:
+    """Draw two columns of a comparison side by side; also return whether laws are lines over groups."""
+    frame = found.to_frame()
+    grouped = _grouped(frame)
+    figure = Figure(figsize=(10.0, 4.2 if grouped else 1.4 + 0.3 * len(frame)), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=not grouped)
+    for axes, column in zip(panels, (left, right), strict=True):
+        _draw_laws(axes, found, frame, column)
+    if grouped:
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5), frameon=False, fontsize=8)
+    return figure, *panels, grouped
 
 
-def _draw_laws(axes: Axes, found: Comparison, frame: pd.DataFrame, column: str, error: str | None = None) -> None:
+def _draw_laws(axes: Axes, found: Comparison, frame: pd.DataFrame, column: str) -> None:
     """Draw a line for each law over the groups, or a point for each where there is one group."""
     if _grouped(frame):
         for i, law in enumerate(found.laws):
             rows = frame.loc[frame["law"] == law]
-            bars = {"yerr": rows[error] if error else None, "label": law, "linewidth": 1.2}
+            bars = {"yerr": rows["error_se"] if column == "error" else None, "label": law, "linewidth": 1.2}
             axes.errorbar(rows["group"], rows[column], **bars, **style(i, law))
         _group_axis(axes, found)
     else:
-        bars = {"xerr": frame[error] if error else None, "fmt": "o", "color": PALETTE[0], "capsize": 2}
-        axes.errorbar(frame[column], frame["law"], **bars)
+        bars = {"fmt": "o", "color": PALETTE[0], "capsize": 2}
+        axes.errorbar(frame[column], frame["law"], xerr=frame["error_se"] if column == "error" else None, **bars)
         axes.set_ylim(len(frame) - 0.5, -0.5)
         axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="y" if _grouped(frame) else "x", color=PALE, linewidth=0.4)
@@ -246,18 +243,12 @@ def _label_percents(axes: Axes, label: str, *, grouped: bool, log: bool = False)
     axis.set_label_text(label)
 
 
-def _legend(figure: Figure, axes: Axes, frame: pd.DataFrame) -> None:
-    if _grouped(frame):
-        handles, names = axes.get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5), frameon=False, fontsize=8)
-
-
 def _group(found: Comparison, group: float) -> str:
     return f"{group:.0%}" if found.grouped_by.startswith("share") else short(float(group))
 
 
 def _who(found: Comparison, frame: pd.DataFrame, rows: list[tuple[float, str]]) -> str:
-    """Rows of the table by law and group, or `all` of a group or of the table."""
+    """Name rows of the table by law and group, or `all` of a group or of the table."""
     if len(rows) == len(frame):
         return "all"
     if not _grouped(frame):

@@ -75,9 +75,8 @@ def spread(shown: Spread) -> dict[str, Any]:
 
 def predictions(predicted: Predictions) -> list[dict[str, Any]]:
     """Describe each mixture: its name, proportions and budget, the losses with their limits, and what extrapolates."""
-    targets, rows = np.array(predicted.targets), len(predicted.names)
-    known = {"losses": predicted.losses, "lower": predicted.lower, "upper": predicted.upper}
-    known |= {"measured": predicted.measured}
+    targets = np.array(predicted.targets)
+    known = {kind: getattr(predicted, kind) for kind in ("losses", "lower", "upper", "measured")}
     known = {kind: values for kind, values in known.items() if kind == "losses" or not np.isnan(values).all()}
     return [
         {
@@ -89,7 +88,7 @@ def predictions(predicted: Predictions) -> list[dict[str, Any]]:
             "from_prior": targets[predicted.from_prior[i]],
             "outside": [outside(one) for one in predicted.outside[i]],
         }
-        for i in range(rows)
+        for i in range(len(predicted.names))
     ]
 
 

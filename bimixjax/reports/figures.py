@@ -36,14 +36,8 @@ MAX_COLUMNS = 6
 _TITLE = 28
 
 # A color for each mixture that has a name of its own, in all figures; others take what is left, in their order.
-MIXTURES = {
-    "optimized": PALETTE[0],
-    "natural": PALETTE[1],
-    "uniform": PALETTE[2],
-    "conditional-entropy": PALETTE[3],
-    "joint-entropy": PALETTE[4],
-    "shannon-entropy": PALETTE[5],
-}
+_OF_ITS_OWN = ("optimized", "natural", "uniform", "conditional-entropy", "joint-entropy", "shannon-entropy")
+MIXTURES: dict[str, str] = dict(zip(_OF_ITS_OWN, PALETTE, strict=True))
 OTHERS = ("#332288", "#882255", "#44AA99", "#999933", "#661100", "#888888")
 
 # RGBA of each row of a lane, and a lower and an upper limit of each domain's share.
@@ -73,9 +67,8 @@ def residuals(losses: FittedLosses) -> Figure:
 
     def panel(axes: Axes, lane: Lane, colors: Colors) -> None:
         axes.axhline(0, color="black", linewidth=0.6)
-        _dots(
-            axes, lane, colors, lane.volume if losses.has_curves else lane.measured, lane.predicted / lane.measured - 1
-        )
+        across = lane.volume if losses.has_curves else lane.measured
+        _dots(axes, lane, colors, across, lane.predicted / lane.measured - 1)
         axes.yaxis.set_major_formatter(percents())
         if losses.has_curves:
             _volume_axis(axes)
@@ -94,12 +87,8 @@ def agreement(losses: FittedLosses, rows: str = "") -> Figure:
 
     def panel(axes: Axes, lane: Lane, colors: Colors) -> None:
         _dots(axes, lane, colors, lane.measured, lane.predicted)
-        if lane.usable.any():
-            start = float(lane.measured[lane.usable].min())
-            axes.axline((start, start), slope=1, color="black", linewidth=0.6)
+        loss_axes(axes, lane.measured[lane.usable])
         axes.set_aspect("equal", adjustable="datalim")
-        loss_axis(axes.xaxis)
-        loss_axis(axes.yaxis)
 
     title = f"Loss: {losses.law} against measurement{rows and f', {rows}'}"
     return _multiples(losses, panel, title, "Measured loss (nats per token)", "Predicted loss (nats per token)")
@@ -160,7 +149,10 @@ def proof(found: Proof) -> Figure:
 
 
 def _rows(names: Sequence[str], inches: tuple[float, float], label: str) -> tuple[Figure, Axes, np.ndarray]:
-    """A figure with a row for each name, so many inches high and so many more for each row, and the rows' places."""
+    """Make a figure with a row for each name, and return the places of the rows.
+
+    `inches` are its height without rows, and that of a row.
+    """
     figure = Figure(figsize=(7.0, inches[0] + inches[1] * len(names)), layout="constrained")
     axes, rows = figure.add_subplot(), np.arange(len(names))
     axes.set_yticks(rows, names)
@@ -193,21 +185,19 @@ def save_fit(losses: FittedLosses, *, curves: Path | None, residual: Path | None
 
 
 def _multiples(losses: FittedLosses, panel: Panel, title: str, x_label: str, y_label: str) -> Figure:
-    """One panel per lane in a grid that stays readable from 1 to some 90 lanes, with one color scale for all."""
+    """Draw one panel per lane in a grid that stays readable from 1 to some 90 lanes, with one color scale for all."""
     per_size = len({lane.target for lane in losses.lanes})
     columns = min(MAX_COLUMNS, per_size if per_size < len(losses.lanes) else math.ceil(math.sqrt(per_size)))
     rows = math.ceil(len(losses.lanes) / columns)
     figure = Figure(figsize=(1.8 + 2.5 * columns, 1.2 + 2.0 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
     shades = _shades(losses)
-    for axes, lane in zip(grid, losses.lanes, strict=False):
+    for number, lane in enumerate(losses.lanes, 1):
+        axes = figure.add_subplot(rows, columns, number)
         panel(axes, lane, shades.to_rgba(lane.own))
         title_of_lane = lane.target if lane.model_size is None else f"{lane.target}, {short(lane.model_size)}"
         axes.set_title(textwrap.fill(title_of_lane, _TITLE), fontsize=9)
         axes.tick_params(labelsize=7, which="both")
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in grid[len(losses.lanes) :]:
-        axes.remove()
     figure.suptitle(title, fontsize=11)
     figure.supxlabel(x_label, fontsize=9)
     figure.supylabel(y_label, fontsize=9)
@@ -219,15 +209,15 @@ def _multiples(losses: FittedLosses, panel: Panel, title: str, x_label: str, y_l
 
 
 def _shades(losses: FittedLosses) -> ScalarMappable:
-    """A scale of the own proportion that tells small ones apart, and ends before it gets too light for white."""
+    """Make a scale of the own proportion that distinguishes small ones, and ends before it gets too light for white."""
     own = np.concatenate([lane.own[np.isfinite(lane.own)] for lane in losses.lanes])
     colors = ListedColormap(colormaps[SCALE](np.linspace(0, 0.88, 256))).with_extremes(bad=PALETTE[0])
     return ScalarMappable(PowerNorm(0.5, 0.0, own.max() if own.size else 1.0), colors)
 
 
 def _dots(axes: Axes, lane: Lane, colors: Colors, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> None:
-    kept = lane.usable
-    axes.scatter(x[kept], y[kept], s=6, c=colors[kept], linewidths=0, zorder=2.5)
+    rows = lane.usable
+    axes.scatter(x[rows], y[rows], s=6, c=colors[rows], linewidths=0, zorder=2.5)
 
 
 def _volume_label(losses: FittedLosses) -> str:
@@ -246,6 +236,14 @@ def loss_axis(axis: Axis) -> None:
     """Label a linear axis of losses at few round numbers, none of them as a difference from another one."""
     axis.set_major_locator(MaxNLocator(5))
     axis.set_major_formatter(ScalarFormatter(useOffset=False))
+
+
+def loss_axes(axes: Axes, measured: Float[np.ndarray, " n"]) -> None:
+    """Label both axes as losses, and draw the diagonal, where a prediction is what was measured."""
+    if measured.size:
+        axes.axline((measured.min(), measured.min()), slope=1, color="black", linewidth=0.6)
+    loss_axis(axes.xaxis)
+    loss_axis(axes.yaxis)
 
 
 def percents() -> PercentFormatter:

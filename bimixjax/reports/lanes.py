@@ -15,7 +15,7 @@ _POINTS, _MOST_POINTS = (16, 64), 8192
 
 
 def short(number: float) -> str:
-    """A model size or a volume as people say it.
+    """Write a model size or a volume as people say it.
 
     Example:
         >>> short(70e6), short(3e10), short(1500.0)
@@ -123,7 +123,7 @@ def _lanes(fit: Fit, observations: Observations, size: float | None) -> Iterator
 
 
 def _curves(fit: Fit, table: Observations, size: float | None, usable: Bool[np.ndarray, "n t"]) -> list[list[Curve]]:
-    """The curves of each target, all read in one call of `predict`."""
+    """Return the curves of each target, all read in one call of `predict`."""
     volume, names = table.volumes(fit.volume_unit), dict.fromkeys(table.run.tolist())
     # A curve starts above zero, where its axis does.
     rows = [np.flatnonzero((table.run == name) & usable.any(axis=1) & (volume > 0)) for name in names]

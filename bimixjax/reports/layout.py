@@ -25,7 +25,7 @@ def percent(share: float) -> str:
 
 
 def framed(title: str, content: Sheet, caption: str | None = None) -> Group:
-    """A title above and a caption below that are as wide as the screen, not as the table."""
+    """Put a title above and a caption below that are as wide as the screen, not as the table."""
     return Group(Text(title, "bold"), content, *([Text(caption, "dim"), ""] if caption else []))
 
 

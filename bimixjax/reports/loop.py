@@ -23,19 +23,10 @@ def baselines(result: LoopResult) -> Predictions:
 
 def screen(result: LoopResult) -> list[RenderableType]:
     """Return all of it, in the order of the loop."""
-    return [
-        corpora.entropies(result.store, result.entropies),
-        corpora.swarm(result.observations),
-        "",
-        *tables.fitted(result.fit),
-        "",
-        checks(result),
-        tables.proportions(result.best, baselines(result)),
-        tables.certificate(result.best),
-        "",
-        proof(result.proof),
-        verdict(result.proof),
-    ]
+    swarm = [corpora.entropies(result.store, result.entropies), corpora.swarm(result.observations), ""]
+    law = [*tables.fitted(result.fit), "", checks(result)]
+    best = [tables.proportions(result.best, baselines(result)), tables.certificate(result.best), ""]
+    return [*swarm, *law, *best, proof(result.proof), verdict(result.proof)]
 
 
 def checks(result: LoopResult) -> Group:
@@ -92,6 +83,7 @@ def verdict(found: Proof) -> Text:
 def document(result: LoopResult) -> dict[str, Any]:
     """Return all of it for machines."""
     found = result.proof
+    by_mixture = {name: getattr(found, name) for name in ("means", "losses", "predicted")}
     return {
         "corpus": corpora.corpus_document(result.store),
         "entropies": to_plain(dict(result.entropies)),
@@ -101,9 +93,7 @@ def document(result: LoopResult) -> dict[str, Any]:
         "optimum": documents.optimum(result.best, baselines(result)),
         "proof": {
             "steps": found.steps,
-            "means": dict(zip(found.mixtures, found.means, strict=True)),
-            "losses": dict(zip(found.mixtures, found.losses, strict=True)),
-            "predicted": dict(zip(found.mixtures, found.predicted, strict=True)),
+            **{name: dict(zip(found.mixtures, values, strict=True)) for name, values in by_mixture.items()},
             "noise": found.noise,
             "standard_error": found.standard_error,
             "ranked": found.ranked,
@@ -118,8 +108,5 @@ def design(result: LoopResult) -> dict[str, np.ndarray]:
 
 def _check_document(check: Check) -> dict[str, Any]:
     targets = check.fit.targets
-    return {
-        "law": dict(zip(targets, check.error, strict=True)),
-        "baseline": dict(zip(targets, check.naive, strict=True)),
-        "baseline_in_words": check.guess,
-    }
+    law, baseline = (dict(zip(targets, errors, strict=True)) for errors in (check.error, check.naive))
+    return {"law": law, "baseline": baseline, "baseline_in_words": check.guess}

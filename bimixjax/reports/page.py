@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from rich.console import Group
 
 from bimixjax import __version__
@@ -13,61 +14,7 @@ from bimixjax.reports.lanes import FittedLosses, short
 from bimixjax.reports.layout import markdown
 
 REPORT = "report.md"
-
-_PAGE = """# From a corpus to a mixture, and back
-
-{setting}
-
-## Corpus
-
-{entropies}
-
-The swarm trains on these mixtures of it:
-
-{mixtures}
-
-## Swarm and law
-
-{swarm}
-
-{law}
-
-![Loss curves with the law](losses.png)
-
-## Predictions of held-out losses
-
-{checks}
-
-![Predicted against measured, last step held out](extrapolation.png)
-
-![Predicted against measured, mixtures held out](generalization.png)
-
-## The best mixture under the law
-
-{proportions}
-
-{losses}
-
-{certificate}
-
-Each domain is kept between its least and its greatest share in the design, so that nothing is extrapolated.
-
-![Proportions side by side](proportions.png)
-
-## Proof
-
-{verdict}
-
-{proof}
-
-![Mean losses of the runs of the proof](proof.png)
-
-Every mixture is trained with the same seeds, none of which the design uses; what a seed does to all mixtures is taken
-out of the noise. All runs are measured on the same validation tokens, so the standard errors say how far the
-differences would change with other seeds, not with other text.
-
-{caution}
-"""
+_TEMPLATE = Path(__file__).with_name(REPORT)
 
 _CAUTION = (
     "The law predicts a domain's loss from that domain's own share: it ignores that domains help each other, "
@@ -102,7 +49,8 @@ def text(result: LoopResult) -> str:
     fit = result.fit
     blind = isinstance(fit, FitResult) and fit.law.own_proportion and not fit.law.cross_domain
     shown = {name: markdown(part) for name, part in parts.items()}
-    return _PAGE.format(setting=_setting(result), caution=_CAUTION if blind else "", **shown)
+    page = _TEMPLATE.read_text(encoding="utf-8")
+    return page.format(setting=_setting(result), caution=_CAUTION if blind else "", **shown)
 
 
 def _setting(result: LoopResult) -> str:
@@ -117,11 +65,9 @@ def _setting(result: LoopResult) -> str:
     )
 
 
-def _figures(result: LoopResult) -> dict[str, "figures.Figure"]:
-    last, mixtures = (
-        (FittedLosses.of(check.fit, check.held_out), f"{name} held out")
-        for name, check in loop.named_checks(result).items()
-    )
+def _figures(result: LoopResult) -> dict[str, Figure]:
+    checks = loop.named_checks(result).items()
+    last, mixtures = ((FittedLosses.of(each.fit, each.held_out), f"{name} held out") for name, each in checks)
     ordered = {OPTIMIZED: result.compared[OPTIMIZED], **result.compared}
     return {
         "losses": figures.loss_curves(FittedLosses.of(result.fit, result.observations)),

@@ -91,7 +91,7 @@ class Asked:
 
 
 def _volumes(table: Observations, fit: Fit, budget: Budget) -> Float[np.ndarray, " rows"] | None:
-    """Where the rows of a table were measured, in the unit of the fit; None where it does not say."""
+    """Return where the rows of a table were measured, in the unit of the fit; None where it does not say."""
     unit = fit.volume_unit
     if unit is None or getattr(table, UNITS[unit]) is None:
         other = table.volume_unit()
@@ -140,7 +140,7 @@ class Predictions:
             fit: a fit over the domains of the mixtures.
             asked: these.
             intervals: whether to ask for limits, where the fit has any.
-            refuse: whether what nothing fitted tells of is an error, unless the budget asks for it; else it is marked.
+            refuse: whether a loss from priors alone is an error, unless the budget asks for it; else it is marked.
         """
         budgets = tuple(_settled(fit, budget) for budget in asked.budgets)
         count = len(budgets)
@@ -172,7 +172,7 @@ class Predictions:
         )
 
     def beside(self, best: OptimalMixture, fit: Fit) -> Self:
-        """The same, and for each mixture that the limits of a search do not allow the nearest one that they do."""
+        """Add, for each mixture that the limits of a search do not allow, the nearest one that they do."""
         outside = {name: r for name, r in self.mixtures.items() if not best.allows(r)}
         allowed = {f"{name}, nearest allowed": best.nearest(r) for name, r in outside.items()}
         return self.of(fit, {**self.mixtures, **allowed}, self.budgets[0], refuse=False) if allowed else self
@@ -189,7 +189,7 @@ class Predictions:
 
     @property
     def from_prior(self) -> Bool[np.ndarray, "n t"]:
-        """Whether nothing fitted tells of it, so that each loss is that of the priors."""
+        """Whether nothing that was fitted depends on it, so that each loss follows from the priors alone."""
         return self._concerned(from_prior=True)
 
     def _concerned(self, *, from_prior: bool) -> Bool[np.ndarray, "n t"]:
@@ -197,7 +197,7 @@ class Predictions:
         return np.array([[target in each for target in self.targets] for each in found])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per mixture: `run`, its budget, `mixture/<domain>`, then by target what was predicted and measured.
+        """Return one row per mixture: `run`, its budget, `mixture/<domain>`, then losses by target.
 
         Columns: `predicted/`, `lower/` and `upper/` (limits that hold 90 % of measured losses) where there are any,
         `loss/` where any was measured, `extrapolated/`, `from_prior/`; `extrapolation` says what lies outside.
@@ -218,7 +218,7 @@ class Predictions:
 
 
 def _settled(fit: Fit, budget: Budget) -> Budget:
-    """A budget with the fit's unit, and the only volume that was fitted where none is given."""
+    """Return a budget with the fit's unit, and the only volume that was fitted where none is given."""
     if fit.volume_unit is None:
         fit.at_size(budget.model_size).allowed_volume(budget.volume)
         return replace(budget, volume=None, unit=None)

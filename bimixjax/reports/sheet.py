@@ -88,7 +88,7 @@ class Sheet:
         return zip(self.columns, *self.rows, strict=True)
 
     def _transposed(self) -> "list[Sheet]":
-        """The sheet with rows for columns, where it has one key, and numbers only."""
+        """Return the sheet with rows for columns, where it has one key, and numbers only."""
         if self.keys > 1 or WORDS & set(self.columns):
             return []
         head, *below = self.by_column()
@@ -147,7 +147,7 @@ class _Plan:
         return cls(sheet, stands_for, width, widths, parts)
 
     def lines(self) -> int:
-        """About how many lines it takes; a legend is worth avoiding."""
+        """Estimate how many lines it takes; a legend is worth avoiding."""
         if max(_total([self.widths[i] for i in part]) for part in self.parts) > self.width:
             return _TOO_WIDE
         if max(cell_len(row[0]) for row in self.sheet.rows) > self.widths[0]:
@@ -155,7 +155,7 @@ class _Plan:
         return len(self.parts) * (len(self.sheet.rows) + 4) + 2 * bool(self.stands_for) + len(self.stands_for)
 
     def drawn(self) -> list[Table | Text]:
-        """The parts, and the legend."""
+        """Return the parts, and the legend."""
         legend = "; ".join(f"{short}: {name}" for short, name in self.stands_for.items())
         parts = [self.sheet.table(part, [self.widths[i] for i in part]) for part in self.parts]
         return [*parts, *([Text(legend, "dim")] if legend else [])]
@@ -166,7 +166,7 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _longest(text: str) -> int:
-    """The length of the longest word."""
+    """Return the length of the longest word."""
     return max(map(cell_len, text.split()), default=0)
 
 

@@ -35,11 +35,8 @@ class Spread:
     def of(cls, found: Resampled | AutoResampled, observations: Observations) -> Self:
         """Predict where the runs of the table ended, in every resample or draw."""
         sizes = observations.model_sizes or (None,)
-        return cls(
-            found=found,
-            model_sizes=sizes,
-            predictions=np.stack([_of_size(found, observations.select(model_size=size), size) for size in sizes]),
-        )
+        shares = [_of_size(found, observations.select(model_size=size), size) for size in sizes]
+        return cls(found=found, model_sizes=sizes, predictions=np.stack(shares))
 
     @property
     def drawn(self) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Bool, Shaped
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -66,7 +67,7 @@ def spread(shown: Spread) -> Group:
 
 
 def _largest(weights: Mapping[str, float]) -> str:
-    """The laws of most weight in words: `joint 62 %, additive 31 %, 3 others 7 %`."""
+    """Name the laws of most weight: `joint 62 %, additive 31 %, 3 others 7 %`."""
     ordered = sorted((-weight, name) for name, weight in weights.items() if weight > 0)
     named = [(weight, name) for weight, name in ordered[:_NAMED] if -weight >= _LEAST_SHARE]
     parts = [f"{name} {-100 * weight:.0f} %" for weight, name in named]
@@ -86,13 +87,9 @@ def predictions(predicted: Predictions) -> Group:
     """Return predicted losses, the longer of targets and mixtures down, with marks where they extrapolate."""
     names, title = labels(predicted)
     half = (predicted.upper - predicted.lower) / 2
-    cells = [
-        [
-            f"{loss:.4f}{mark}" + (f" ± {width:.4f}" if np.isfinite(width) else "")
-            for loss, mark, width in zip(*row, strict=True)
-        ]
-        for row in zip(predicted.losses, _marks(predicted), half, strict=True)
-    ]
+    widths = [[f" ± {width:.4f}" if np.isfinite(width) else "" for width in row] for row in half]
+    parts = zip(predicted.losses, _marks(predicted.extrapolated, predicted.from_prior), widths, strict=True)
+    cells = [[f"{loss:.4f}{mark}{width}" for loss, mark, width in zip(*row, strict=True)] for row in parts]
     if len(names) > len(predicted.targets):
         rows, columns = names, predicted.targets
     else:
@@ -134,23 +131,18 @@ def scores(found: Scores) -> Group:
 
 def proportions(best: OptimalMixture, baselines: Predictions, draws: OptimalResamples | None = None) -> Group:
     """Return one row per domain: the mixture found, its limits over draws, the baselines, and what holds its share."""
-    held_by = {
-        **dict.fromkeys(best.at_lower, "at its lower limit"),
-        **dict.fromkeys(best.at_upper, "at its upper limit"),
-    }
-    held_by |= dict.fromkeys(best.idle, "no weighted target depends on it") | dict.fromkeys(best.fixed, "fixed")
+    notes_of = dict.fromkeys(best.at_lower, "at its lower limit") | dict.fromkeys(best.at_upper, "at its upper limit")
+    notes_of |= dict.fromkeys(best.idle, "no weighted target depends on it") | dict.fromkeys(best.fixed, "fixed")
     named, dagger = _headings(best, baselines)
     mark = PRIOR if best.from_prior or (best.untold and best.budget.from_prior) else ""
     columns = {named[0]: [f"{share:.4f}{mark}" for share in best.proportions]}
     if draws:
         limits = zip(*draws.interval(level=LEVEL), strict=True)
         columns[WITHIN] = [f"{lower:.3f} to {upper:.3f}" for lower, upper in limits]
-    columns |= {
-        name: [f"{share:.4f}" for share in mixture]
-        for name, mixture in zip(named[1:], baselines.proportions, strict=True)
-    }
-    if held_by:
-        columns["note"] = [held_by.get(domain, "") for domain in best.domains]
+    compared = zip(named[1:], baselines.proportions, strict=True)
+    columns |= {name: [f"{share:.4f}" for share in mixture] for name, mixture in compared}
+    if notes_of:
+        columns["note"] = [notes_of.get(domain, "") for domain in best.domains]
     shown = table(["", *columns], zip(best.domains, *columns.values(), strict=True))
     title = "Proportions" if best.converged else "Not found: the search stopped at proportions that are not stationary"
     caption = dagger + [f"{PRIOR} {FROM_PRIOR}; see below"] * bool(mark)
@@ -160,9 +152,8 @@ def proportions(best: OptimalMixture, baselines: Predictions, draws: OptimalResa
 def losses(best: OptimalMixture, baselines: Predictions) -> Group:
     """Return one row per target: predicted losses of the mixture found and the baselines, and their weighted means."""
     named, dagger = _headings(best, baselines)
-    extrapolated, from_prior = set(best.extrapolated), set(best.from_prior)
-    found = [_mark(target in extrapolated, target in from_prior) for target in best.targets]
-    marks = [found, *_marks(baselines)]
+    found = _marks(*(np.array([t in of for t in best.targets]) for of in (best.extrapolated, best.from_prior)))
+    marks = [found, *_marks(baselines.extrapolated, baselines.from_prior)]
     columns = np.column_stack([best.losses, baselines.losses.T])
     shown = table(["", "weight", *named])
     for target, weight, values, *row in zip(best.targets, best.weights, columns, *marks, strict=True):
@@ -178,7 +169,7 @@ def losses(best: OptimalMixture, baselines: Predictions) -> Group:
 
 
 def _headings(best: OptimalMixture, baselines: Predictions) -> tuple[list[str], list[str]]:
-    """The names of the mixture found and of the baselines, and a footnote where the limits do not allow some of them.
+    """Name the mixture found and the baselines, and write a footnote where the limits do not allow some of them.
 
     What was found is called optimized only where the search converged.
     """
@@ -224,11 +215,6 @@ def _at(budget: Budget) -> str:
     return volume + (f", size {short(budget.model_size)}" if budget.model_size is not None else "")
 
 
-def _marks(predicted: Predictions) -> list[list[str]]:
-    """The mark of each mixture and target."""
-    pairs = zip(predicted.extrapolated, predicted.from_prior, strict=True)
-    return [[_mark(*cell) for cell in zip(*row, strict=True)] for row in pairs]
-
-
-def _mark(outside: bool, from_prior: bool) -> str:
-    return PRIOR if from_prior else STAR if outside else " "
+def _marks(extrapolated: Bool[np.ndarray, "*n"], from_prior: Bool[np.ndarray, "*n"]) -> Shaped[np.ndarray, "*n"]:
+    """Return the mark of each predicted loss."""
+    return np.where(from_prior, PRIOR, np.where(extrapolated, STAR, " "))

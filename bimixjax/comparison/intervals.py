@@ -2,8 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float
@@ -28,15 +26,6 @@ class Errors:
     distance: Float[np.ndarray, " m"]
     log: Float[np.ndarray, "m t"]
 
-    @classmethod
-    def concat(cls, parts: Sequence[Self]) -> Self:
-        """Return those of several fits."""
-        return cls(
-            size=np.concatenate([part.size for part in parts]),
-            distance=np.concatenate([part.distance for part in parts]),
-            log=np.concatenate([part.log for part in parts]),
-        )
-
 
 def nearest(rows: Rows, proportions: Float[np.ndarray, "n d"], fitted: Mask) -> Float[np.ndarray, " n"]:
     """Return the Hellinger distance of each row's mixture from the nearest mixture fitted at its model size.
@@ -48,9 +37,7 @@ def nearest(rows: Rows, proportions: Float[np.ndarray, "n d"], fitted: Mask) -> 
     affinity = np.clip(root @ root.T, 0.0, 1.0)
     distance = np.sqrt(1.0 - affinity)[np.searchsorted(numbers, rows.mixture)]
     found = np.empty(len(rows.run))
-    for size in rows.sizes:
-        own = rows.model_size == size
-        there = fitted & own if (fitted & own).any() else fitted
+    for own, there in rows.fitted_by_size(fitted):
         found[own] = distance[np.ix_(own, np.searchsorted(numbers, np.unique(rows.mixture[there])))].min(axis=1)
     return found
 
@@ -85,7 +72,7 @@ def half_widths(
 
 
 def _quantile(scores: Float[np.ndarray, " m"], level: float, *, otherwise: float) -> float:
-    """The ceil((m + 1) level)-th smallest of the m finite scores; `otherwise` where m is too small for that."""
+    """Return the ceil((m + 1) level)-th smallest of the m finite scores; `otherwise` where m is too small for that."""
     finite = np.sort(scores[np.isfinite(scores)])
     # Without the small number, 10 x .9 would be rounded up to 10.
     place = math.ceil((finite.size + 1) * level - 1e-9)

@@ -42,7 +42,7 @@ def compare(
     """Fit laws to the same folds of a table, and put their predictions beside the losses that were held out.
 
     Folds hold out whole runs, later volumes or larger models, never single rows. Intervals of a single law are
-    calibrated inside the fitted rows of each fold, by asking it the same question there, or, where each run is held out
+    calibrated inside the fitted rows of each fold, by holding out in the same way there, or, where each run is held out
     in turn, on the other runs: conformal prediction, with widths that grow with the distance from the nearest fitted
     mixture. All folds of a law, and those within, are one batched call.
 
@@ -91,10 +91,10 @@ def compare(
 
 @dataclasses.dataclass(frozen=True)
 class _Judge:
-    """The question that all laws of a comparison are asked: n rows, t targets, F folds, C rows held out in a fold.
+    """Folds and settings that all laws of a comparison share: n rows, t targets, F folds, C rows held out in a fold.
 
-    An outcome is a law's answer, by the names of the fields of `Comparison`; `every` has its losses of all rows in each
-    fold [F, n, t].
+    An outcome is what a law predicts, by the names of the fields of `Comparison`; `every` has its losses of all rows in
+    each fold [F, n, t].
     """
 
     observations: Observations
@@ -112,7 +112,7 @@ class _Judge:
         return self.observations.losses[:, [self.observations.targets.index(t) for t in self.targets]]
 
     @cached_property
-    def held(self) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
+    def places(self) -> tuple[Int[np.ndarray, " C"], Int[np.ndarray, " C"]]:
         """Fold and row of each held-out row that is judged."""
         fold, row = np.nonzero(self.split.held_out & self.rows.judged & np.isfinite(self.losses).any(axis=1))
         return fold, row
@@ -125,7 +125,7 @@ class _Judge:
         weights = np.concatenate([self.split.fitted, *(fitted[None] for _, fitted, _ in inner)]).astype(float)
         found = fit_folds(law, self.observations, weights, volume=self.unit, targets=self.targets, solver=self.solver)
         losses = np.asarray(found.predicted)
-        predicted, half = losses[self.held], self._half_widths(inner, losses)
+        predicted, half = losses[self.places], self._half_widths(inner, losses)
         rows, status, at_bound = (np.asarray(a)[:folds] for a in (found.rows, found.status, found.at_bound))
         # Fits without any row do not count.
         fitted = rows > 0
@@ -141,15 +141,9 @@ class _Judge:
 
     def _outcome_of_auto(self, settings: Auto) -> dict[str, np.ndarray]:
         """Auto has intervals of its own, but no bounds; its status says in words how its members ended."""
-        found = auto_folds(
-            self.observations,
-            self.split.fitted.astype(float),
-            volume=self.unit,
-            targets=self.targets,
-            settings=settings,
-            level=0.9 if self.level is None else self.level,
-        )
-        kept = {name: np.asarray(getattr(found, name))[self.held] for name in ("predicted", "lower", "upper")}
+        options = {"volume": self.unit, "targets": self.targets, "settings": settings, "level": self.level or 0.9}
+        found = auto_folds(self.observations, self.split.fitted.astype(float), **options)
+        kept = {name: np.asarray(getattr(found, name))[self.places] for name in ("predicted", "lower", "upper")}
         if self.level is None:
             kept["lower"] = kept["upper"] = np.full_like(kept["predicted"], np.nan)
         unknown = np.full(len(self.split), np.nan)
@@ -169,14 +163,14 @@ class _Judge:
 
         A fold's errors are those of the folds within it, or, where the scheme is crossed, of all other folds.
         """
-        fold, row = self.held
+        fold, row = self.places
         half = np.full((len(fold), len(self.targets)), np.nan)
         if self.level is None:
             return half
         if self.scheme.crossed:
             judged = self.split.held_out & self.rows.judged
-            errors = [self._errors(*each) for each in zip(self.split.fitted, judged, losses, strict=True)]
-            of_fold = {number: errors[:number] + errors[number + 1 :] for number in range(len(errors))}
+            each = [self._errors(*fit) for fit in zip(self.split.fitted, judged, losses, strict=True)]
+            of_fold = {number: each[:number] + each[number + 1 :] for number in range(len(each))}
         else:
             of_fold = {}
             for (number, fitted, judged), predicted in zip(inner, losses[len(self.split) :], strict=True):
@@ -184,7 +178,8 @@ class _Judge:
         for number, parts in of_fold.items():
             own = fold == number
             distance = nearest(self.rows, self.observations.proportions, self.split.fitted[number])[row[own]]
-            half[own] = half_widths(Errors.concat(parts), self.level, self.rows.model_size[row[own]], distance)
+            errors = Errors(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+            half[own] = half_widths(errors, self.level, self.rows.model_size[row[own]], distance)
         return half
 
     def _errors(self, fitted: Mask, judged: Mask, predicted: Float[np.ndarray, "n t"]) -> Errors:
@@ -196,7 +191,7 @@ class _Judge:
 
     def comparison(self, laws: tuple[str, ...], outcomes: Sequence[dict[str, np.ndarray]]) -> Comparison:
         """Put the outcomes of all laws beside what was measured."""
-        fold, row = self.held
+        fold, row = self.places
         rows, split = self.rows, self.split
         every, *stacked = ([found[name] for found in outcomes] for name in ("every", *_STACKED))
         outlying = outliers_of_all(every, self.losses, self.observations).sentence
@@ -215,7 +210,7 @@ class _Judge:
             mixture=rows.mixture[row],
             model_size=rows.model_size[row],
             volume=rows.volume[row],
-            outside=self._outside()[self.held],
+            outside=self._outside()[self.places],
             absent=np.stack(own, axis=1)[row] == 0,
             measured=self.losses[row],
             notes=(outlying,) if outlying else (),
@@ -223,20 +218,18 @@ class _Judge:
         )
 
     def _outside(self) -> Bool[np.ndarray, "F n"]:
-        """Whether a row's mixture has a proportion outside those fitted at its size, or at all sizes."""
-        shares, size = self.observations.proportions, self.rows.model_size
+        """Tell whether a row's mixture has a proportion outside those fitted at its size, or at all sizes."""
+        shares = self.observations.proportions
         outside = np.zeros(self.split.fitted.shape, bool)
         for fold, fitted in enumerate(self.split.fitted):
-            for each in self.rows.sizes:
-                own = size == each
-                there = shares[fitted & own] if (fitted & own).any() else shares[fitted]
-                beyond = (shares < there.min(axis=0) - 1e-9) | (shares > there.max(axis=0) + 1e-9)
-                outside[fold, own] = beyond.any(axis=1)[own]
+            for own, there in self.rows.fitted_by_size(fitted):
+                low, high = shares[there].min(axis=0) - 1e-9, shares[there].max(axis=0) + 1e-9
+                outside[fold, own] = ((shares[own] < low) | (shares[own] > high)).any(axis=1)
         return outside
 
 
 def _named(laws: Sequence[str | Rival] | Mapping[str, str | Rival]) -> dict[str, Rival]:
-    """Laws by name, in the order given."""
+    """Return laws by name, in the order given."""
     if isinstance(laws, Mapping):
         given = dict(laws)
     else:
@@ -250,7 +243,7 @@ def _named(laws: Sequence[str | Rival] | Mapping[str, str | Rival]) -> dict[str,
 
 
 def _targets(laws: Iterable[Rival], table: Observations, asked: Sequence[str] | None) -> tuple[str, ...]:
-    """The targets asked for, else those named like a domain, else all."""
+    """Return the targets asked for, else those named like a domain, else all."""
     if asked is not None:
         known("target", tuple(asked), table.targets, table.source)
     chosen = tuple(dict.fromkeys(asked)) if asked is not None else table.own_targets or table.targets

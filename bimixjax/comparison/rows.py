@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Iterator
 from typing import Literal, Self
 
 import numpy as np
@@ -61,6 +62,12 @@ class Rows:
     def sizes(self) -> list[float]:
         """The model sizes, ascending."""
         return np.unique(self.model_size).tolist()
+
+    def fitted_by_size(self, fitted: Mask) -> Iterator[tuple[Mask, Mask]]:
+        """Yield the rows of each model size, and those fitted at it, or at all sizes where none of it is fitted."""
+        for size in self.sizes:
+            own = self.model_size == size
+            yield own, fitted & own if (fitted & own).any() else fitted
 
     def last(self) -> Float[np.ndarray, " n"]:
         """Return the largest volume that at least half of the runs of a row's size reach, for each row."""

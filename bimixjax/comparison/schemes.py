@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from bimixjax._base.checks import InputError, known, positive
 from bimixjax.comparison.rows import Mask, Rows
 
-# Folds within one fold: beyond these, leaving out several mixtures at once tells as much.
+# Folds within one fold: with more mixtures than these, several are left out at once.
 _MOST_WITHIN = 20
 
 
@@ -22,7 +22,7 @@ class Split:
     """F folds of a table of n rows.
 
     Attributes:
-        group: what tells folds of one kind from those of another, such as the number of runs fitted.
+        group: what distinguishes folds of one kind from those of another, such as the number of runs fitted.
         grouped_by: what `group` is, in words.
         block: folds whose held-out rows are ranked together.
         fitted, held_out: rows.
@@ -93,11 +93,9 @@ class LeaveOneRunOut(Scheme):
         number = rows.run if self.alone else rows.mixture
         out = [number == each for each in np.unique(number[rows.judged])]
         if len(out) < 2:
-            raise InputError(
-                f"{len(out)} run or mixture can be held out; allowed: at least 2, each with a row at the volume "
-                "that is evaluated"
-            )
-        return [(len(out) - 1, ~held, held) for held in out]
+            allowed = "at least 2, each with a row at the volume that is evaluated"
+            raise InputError(f"{len(out)} run or mixture can be held out; allowed: {allowed}")
+        return [(len(out) - 1, ~held_out, held_out) for held_out in out]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,10 +130,9 @@ class RunDesigns(Scheme):
 
     def __post_init__(self) -> None:
         if not self.runs or min(self.runs) < 1 or self.draws < 1 or self.first < 0 or self.seed < 0:
-            raise InputError(
-                f"designs of {self.runs} runs, {self.draws} draws from number {self.first}, seed {self.seed}; "
-                "allowed: at least one number of runs, runs and draws at least 1, the others at least 0"
-            )
+            got = f"designs of {self.runs} runs, {self.draws} draws from number {self.first}, seed {self.seed}"
+            allowed = "at least one number of runs, runs and draws at least 1, the others at least 0"
+            raise InputError(f"{got}; allowed: {allowed}")
 
     def folds(self, rows: Rows) -> list[tuple[float, Mask, Mask]]:
         """Draw all designs of all K."""
@@ -143,7 +140,7 @@ class RunDesigns(Scheme):
         return [(count, *fold) for count in self.runs for fold in self._designs(rows, count)]
 
     def _designs(self, rows: Rows, count: int) -> list[tuple[Mask, Mask]]:
-        """Rows to fit and rows held out in each draw of `count` runs."""
+        """Return the rows to fit and the rows held out in each draw of `count` runs."""
         runs_of = {size: rows.runs_of(size) for size in rows.sizes if size not in self.donors}
         most = max(map(len, runs_of.values()), default=0)
         if most <= count:
@@ -151,13 +148,13 @@ class RunDesigns(Scheme):
         draws = {size: self._draw(runs, count) for size, runs in runs_of.items()}
         folds = []
         for number in range(max(map(len, draws.values()))):
-            fitted, held = np.isin(rows.model_size, self.donors), np.zeros(len(rows.run), bool)
+            fitted, held_out = np.isin(rows.model_size, self.donors), np.zeros(len(rows.run), bool)
             for size, drawn in draws.items():
                 if number < len(drawn):
                     own, chosen = rows.model_size == size, np.isin(rows.run, drawn[number])
                     fitted |= own & chosen
-                    held |= own & ~chosen
-            folds.append((fitted, held))
+                    held_out |= own & ~chosen
+            folds.append((fitted, held_out))
         return folds
 
     def _draw(self, runs: Sequence[int], count: int) -> list[tuple[int, ...]]:
@@ -201,15 +198,15 @@ class ChosenRuns(Scheme):
             raise InputError(f"{len(self.groups)} groups for {len(self.fitted)} folds; allowed: one for each, or none")
         names = np.array(rows.names)[rows.run]
         fitted = np.array([np.isin(names, runs) for runs in self.fitted])
-        held = np.array([np.isin(names, runs) for runs in self.held_out]) if self.held_out else ~fitted
-        if held.shape != fitted.shape or (held & fitted).any():
+        held_out = np.array([np.isin(names, runs) for runs in self.held_out]) if self.held_out else ~fitted
+        if held_out.shape != fitted.shape or (held_out & fitted).any():
             raise InputError(
                 "runs held out are named for every fold or for none, and no fold fits a run that it holds out"
             )
-        if not len(fitted) or not held.any(axis=1).all() or not fitted.any(axis=1).all():
+        if not len(fitted) or not held_out.any(axis=1).all() or not fitted.any(axis=1).all():
             raise InputError("each fold fits at least one run and holds out at least one; there is at least one fold")
         fewest = min(len(set(runs)) for runs in self.fitted)
-        return list(zip(self.groups or [fewest] * len(fitted), fitted, held, strict=True))
+        return list(zip(self.groups or [fewest] * len(fitted), fitted, held_out, strict=True))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -238,11 +235,10 @@ class LaterVolumes(Scheme):
 
     def folds(self, rows: Rows) -> list[tuple[float, Mask, Mask]]:
         """Make one fold for each cut."""
-        fitted = [_up_to(rows, cut * rows.last()) for cut in self.cuts]
-        for cut, mask in zip(self.cuts, fitted, strict=True):
-            if not mask.any():
-                raise InputError(f"no row has at most {cut:g} of the last volume of its size: nothing to fit")
-        return [(cut, mask, ~mask) for cut, mask in zip(self.cuts, fitted, strict=True)]
+        fitted = {cut: _up_to(rows, cut * rows.last()) for cut in self.cuts}
+        if empty := [cut for cut, mask in fitted.items() if not mask.any()]:
+            raise InputError(f"no row has at most {empty[0]:g} of the last volume of its size: nothing to fit")
+        return [(cut, fitted[cut], ~fitted[cut]) for cut in self.cuts]
 
     def within(self, rows: Rows, fitted: Mask) -> list[tuple[Mask, Mask]]:
         """Fit the fitted rows up to the smallest cut of their own last volume; judge at that last volume."""
@@ -286,7 +282,7 @@ class LargerSizes(Scheme):
 
 
 def _parts(number: Int[np.ndarray, " n"], rows: Mask) -> list[Mask]:
-    """The rows of each number, or of some numbers together where there are very many."""
+    """Return the rows of each number, or of some numbers together where there are very many."""
     distinct = np.unique(number[rows])
     return [rows & np.isin(number, distinct[start::_MOST_WITHIN]) for start in range(min(_MOST_WITHIN, len(distinct)))]
 

@@ -11,6 +11,8 @@ from bimixjax import metrics
 if TYPE_CHECKING:
     from bimixjax.comparison.table import Comparison
 
+Losses = Float[np.ndarray, "n t"]
+
 # A rank correlation of fewer mixtures says nothing.
 FEWEST_RANKED = 5
 _AVERAGED = ["r2", "spearman", "spearman_target", "regret", "coverage", "width"]
@@ -26,27 +28,15 @@ def cells(found: "Comparison") -> pd.DataFrame:
     """Return one row per law, held-out row and measured target; the columns `row` and `failed` are for this module."""
     law, row, target = (axis.ravel() for axis in np.indices(found.predicted.shape))
     fold, predicted = found.fold[row], found.predicted.ravel()
+    measured = found.measured[row, target]
+    columns = {"law": np.array(found.laws, object)[law], "group": found.group[fold], "block": found.block[fold]}
+    columns |= {"fold": fold, "unit": _units(found)[row]}
+    columns |= {name: getattr(found, name)[row] for name in ("run", "model_size", "volume")}
+    columns |= {"target": np.array(found.targets, object)[target], "measured": measured, "predicted": predicted}
+    columns |= {"lower": found.lower.ravel(), "upper": found.upper.ravel()}
+    columns["relative"] = np.where(np.isfinite(predicted), predicted, np.nan) / measured - 1
     # Any: the types of pandas hide what a frame holds.
-    frame: Any = pd.DataFrame(
-        {
-            "law": np.array(found.laws, object)[law],
-            "group": found.group[fold],
-            "block": found.block[fold],
-            "fold": fold,
-            "unit": _units(found)[row],
-            "run": found.run[row],
-            "model_size": found.model_size[row],
-            "volume": found.volume[row],
-            "target": np.array(found.targets, object)[target],
-            "measured": found.measured[row, target],
-            "predicted": predicted,
-            "lower": found.lower.ravel(),
-            "upper": found.upper.ravel(),
-            "relative": np.where(np.isfinite(predicted), predicted, np.nan) / found.measured[row, target] - 1,
-            "row": row,
-            "failed": failures(found).ravel(),
-        }
-    )
+    frame: Any = pd.DataFrame({**columns, "row": row, "failed": failures(found).ravel()})
     frame = frame[np.isfinite(frame["measured"])].reset_index(drop=True)
     # A cell is common if all laws predict it; a law that fails anywhere in the group must not take cells from others.
     failing = frame.groupby(["group", "law"])["failed"].transform("any")
@@ -65,17 +55,10 @@ def _units(found: "Comparison") -> Int[np.ndarray, " C"]:
 
 def scores(found: "Comparison") -> pd.DataFrame:
     """Return one row per law, block, model size and volume."""
-    failed, keys = failures(found), ["block", "group", "model_size", "volume"]
-    places = pd.DataFrame(
-        {
-            "group": found.group[found.fold],
-            "block": found.block[found.fold],
-            "model_size": found.model_size,
-            "volume": found.volume,
-        }
-    )
+    failed, of_fold = failures(found), {"group": found.group[found.fold], "block": found.block[found.fold]}
+    places = pd.DataFrame({**of_fold, "model_size": found.model_size, "volume": found.volume})
     rows = []
-    for _, place in places.groupby(keys):
+    for _, place in places.groupby(["block", "group", "model_size", "volume"]):
         at = place.index
         for i, law in enumerate(found.laws):
             one = [array[i, at] for array in (found.predicted, found.lower, found.upper, failed)]
@@ -84,11 +67,7 @@ def scores(found: "Comparison") -> pd.DataFrame:
 
 
 def _score(
-    measured: Float[np.ndarray, "n t"],
-    predicted: Float[np.ndarray, "n t"],
-    lower: Float[np.ndarray, "n t"],
-    upper: Float[np.ndarray, "n t"],
-    failed: Bool[np.ndarray, "n t"],
+    measured: Losses, predicted: Losses, lower: Losses, upper: Losses, failed: Bool[np.ndarray, "n t"]
 ) -> dict[str, float]:
     """Score the predictions of one law for n mixtures."""
     there, finite = np.isfinite(measured), np.isfinite(predicted)

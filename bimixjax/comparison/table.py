@@ -68,17 +68,15 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return (
-            f"Comparison(laws {summaries.listed(self.laws)}; targets {summaries.listed(self.targets)}; "
-            f"{len(self.group)} folds, {len(self.run)} rows held out)"
-        )
+        laws, targets = summaries.listed(self.laws), summaries.listed(self.targets)
+        return f"Comparison(laws {laws}; targets {targets}; {len(self.group)} folds, {len(self.run)} rows held out)"
 
     def summary(self) -> str:
         """Say in plain text how each law did: errors, rank correlations, regrets, and what to be wary of."""
         return summaries.compared(self)
 
     def cells(self) -> pd.DataFrame:
-        """One row per law, held-out row and target, with the measured loss, the prediction and its interval.
+        """Return one row per law, held-out row and target, with the measured loss, the prediction and its interval.
 
         `unit` numbers what standard errors count as independent: blocks of folds; within one block, folds; within one
         fold, mixtures. `relative` is (predicted - measured) / measured.
@@ -86,7 +84,7 @@ class Comparison:
         return scores.cells(self).drop(columns=["row", "failed"])
 
     def scores(self) -> pd.DataFrame:
-        """One row per law, block of folds, model size and volume: the columns of `to_frame` before averaging."""
+        """Return one row per law, block of folds, model size and volume: `to_frame` before averaging."""
         return self._scored.copy()
 
     @cached_property
@@ -95,7 +93,7 @@ class Comparison:
         return scores.scores(self)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per law and group of folds, the best of each group first.
+        """Return one row per law and group of folds, the best of each group first.
 
         Returns:
             A frame with the columns

@@ -61,25 +61,20 @@ def every(ok: NDArray[np.bool_], say: Callable[..., str]) -> None:
 
 def positive(name: str, value: object) -> float:
     """Return `value` if it is a finite number above zero."""
-    number = _finite(value)
-    if number is None or number <= 0:
-        raise InputError(f"{name} is {value!r}; allowed: a finite number above 0")
-    return number
+    return _finite(name, value, "a finite number above 0", lambda number: number > 0)
 
 
 def not_negative(name: str, value: object) -> float:
     """Return `value` if it is a finite number that is not below zero."""
-    number = _finite(value)
-    if number is None or number < 0:
-        raise InputError(f"{name} is {value!r}; allowed: a finite number, 0 or above")
-    return number
+    return _finite(name, value, "a finite number, 0 or above", lambda number: number >= 0)
 
 
-def _finite(value: object) -> float | None:
-    """Return a finite number as a float, None for anything else; truth values are no numbers."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        return None
-    return float(value) if -math.inf < value < math.inf else None
+def _finite(name: str, value: Any, allowed: str, ok: Callable[[float], bool]) -> float:
+    """Return a finite number as a float where it is ok; truth values are no numbers."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not -math.inf < value < math.inf or not ok(float(value)):
+        raise InputError(f"{name} is {value!r}; allowed: {allowed}")
+    return float(value)
 
 
 def all_positive(name: str, got: object) -> None:
@@ -88,10 +83,8 @@ def all_positive(name: str, got: object) -> None:
     if values.dtype.kind in "bcOSU" or values.ndim > 1:
         raise InputError(f"{name} is {got!r}; allowed: a number or a list of numbers, finite and above 0")
     values = values.astype(float)
-    every(
-        (values > 0) & (values < math.inf),
-        lambda *index: f"{name} is {values[index]:g}; allowed: a finite number above 0",
-    )
+    ok = (values > 0) & (values < math.inf)
+    every(ok, lambda *index: f"{name} is {values[index]:g}; allowed: a finite number above 0")
 
 
 def as_many(volume: Sequence[int], mixtures: Sequence[int]) -> None:
@@ -125,10 +118,8 @@ def fold_weights(got: object, rows: int) -> NDArray[np.float64]:
     weights = np.asarray(got, float)
     if weights.ndim != 2 or weights.shape[1] != rows or not len(weights):
         raise InputError(f"weights have shape {weights.shape}; allowed: [folds, {rows}], a number for each row")
-    every(
-        np.isfinite(weights) & (weights >= 0),
-        lambda fold, row: f"fold {fold + 1} gives row {row + 1} weight {weights[fold, row]}; allowed: finite, >= 0",
-    )
+    ok = np.isfinite(weights) & (weights >= 0)
+    every(ok, lambda i, j: f"fold {i + 1} gives row {j + 1} weight {weights[i, j]}; allowed: finite, >= 0")
     return weights
 
 
@@ -139,10 +130,8 @@ def limits(lower: NDArray[np.floating], upper: NDArray[np.floating], names: Sequ
     every(ok, lambda i: f"limits of {names[i]!r} are {lower[i]} to {upper[i]}; allowed: 0 <= lower <= upper <= 1")
     # Limits such as ten times 0.1 sum to 1 up to rounding only.
     if not lower.sum() - 1e-12 <= 1 <= upper.sum() + 1e-12:
-        raise InputError(
-            f"no mixture keeps to the limits: lower limits sum to {lower.sum():g} (allowed: at most 1), "
-            f"upper limits to {upper.sum():g} (allowed: at least 1)"
-        )
+        sums = f"{lower.sum():g} (allowed: at most 1), upper limits to {upper.sum():g} (allowed: at least 1)"
+        raise InputError(f"no mixture keeps to the limits: lower limits sum to {sums}")
 
 
 def fields(found: object, wanted: Iterable[str], where: object) -> dict[str, Any]:
@@ -158,19 +147,13 @@ def fields(found: object, wanted: Iterable[str], where: object) -> dict[str, Any
 def mixtures(got: Any, domains: Sequence[str]) -> None:
     """Raise unless `got` is [n, d] or [d] over `domains` and, where it holds numbers, each row is a mixture."""
     if got.ndim not in (1, 2) or got.shape[-1] != len(domains):
-        raise InputError(
-            f"mixtures have shape {tuple(got.shape)}; allowed: [{len(domains)}] or [n, {len(domains)}], "
-            f"over the domains {', '.join(domains)}"
-        )
+        allowed = f"[{len(domains)}] or [n, {len(domains)}], over the domains {', '.join(domains)}"
+        raise InputError(f"mixtures have shape {tuple(got.shape)}; allowed: {allowed}")
     if not isinstance(got, np.ndarray):
         return
     rows = np.atleast_2d(got)
-    every(
-        np.isfinite(rows) & (rows >= 0),
-        lambda row, column: (
-            f"mixture {row + 1} has proportion {rows[row, column]} of {domains[column]!r}; allowed: >= 0"
-        ),
-    )
+    wrong = "mixture {} has proportion {} of {!r}; allowed: >= 0"
+    every(np.isfinite(rows) & (rows >= 0), lambda i, j: wrong.format(i + 1, rows[i, j], domains[j]))
     total = rows.sum(-1)
     every(np.abs(total - 1) <= 1e-2, lambda row: f"mixture {row + 1} sums to {total[row]:.6g}; allowed: 1 within 0.01")
 

@@ -87,10 +87,8 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: not a file of ours: it is nested too deeply") from error
     except ValueError as error:
         raise InputError(f"{path}: not strict JSON: {error}") from error
-    raise InputError(
-        f"{path} was changed after it was written: it is not what its field {HASH} says; if that was on purpose, "
-        f"remove the field {HASH}, else write the file anew"
-    )
+    remedy = f"if that was on purpose, remove the field {HASH}, else write the file anew"
+    raise InputError(f"{path} was changed after it was written: it is not what its field {HASH} says; {remedy}")
 
 
 def _hash(plain: Any) -> str:

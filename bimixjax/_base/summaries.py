@@ -89,16 +89,10 @@ def optimum(best: Any) -> str:
     where = [] if budget.volume is None else [f"volume {budget.volume:g} {budget.unit or ''}".rstrip()]
     where += [] if budget.model_size is None else [f"model size {budget.model_size:g}"]
     ended = "converged" if best.converged else "did not converge"
-    return "\n".join(
-        [
-            ", ".join(["Mixture" if best.converged else "Not found; the search stopped here", *where]),
-            aligned(shares),
-            "Predicted losses, nats per token",
-            aligned(losses),
-            f"weighted mean {best.objective:.4f}",
-            f"search ({best.method}) {ended}; KKT residual {best.kkt_residual:.1e}",
-        ]
-    )
+    title = ", ".join(["Mixture" if best.converged else "Not found; the search stopped here", *where])
+    lines = [title, aligned(shares), "Predicted losses, nats per token", aligned(losses)]
+    lines.append(f"weighted mean {best.objective:.4f}")
+    return "\n".join([*lines, f"search ({best.method}) {ended}; KKT residual {best.kkt_residual:.1e}"])
 
 
 def compared(found: Any) -> str:

@@ -4,7 +4,7 @@ import codecs
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -134,11 +134,7 @@ def _read_parquet(path: Path, source: str, fields: Fields) -> Iterator[Document]
         raise InputError(f"{path}: damaged or not Parquet: {' '.join(str(error).split())}") from error
 
 
-_READERS: dict[str, Callable[[Path, str, Fields], Iterator[Document]]] = {
-    ".txt": _read_text,
-    ".jsonl": _read_jsonl,
-    ".parquet": _read_parquet,
-}
+_READERS = {".txt": _read_text, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
 
 
 def _document(row: Mapping[str, Any], fields: Fields, source: str, where: str) -> Document:

@@ -67,7 +67,7 @@ def require_domain_name(domain: str, taken: Iterable[str]) -> None:
     """Raise unless `domain` can name a folder beside those taken."""
     if not domain or domain.startswith(".") or any(c in '/\\:*?"<>|' or not c.isprintable() for c in domain):
         raise InputError(f'domain name {domain!r} cannot name a folder; no leading dot, no control, none of /\\:*?"<>|')
-    # Some file systems do not tell "C" from "c".
+    # Some file systems do not distinguish "C" and "c".
     if domain.casefold() in (name.casefold() for name in taken):
         raise InputError(f"domain name {domain!r} differs from another only in case")
 

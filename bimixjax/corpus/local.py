@@ -1,4 +1,4 @@
-"""The local default corpus: real text that every Python installation with this package's dependencies carries."""
+"""The local default corpus: real text that is in every Python installation with this package's dependencies."""
 
 import ast
 import importlib.metadata
@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,24 +19,13 @@ from bimixjax.corpus.documents import Document
 from bimixjax.corpus.store import TokenStore
 from bimixjax.corpus.tokenization import tokenize
 
-# Import name -> distribution. A fixed list, so that neither other installed packages nor a user's own code get in.
-PACKAGES = {
-    "flax": "flax",
-    "jax": "jax",
-    "jaxlib": "jaxlib",
-    "jaxtyping": "jaxtyping",
-    "matplotlib": "matplotlib",
-    "numpy": "numpy",
-    "optax": "optax",
-    "orbax": "orbax-checkpoint",
-    "pandas": "pandas",
-    "pyarrow": "pyarrow",
-    "rich": "rich",
-    "tokenizers": "tokenizers",
-    "tyro": "tyro",
-    "yaml": "PyYAML",
-    "zstandard": "zstandard",
-}
+# A fixed list of import names, so that neither other installed packages nor a user's own code get in.
+PACKAGES = (
+    *("flax", "jax", "jaxlib", "jaxtyping", "matplotlib", "numpy", "optax", "orbax", "pandas", "pyarrow", "rich"),
+    *("tokenizers", "tyro", "yaml", "zstandard"),
+)
+# Distributions with another name.
+_DISTRIBUTIONS = {"orbax": "orbax-checkpoint", "yaml": "PyYAML"}
 LEAST_BYTES = 200_000
 _LARGEST_FILE = 1 << 18
 _C_SUFFIXES = (".c", ".cc", ".cpp", ".h", ".hh", ".hpp")
@@ -106,8 +96,8 @@ def local_documents(*, cap: int = 4_000_000) -> dict[str, list[Document]]:
     """
     if cap < 1:
         raise InputError(f"cap is {cap}; allowed: 1 byte or more")
-    seen: set[bytes] = set()
-    return {name: _harvest(name, domain, cap, seen) for name, domain in _domains().items()}
+    known: set[bytes] = set()
+    return {name: _harvest(name, domain, cap, known) for name, domain in _domains().items()}
 
 
 def _domains() -> dict[str, _Domain]:
@@ -120,40 +110,31 @@ def _domains() -> dict[str, _Domain]:
     }
     headers = packages | {"include": Path(sysconfig.get_path("include"))}
 
-    def listed(suffixes: tuple[str, ...], roots: Roots) -> str:
-        return f"{' '.join(suffixes)} in {', '.join(map(str, roots.values()))}"
+    def files(suffixes: tuple[str, ...], roots: Roots, skipped: Collection[str] = (), **unit: Any) -> _Domain:
+        searched = f"{' '.join(suffixes)} in {', '.join(map(str, roots.values()))}"
+        return _Domain(searched=searched, documents=lambda: _texts(roots, suffixes, skipped), **unit)
 
+    prose = f"the language reference, READMEs, and {files(('.py',), packages).searched}"
     return {
-        "python": _Domain(
-            searched=listed((".py",), library), documents=lambda: _texts(library, (".py",), _NOT_LIBRARY)
-        ),
-        "cpp": _Domain(searched=listed(_C_SUFFIXES, headers), documents=lambda: _texts(headers, _C_SUFFIXES)),
-        "prose": _Domain(
-            searched=f"the language reference, READMEs, and {listed(('.py',), packages)}",
-            documents=lambda: _prose(packages),
-            long=0,
-        ),
-        "data": _Domain(
-            searched=listed(_DATA_SUFFIXES, packages),
-            documents=lambda: _texts(packages, _DATA_SUFFIXES),
-            unit="\n",
-            long=20,
-        ),
+        "python": files((".py",), library, _NOT_LIBRARY),
+        "cpp": files(_C_SUFFIXES, headers),
+        "prose": _Domain(searched=prose, documents=lambda: _prose(packages), long=0),
+        "data": files(_DATA_SUFFIXES, packages, unit="\n", long=20),
         "arithmetic": _Domain(searched="a generator", documents=_arithmetic),
     }
 
 
-def _harvest(name: str, domain: _Domain, cap: int, seen: set[bytes]) -> list[Document]:
-    """Return documents of a domain up to `cap` bytes, without the units whose digests are in `seen`; adds theirs."""
+def _harvest(name: str, domain: _Domain, cap: int, known: set[bytes]) -> list[Document]:
+    """Return documents of a domain up to `cap` bytes, without the units whose digests are in `known`; adds theirs."""
     chosen: list[Document] = []
     size = 0
     for document in domain.documents():
         kept = []
         for part in document.text.split(domain.unit):
             digest = blake2b(part.strip().encode(), digest_size=16).digest()
-            if len(part) < domain.long or digest not in seen:
+            if len(part) < domain.long or digest not in known:
                 kept.append(part)
-                seen.add(digest)
+                known.add(digest)
         text = domain.unit.join(kept)
         if text.strip():
             chosen.append(Document(source=document.source, text=text))
@@ -161,10 +142,8 @@ def _harvest(name: str, domain: _Domain, cap: int, seen: set[bytes]) -> list[Doc
         if size >= cap:
             return chosen
     if size < LEAST_BYTES:
-        raise InputError(
-            f"local corpus: domain {name!r} found {size} bytes; at least {LEAST_BYTES} are needed; "
-            f"searched: {domain.searched}"
-        )
+        found = f"found {size} bytes; at least {LEAST_BYTES} are needed; searched: {domain.searched}"
+        raise InputError(f"local corpus: domain {name!r} {found}")
     return chosen
 
 
@@ -209,7 +188,7 @@ def _documentation(packages: Roots) -> Iterator[Document]:
     yield from (Document(source=f"topics/{name}", text=topics[name]) for name in sorted(topics))
     for name in packages:
         try:
-            readme = importlib.metadata.metadata(PACKAGES[name]).json.get("description", "")
+            readme = importlib.metadata.metadata(_DISTRIBUTIONS.get(name, name)).json.get("description", "")
         except importlib.metadata.PackageNotFoundError:
             continue
         yield Document(source=f"readme/{name}", text=str(readme))

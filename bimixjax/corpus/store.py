@@ -14,20 +14,8 @@ from numpy.typing import ArrayLike
 from bimixjax._base import schema
 from bimixjax._base.checks import InputError, known
 from bimixjax._base.records import read_json
-from bimixjax.corpus.layout import (
-    DTYPES,
-    FORMAT,
-    SIDECAR,
-    SPLITS,
-    VERSION,
-    Shard,
-    narrowest_dtype,
-    on_disk,
-    require_domain_name,
-    require_size,
-    sha256_of,
-    shard_file,
-)
+from bimixjax.corpus import layout
+from bimixjax.corpus.layout import SIDECAR, SPLITS, VERSION, Shard
 from bimixjax.corpus.writer import writing
 
 
@@ -72,7 +60,7 @@ class TokenStore:
         """
         store = _read_sidecar(Path(path))
         for file, shard in store._files():
-            require_size(file, shard.tokens * np.dtype(store.dtype).itemsize)
+            layout.require_size(file, shard.tokens * np.dtype(store.dtype).itemsize)
         return store
 
     @classmethod
@@ -129,7 +117,7 @@ class TokenStore:
     def verify(self) -> None:
         """Read every file whole and raise `InputError` for the first whose content is not what was written."""
         for file, shard in self._files():
-            if sha256_of(file) != shard.sha256:
+            if layout.sha256_of(file) != shard.sha256:
                 raise InputError(f"{file}: its content has changed since it was written; write the token store anew")
 
     def _counts(self, split: str) -> np.ndarray:
@@ -137,12 +125,12 @@ class TokenStore:
 
     def _memmap(self, domain: str, split: str) -> np.memmap:
         known("domain", [domain], self.domains, str(self.path))
-        return np.memmap(shard_file(self.path, domain, split), dtype=on_disk(self.dtype), mode="r")
+        return np.memmap(layout.shard_file(self.path, domain, split), dtype=layout.on_disk(self.dtype), mode="r")
 
     def _files(self) -> Iterator[tuple[Path, Shard]]:
         for domain, splits in self.shards.items():
             for split, shard in splits.items():
-                yield shard_file(self.path, domain, split), shard
+                yield layout.shard_file(self.path, domain, split), shard
 
 
 def _read_sidecar(path: Path) -> TokenStore:
@@ -158,7 +146,7 @@ def _read_sidecar(path: Path) -> TokenStore:
     found = schema.read(sidecar, _SIDECAR, path / SIDECAR)
     if not found["vocab_size"] > (found["separator"] or 0):
         raise InputError(f"{path / SIDECAR}: separator is {found['separator']}; allowed: below {found['vocab_size']}")
-    if found["dtype"] != narrowest_dtype(found["vocab_size"]):
+    if found["dtype"] != layout.narrowest_dtype(found["vocab_size"]):
         raise InputError(f"{path / SIDECAR}: dtype is {found['dtype']}; allowed: that of {found['vocab_size']} tokens")
     plain = {name: found[name] for name in ("tokenizer", "vocab_size", "separator", "dtype", "notes")}
     return TokenStore(path=path, shards=found["domains"], **plain)
@@ -169,22 +157,19 @@ def _read_domains(value: Any, spot: schema.Spot) -> dict[str, dict[str, Shard]]:
         raise spot.wrong(value, "an object with a domain at least")
     taken: list[str] = []
     for name in value:
-        require_domain_name(name, taken)
+        layout.require_domain_name(name, taken)
         taken.append(name)
     found = {name: _SPLITS(splits, spot.at(name)) for name, splits in value.items()}
     return {name: {split: Shard(**shard) for split, shard in splits.items()} for name, splits in found.items()}
 
 
-_SHARD = {
-    "tokens": schema.whole(low=1, high=2**53),
-    "documents": schema.whole(low=0, high=2**53),
-    "sha256": schema.text(),
-}
+_AT_LEAST_0, _AT_LEAST_1 = (schema.whole(low=low, high=2**53) for low in (0, 1))
+_SHARD: dict[str, schema.Kind] = {"tokens": _AT_LEAST_1, "documents": _AT_LEAST_0, "sha256": schema.text()}
 _SPLITS = schema.record(dict.fromkeys(SPLITS, schema.record(_SHARD)))
 _SIDECAR: dict[str, schema.Kind] = {
-    "format": schema.text((FORMAT,)),
+    "format": schema.text((layout.FORMAT,)),
     "version": schema.whole(low=VERSION, high=VERSION),
-    "dtype": schema.text(DTYPES),
+    "dtype": schema.text(layout.DTYPES),
     "tokenizer": schema.text(),
     "vocab_size": schema.whole(low=1, high=2**32),
     "separator": schema.maybe(schema.whole(low=0, high=2**32)),

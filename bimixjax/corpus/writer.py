@@ -14,17 +14,8 @@ import numpy as np
 from bimixjax._base.checks import InputError, known
 from bimixjax._base.files import hidden_name, is_meant_for, lock, opened, unfinished
 from bimixjax._base.records import write_json
-from bimixjax.corpus.layout import (
-    FORMAT,
-    SIDECAR,
-    SPLITS,
-    VERSION,
-    Shard,
-    narrowest_dtype,
-    on_disk,
-    require_domain_name,
-    shard_file,
-)
+from bimixjax.corpus import layout
+from bimixjax.corpus.layout import SIDECAR, SPLITS, Shard
 
 
 class Writer:
@@ -48,7 +39,7 @@ class Writer:
     def __init__(self, folder: Path, final: Path, vocab_size: int) -> None:
         self.notes: list[str] = []
         self._folder, self._final, self._vocab_size = folder, final, vocab_size
-        self._dtype = on_disk(narrowest_dtype(vocab_size))
+        self._dtype = layout.on_disk(layout.narrowest_dtype(vocab_size))
         self._shards: dict[str, dict[str, Shard]] = {}
         # A hash as it grows with its file; `Shard` has the one of the file so far.
         self._hashes: dict[tuple[str, str], Any] = defaultdict(hashlib.sha256)
@@ -63,13 +54,13 @@ class Writer:
             span = f"{tokens.min()} to {tokens.max()}"
             raise InputError(f"tokens of domain {domain!r} span {span}; allowed: 0 to {self._vocab_size - 1}")
         if domain not in self._shards:
-            require_domain_name(domain, self._shards)
+            layout.require_domain_name(domain, self._shards)
             with _naming(self._final):
                 (self._folder / domain).mkdir()
             empty = Shard(tokens=0, documents=0, sha256=hashlib.sha256().hexdigest())
             self._shards[domain] = dict.fromkeys(SPLITS, empty)
         data = np.ascontiguousarray(tokens, dtype=self._dtype).data
-        with _naming(self._final), shard_file(self._folder, domain, split).open("ab") as file:
+        with _naming(self._final), layout.shard_file(self._folder, domain, split).open("ab") as file:
             file.write(data)
         self._hashes[domain, split].update(data)
         before = self._shards[domain][split]
@@ -108,7 +99,12 @@ def writing(
         See `Writer`.
     """
     final = Path(path).resolve()
-    sidecar = {"format": FORMAT, "version": VERSION, "dtype": narrowest_dtype(vocab_size), "tokenizer": tokenizer}
+    sidecar = {
+        "format": layout.FORMAT,
+        "version": layout.VERSION,
+        "dtype": layout.narrowest_dtype(vocab_size),
+        "tokenizer": tokenizer,
+    }
     sidecar |= {"vocab_size": vocab_size, "separator": separator}
     if final.is_dir() and not (final / SIDECAR).exists() and any(final.iterdir()):
         raise InputError(f"{final}: the folder holds something other than a token store; choose another")
@@ -123,7 +119,7 @@ def writing(
             # The tokens are on the disk before the sidecar says that they are.
             for domain, splits in shards.items():
                 for split in splits:
-                    with shard_file(folder, domain, split).open("ab") as file:
+                    with layout.shard_file(folder, domain, split).open("ab") as file:
                         os.fsync(file.fileno())
             write_json(folder / SIDECAR, sidecar | {"notes": writer.notes, "domains": shards}, hashed=True)
 

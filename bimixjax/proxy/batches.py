@@ -61,10 +61,7 @@ class Sampler:
 
 
 def make_samplers(
-    runs: Sequence[str],
-    seeds: Sequence[int],
-    proportions: Float[np.ndarray, "n d"],
-    starts: UInt32[np.ndarray, " d"],
+    runs: Sequence[str], seeds: Sequence[int], proportions: Float[np.ndarray, "n d"], starts: UInt32[np.ndarray, " d"]
 ) -> Sampler:
     """Return the samplers of n runs, stacked; `starts` as in `Sampler`."""
     keys = [run_key(seed, run) for run, seed in zip(runs, seeds, strict=True)]

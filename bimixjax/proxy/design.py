@@ -57,27 +57,17 @@ class Design:
         ids, names = _require_names(runs, f"{where}: run"), _require_names(domains, f"{where}: domain")
         mixtures = np.asarray(proportions, np.float64)
         numbers = np.zeros(len(ids)) if seeds is None else np.asarray(seeds)
-        for what, array, shape in (
-            ("proportions", mixtures, (len(ids), len(names))),
-            ("seeds", numbers, (len(ids),)),
-        ):
+        for what, array, shape in (("proportions", mixtures, (len(ids), len(names))), ("seeds", numbers, (len(ids),))):
             if array.shape != shape:
                 raise InputError(f"{where}: {what} have shape {array.shape}; allowed: {shape}")
-        every(
-            np.isfinite(mixtures) & (mixtures >= 0),
-            lambda i, j: (
-                f"{where}: run {ids[i]!r}: proportion of {names[j]!r} is {mixtures[i, j]}; allowed: finite and >= 0"
-            ),
-        )
+        of = [f"{where}: run {run!r}:" for run in ids]
+        ok = np.isfinite(mixtures) & (mixtures >= 0)
+        every(ok, lambda i, j: f"{of[i]} proportion of {names[j]!r} is {mixtures[i, j]}; allowed: finite and >= 0")
         sums = mixtures.sum(axis=1)
-        every(
-            np.abs(sums - 1) <= SUM_TOLERANCE,
-            lambda i: f"{where}: run {ids[i]!r}: proportions sum to {sums[i]:.6g}; allowed: 1 within {SUM_TOLERANCE}",
-        )
-        every(
-            (numbers >= 0) & (numbers < 2**32) & (numbers == np.round(numbers)),
-            lambda i: f"{where}: run {ids[i]!r}: seed is {numbers[i]}; allowed: a whole number from 0 to 2^32 - 1",
-        )
+        ok = np.abs(sums - 1) <= SUM_TOLERANCE
+        every(ok, lambda i: f"{of[i]} proportions sum to {sums[i]:.6g}; allowed: 1 within {SUM_TOLERANCE}")
+        ok = (numbers >= 0) & (numbers < 2**32) & (numbers == np.round(numbers))
+        every(ok, lambda i: f"{of[i]} seed is {numbers[i]}; allowed: a whole number from 0 to 2^32 - 1")
         off = np.abs(sums - 1)[:, None] > ROUNDING
         mixtures = np.where(off, mixtures / sums[:, None], mixtures)
         return cls(runs=ids, domains=names, proportions=mixtures, seeds=numbers.astype(np.int64))
@@ -106,9 +96,8 @@ class Design:
         if not 0 <= index < count <= len(self.runs):
             raise InputError(f"shard is {index}/{count}; allowed: 0 <= i < n <= {len(self.runs)}, the number of runs")
         rows = slice(index, None, count)
-        return dataclasses.replace(
-            self, runs=self.runs[rows], proportions=self.proportions[rows], seeds=self.seeds[rows]
-        )
+        part = {name: getattr(self, name)[rows] for name in ("runs", "proportions", "seeds")}
+        return dataclasses.replace(self, **part)
 
     def __len__(self) -> int:
         return len(self.runs)

@@ -64,18 +64,17 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
         old, new = _flat(begun), _flat(settings)
     except RecursionError as error:
         raise InputError(f"{path} does not hold the settings of a swarm: it is nested too deeply") from error
-    lines = []
-    for name in dict.fromkeys([*new, *old]):
-        if new.get(name) != old.get(name):
-            here, there = (
-                text if len(text) <= 60 else f"{text[:57]}..." for text in (repr(new.get(name)), repr(old.get(name)))
-            )
-            lines.append(f"{name} is {here}, there {there}")
-    if lines:
-        raise InputError(
-            f"{folder} holds another swarm: {'; '.join(lines)}; allowed: the settings it was begun with, "
-            "or another folder"
-        )
+    differ = [name for name in dict.fromkeys([*new, *old]) if new.get(name) != old.get(name)]
+    if differ:
+        lines = "; ".join(f"{name} is {_cut(new.get(name))}, there {_cut(old.get(name))}" for name in differ)
+        allowed = "the settings it was begun with, or another folder"
+        raise InputError(f"{folder} holds another swarm: {lines}; allowed: {allowed}")
+
+
+def _cut(value: Any) -> str:
+    """Write a value in at most 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def begin_table(path: Path, header: Sequence[str], step: int) -> None:
@@ -152,13 +151,11 @@ def gather_shards(folder: str | Path, count: int) -> Path:
     header = next(iter(tables[shards[0]]), "")
     for path, lines in tables.items():
         if "step" not in cells(header) or lines[:1] != [header] or not lines[-1].endswith("\n"):
-            raise InputError(
-                f"{path / OBSERVATIONS}: not a whole table with the columns of the other shards, step among them"
-            )
-    rows = [
-        row for path, lines in tables.items() for row in zip(_steps(path / OBSERVATIONS, lines), lines[1:], strict=True)
-    ]
-    ordered = [line for _, line in sorted(rows, key=lambda row: row[0])]
+            wrong = "not a whole table with the columns of the other shards, step among them"
+            raise InputError(f"{path / OBSERVATIONS}: {wrong}")
+    steps = [step for path, lines in tables.items() for step in _steps(path / OBSERVATIONS, lines)]
+    rows = [line for lines in tables.values() for line in lines[1:]]
+    ordered = [line for _, line in sorted(zip(steps, rows, strict=True), key=lambda row: row[0])]
     files.write_text(folder / OBSERVATIONS, "".join([header, *ordered]))
     return folder / OBSERVATIONS
 
@@ -203,6 +200,5 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     """Return the leaves of nested objects by their dotted paths."""
     if not isinstance(value, dict):
         return {name: value}
-    return {
-        path: item for key, inner in value.items() for path, item in _flat(inner, f"{name}.{key}".strip(".")).items()
-    }
+    parts = (_flat(inner, f"{name}.{key}".strip(".")) for key, inner in value.items())
+    return {path: item for part in parts for path, item in part.items()}

@@ -12,19 +12,9 @@ from jax.sharding import Mesh
 
 from bimixjax._base.checks import InputError
 from bimixjax._base.records import write_json
+from bimixjax.proxy import batches, storage
 from bimixjax.proxy import mesh as meshes
-from bimixjax.proxy import storage
-from bimixjax.proxy.batches import (
-    Resident,
-    Sampler,
-    Streamed,
-    TokenSource,
-    Validation,
-    fingerprint,
-    make_reader,
-    make_samplers,
-    make_validation,
-)
+from bimixjax.proxy.batches import Resident, Sampler, Streamed, TokenSource, Validation
 from bimixjax.proxy.design import Design
 from bimixjax.proxy.pace import Pace, Progress
 from bimixjax.proxy.train import TRAINING, Measured, Member, Programs, TrainConfig, fill, make_programs, slot_starts
@@ -162,13 +152,9 @@ class _Swarm:
     @property
     def header(self) -> list[str]:
         domains, targets = self.design.domains, self.targets
-        return [
-            *("run", "model_size", "step", "tokens", "seed", "lr", "status"),
-            *(f"mixture/{name}" for name in domains),
-            *(f"loss/{name}" for name in targets),
-            *(f"loss_se/{name}" for name in targets),
-            *(f"realized/{name}" for name in domains),
-        ]
+        kinds = {"mixture": domains, "loss": targets, "loss_se": targets, "realized": domains}
+        named = [f"{kind}/{name}" for kind, names in kinds.items() for name in names]
+        return ["run", "model_size", "step", "tokens", "seed", "lr", "status", *named]
 
     def rows(self, step: int, previous: int, measured: Measured) -> list[list[str]]:
         """Return the rows of one step: of runs in training, and of those that stopped after the step `previous`."""
@@ -181,17 +167,11 @@ class _Swarm:
             if stopped != TRAINING and stopped <= previous:
                 continue
             trained = (stopped or step) * train.tokens_per_step
-            rows.append(
-                [
-                    design.runs[i],
-                    *map(str, (train.model.size, step, trained, design.seeds[i])),
-                    rate,
-                    f"diverged at step {stopped}" if stopped else "ok",
-                    *map(repr, design.proportions[i].tolist()),
-                    *("" if stopped else f"{number:.9g}" for number in losses[i]),
-                    *map(str, tokens[i]),
-                ]
-            )
+            run = [design.runs[i], *map(str, (train.model.size, step, trained, design.seeds[i])), rate]
+            status = f"diverged at step {stopped}" if stopped else "ok"
+            mixture = map(repr, design.proportions[i].tolist())
+            measurements = ("" if stopped else f"{number:.9g}" for number in losses[i])
+            rows.append([*run, status, *mixture, *measurements, *map(str, tokens[i])])
         return rows
 
     def advance(self, members: Member, first: int, last: int, pace: Pace) -> Member:
@@ -229,14 +209,13 @@ def _prepare(design: Design, tokens: TokenSource, config: SwarmConfig, mesh: Mes
     if tokens.vocab_size > model.vocab:
         raise InputError(f"the model's vocab is {model.vocab}; allowed: at least {tokens.vocab_size}, the tokens'")
     targets = config.targets or design.domains
-    validation = make_validation(tokens, targets, context=model.context, windows=config.eval_windows)
-    reader, starts = make_reader(
-        tokens, design.domains, context=model.context, batch=train.batch, resident_bytes=config.resident_bytes
-    )
+    validation = batches.make_validation(tokens, targets, context=model.context, windows=config.eval_windows)
+    sizes = {"context": model.context, "batch": train.batch, "resident_bytes": config.resident_bytes}
+    reader, starts = batches.make_reader(tokens, design.domains, **sizes)
     slots = meshes.padded(len(design), mesh)
     rows = fill(range(len(design)), slots)
     runs = [design.runs[i] for i in rows]
-    samplers = make_samplers(runs, design.seeds[rows].tolist(), design.proportions[rows], starts)
+    samplers = batches.make_samplers(runs, design.seeds[rows].tolist(), design.proportions[rows], starts)
     stack = meshes.default_stack(mesh) if config.stack is None else config.stack
     programs = make_programs(train, reader.read, slots, len(design.domains), mesh, stack)
     return _Swarm(
@@ -260,17 +239,15 @@ def _settings(swarm: _Swarm, tokens: TokenSource) -> dict[str, Any]:
         "config": {name: value for name, value in config.items() if name not in HOW},
         "domains": design.domains,
         "runs": {run: {"seed": seed, "mixture": mixture} for run, seed, mixture in mixtures},
-        "tokens": fingerprint(tokens, tuple(dict.fromkeys([*design.domains, *swarm.targets]))),
+        "tokens": batches.fingerprint(tokens, tuple(dict.fromkeys([*design.domains, *swarm.targets]))),
     }
 
 
 def _run(swarm: _Swarm, table: Path, checkpoints: storage.Checkpoints, pace: Pace) -> None:
     """Train from the newest checkpoint to the end; each stop's rows are on the disk before its checkpoint begins."""
     config, programs = swarm.config, swarm.programs
-    step, members = checkpoints.restore(programs.like) or (
-        0,
-        programs.start(slot_starts(swarm.design.seeds.tolist(), len(swarm.samplers.key)), None),
-    )
+    slots = slot_starts(swarm.design.seeds.tolist(), len(swarm.samplers.key))
+    step, members = checkpoints.restore(programs.like) or (0, programs.start(slots, None))
     storage.begin_table(table, swarm.header, step)
     previous = max((at for at in config.measured if at <= step), default=0)
     stops = {*config.measured, *range(0, config.steps, config.checkpoint_every), config.steps} - {0}

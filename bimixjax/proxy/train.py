@@ -118,10 +118,8 @@ def update(config: TrainConfig, member: Member, windows: Int[Array, "B L+1"]) ->
     value, gradient = jax.value_and_grad(loss)(member.params)
     finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
     change, optimizer = config.optimizer.update(gradient, member.optimizer, member.params)
-    moved = (optax.apply_updates(member.params, change), optimizer)
-    params, optimizer = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), moved, (member.params, member.optimizer)
-    )
+    new, old = (optax.apply_updates(member.params, change), optimizer), (member.params, member.optimizer)
+    params, optimizer = jax.tree.map(partial(jnp.where, finite), new, old)
     return dataclasses.replace(member, params=params, optimizer=optimizer), finite
 
 
@@ -133,9 +131,7 @@ def measure(config: TrainConfig, member: Member, data: Validation) -> tuple[Floa
         mean = sum_w l_w / W,   error^2 = sum_w (l_w - mean)^2 / (W (W - 1))
     """
 
-    def one(
-        target: tuple[Int[Array, "W L+1"], Bool[Array, " W"]],
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def one(target: tuple[Int[Array, "W L+1"], Bool[Array, " W"]]) -> tuple[Float[Array, ""], Float[Array, ""]]:
         windows, used = target
         losses = jnp.mean(token_losses(config.model, member.params, windows), axis=-1)
         count = jnp.sum(used)
@@ -163,11 +159,8 @@ def make_trainer(config: TrainConfig, read: Read, mesh: Mesh, stack: int | None)
             windows = read(own, common, number, places, config.model.context + 1)
             member, finite = update(config, member, meshes.split_batch(mesh, windows))
             counts = jnp.sum(places[0][:, None] == jnp.arange(member.sequences.size), axis=0, dtype=jnp.int32)
-            return number + 1, dataclasses.replace(
-                member,
-                sequences=member.sequences + counts,
-                stopped=jnp.where(finite, member.stopped, number + 1),
-            )
+            stopped = jnp.where(finite, member.stopped, number + 1)
+            return number + 1, dataclasses.replace(member, sequences=member.sequences + counts, stopped=stopped)
 
         def running(carry: tuple[Array, Member]) -> Array:
             return (carry[0] < last) & (carry[1].stopped == TRAINING)
@@ -246,9 +239,7 @@ def make_programs(config: TrainConfig, read: Read, slots: int, domains: int, mes
         start=jax.jit(starter, out_shardings=layout),
         train=jax.jit(train, donate_argnums=0, out_shardings=layout),
         meter=jax.jit(make_meter(config, mesh, stack), donate_argnums=0, out_shardings=(layout, whole)),
-        like=jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), blank, layout
-        ),
+        like=jax.tree.map(lambda leaf, place: leaf.update(sharding=place), blank, layout),
     )
 
 

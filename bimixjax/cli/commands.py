@@ -17,7 +17,7 @@ import bimixjax
 from bimixjax._base import checks
 from bimixjax._base.checks import InputError
 from bimixjax.cli import compiled, console, signals
-from bimixjax.cli.console import FIGURES, JSON, TABLES, Answer, Command, File, FileCommand, Flag
+from bimixjax.cli.console import FIGURES, JSON, TABLES, Answer, Command, File, FileCommand, Flag, Formats
 from bimixjax.cli.fitting import Compare, TableCommand
 from bimixjax.cli.options import Law, Number, Numbers, Whole, names, numbers
 from bimixjax.cli.training import Corpus, Demo, Design, Entropy, Swarm
@@ -38,7 +38,7 @@ class Fit(TableCommand):
     """Fit a law to a table of measured losses."""
 
     at_work = "fitting"
-    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON, "figure": FIGURES, "residuals": FIGURES}
+    formats: ClassVar[Formats] = {"out": JSON, "figure": FIGURES, "residuals": FIGURES}
 
     law: Law = "auto"
     priors: Flag = True
@@ -100,9 +100,8 @@ class Fit(TableCommand):
         if self.law == "auto":
             return bimixjax.Auto(beyond=self.beyond)
         if self.beyond is not None:
-            raise InputError(
-                f"--beyond {self.beyond} carries fits of auto, and --law is {self.law}; leave one of them out"
-            )
+            got = f"--beyond {self.beyond} carries fits of auto, and --law is {self.law}"
+            raise InputError(f"{got}; leave one of them out")
         return None
 
     def options(self) -> dict[str, Any]:
@@ -119,10 +118,8 @@ class Fit(TableCommand):
         if self.criterion is None:
             return None
         if self.law == "auto":
-            raise InputError(
-                f"--criterion {self.criterion} is for a single law, and --law is auto; name a law, such as "
-                "--law bimix_transfer"
-            )
+            got = f"--criterion {self.criterion} is for a single law, and --law is auto"
+            raise InputError(f"{got}; name a law, such as --law bimix_transfer")
         from bimixjax.fitting import Criterion
 
         threshold = (_HUBER if self.huber is None else self.huber) if huber else None
@@ -133,7 +130,7 @@ class Fit(TableCommand):
 class Predict(FileCommand):
     """Predict the losses of mixtures with a saved fit, and score them where they were measured."""
 
-    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": TABLES}
+    formats: ClassVar[Formats] = {"out": TABLES}
 
     fit: Annotated[Positional[Path], arg(metavar="FIT")]
     """A file written by `bimix fit --out`."""
@@ -153,12 +150,11 @@ class Predict(FileCommand):
         """Predict, mark what is extrapolated, and score what was measured."""
         from bimixjax import estimation
         from bimixjax.observations import cells
-        from bimixjax.reports import documents, tables
-        from bimixjax.reports.predictions import Predictions, Scores
+        from bimixjax.reports import documents, predictions, tables
 
         fit = estimation.load(self.fit)
-        predicted = Predictions.judged(fit, self.asked(fit), intervals=True)
-        scored = Scores.of(predicted)
+        predicted = predictions.Predictions.judged(fit, self.asked(fit), intervals=True)
+        scored = predictions.Scores.of(predicted)
         if self.out:
             cells.write(self.out, predicted.to_frame())
         screen = [tables.predictions(predicted), *([tables.scores(scored)] if scored else [])]
@@ -186,7 +182,7 @@ class Optimize(FileCommand):
     """Find the mixture with the least weighted mean of predicted losses."""
 
     at_work = "searching"
-    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON, "figure": FIGURES}
+    formats: ClassVar[Formats] = {"out": JSON, "figure": FIGURES}
 
     fit: Annotated[Positional[Path], arg(metavar="FIT")]
     """A file written by `bimix fit --out`."""
@@ -223,7 +219,7 @@ class Optimize(FileCommand):
         budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size, from_prior=self.from_prior)
         mixtures = _baselines(self, fit.domains)
         best, draws = self.searched(fit, budget, mixtures.get("natural"))
-        # The search has refused what nothing tells of, but for targets without weight.
+        # The search has refused losses that follow from priors alone, but for targets without weight.
         baselines = Predictions.of(fit, mixtures, budget, refuse=False).beside(best, fit)
         if self.out:
             best.save(self.out)
@@ -242,35 +238,21 @@ class Optimize(FileCommand):
         natural: "np.ndarray | None" = None,
     ) -> "tuple[bimixjax.OptimalMixture, bimixjax.OptimalResamples | None]":
         """Return the best mixture, and those of draws where they are asked for."""
-        options: dict[str, Any] = {
-            "budget": budget,
-            "weights": numbers("weight", self.weight) or None,
-            "limits": bimixjax.Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper)),
-            "method": self.method,
-            "reference": natural,
-        }
+        limits = bimixjax.Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper))
+        options: dict[str, Any] = {"budget": budget, "weights": numbers("weight", self.weight) or None}
+        options |= {"limits": limits, "method": self.method, "reference": natural}
         if not self.draws:
             return bimixjax.optimize(fit, **options), None
         if not isinstance(fit, bimixjax.AutoFit):
-            raise InputError(
-                f"--draws takes a fit of auto; {self.fit} has the law {fit.law.name}, and not the runs to resample: "
-                "use bimixjax.bootstrap and bimixjax.optimize_resamples in Python"
-            )
+            got = f"{self.fit} has the law {fit.law.name}, and not the runs to resample"
+            instead = "use bimixjax.bootstrap and bimixjax.optimize_resamples in Python"
+            raise InputError(f"--draws takes a fit of auto; {got}: {instead}")
         found = bimixjax.optimize_resamples(bimixjax.sample(fit, key=self.seed, count=self.draws), **options)
         return found.best, found
 
 
-COMMANDS: dict[str, type[Command]] = {
-    "demo": Demo,
-    "corpus": Corpus,
-    "entropy": Entropy,
-    "design": Design,
-    "swarm": Swarm,
-    "fit": Fit,
-    "compare": Compare,
-    "predict": Predict,
-    "optimize": Optimize,
-}
+_KINDS: tuple[type[Command], ...] = (Demo, Corpus, Entropy, Design, Swarm, Fit, Compare, Predict, Optimize)
+COMMANDS = {kind.__name__.lower(): kind for kind in _KINDS}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -300,7 +282,7 @@ def _baselines(options: Optimize, domains: tuple[str, ...]) -> dict[str, "np.nda
 
 
 def _in_order(domains: tuple[str, ...], given: Mapping[str, float], where: str) -> "np.ndarray":
-    """Numbers by name in the order of `domains`, 0 where one is not named."""
+    """Return numbers in the order of `domains`, 0 where one is not named."""
     import numpy as np
 
     checks.known("domain", tuple(given), domains, where)

@@ -30,7 +30,7 @@ def variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """What identifies a kind of processor: on Linux the instructions that it knows."""
+    """Identify a kind of processor: on Linux by the instructions that it knows."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

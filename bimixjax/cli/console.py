@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_type_hints
 
 import tyro
+from tyro import conf
 from tyro.conf import arg
 
 from bimixjax import __version__
@@ -32,10 +33,19 @@ FIGURES = (".png", ".pdf", ".svg")
 # Wide enough for the tables, where the output is not a terminal that says how wide it is.
 WIDTH = 120
 
+_ABOUT = (
+    "Fit data-mixing laws to measured losses, predict, and optimize mixtures. "
+    "`bimix --version` says which version this is."
+)
+_STYLE = (conf.UseAppendAction, conf.FlagCreatePairsOff, conf.OmitSubcommandPrefixes, conf.OmitArgPrefixes)
+
 # Where None or a flag's name says it all, the help adds no "(default: None)".
 File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 Unit = Annotated[Literal["steps", "tokens"] | None, arg(metavar="{steps,tokens}", help_behavior_hint="")]
 Flag = Annotated[bool, arg(help_behavior_hint="")]
+
+# The suffixes of the files that options name.
+Formats = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +65,7 @@ class Command(ABC):
     where the command does not show its progress itself.
     """
 
-    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    formats: ClassVar[Formats] = {}
     at_work: ClassVar[str] = ""
 
     config: File = None
@@ -77,7 +87,7 @@ class Command(ABC):
 class FileCommand(Command):
     """A command whose result may go into one file."""
 
-    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": JSON}
+    formats: ClassVar[Formats] = {"out": JSON}
 
     out: File = None
     """Write the result here; the options used are written beside it, as <name>.config.yaml."""
@@ -143,21 +153,9 @@ def _parse(commands: Mapping[str, type[Command]], arguments: list[str]) -> Comma
         hints = get_type_hints(kind, include_extras=True).values() if name == chosen else ()
         syntax = f"{SCALING} {QUOTING}" if Names in hints or Numbers in hints else SCALING
         more = {"description": f"{kind.__doc__}\n\n{syntax}", **defaults} if name == chosen else {}
-        kinds.append(Annotated[kind, tyro.conf.subcommand(name, **more)])
+        kinds.append(Annotated[kind, conf.subcommand(name, **more)])
     any_of: Any = Union[tuple(kinds)]  # noqa: UP007 - `|` takes no tuple
-    return tyro.cli(
-        any_of,
-        prog="bimix",
-        description="Fit data-mixing laws to measured losses, predict, and optimize mixtures. `bimix --version` says "
-        "which version this is.",
-        args=arguments,
-        config=(
-            tyro.conf.UseAppendAction,
-            tyro.conf.FlagCreatePairsOff,
-            tyro.conf.OmitSubcommandPrefixes,
-            tyro.conf.OmitArgPrefixes,
-        ),
-    )
+    return tyro.cli(any_of, prog="bimix", description=_ABOUT, args=arguments, config=_STYLE)
 
 
 def _with_config(name: str, kind: type[Command], arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
@@ -170,7 +168,7 @@ def _with_config(name: str, kind: type[Command], arguments: list[str]) -> tuple[
     fields = {field.name: field for field in dataclasses.fields(kind)}
     options = _read_config(path, name, list(fields))
     hints = get_type_hints(kind, include_extras=True)
-    positional = [key for key, hint in hints.items() if tyro.conf.Positional in getattr(hint, "__metadata__", ())]
+    positional = [key for key, hint in hints.items() if conf.Positional in getattr(hint, "__metadata__", ())]
     given: dict[str, Any] = {}
     for key in positional:
         value = options.pop(key, None)
@@ -212,9 +210,9 @@ def _check_option(key: str, value: Any, path: str) -> None:
     for part in parts:
         plain = part is None or isinstance(part, bool | float) or (isinstance(part, int) and abs(part) < 10**100)
         if not plain and not (isinstance(part, str) and part.isprintable()):
+            allowed = "numbers, plain texts, true, false, and flat lists and mappings of them"
             raise InputError(
-                f"{path}: {key} has a {type(part).__name__} that is no value of an option; "
-                "allowed: numbers, plain texts, true, false, and flat lists and mappings of them"
+                f"{path}: {key} has a {type(part).__name__} that is no value of an option; allowed: {allowed}"
             )
 
 

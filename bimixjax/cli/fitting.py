@@ -1,6 +1,5 @@
 """The `bimix compare` command, and the options of every command that reads a table of measured losses."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -9,7 +8,7 @@ from tyro.conf import Positional, arg
 
 import bimixjax
 from bimixjax._base.checks import InputError
-from bimixjax.cli.console import FIGURES, TABLES, Answer, File, FileCommand, Unit
+from bimixjax.cli.console import FIGURES, TABLES, Answer, File, FileCommand, Formats, Unit
 from bimixjax.cli.options import Counts, Names, Number, Whole, names, number, wholes
 
 if TYPE_CHECKING:
@@ -52,10 +51,7 @@ class Compare(TableCommand):
     """Judge laws on the same held-out runs, later volumes or larger models."""
 
     at_work = "comparing laws"
-    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "out": TABLES,
-        **dict.fromkeys(("figure", "agreement", "calibration"), FIGURES),
-    }
+    formats: ClassVar[Formats] = {"out": TABLES, **dict.fromkeys(("figure", "agreement", "calibration"), FIGURES)}
 
     laws: Names = ()
     """Laws to compare, by name; `bimix fit --help` lists all. Default: of auto, bimix, bimix_offset, bimix_transfer
@@ -100,12 +96,9 @@ class Compare(TableCommand):
         )
         if self.out:
             cells.write(self.out, found.to_frame())
-        drawings = {
-            self.figure: comparisons.errors,
-            self.agreement: comparisons.agreement,
-            self.calibration: comparisons.calibration,
-        }
-        for path, draw in drawings.items():
+        paths = self.figure, self.agreement, self.calibration
+        drawings = comparisons.errors, comparisons.agreement, comparisons.calibration
+        for path, draw in zip(paths, drawings, strict=True):
             if path:
                 figures.save(draw(found), path)
         screen = [comparisons.summary(found), *comparisons.trust(found)]
@@ -120,7 +113,7 @@ class Compare(TableCommand):
 
 
 def _scheme(options: Compare) -> "Scheme":
-    """What is held out."""
+    """Return the scheme that the options name."""
     from bimixjax import comparison
 
     if options.folds == "designs":

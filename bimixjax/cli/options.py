@@ -101,7 +101,7 @@ def quoted(name: str) -> str:
 
 
 def _split(part: str) -> list[str]:
-    """The cells of one line of CSV."""
+    """Return the cells of one line of CSV."""
     if part.count('"') % 2:
         raise InputError(f"{part!r} has a double quote that does not close; {QUOTING}")
     try:
@@ -111,7 +111,7 @@ def _split(part: str) -> list[str]:
 
 
 def _read(text: str) -> Decimal | None:
-    """The number that is written, exactly."""
+    """Return the number that is written, exactly."""
     text = text.strip()
     scale = SCALES.get(text[-1:].lower(), 0)
     try:
@@ -125,7 +125,7 @@ def _had(option: str | None, text: str) -> str:
 
 
 def _reader(read: Any, kind: type | UnionType, metavar: str) -> PrimitiveConstructorSpec[Any]:
-    """How the command line makes a value of one text, and writes a default."""
+    """Tell the command line how to make a value of one text, and how to write a default."""
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,

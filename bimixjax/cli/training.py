@@ -3,14 +3,15 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
 from bimixjax._base.checks import InputError
 from bimixjax.cli import progress
-from bimixjax.cli.console import Answer, File, FileCommand, FolderCommand
+from bimixjax.cli.console import Answer, File, FileCommand, FolderCommand, Formats
 from bimixjax.cli.options import Counts, Names, Numbers, Whole, names, numbers, wholes
 
 if TYPE_CHECKING:
@@ -69,10 +70,8 @@ class Corpus(FolderCommand):
             paths[name.strip()] = Path(path)
         if len(paths) < len(self.domain):
             raise InputError("--domain names a domain twice; put its files into one folder")
-        return {
-            name: corpus.read_documents(path, text_field=self.text_field, id_field=self.id_field)
-            for name, path in paths.items()
-        }
+        read = partial(corpus.read_documents, text_field=self.text_field, id_field=self.id_field)
+        return {name: read(path) for name, path in paths.items()}
 
     def chosen_tokenizer(self) -> "Tokenizer":
         """Return the tokenizer of the file, or that of bytes."""
@@ -114,7 +113,7 @@ class Entropy(FileCommand):
 class Design(FileCommand):
     """Plan a swarm: natural, uniform, entropy and spread mixtures of a corpus."""
 
-    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"out": (".csv",)}
+    formats: ClassVar[Formats] = {"out": (".csv",)}
 
     store: Annotated[Positional[Path | None], arg(metavar="STORE", help_behavior_hint="")] = None
     """A token store, as `bimix corpus` makes one; or none, and --tokens."""
@@ -218,13 +217,8 @@ class Swarm(FolderCommand):
 
         model = ModelConfig.preset(self.model, vocab=vocab_size, context=self.context, dtype=self.dtype)
         train = TrainConfig(model=model, batch=self.batch, learning_rate=self.learning_rate, warmup=self.warmup)
-        return SwarmConfig(
-            train=train,
-            steps=self.steps,
-            eval_steps=wholes("eval-steps", self.eval_steps),
-            eval_windows=self.eval_windows,
-            checkpoint_every=self.checkpoint_every,
-        )
+        same: dict[str, Any] = {name: getattr(self, name) for name in ("steps", "eval_windows", "checkpoint_every")}
+        return SwarmConfig(train=train, eval_steps=wholes("eval-steps", self.eval_steps), **same)
 
 
 @dataclass(frozen=True, kw_only=True)

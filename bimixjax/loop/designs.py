@@ -47,9 +47,8 @@ class Spread:
 
     def __post_init__(self) -> None:
         if not 0 <= self.count <= CANDIDATES or self.seed < 0:
-            raise InputError(
-                f"count {self.count} and seed {self.seed} of spread mixtures; allowed: 0 to {CANDIDATES}, and 0 or more"
-            )
+            got = f"count {self.count} and seed {self.seed} of spread mixtures"
+            raise InputError(f"{got}; allowed: 0 to {CANDIDATES}, and 0 or more")
         positive("concentration", self.concentration)
 
     def draw(self, beside: Mapping[str, ArrayLike]) -> Mixtures:

@@ -44,10 +44,8 @@ def small_swarm(steps: int = 700) -> SwarmConfig:
         (200, 264, 348, 459, 606, 800)
     """
     train = TrainConfig(model=ModelConfig(layers=2, width=48, heads=2, context=64), batch=16, learning_rate=2e-3)
-    measured = tuple(max(1, round(steps * 4 ** (i / 5 - 1))) for i in range(6))
-    return SwarmConfig(
-        train=train, steps=steps, eval_steps=measured, eval_windows=128, checkpoint_every=max(1, steps // 4)
-    )
+    measured, every = tuple(max(1, round(steps * 4 ** (i / 5 - 1))) for i in range(6)), max(1, steps // 4)
+    return SwarmConfig(train=train, steps=steps, eval_steps=measured, eval_windows=128, checkpoint_every=every)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -204,7 +202,5 @@ def _settle(path: Path, config: LoopConfig) -> None:
 def _fitted_range(law: Fit) -> Limits:
     """Keep each domain between its least and its greatest fitted share."""
     low, high = law.proportion_range[:, :, 0].max(axis=0), law.proportion_range[:, :, 1].min(axis=0)
-    return Limits(
-        lower=dict(zip(law.domains, low.tolist(), strict=True)),
-        upper=dict(zip(law.domains, high.tolist(), strict=True)),
-    )
+    lower, upper = (dict(zip(law.domains, ends.tolist(), strict=True)) for ends in (low, high))
+    return Limits(lower=lower, upper=upper)

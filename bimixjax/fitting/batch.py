@@ -42,7 +42,7 @@ def solve_lanes(batch: Batch, first: Int[Array, " c"], width: int) -> Any:
 
 
 def _raced(batch: Batch, lanes: Int[Array, "c B"]) -> Solution:
-    """The ends of lanes whose starts race: leaves [c, ..., B]."""
+    """Race the starts of lanes, and return their ends: leaves [c, ..., B]."""
     assert isinstance(batch.solver, VarPro)
 
     ends = batch.solver.race(lambda lane: gathered(batch, lane).terms, partial(starts_of, batch), lanes)

@@ -27,8 +27,8 @@ from bimixjax.fitting.lanes import Lanes
 from bimixjax.fitting.problem import Batch
 from bimixjax.fitting.views import Brief, scaled
 from bimixjax.laws import Law
-from bimixjax.laws.dependence import dependence
-from bimixjax.solve import IN_LANES, UNROLLED, Precision, Projection, VarPro
+from bimixjax.laws.dependence import dependence, slopes_by_row
+from bimixjax.solve import IN_LANES, UNROLLED, Precision, Projection
 
 # Fewer lanes than this are not worth another core or device.
 _LEAST_LANES = 64
@@ -56,18 +56,14 @@ def solve(batch: Batch) -> Any:
 def _solve(batch: Batch, devices: Sequence[Any]) -> Any:
     """Solve lanes in blocks of one size, so that memory beyond the answer does not grow with their number."""
     count, useful = len(batch), -(-len(batch) // min(batch.chunk, _LEAST_LANES))
+    if jax.process_count() == 1:
+        devices = devices[:useful]
     several = min(len(devices), useful) > 1
-    if several:
-        devices = devices if jax.process_count() > 1 else devices[:useful]
     # Calls from several threads run side by side on a CPU, but not where a fit has so many unknowns that it calls
     # LAPACK: such calls wait for XLA's own threads, and as many at once as it has threads wait for each other forever.
     threads = devices[0].platform == "cpu" and batch.unknowns <= IN_LANES
     pieces = len(devices) if several else min(useful, cores()) if threads else 1
-    # How many starts of a lane are kept in memory at once.
-    racing = 1
-    if isinstance(batch.solver, VarPro):
-        racing = len(batch.starts) if batch.starts is not None else batch.solver.starts or 1
-    blocks = -(-count // (pieces * max(_MOST_LANES // racing, batch.chunk)))
+    blocks = -(-count // (pieces * max(_MOST_LANES // batch.racing, batch.chunk)))
     length = -(-count // blocks)
     # The first lane of each chunk [pieces, chunks]; the last chunks overlap others, to be as wide.
     share = -(-length // pieces)
@@ -76,12 +72,17 @@ def _solve(batch: Batch, devices: Sequence[Any]) -> Any:
     first = first + np.minimum(np.arange(0, share, width), share - width)
     if several:
         batch = jax.tree.map(partial(_everywhere, NamedSharding(_mesh(devices), P())), batch)
-    elif blocks > 1:
+    else:
         batch = jax.device_put(batch)
     whole = None
     for block in counted("blocks of fits", blocks, range(blocks)) if blocks > 1 else range(blocks):
         begun = first + min(block * length, count - length)
-        parts = _over_devices(batch, devices, begun, width) if several else _over_cores(batch, begun, width)
+        if several:
+            parts = [_over_devices(batch, devices, begun, width)]
+        elif pieces > 1:
+            parts = _over_cores(batch, begun, width)
+        else:
+            parts = [jax.tree.map(np.asarray, solve_lanes(batch, begun[0], width))]
         if len(parts) == 1 and begun.size * width == count:
             return parts[0]
         if whole is None:
@@ -95,7 +96,7 @@ def _solve(batch: Batch, devices: Sequence[Any]) -> Any:
 
 
 def _everywhere(sharding: NamedSharding, leaf: Any) -> jax.Array:
-    """A leaf on all devices; by way of the host, for what is on one device cannot go to those of other processes."""
+    """Copy a leaf to all devices, by way of the host: one device cannot write to those of other processes."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = _everywhere(sharding, jax.random.key_data(leaf))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
@@ -103,15 +104,12 @@ def _everywhere(sharding: NamedSharding, leaf: Any) -> jax.Array:
 
 
 def cores() -> int:
-    """How many cores this process may use; of those of the machine a scheduler lets it have some, where it can say."""
+    """Count the cores that this process may use: those its scheduler grants it, where that can be asked, else all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _over_cores(batch: Batch, first: Int[np.ndarray, "threads chunks"], width: int) -> list[Any]:
     """Solve chunks of lanes in threads, since a call of small chunks keeps to one core."""
-    if len(first) == 1:
-        return [jax.tree.map(np.asarray, solve_lanes(batch, first[0], width))]
-    batch = jax.device_put(batch)
     leaves, tree = jax.tree.flatten((batch, first[0]))
     executable = _executable(tree, tuple((np.shape(leaf), leaf.dtype) for leaf in leaves), width)
     # A context of JAX is its thread's own.
@@ -132,13 +130,11 @@ def _executable(tree: Any, shapes: tuple[Any, ...], width: int) -> Any:
     return solve_lanes.lower(*arguments, width).compile()
 
 
-def _over_devices(
-    batch: Batch, devices: Sequence[Any], first: Int[np.ndarray, "devices chunks"], width: int
-) -> list[Any]:
+def _over_devices(batch: Batch, devices: Sequence[Any], first: Int[np.ndarray, "devices chunks"], width: int) -> Any:
     """Solve chunks of lanes on their devices, of a batch that is on all devices."""
     mesh = _mesh(devices)
     index = jax.device_put(first.reshape(-1), NamedSharding(mesh, P("lanes")))
-    return [multihost_utils.process_allgather(_sharded(mesh, width)(batch, index), tiled=True)]
+    return multihost_utils.process_allgather(_sharded(mesh, width)(batch, index), tiled=True)
 
 
 def _mesh(devices: Sequence[Any]) -> Mesh:
@@ -167,8 +163,8 @@ def lanes_at_once(law: Law, lanes: Lanes, platform: str | None = None) -> int:
         rows x max(4, 2 + slopes with a value of their own in every row) + 2 unknowns^2
     """
     on_cpu, domains = (platform or jax.default_backend()) == "cpu", lanes.mixture.shape[0]
-    unknowns = sum(c.size(domains) for c in law.part(linear=False))
-    slopes = unknowns if lanes.loss.shape[1] == 1 else dependence(law, domains).slopes_by_row()
+    unknowns = len(law.packed(domains, linear=False))
+    slopes = unknowns if lanes.loss.shape[1] == 1 else slopes_by_row(*dependence(law, domains))
     numbers = lanes.rows * max(4, 2 + slopes) + (2 * unknowns**2 if unknowns > UNROLLED else 0)
     most = _CACHED_NUMBERS if on_cpu else _ACCELERATED_NUMBERS
     width = max(8, 1 << max(most // numbers, 1).bit_length() - 1)
@@ -183,20 +179,20 @@ _NARROWED = {np.dtype(np.float64): np.float32, np.dtype(np.int64): np.int32}
 
 
 def precision_of(batch: Batch) -> Precision:
-    """In which numbers a batch iterates: those it asks for, or those of the devices."""
+    """Choose the numbers in which a batch iterates: those it asks for, or those of the devices."""
     wanted = None if isinstance(batch.solver, Projection) else batch.solver.precision
     return wanted or ("float32" if jax.default_backend() in _SINGLE_ONLY else "float64")
 
 
 def float64_devices() -> list[Any]:
-    """Where float64 is solved: the devices, or, where they have none of their own, the host."""
+    """Return the devices that solve in float64: all, or the host where they have no float64 of their own."""
     if jax.default_backend() in _SINGLE_ONLY:
         return jax.local_devices(backend="cpu")[:1]
     return jax.devices()
 
 
 def narrowed(batch: Batch) -> Batch:
-    """The call that iterates in float32, and keeps where each lane ended."""
+    """Return the call that iterates in float32, and keeps where each lane ended."""
     resamples = batch.resamples and replace(batch.resamples, dtype="float32")
     batch = replace(batch, resamples=resamples, view=scaled)
     # Keys of random numbers are left as they are.
@@ -206,7 +202,7 @@ def narrowed(batch: Batch) -> Batch:
 
 
 def following(batch: Batch, ends: Brief) -> Batch:
-    """The float64 call that starts at those ends, and stays there unless they are to be refined."""
+    """Return the float64 call that starts at those ends, and stays there unless they are to be refined."""
     starts = ends.values[:, ends.values.shape[1] - batch.unknowns :].T[None]
     on_host = jax.default_backend() in _SINGLE_ONLY
     return replace(
@@ -219,7 +215,7 @@ def following(batch: Batch, ends: Brief) -> Batch:
 
 
 def with_course(kept: Any, ends: Brief) -> Any:
-    """What was kept of lanes that stayed at their ends, with the steps and statuses that led there."""
+    """Give lanes that stayed at their ends the steps and statuses that led there."""
 
     def course(path: tuple[Any, ...], leaf: np.ndarray) -> np.ndarray:
         name = path[-1].name

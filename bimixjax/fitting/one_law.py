@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bimixjax._base import checks
-from bimixjax._base.arrays import Stored
 from bimixjax.fitting import devices
 from bimixjax.fitting.criterion import Criterion as Criterion
 from bimixjax.fitting.devices import lanes_at_once
@@ -19,7 +18,7 @@ from bimixjax.fitting.folds import fold_fits, fold_lanes
 from bimixjax.fitting.lanes import Lanes, Table, choose_targets
 from bimixjax.fitting.options import FitOptions, FoldOptions, Solver
 from bimixjax.fitting.outliers import Outliers, outliers
-from bimixjax.fitting.problem import Batch, View
+from bimixjax.fitting.problem import Batch
 from bimixjax.fitting.resamples import Bootstrap
 from bimixjax.fitting.resampling import Resampled as Resampled
 from bimixjax.fitting.result import FitResult as FitResult
@@ -31,6 +30,8 @@ from bimixjax.solve import VarPro
 
 # A prior one standard deviation off costs as much as one observation that is 1 % off.
 _PRIOR_RESIDUAL = 0.01
+
+_SQUARES = Criterion()
 
 # How often a law is fitted again without rows far outside, and what to do about these.
 _REFITS = 3
@@ -70,7 +71,8 @@ def fit(
 
     Source: the law of arXiv 2405.14908, Eq. 1-3; the method, Golub and Pereyra (1973).
     """
-    return _fitted(_Task.of(law, observations, **options))[0]
+    table, batch = _prepared(law, observations, **options)
+    return _result(table, batch, devices.solve(batch))
 
 
 def bootstrap(
@@ -115,12 +117,12 @@ def bootstrap(
     Source: Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
     """
     count = checks.resamples(count)
-    task = _Task.of(law, observations, **options)
-    fit, ends = _fitted(task)
-    resamples = Bootstrap(key=key, count=count, runs=task.table.runs)
-    found = devices.solve(task.batch(brief, resamples, starts=ends.solution.nonlinear.T[None]))
+    table, batch = _prepared(law, observations, **options)
+    ends = devices.solve(batch)
+    resamples, starts = Bootstrap(key=key, count=count, runs=table.runs), ends.solution.nonlinear.T[None]
+    found = devices.solve(dataclasses.replace(batch, view=brief, resamples=resamples, starts=starts))
     return Resampled(
-        fit=fit,
+        fit=_result(table, batch, ends),
         values=found.values.reshape(count, len(ends.values), -1),
         status=found.status.reshape(count, -1),
     )
@@ -157,106 +159,83 @@ def fit_folds(
         >>> round(float(folds.predicted[0, 2, 0]), 3)
         2.828
     """
-    task = _Task.of(law, observations, **options)
-    lanes, group = fold_lanes(task.table, checks.fold_weights(weights, len(observations)))
-    ends = devices.solve(dataclasses.replace(task, lanes=lanes).batch(scaled))
-    return fold_fits(task.law, task.table, lanes, group, ends)
+    table, batch = _prepared(law, observations, **options)
+    lanes, group = fold_lanes(table, checks.fold_weights(weights, len(observations)))
+    chunk = lanes_at_once(batch.law, lanes)
+    ends = devices.solve(dataclasses.replace(batch, view=scaled, lanes=lanes, chunk=chunk))
+    return fold_fits(batch.law, table, lanes, group, ends)
 
 
-def _fitted(task: "_Task") -> tuple[FitResult, Ends]:
-    """Fit all lanes of a task, and say what is known about each."""
-    ends = devices.solve(task.batch(describe))
-    result = report(task.law, task.table, task.lanes, ends, task.notes(ends))
-    if task.law not in LAWS.values():
-        _check_units(result, task.table, task.lanes, ends)
-    return result, ends
+def _prepared(
+    law: Law | str,
+    observations: Observations,
+    *,
+    volume: Unit | None = None,
+    targets: Sequence[str] | None = None,
+    priors: bool = True,
+    weights: Mapping[str, float] | None = None,
+    criterion: Criterion | None = None,
+    solver: Solver | None = None,
+) -> tuple[Table, Batch]:
+    """Check what is asked for, and lay the table out: its columns, and the argument of the compiled call."""
+    chosen = LAWS[checks.choice("law", law, LAWS)] if isinstance(law, str) else law
+    names = choose_targets(chosen, observations, None if targets is None else tuple(targets))
+    table = Table.of(chosen, observations, observations.volume_unit(volume), names)
+    lanes, solver = table.lanes(table.groups(_of_rows(observations, weights))), solver or VarPro()
+    batch = Batch(
+        law=chosen,
+        solver=dataclasses.replace(solver, starts=chosen.local_minima) if solver.starts is None else solver,
+        criterion=criterion or _SQUARES,
+        view=describe,
+        chunk=lanes_at_once(chosen, lanes),
+        lanes=lanes,
+        resamples=None,
+        starts=None,
+        units=table.scales,
+        strength=np.asarray(_PRIOR_RESIDUAL) if priors else None,
+    )
+    return table, batch
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Task:
-    """A law, a table laid out for it, and how to fit it."""
+def _result(table: Table, batch: Batch, ends: Ends) -> FitResult:
+    """Report on solved lanes, with notes on the table, on targets that are not fitted and on rows far outside."""
+    law, named, notes = batch.law, table.observations.targets, list(table.observations.notes)
+    if law.own_proportion and len(named) > len(table.targets):
+        missing = ", ".join(name for name in named if name not in table.targets)
+        notes.append(f"not fitted, since {law.name} needs a target that is a training domain: {missing}")
+    if outlying := _outlying(table, batch, ends).sentence:
+        notes.append(f"{outlying}; {_ADVICE}")
+    result = report(law, table, batch.lanes, ends, tuple(notes))
+    if law not in LAWS.values():
+        _check_units(result, table, batch.lanes, ends)
+    return result
 
-    law: Law
-    table: Table
-    lanes: Lanes
-    priors: bool
-    criterion: Criterion
-    solver: Solver
 
-    @classmethod
-    def of(
-        cls,
-        law: Law | str,
-        observations: Observations,
-        *,
-        volume: Unit | None = None,
-        targets: Sequence[str] | None = None,
-        priors: bool = True,
-        weights: Mapping[str, float] | None = None,
-        criterion: Criterion | None = None,
-        solver: Solver | None = None,
-    ) -> "_Task":
-        chosen = LAWS[checks.choice("law", law, LAWS)] if isinstance(law, str) else law
-        names = choose_targets(chosen, observations, None if targets is None else tuple(targets))
-        table = Table.of(chosen, observations, observations.volume_unit(volume), names)
-        solver = solver or VarPro()
-        return cls(
-            law=chosen,
-            table=table,
-            lanes=table.lanes(table.groups(_of_rows(observations, weights))),
-            priors=priors,
-            criterion=criterion or Criterion(),
-            solver=dataclasses.replace(solver, starts=chosen.local_minima) if solver.starts is None else solver,
-        )
+def _outlying(table: Table, batch: Batch, ends: Ends) -> Outliers:
+    """Find the rows far outside what the law says when it is fitted without them.
 
-    def batch(self, view: View, resamples: Bootstrap | None = None, starts: Stored | None = None) -> Batch:
-        """Return the argument of the compiled call: all lanes of the table, or of each resample of its runs."""
-        return Batch(
-            law=self.law,
-            solver=self.solver,
-            criterion=self.criterion,
-            view=view,
-            chunk=lanes_at_once(self.law, self.lanes),
-            lanes=self.lanes,
-            resamples=resamples,
-            starts=starts,
-            units=self.table.scales,
-            strength=np.asarray(_PRIOR_RESIDUAL) if self.priors else None,
-        )
+    They bend the fit by which they are found, so that it is done again until they are the same.
+    """
+    lanes, found = batch.lanes, _far(table, batch.lanes, ends)
+    for _ in range(_REFITS):
+        if not found.rows.any():
+            break
+        kept = np.repeat(~found.rows[lanes.row], len(table.targets), axis=-1)
+        weighted = dataclasses.replace(lanes, weight=lanes.weight * kept)
+        again = _far(table, weighted, devices.solve(dataclasses.replace(batch, lanes=weighted)))
+        if np.array_equal(again.rows, found.rows):
+            break
+        found = again
+    return found
 
-    def notes(self, ends: Ends) -> tuple[str, ...]:
-        """Say what else a reader should know: of the table, of targets that are not fitted, of rows far outside."""
-        table = self.table.observations
-        missing = [t for t in table.targets if t not in self.table.targets] if self.law.own_proportion else []
-        said = f"not fitted, since {self.law.name} needs a target that is a training domain: {', '.join(missing)}"
-        outlying = self._outlying(ends).sentence
-        return (*table.notes, *([said] if missing else []), *([f"{outlying}; {_ADVICE}"] if outlying else []))
 
-    def _outlying(self, ends: Ends) -> Outliers:
-        """Find the rows far outside what the law says when it is fitted without them.
-
-        They bend the fit by which they are found, so that it is done again until they are the same.
-        """
-        found = self._far(ends)
-        for _ in range(_REFITS):
-            if not found.rows.any():
-                break
-            kept = np.repeat(~found.rows[self.lanes.row], len(self.table.targets), axis=-1)
-            lanes = dataclasses.replace(self.lanes, weight=self.lanes.weight * kept)
-            again = self._far(devices.solve(dataclasses.replace(self, lanes=lanes).batch(describe)))
-            if np.array_equal(again.rows, found.rows):
-                break
-            found = again
-        return found
-
-    def _far(self, ends: Ends) -> Outliers:
-        """Find the rows far outside what a fit says."""
-        table, count = self.table, len(self.table.targets)
-        predicted = np.where(self.lanes.flat(self.lanes.weight).T > 0, ends.predicted, np.nan)
-        of_rows = np.full((len(table.run), count), np.nan)
-        for size, row in enumerate(self.lanes.flat(self.lanes.row).T):
-            of_rows[row[row >= 0]] = predicted[size * count : (size + 1) * count, row >= 0].T
-        return outliers(of_rows, table.losses, table.observations.run, volume=table.volume, unit=table.unit)
+def _far(table: Table, lanes: Lanes, ends: Ends) -> Outliers:
+    """Find the rows far outside what a fit says."""
+    predicted = np.where(lanes.flat(lanes.weight).T > 0, ends.predicted, np.nan)
+    of_rows = np.full(table.losses.shape, np.nan)
+    for row, found in zip(lanes.flat(lanes.row).T, np.split(predicted, len(table.by_size)), strict=True):
+        of_rows[row[row >= 0]] = found[:, row >= 0].T
+    return outliers(of_rows, table.losses, table.observations.run, volume=table.volume, unit=table.unit)
 
 
 def _of_rows(observations: Observations, weights: Mapping[str, float] | None) -> np.ndarray | None:

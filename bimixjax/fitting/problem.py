@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from itertools import product
 from operator import mul
 from typing import Any
 
@@ -52,7 +51,7 @@ class Batch:
     strength: Float[Stored, ""] | None
 
     def __len__(self) -> int:
-        return self.lanes.group.shape[0] * (1 if self.resamples is None else len(self.resamples))
+        return self.lanes.group.shape[0] * (1 if self.resamples is None else self.resamples.count)
 
     @property
     def domains(self) -> int:
@@ -62,7 +61,14 @@ class Batch:
     @property
     def unknowns(self) -> int:
         """How many non-linear coefficients each lane has."""
-        return sum(c.size(self.domains) for c in self.law.part(linear=False))
+        return len(self.law.packed(self.domains, linear=False))
+
+    @property
+    def racing(self) -> int:
+        """How many starts of a lane are in memory at once."""
+        if not isinstance(self.solver, VarPro):
+            return 1
+        return len(self.starts) if self.starts is not None else self.solver.starts or 1
 
 
 def start_grid(law: Law, domains: int) -> Float[np.ndarray, "k q"]:
@@ -71,15 +77,14 @@ def start_grid(law: Law, domains: int) -> Float[np.ndarray, "k q"]:
     Draws are about the medians of the priors, half as wide as these, the same in every fit.
     """
     grid, parts, noise = law.starts(), law.part(linear=False), np.random.default_rng(0)
-    points = product(*(grid[c.name] for c in parts))
-    rows = [np.concatenate([np.full(c.size(domains), v) for c, v in zip(parts, p, strict=True)]) for p in points]
-
-    def draw(c: Coefficient) -> Float[np.ndarray, "draws size"]:
+    points = np.stack(np.meshgrid(*(grid[c.name] for c in parts), indexing="ij"), axis=-1).reshape(-1, len(parts))
+    columns = []
+    for c, values in zip(parts, points.T, strict=True):
         width = 0.5 * min(c.prior[1], c.spread or c.prior[1])
         moved = width * noise.normal(size=(law.draws, c.size(domains)))
-        return np.clip(c.prior[0] * np.exp(moved) if c.logarithmic else c.prior[0] + moved, c.lower, c.upper)
-
-    return np.concatenate([rows, np.concatenate([draw(c) for c in parts], axis=1)])
+        drawn = np.clip(c.prior[0] * np.exp(moved) if c.logarithmic else c.prior[0] + moved, c.lower, c.upper)
+        columns.append(np.concatenate([np.tile(values[:, None], c.size(domains)), drawn]))
+    return np.concatenate(columns, axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,38 +127,36 @@ class LeastSquares:
     def problem(self) -> Problem:
         """The target, bounds and priors that a solver reads."""
         law, domains, strength, dtype = self.batch.law, self.batch.domains, self.batch.strength, self.loss.dtype
-        linear, nonlinear = law.part(linear=True), law.part(linear=False)
-
-        def packed(parts: Sequence[Coefficient], read: Callable[[Coefficient], float]) -> Float[Array, " k"]:
-            return jnp.array([read(c) for c in parts for _ in range(c.size(domains))], dtype)
-
+        linear, nonlinear = law.packed(domains, linear=True), law.packed(domains, linear=False)
+        logarithmic = tuple(c.logarithmic for c in nonlinear)
+        lower, upper, middle = np.array([(c.lower, c.upper, c.prior[0]) for c in nonlinear]).reshape(-1, 3).T
+        mean, deviation = np.array([c.prior for c in linear]).reshape(-1, 2).T
         linear_prior = nonlinear_prior = None
         if strength is not None:
             strength = jnp.asarray(strength)
             linear_prior = Quadratic(
-                mean=packed(linear, lambda c: c.prior[0]),
-                precision=strength * packed(linear, lambda c: 1 / c.prior[1]),
+                mean=jnp.asarray(mean, dtype), precision=strength * jnp.asarray(1 / deviation, dtype)
             )
             nonlinear_prior = Quadratic(
-                mean=packed(nonlinear, lambda c: np.log(c.prior[0]) if c.logarithmic else c.prior[0]),
-                precision=strength * jnp.asarray(prior_root(nonlinear, domains), dtype),
+                mean=jnp.asarray(np.log(middle, out=middle.copy(), where=logarithmic), dtype),
+                precision=strength * jnp.asarray(prior_root(law.part(linear=False), domains), dtype),
             )
         return Problem(
             target=flat(self.factor * self.loss),
-            lower=packed(nonlinear, lambda c: c.lower),
-            upper=packed(nonlinear, lambda c: c.upper),
+            lower=jnp.asarray(lower, dtype),
+            upper=jnp.asarray(upper, dtype),
             linear_prior=linear_prior,
             nonlinear_prior=nonlinear_prior,
-            signed=tuple(c.lower < 0 for c in linear for _ in range(c.size(domains))),
-            logarithmic=tuple(c.logarithmic for c in nonlinear for _ in range(c.size(domains))),
+            signed=tuple(c.lower < 0 for c in linear),
+            logarithmic=logarithmic,
         )
 
     @property
     def terms(self) -> Terms:
         """The problem by the law's structure, a sum of products of factors."""
-        known = dependence(self.batch.law, self.batch.domains)
-        factors = partial(_factors, self.batch.law, self.points, known.varies)
-        return Terms(factors=factors, reads=known.reads, scale=self.factor, problem=self.problem)
+        reads, varies = dependence(self.batch.law, self.batch.domains)
+        factors = partial(_factors, self.batch.law, self.points, varies)
+        return Terms(factors=factors, reads=reads, scale=self.factor, problem=self.problem)
 
     def solve(self, starts: Starts) -> Solution:
         """Solve from the best start, or as the solver says."""
@@ -182,7 +185,7 @@ View = Callable[[LeastSquares, Solution], Any]
 
 
 def packed_values(solution: Solution) -> Float[Array, "k B"]:
-    """All coefficients of a solution, the linear ones first."""
+    """Join all coefficients of a solution, the linear ones first."""
     return jnp.concatenate([solution.linear, solution.nonlinear])
 
 
@@ -203,7 +206,7 @@ def gathered(batch: Batch, lane: Int[Array, " B"]) -> LeastSquares:
 
 
 def starts_of(batch: Batch, lane: Int[Array, " B"]) -> Starts:
-    """Where lanes start: [k, q] for all, or [k, q, B] for each."""
+    """Return where lanes start: [k, q] for all, or [k, q, B] for each."""
     if batch.starts is None:
         return start_grid(batch.law, batch.domains)
     return batch.starts[..., lane % batch.starts.shape[-1]] if batch.starts.ndim == 3 else batch.starts
@@ -215,15 +218,15 @@ def _factors(
     """Compute the factors of each term at theta, that of the lane or of each run its own."""
     rows = theta[:, None] if theta.ndim == 2 else theta
     found = law.factors(law.unpack(rows[:, :, None], law.part(linear=False), points.mixture.shape[0]), points)
-    # What depends on nothing may be a mere number, or as wide as the volumes.
-    least = (1, 1, theta.shape[-1])
-
-    def shaped(factor: Array, along: bool) -> Array:
-        wide = jnp.broadcast_to(jnp.asarray(factor, theta.dtype), jnp.broadcast_shapes(jnp.shape(factor), least))
-        return wide if along else wide[:, :1]
-
-    names = [c.name for c in law.part(linear=True)]
-    return [list(map(shaped, found[name], which)) for name, which in zip(names, varies, strict=True)]
+    shaped = []
+    for c, along in zip(law.part(linear=True), varies, strict=True):
+        shaped.append([])
+        for factor, varied in zip(found[c.name], along, strict=True):
+            # What depends on nothing may be a mere number, or as wide as the volumes.
+            shape = jnp.broadcast_shapes(jnp.shape(factor), (1, 1, theta.shape[-1]))
+            wide = jnp.broadcast_to(jnp.asarray(factor, theta.dtype), shape)
+            shaped[-1].append(wide if varied else wide[:, :1])
+    return shaped
 
 
 def flat(rows: Float[Array, "m t B"]) -> Float[Array, "n B"]:
@@ -233,21 +236,19 @@ def flat(rows: Float[Array, "m t B"]) -> Float[Array, "n B"]:
 
 def take_lanes(lanes: Lanes, taken: Callable[[Stored], Stored]) -> Lanes:
     """Take some lanes, each with the mixtures, volumes and sizes of its group."""
-    group = taken(lanes.group)
-
-    def of_group(values: Stored) -> Stored:
+    group, found = taken(lanes.group), {}
+    for name in ("domain", "unit", "own", "loss", "weight"):
+        found[name] = taken(getattr(lanes, name))
+    for name in ("mixture", "volume", "model_size", "run", "row"):
+        values = getattr(lanes, name)
         # Those of an only group are not gathered.
-        if values.shape[-1] == 1:
-            return jnp.broadcast_to(values, (*values.shape[:-1], len(group)))
-        return values[..., group]
-
-    by_group = {name: of_group(getattr(lanes, name)) for name in ("mixture", "volume", "model_size", "run", "row")}
-    by_lane = {name: taken(getattr(lanes, name)) for name in ("domain", "unit", "own", "loss", "weight")}
-    return Lanes(group=group, **by_group, **by_lane)
+        alone = values.shape[-1] == 1
+        found[name] = jnp.broadcast_to(values, (*values.shape[:-1], len(group))) if alone else values[..., group]
+    return Lanes(group=group, **found)
 
 
 def points_of(lanes: Lanes) -> Point:
-    """What the law reads of lanes, [d, m, t, B] and [m, t, B]."""
+    """Return what the law reads of lanes, [d, m, t, B] and [m, t, B]."""
     return Point(
         mixture=jnp.asarray(lanes.mixture),
         own=jnp.asarray(lanes.own),
@@ -273,8 +274,7 @@ def prior_root(parts: Sequence[Coefficient], domains: int) -> Float[np.ndarray, 
     With `spread` s about their own mean, and prior standard deviation p of that mean, d values have the root
     (I - M) / s + M / (sqrt(d) p), where M averages.
     """
-    root = np.diag([1 / c.prior[1] for c in parts for _ in range(c.size(domains))])
-    start = 0
+    root, start = np.diag([1 / c.prior[1] for c in parts for _ in range(c.size(domains))]), 0
     for c in parts:
         stop = start + c.size(domains)
         if c.spread is not None:

@@ -1,12 +1,12 @@
 """What each factor of a law's terms depends on, read from the jaxpr of the law."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.extend.core import Literal
 
@@ -15,58 +15,41 @@ from bimixjax.laws import Law, Point
 _VOLUME = "the volume"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dependence:
-    """What the factors of the terms of p linear coefficients depend on.
-
-    Attributes:
-        reads: each packed non-linear coefficient [p][f][q].
-        varies: the volume [p][f].
-    """
-
-    reads: tuple[tuple[tuple[bool, ...], ...], ...]
-    varies: tuple[tuple[bool, ...], ...]
-
-    def slopes_by_row(self) -> int:
-        """Count the coefficients that are read by a factor that varies with the volume."""
-        pairs = zip(self.reads, self.varies, strict=True)
-        varying = [reads for factors, varies in pairs for reads, v in zip(factors, varies, strict=True) if v]
-        return sum(any(column) for column in zip(*varying, strict=True))
+def slopes_by_row(reads: Sequence[Sequence[Sequence[bool]]], varies: Sequence[Sequence[bool]]) -> int:
+    """Count the coefficients that are read by a factor that varies with the volume; arguments from `dependence`."""
+    return int((np.concatenate(reads) & np.concatenate(varies)[:, None]).any(0).sum())
 
 
 @lru_cache(maxsize=256)
-def dependence(law: Law, domains: int) -> Dependence:
-    """Trace what the factors of a law of so many domains depend on."""
-    parts, shares, one = law.part(linear=False), jnp.full((domains,), 1 / domains), jnp.ones(())
+def dependence(law: Law, domains: int) -> tuple[list[list[list[bool]]], list[list[bool]]]:
+    """Trace what the factors of the terms of p linear coefficients depend on, under a law of so many domains.
 
-    def factors(inputs: Mapping[str, Array]) -> list[list[Array]]:
+    Returns:
+        For each factor of each term, whether it depends on each packed non-linear coefficient [p][f][q], and whether
+        on the volume [p][f].
+    """
+    linear, nonlinear = law.part(linear=True), law.part(linear=False)
+    shares, one = jnp.full((domains,), 1 / domains), jnp.ones(())
+
+    def factors(inputs: Mapping[str, Array]) -> list[tuple[Array, ...]]:
         point = Point(
             mixture=shares, own=shares[0], volume=inputs[_VOLUME], model_size=one, is_own=shares > 1, unit=one
         )
         found = law.factors(inputs, point)
-        return [[jnp.asarray(factor) for factor in found[c.name]] for c in law.part(linear=True)]
+        return [jax.tree.map(jnp.asarray, found[c.name]) for c in linear]
 
-    inputs = {c.name: jnp.ones((domains,) if c.per_domain else ()) for c in parts} | {_VOLUME: one}
+    inputs = {c.name: jnp.ones((domains,) if c.per_domain else ()) for c in nonlinear} | {_VOLUME: one}
     traced, shape = jax.make_jaxpr(factors, return_shape=True)(inputs)
-    sources = _sources(traced.jaxpr, dict(zip(traced.jaxpr.invars, map(frozenset, zip(sorted(inputs))), strict=True)))
-    read = jax.tree.unflatten(jax.tree.structure(shape), [sources(out) for out in traced.jaxpr.outvars])
-    return Dependence(
-        reads=tuple(
-            tuple(tuple(c.name in known for c in parts for _ in range(c.size(domains))) for known in factors)
-            for factors in read
-        ),
-        varies=tuple(tuple(_VOLUME in known for known in factors) for factors in read),
-    )
-
-
-def _sources(jaxpr: Any, known: Mapping[Any, frozenset[str]]) -> Callable[[Any], frozenset[str]]:
-    """Return a function from a variable to the inputs that it is computed from, by whole equations."""
-    found = dict(known)
-
-    def of(variable: Any) -> frozenset[str]:
-        return frozenset() if isinstance(variable, Literal) else found.get(variable, frozenset())
-
-    for equation in jaxpr.eqns:
-        read = frozenset().union(*map(of, equation.invars))
-        found.update(dict.fromkeys(equation.outvars, read))
-    return of
+    # Which inputs, sorted by name as JAX does, each variable is computed from, by whole equations.
+    found: dict[Any, np.ndarray] = dict(zip(traced.jaxpr.invars, np.eye(len(inputs), dtype=bool), strict=True))
+    nothing = np.zeros(len(inputs), bool)
+    for equation in traced.jaxpr.eqns:
+        # Literals and constants are computed from nothing.
+        known = [nothing if isinstance(v, Literal) else found.get(v, nothing) for v in equation.invars]
+        found.update(dict.fromkeys(equation.outvars, np.any([nothing, *known], axis=0)))
+    outs = [nothing if isinstance(v, Literal) else found.get(v, nothing) for v in traced.jaxpr.outvars]
+    names = [*(c.name for c in law.packed(domains, linear=False)), _VOLUME]
+    table = np.array(outs)[:, np.searchsorted(sorted(inputs), names)]
+    ends = np.cumsum(list(map(len, shape)))
+    parts = np.split(table, ends[:-1])
+    return [part[:, :-1].tolist() for part in parts], [part[:, -1].tolist() for part in parts]

@@ -77,8 +77,10 @@ def share_power(share: ArrayLike, exponent: ArrayLike) -> Array:
 
 def rescaled(coefficients: Mapping[str, Array], base: ArrayLike, **exponents: str) -> dict[str, Array]:
     """Multiply the named coefficients by base^exponent, each exponent being the coefficient of that name."""
-    grown = {name: coefficients[name] * power(base, coefficients[exponent]) for name, exponent in exponents.items()}
-    return {**coefficients, **grown}
+    grown = dict(coefficients)
+    for name, exponent in exponents.items():
+        grown[name] = coefficients[name] * power(base, coefficients[exponent])
+    return grown
 
 
 # For each linear coefficient, the term that it multiplies: an array, or a tuple of factors whose product it is.
@@ -200,8 +202,10 @@ class Law(ABC):
 
     def loss(self, coefficients: Mapping[str, Array], point: Point) -> Array:
         """Return the loss in nats per token at one observation."""
-        terms = self.factors(coefficients, point).items()
-        return sum((coefficients[name] * reduce(mul, factors) for name, factors in terms), start=0.0 * point.volume)
+        loss = 0.0 * point.volume
+        for name, factors in self.factors(coefficients, point).items():
+            loss = loss + coefficients[name] * reduce(mul, factors)
+        return loss
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
         """Return the coefficients of the same law in smaller units; unchanged unless the law says how."""
@@ -219,6 +223,11 @@ class Law(ABC):
         """Return all coefficients in the order of a packed vector: the linear ones, then the others."""
         return self.part(linear=True) + self.part(linear=False)
 
+    def packed(self, domains: int, *, linear: bool | None = None) -> tuple[Coefficient, ...]:
+        """Return the coefficient of each number of a packed vector, or of its linear or non-linear part."""
+        parts = self.ordered() if linear is None else self.part(linear=linear)
+        return tuple(c for c in parts for _ in range(c.size(domains)))
+
     def names(self, domains: Sequence[str]) -> tuple[str, ...]:
         """Return a name for each number of a packed vector, such as `alpha` or `T[web]`."""
         return tuple(
@@ -229,11 +238,14 @@ class Law(ABC):
 
     def fixed(self, domains: int, own: int) -> np.ndarray:
         """Return the fixed numbers of a packed vector when the target is domain `own` (-1 for none), NaN elsewhere."""
-        parts = [(c, np.full(c.size(domains), np.nan)) for c in self.ordered()]
-        for c, values in parts:
-            if c.own is not None and own >= 0:
-                values[own] = c.own
-        return np.concatenate([values for _, values in parts])
+        return np.array(
+            [
+                c.own if c.own is not None and number == own else np.nan
+                for c in self.ordered()
+                for number in range(c.size(domains))
+            ],
+            float,
+        )
 
     def unpack(self, vector: Array, parts: Sequence[Coefficient], domains: int) -> dict[str, Array]:
         """Split a packed vector into named coefficients: scalars, or [domains] where there is one per domain."""

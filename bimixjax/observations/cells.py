@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,38 +26,43 @@ _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 _UNNAMED = re.compile(r"__index_level_\d+__")
 
 
-@dataclasses.dataclass(frozen=True)
-class Origin:
-    """The file (or frame) that cells came from, and the data row, from 0, of each of the table's rows in it."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RawTable:
+    """Cells as they were read, and where.
 
+    Attributes:
+        frame: the cells.
+        name: of the file (or frame) that they came from.
+        rows: the data row in it, from 0, of each row of `frame`.
+        is_csv: whether it is text, with a header above the first data row.
+        decimal_comma: whether decimals are written with a comma.
+        joined: where other columns of `frame` came from, which a join put beside these.
+    """
+
+    frame: pd.DataFrame
     name: str
     rows: NDArray[np.int64]
     is_csv: bool = False
-    # Whether decimals are written with a comma.
     decimal_comma: bool = False
-
-    def place(self, index: int) -> str:
-        """Name the file and the data row of a row of the table."""
-        row = int(self.rows[index]) + 1
-        return f"{self.name}, data row {row}" + (f" (line {row + 1})" if self.is_csv else "")
-
-
-@dataclasses.dataclass(frozen=True)
-class RawTable:
-    """Cells as they were read: a frame, and the origin of each of its columns."""
-
-    frame: pd.DataFrame
-    origins: Mapping[str, Origin]
+    joined: "RawTable | None" = None
 
     @property
     def source(self) -> str:
         """Name all files that columns come from."""
-        return " + ".join(dict.fromkeys(origin.name for origin in self.origins.values()))
+        names = [self.name] if self.joined is None else [self.joined.name, self.name]
+        return " + ".join(dict.fromkeys(names))
+
+    def origin(self, column: str) -> "RawTable":
+        """Return the table that a column was read as part of."""
+        return self.joined if self.joined is not None and column in self.joined.frame else self
 
     def place(self, index: int, column: str) -> str:
         """Name the file, the data row, the column and, where there is one, the run."""
+        origin = self.origin(column)
+        row = int(origin.rows[index]) + 1
+        line = f" (line {row + 1})" if origin.is_csv else ""
         run = f", run {str(self.frame['run'].iloc[index])!r}" if "run" in self.frame else ""
-        return f"{self.origins[column].place(index)}, column {column!r}{run}"
+        return f"{origin.name}, data row {row}{line}, column {column!r}{run}"
 
     def column(self, name: str) -> pd.Series:
         """Return one column as it was read."""
@@ -74,7 +78,7 @@ class RawTable:
             return values.to_numpy(np.float64, na_value=np.nan)
         cells = texts(values).str.strip()
         cells = cells.mask(cells.str.lower().isin(BLANK), "nan")
-        if self.origins[column].decimal_comma:
+        if self.origin(column).decimal_comma:
             cells = cells.str.replace(",", ".")
         elif counts:
             cells = cells.mask(cells.str.fullmatch(_THOUSANDS), cells.str.replace(",", ""))
@@ -93,9 +97,9 @@ class RawTable:
 
     def take(self, rows: NDArray[np.int64]) -> "RawTable":
         """Return the given rows, each still knowing its place."""
-        moved = {id(o): dataclasses.replace(o, rows=o.rows[rows]) for o in self.origins.values()}
-        origins = {column: moved[id(origin)] for column, origin in self.origins.items()}
-        return RawTable(self.frame.iloc[rows].reset_index(drop=True), origins)
+        frame = self.frame.iloc[rows].reset_index(drop=True)
+        joined = None if self.joined is None else self.joined.take(rows)
+        return dataclasses.replace(self, frame=frame, rows=self.rows[rows], joined=joined)
 
 
 def from_frame(frame: pd.DataFrame, name: str, *, is_csv: bool = False, decimal_comma: bool = False) -> RawTable:
@@ -111,8 +115,8 @@ def from_frame(frame: pd.DataFrame, name: str, *, is_csv: bool = False, decimal_
         rows = rows[~np.logical_and.reduce([frame.iloc[:, i] == "" for i in range(len(columns))])]
     if not len(rows):
         raise InputError(f"{name}: no data rows; columns: {', '.join(columns) or 'none'}")
-    origin = Origin(name, rows, is_csv, decimal_comma)
-    return RawTable(frame.iloc[rows].set_axis(columns, axis=1).reset_index(drop=True), dict.fromkeys(columns, origin))
+    frame = frame.iloc[rows].set_axis(columns, axis=1).reset_index(drop=True)
+    return RawTable(frame=frame, name=name, rows=rows, is_csv=is_csv, decimal_comma=decimal_comma)
 
 
 def read(path: str | Path) -> RawTable:

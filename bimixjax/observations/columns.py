@@ -140,8 +140,8 @@ def join(mixtures: RawTable, losses: RawTable) -> RawTable:
                 "a join needs every run in both"
             )
     beside = mixtures.take(pd.Index(ids).get_indexer(wanted))
-    frame = pd.concat([losses.frame, beside.frame.drop(columns="run")], axis=1)
-    return RawTable(frame, {**beside.origins, **losses.origins})
+    beside = dataclasses.replace(beside, frame=beside.frame.drop(columns="run"))
+    return dataclasses.replace(losses, frame=pd.concat([losses.frame, beside.frame], axis=1), joined=beside)
 
 
 def with_run(source: str | Path | pd.DataFrame, name: str, on: str) -> RawTable:
@@ -151,8 +151,7 @@ def with_run(source: str | Path | pd.DataFrame, name: str, on: str) -> RawTable:
         raise InputError(f"{table.source} has no column {on!r} to join on; columns: {_listed(table.frame)}")
     if on != "run" and "run" in table.frame:
         raise InputError(f"{table.source} has both {on!r} and 'run'; join on 'run' or remove it")
-    origins = {"run" if column == on else column: origin for column, origin in table.origins.items()}
-    return dataclasses.replace(table, frame=table.frame.rename(columns={on: "run"}), origins=origins)
+    return dataclasses.replace(table, frame=table.frame.rename(columns={on: "run"}))
 
 
 def whole(values: NDArray[Any]) -> NDArray[Any]:
@@ -232,7 +231,7 @@ def _require_same(table: RawTable, column: str, values: NDArray[Any], first: Row
     at_first = values[first]
 
     def say(i: int) -> str:
-        row = table.origins[column].rows[first[i]] + 1
+        row = table.origin(column).rows[first[i]] + 1
         return (
             f"{table.place(i, column)}: {what} is {values[i]:.15g}, in the run's first row (data row {row}) "
             f"{at_first[i]:.15g}; allowed: one {what} in a run"
@@ -245,7 +244,7 @@ def _require_unique(table: RawTable, column: str, key: pd.DataFrame) -> None:
     """Raise where a (run, volume) occurs twice."""
 
     def say(i: int) -> str:
-        row = table.origins[column].rows[np.argmax((key == key.iloc[i]).all(axis=1))] + 1
+        row = table.origin(column).rows[np.argmax((key == key.iloc[i]).all(axis=1))] + 1
         if column == "run":
             kind = "a table without step and tokens has one row per run"
         else:
@@ -265,7 +264,7 @@ def _listed(frame: pd.DataFrame) -> str:
 
 
 def _kind(frame: pd.DataFrame) -> str:
-    """What a table without the columns that are needed seems to be, and what would make it one that has them."""
+    """Guess what a table without the columns that are needed is, and say what would make it one that has them."""
     columns = list(map(str, frame.columns))
     if any(column.endswith(("__MIN", "__MAX")) for column in columns):
         return (

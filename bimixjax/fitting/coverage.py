@@ -39,7 +39,7 @@ class Coverage:
         return self.shares[:, :, 1] - self.shares[:, :, 0] <= _SAME
 
     @property
-    def tells(self) -> Bool[np.ndarray, " L"]:
+    def distinguishes(self) -> Bool[np.ndarray, " L"]:
         """Whether the rows of a lane distinguish mixtures."""
         fixed = np.where(self.own >= 0, np.take_along_axis(self.fixed, self.own[:, None], 1)[:, 0], self.fixed.all(1))
         return self.varies & ~fixed

@@ -36,9 +36,8 @@ def report(law: Law, table: Table, lanes: Lanes, ends: Ends, notes: tuple[str, .
     # What coefficients that are not fitted are, else NaN.
     given = np.tile([law.fixed(len(domains), own) for own in table.own], (len(used) // len(table.own), 1))
     fixed, counts = ~np.isnan(given), _counts(law, table, lanes)
-    packed = [c for c in law.ordered() for _ in range(c.size(len(domains)))]
-    lacking = [np.array([getattr(c, kind) for c in packed]) > counts[kind][:, None] for kind in _COUNTED]
-    short = np.any(lacking, axis=0) & ~fixed
+    needed = np.array([(c.proportions, c.volumes, c.sizes) for c in law.packed(len(domains))])
+    short = (needed > np.stack([counts[kind] for kind in _COUNTED], axis=1)[:, None]).any(-1) & ~fixed
     gained = gain(law, lanes, ends, counts["proportions"])
     status = np.where(rows > 0, ends.solution.status, Status.NO_OBSERVATIONS)
     status = np.where((status == Status.CONVERGED) & (gained < LEAST_GAIN), Status.CONSTANT, status)
@@ -86,7 +85,7 @@ def _counts(law: Law, table: Table, lanes: Lanes) -> _Counts:
         # Equal mixtures have equal numbers.
         numbers = numbered(mixture.reshape(len(mixture), -1).T)
         proportion = numbers.reshape(mixture.shape[1:])[:, lanes.group]
-    volume, size = (lanes.flat(values)[:, lanes.group] for values in (lanes.volume, lanes.model_size))
+    volume, size = lanes.flat(lanes.volume)[:, lanes.group], lanes.flat(lanes.model_size)[:, lanes.group]
     found = {}
     for kind, values in {"proportions": proportion, "volumes": volume * table.scales[0], "sizes": size}.items():
         ordered = np.sort(np.where(used, values, np.nan), axis=0)
@@ -95,7 +94,7 @@ def _counts(law: Law, table: Table, lanes: Lanes) -> _Counts:
 
 
 def _covered(table: Table, lanes: Lanes) -> dict[str, Any]:
-    """The fields of a `FitResult` that say what mixtures and volumes each lane was fitted on; see `Coverage`."""
+    """Return the fields of a `FitResult` that say what mixtures and volumes each lane was fitted on; see `Coverage`."""
     used, loss, place = lanes.flat(lanes.weight) > 0, lanes.flat(lanes.loss), lanes.places()
     mixture, volume = lanes.flat(lanes.mixture), lanes.flat(lanes.volume) * table.scales[0]
     companion, varies = np.zeros((used.shape[1], len(mixture)), int), np.zeros(used.shape[1], bool)
@@ -124,14 +123,14 @@ def _inferred(
     fixed: Bool[np.ndarray, "L k"],
     short: Bool[np.ndarray, "L k"],
 ) -> dict[str, Any]:
-    """The fields of a `FitResult` that say how well the rows determine its coefficients.
+    """Return the fields of a `FitResult` that say how well the rows determine its coefficients.
 
     Rows alone decide what is identified. With J'J of the residuals, P of the priors, v = squares / (rows - rank of J)
     and D the derivative of the coefficients in the user's units by those of the solver (the delta method),
 
         covariance = D v (J'J + P)^-1 D'.
     """
-    information, penalty, to_user = (np.asarray(each) for each in (ends.information, ends.penalty, ends.to_user))
+    information, penalty, to_user = np.asarray(ends.information), np.asarray(ends.penalty), np.asarray(ends.to_user)
     bounded = at_bound(law, len(domains), np.asarray(ends.values)) & ~short & ~fixed & (rows > 0)[:, None]
     absent = bounded | fixed
     from_rows = infer(information, 1.0, absent)
@@ -158,9 +157,8 @@ def _inferred(
 
 
 def at_bound(law: Law, domains: int, values: Float[np.ndarray, "*lanes k"]) -> Bool[np.ndarray, "*lanes k"]:
-    """Whether packed coefficients, in the units of the solver, stand at a bound."""
-    packed = [c for c in law.ordered() for _ in range(c.size(domains))]
-    lower, upper = np.array([c.lower for c in packed]), np.array([c.upper for c in packed])
+    """Find which packed coefficients, in the units of the solver, stand at a bound."""
+    lower, upper = np.array([(c.lower, c.upper) for c in law.packed(domains)]).T
     return (values <= lower + _BOUND) | (values >= upper * (1 - _BOUND))
 
 
@@ -182,8 +180,7 @@ def _sentences(
         prior: whether priors took part.
         same: whether losses are the same for all mixtures.
     """
-    of_status = {int(status): status.sentence for status in Status}
-    sentences = [of_status[status] for status in fit.status.tolist()]
+    sentences = [Status(status).sentence for status in fit.status.tolist()]
     one_size = fit.law.sized & (counts["sizes"] < 2)
     doubtful = (fit.rows < free) | one_size | (short | ~fit.identified | fit.at_bound).any(1)
     for lane in np.flatnonzero(same | (doubtful & (fit.rows > 0))).tolist():

@@ -38,7 +38,7 @@ class Extrapolation:
     def __str__(self) -> str:
         """Describe it in words, as `web 0.5 above the 0.4 fitted`."""
         if self.kind == "share":
-            # As many digits as tell the two numbers apart, three at least.
+            # As many digits as the two numbers need to differ, three at least.
             pairs = ((f"{self.asked:.{n}g}", f"{self.fitted:.{n}g}") for n in range(3, 18))
             asked, fitted = next((pair for pair in pairs if pair[0] != pair[1]), (repr(self.asked), repr(self.fitted)))
             if not self.several:

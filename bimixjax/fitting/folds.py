@@ -74,7 +74,7 @@ def fold_fits(law: Law, table: Table, lanes: Lanes, group: Int[np.ndarray, "F S"
 def _predict(
     law: Law, table: Table, values: Float[np.ndarray, "F S T k"], used: Int[np.ndarray, "F S T"]
 ) -> Float[np.ndarray, "F N T"]:
-    """The losses of all rows of the table."""
+    """Predict the losses of all rows of the table in each fold."""
     folds, sizes, targets = used.shape
     whole = table.lanes(table.groups())
     with jax.enable_x64(True):

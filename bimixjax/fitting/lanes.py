@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from bimixjax._base.arrays import Stored
@@ -75,25 +76,25 @@ def choose_targets(law: Law, observations: Observations, targets: tuple[str, ...
     """Return the targets to fit: those asked for, else all that the law can describe."""
     if targets is not None:
         known("target", targets, observations.targets, observations.source)
-    chosen = targets if targets is not None else observations.targets
+    chosen, domains = observations.targets if targets is None else targets, observations.domains
     if not law.own_proportion:
         return chosen
+    own = tuple(t for t in chosen if t in domains)
+    if own and targets in (None, own):
+        return own
     mixed = (name for name, law in LAWS.items() if any(c.per_domain or c.proportions > 1 for c in law.coefficients))
     others = ", ".join(name for name in mixed if not LAWS[name].own_proportion)
     advice = f"Other targets need auto, or a law with cross-domain terms: {others}."
-    foreign = tuple(t for t in chosen if t not in observations.domains)
-    if targets is not None and foreign:
+    if targets:
+        foreign = ", ".join(repr(t) for t in targets if t not in domains)
         raise InputError(
-            f"target {', '.join(map(repr, foreign))} is not a training domain; {law.name} predicts a domain's loss "
-            f"from that domain's own proportion only. Domains: {', '.join(observations.domains)}. {advice}"
+            f"target {foreign} is not a training domain; {law.name} predicts a domain's loss "
+            f"from that domain's own proportion only. Domains: {', '.join(domains)}. {advice}"
         )
-    own = tuple(t for t in chosen if t in observations.domains)
-    if not own:
-        raise InputError(
-            f"{observations.source}: no target bears a domain's name, so {law.name} has nothing to fit. Targets: "
-            f"{', '.join(observations.targets)}; domains: {', '.join(observations.domains)}. {advice}"
-        )
-    return own
+    raise InputError(
+        f"{observations.source}: no target bears a domain's name, so {law.name} has nothing to fit. Targets: "
+        f"{', '.join(observations.targets)}; domains: {', '.join(domains)}. {advice}"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,17 +135,16 @@ class Table:
         """
         if law.sized and observations.model_size is None:
             raise InputError(f"{observations.source} has no column 'model_size', which {law.name} reads")
-        size, domains = row_sizes(observations), observations.domains
-        own = tuple(domains.index(t) if t in domains else -1 for t in targets)
+        size, own = row_sizes(observations), pd.Index(observations.domains).get_indexer(list(targets))
         sizes = [] if law.sized else observations.model_sizes
         # Rows of one id at two model sizes are two runs.
         ids = np.unique(observations.run.astype(str), return_inverse=True)[1]
         return cls(
             observations=observations,
             targets=targets,
-            own=own,
-            losses=observations.losses[:, [observations.targets.index(t) for t in targets]],
-            own_share=observations.proportions[:, list(own)] * (np.array(own) >= 0),
+            own=tuple(own.tolist()),
+            losses=observations.losses[:, pd.Index(observations.targets).get_indexer(list(targets))],
+            own_share=observations.proportions[:, own] * (own >= 0),
             volume=np.ones(len(size)) if unit is None else observations.volumes(unit),
             model_size=size,
             run=numbered(np.column_stack([ids, size])),
@@ -164,7 +164,7 @@ class Table:
         return np.asarray(self.volume.max()), np.asarray(self.model_size.max())
 
     def groups(self, weights: Float[np.ndarray, " N"] | None = None) -> list[Group]:
-        """All rows by model size, with the given weights."""
+        """Group all rows by model size, with the given weights."""
         each = np.ones(len(self.run)) if weights is None else weights
         return [(rows, each[rows]) for rows in self.by_size]
 
@@ -217,23 +217,23 @@ def _places(
 
     Else they are runs x rows of a run, or, where too much of that would be empty, all along the first axis.
     """
-    rows = [rows for rows, _ in groups]
+    rows, weights = zip(*groups, strict=True)
     most = _GRID_WASTE * padded_length(max(1, *map(len, rows)))
-    runs, volumes = ([numbered(values[each]) for each in rows] for values in (run, volume))
-    pairs = [np.column_stack(pair) for pair in zip(runs, volumes, strict=True)]
+    runs, volumes = [numbered(run[each]) for each in rows], [numbered(volume[each]) for each in rows]
     layouts = [
         (runs, [_count_before(each) for each in runs]),
-        ([np.arange(len(r)) for r in rows], [0 * r for r in rows]),
+        ([np.arange(len(each)) for each in rows], [0 * each for each in rows]),
     ]
-    if all(len(np.unique(each, axis=0)) == len(each) for each in pairs):
+    # A cell of a grid holds one row.
+    if all(len(np.unique(np.column_stack(pair), axis=0)) == len(pair[0]) for pair in zip(runs, volumes, strict=True)):
         layouts.insert(0, (runs, volumes))
-
-    def shape(layout: tuple[list[np.ndarray], list[np.ndarray]]) -> tuple[int, ...]:
-        return tuple(padded_length(1 + max(int(each.max(initial=0)) for each in axis)) for axis in layout)
-
-    first, second = layout = next((each for each in layouts if math.prod(shape(each)) <= most), layouts[-1])
-    row = on_grid(rows, first, second, shape(layout), -1)
-    return row, on_grid([weight for _, weight in groups], first, second, shape(layout), 0.0), second is volumes
+    for first, second in layouts:
+        m, t = 1 + np.concatenate(first).max(initial=0), 1 + np.concatenate(second).max(initial=0)
+        shape = padded_length(int(m)), padded_length(int(t))
+        if math.prod(shape) <= most:
+            break
+    row = on_grid(rows, first, second, shape, -1)
+    return row, on_grid(weights, first, second, shape, 0.0), second is volumes
 
 
 def on_grid(

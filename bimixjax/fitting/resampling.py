@@ -35,7 +35,7 @@ class Resamples(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many resamples there are."""
+        """Count the resamples."""
 
     @abstractmethod
     def resample(self, index: int | Array) -> Fit:

@@ -64,7 +64,7 @@ def describe(squares: LeastSquares, solution: Solution) -> Ends:
 
 
 def _penalty(problem: Problem, theta: Float[Array, "q B"], values: Float[Array, "k B"]) -> Float[Array, "k k B"]:
-    """What the priors add to J'J of all coefficients."""
+    """Return what the priors add to J'J of all coefficients."""
     penalty = jnp.zeros((len(values), *values.shape), values.dtype)
     linear, nonlinear = problem.linear_prior, problem.nonlinear_prior
     if linear is not None:

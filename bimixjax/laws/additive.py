@@ -43,7 +43,7 @@ _MIXTURE = (
 
 
 def _weighted(weights: Array, shares: Array, point: Point) -> Array:
-    """Sum of shares with weights, that of the target's own domain being 1."""
+    """Sum shares with weights, that of the target's own domain being 1."""
     return jnp.sum(jnp.where(point.is_own, 1.0, weights) * shares, axis=0)
 
 
@@ -89,7 +89,7 @@ class Additive(Law):
         return {"beta": (0.2, 0.8), "C": (0.05, 0.5), "g": (0.2, 0.5, 1.0)}
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """B grows by volume^beta."""
+        """Multiply B by volume^beta."""
         return rescaled(coefficients, units.volume, B="beta")
 
 
@@ -116,7 +116,7 @@ class AdditiveSized(Additive):
     coefficients = (*_LEVEL_SIZED, _BETA, _ALPHA, *_MIXTURE)
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
-        """As at one size, and N^-alpha for A."""
+        """Return the basis at one size, and N^-alpha for A."""
         return {**super().basis(nonlinear, point), "A": power(point.model_size, -nonlinear["alpha"])}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
@@ -124,12 +124,12 @@ class AdditiveSized(Additive):
         return {**super().starts(), "alpha": (0.3,)}
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """A grows by model_size^alpha, B by volume^beta."""
+        """Multiply A by model_size^alpha, B by volume^beta."""
         return rescaled(super().with_units(coefficients, units), units.model_size, A="alpha")
 
 
 def _joint(suffix: str) -> tuple[Coefficient, Coefficient]:
-    """Weights and power of a sum of proportions that scales one term."""
+    """Return the weights and the power of a sum of proportions that scales one term."""
     return (
         Coefficient(
             name=f"C{suffix}",
@@ -172,7 +172,7 @@ class Joint(Additive):
     coefficients = (*_LEVEL, _BETA, *_MIXTURE, *_joint("B"))
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
-        """As in the additive law, the term of B times (sum_j CB_j r_j)^gB."""
+        """Multiply the term of B of the additive law by (sum_j CB_j r_j)^gB."""
         volume = power(point.volume, -nonlinear["beta"])
         return {**super().basis(nonlinear, point), "B": (_scale("B", nonlinear, point), volume)}
 
@@ -204,7 +204,7 @@ class JointSized(AdditiveSized):
     coefficients = (*AdditiveSized.coefficients, *_joint("B"), *_joint("A"))
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
-        """As in the additive law, the terms of A and B each times its (sum_j C_j r_j)^g."""
+        """Multiply the terms of A and B of the additive law each by its (sum_j C_j r_j)^g."""
         return {
             **super().basis(nonlinear, point),
             "A": (_scale("A", nonlinear, point), power(point.model_size, -nonlinear["alpha"])),

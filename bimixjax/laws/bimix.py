@@ -51,12 +51,12 @@ class BiMix(Law):
     )
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
-        """Basis {B: r^-alpha s^-beta, C: r^-alpha}."""
+        """Return {B: r^-alpha s^-beta, C: r^-alpha}."""
         own = power(point.own, -nonlinear["alpha"])
         return {"B": (own, power(point.volume, -nonlinear["beta"])), "C": (own,)}
 
     def loss(self, coefficients: Mapping[str, Array], point: Point) -> Array:
-        """The formula as it stands: at r = 0 infinite even where B or C is 0, and r^0 = 1."""
+        """Evaluate the formula as it stands: at r = 0 infinite even where B or C is 0, and r^0 = 1."""
         flat = coefficients["alpha"] == 0
         own = power(jnp.where(flat, 1.0, point.own), -coefficients["alpha"])
         return own * volume_curve(coefficients, point)
@@ -66,11 +66,11 @@ class BiMix(Law):
         return {"alpha": (0.1,), "beta": (0.15, 0.6, 1.5)}
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """B grows by volume^beta."""
+        """Multiply B by volume^beta."""
         return rescaled(coefficients, units.volume, B="beta")
 
     def own_power(self, coefficients: Mapping[str, Array], point: Point) -> tuple[Array, Array, Array]:
-        """The triple (B s^-beta + C, alpha, 0)."""
+        """Return (B s^-beta + C, alpha, 0)."""
         scale = volume_curve(coefficients, point)
         return scale, coefficients["alpha"], 0.0 * scale
 
@@ -105,20 +105,20 @@ class BiMixOffset(Law):
     )
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
-        """Basis {B: (r + eps)^-alpha s^-beta, C: (r + eps)^-alpha}."""
+        """Return {B: (r + eps)^-alpha s^-beta, C: (r + eps)^-alpha}."""
         own = power(point.own + nonlinear["eps"], -nonlinear["alpha"])
         return {"B": (own, power(point.volume, -nonlinear["beta"])), "C": (own,)}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """Those of BiMix with a small and a large offset."""
+        """Give those of BiMix, with a small and a large offset."""
         return {"alpha": (0.1, 0.5), "beta": (0.15, 0.6, 1.5), "eps": (0.01, 0.2)}
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """B grows by volume^beta."""
+        """Multiply B by volume^beta."""
         return rescaled(coefficients, units.volume, B="beta")
 
     def own_power(self, coefficients: Mapping[str, Array], point: Point) -> tuple[Array, Array, Array]:
-        """The triple (B s^-beta + C, alpha, eps)."""
+        """Return (B s^-beta + C, alpha, eps)."""
         scale = volume_curve(coefficients, point)
         return scale, coefficients["alpha"], coefficients["eps"]
 
@@ -168,10 +168,10 @@ class BiMixSized(Law):
         return {"gamma": (0.1,), "alpha": (0.1, 0.4, 1.0), "beta": (0.15, 0.6, 1.5)}
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """A grows by model_size^alpha, B by volume^beta."""
+        """Multiply A by model_size^alpha, B by volume^beta."""
         return rescaled(rescaled(coefficients, units.volume, B="beta"), units.model_size, A="alpha")
 
     def own_power(self, coefficients: Mapping[str, Array], point: Point) -> tuple[Array, Array, Array]:
-        """The triple (E + A N^-alpha + B s^-beta, gamma, 0)."""
+        """Return (E + A N^-alpha + B s^-beta, gamma, 0)."""
         scale = Chinchilla().loss(coefficients, point)
         return scale, coefficients["gamma"], 0.0 * scale

@@ -110,7 +110,7 @@ class Capacity(Law):
         return {"a": (0.15, 0.6), "H": (0.01,), "b": (0.15, 0.6), "q": (0.3, 1.0, 3.0)}
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """A grows by volume^a, H by model_size, c by model_size^b_i, q by model_size^(b_j - b_i)."""
+        """Multiply A by volume^a, H by model_size, c by model_size^b_i, q by model_size^(b_j - b_i)."""
         own = jnp.sum(jnp.where(units.is_own, coefficients["b"], 0.0), axis=0)
         return {
             **coefficients,

@@ -50,7 +50,7 @@ class Chinchilla(Law):
         return {"alpha": (0.1, 0.4, 1.0), "beta": (0.15, 0.6, 1.5)}
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """A grows by model_size^alpha, B by volume^beta."""
+        """Multiply A by model_size^alpha, B by volume^beta."""
         return rescaled(rescaled(coefficients, units.volume, B="beta"), units.model_size, A="alpha")
 
 
@@ -93,7 +93,7 @@ class Kaplan(Law):
         return {"n": (0.1, 3.0, 100.0), "aN": (0.05, 0.2), "aD": (0.1, 0.4)}
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """K grows by volume^aD, n by model_size^(aN/aD) / volume."""
+        """Multiply K by volume^aD, n by model_size^(aN/aD) / volume."""
         ratio = coefficients["aN"] / coefficients["aD"]
         return {
             **coefficients,

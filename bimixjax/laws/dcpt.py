@@ -64,7 +64,7 @@ class DCPT(Law):
         return {"beta": (0.2, 0.8), "eta": (0.02, 0.4), "gamma": (0.1, 0.6), "eps": (0.01, 0.2)}
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """B grows by volume^beta."""
+        """Multiply B by volume^beta."""
         return rescaled(coefficients, units.volume, B="beta")
 
 
@@ -90,13 +90,13 @@ class DCPTSized(DCPT):
     coefficients = (*_SIZED, *_NONLINEAR, Coefficient(name="alpha", prior=(0.3, 1.0), upper=20.0, sizes=3))
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
-        """As at one size, and N^-alpha for A."""
+        """Return the basis at one size, and N^-alpha for A."""
         return {**super().basis(nonlinear, point), "A": (power(point.model_size, -nonlinear["alpha"]),)}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """Those at one size."""
+        """Give those at one size, and one exponent of the size."""
         return {**super().starts(), "alpha": (0.3,)}
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """A grows by model_size^alpha, B by volume^beta."""
+        """Multiply A by model_size^alpha, B by volume^beta."""
         return rescaled(super().with_units(coefficients, units), units.model_size, A="alpha")

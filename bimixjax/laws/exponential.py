@@ -67,7 +67,7 @@ class Exponential(Law):
         return {"c": jnp.ones_like(point.volume), "k": jnp.exp(jnp.sum(slopes * point.mixture, axis=0))}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """Losses that fall with the own proportion, slowly to steeply."""
+        """Start from losses that fall with the own proportion, slowly to steeply."""
         return {"t": (0.1, 0.5, 1.5, 4.0)}
 
 
@@ -130,7 +130,7 @@ class ExponentialM1(Law):
         return {"c": jnp.ones_like(point.volume), "k": jnp.sum(terms, axis=0)}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """Losses that fall with every proportion; draws rise with some."""
+        """Start from losses that fall with every proportion; draws rise with some."""
         return {"K": (0.05, 0.5), "t": (-4.0, -1.0)}
 
 
@@ -161,7 +161,7 @@ class ExponentialM2(Law):
         }
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """Losses that rise or fall with every proportion."""
+        """Start from losses that rise or fall with every proportion."""
         return {"t": (-4.0, -1.0, 0.5, 2.0)}
 
 
@@ -191,5 +191,5 @@ class ExponentialM3(Law):
         return {"c": jnp.ones_like(point.volume), "k": jnp.exp(nonlinear["t"] * product)}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """Losses that rise or fall with balance: evenly, or only where it is all but lost."""
+        """Start from losses that rise or fall with balance: evenly, or only where it is all but lost."""
         return {"t": (-40.0, -5.0, -0.03, 0.03, 5.0)}

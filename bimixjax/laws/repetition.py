@@ -83,13 +83,13 @@ class Repeated(Law):
         return point._replace(mixture=parts / volume, own=own, volume=volume)
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
-        """As in the inner law, at the effective point."""
+        """Return the basis of the inner law at the effective point."""
         return self.inner.basis(nonlinear, self.effective(point))
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """Those of the inner law."""
+        """Start as the inner law does."""
         return self.inner.starts()
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """As in the inner law."""
+        """Change units as the inner law does."""
         return self.inner.with_units(coefficients, units)

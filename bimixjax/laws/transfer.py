@@ -57,7 +57,7 @@ class BiMixTransfer(Law):
     coefficients = (*BiMix.coefficients, _POWER, _TRANSFER)
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
-        """Basis {B: rho^-alpha s^-beta, C: rho^-alpha}."""
+        """Return {B: rho^-alpha s^-beta, C: rho^-alpha}."""
         share = power(effective_share(nonlinear, point), -nonlinear["alpha"])
         return {"B": (share, power(point.volume, -nonlinear["beta"])), "C": (share,)}
 
@@ -66,7 +66,7 @@ class BiMixTransfer(Law):
         return {"alpha": (0.15,), "beta": (0.15, 0.8), "g": (0.4, 1.0), "T": (0.03, 0.3)}
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """B grows by volume^beta."""
+        """Multiply B by volume^beta."""
         return rescaled(coefficients, units.volume, B="beta")
 
 
@@ -133,5 +133,5 @@ class BiMixTransferSized(Law):
         return {"gamma": (0.15,), "alpha": (0.3,), "beta": (0.15, 0.8), "g": (0.4, 1.0), "T": (0.03, 0.3)}
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """A grows by model_size^alpha, B by volume^beta."""
+        """Multiply A by model_size^alpha, B by volume^beta."""
         return rescaled(rescaled(coefficients, units.volume, B="beta"), units.model_size, A="alpha")

@@ -52,14 +52,14 @@ class WithVolume(Law):
         adopt(self, self.inner, name=f"{self.inner.name}_volume", coefficients=(*self.inner.coefficients, *own))
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
-        """The terms of the inner law, and s^-beta for B."""
+        """Add s^-beta for B to the terms of the inner law."""
         return {**self.inner.basis(nonlinear, point), "B": power(point.volume, -nonlinear["beta"])}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
-        """Those of the inner law, with three exponents."""
+        """Combine those of the inner law with three exponents."""
         return {**self.inner.starts(), "beta": (0.15, 0.4, 0.9)}
 
     def with_units(self, coefficients: Mapping[str, Array], units: Units) -> Mapping[str, Array]:
-        """B grows by volume^beta."""
+        """Multiply B by volume^beta."""
         inner = self.inner.with_units(coefficients, units)
         return {**inner, "B": coefficients["B"] * power(units.volume, coefficients["beta"])}

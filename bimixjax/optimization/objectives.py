@@ -123,7 +123,7 @@ def objective(fit: Fit, *, budget: Budget | None = None, weights: Weights | None
 def check_constrained(fit: Fit, goal: Objective, budget: Budget) -> None:
     """Raise an `InputError` where the rows of no weighted target depend on the mixture, unless priors are asked for."""
     weighted = fit.at_size(budget.model_size).coverage.take(goal.chosen)
-    if not weighted.tells.any() and not budget.from_prior:
+    if not weighted.distinguishes.any() and not budget.from_prior:
         raise InputError(
             f"{_alike(weighted)}; fit runs of other mixtures; --from-prior (in Python Budget(from_prior=True)) "
             "searches by the priors"
@@ -134,7 +134,7 @@ def unconstrained(fit: Fit, goal: Objective, budget: Budget, mixture: np.ndarray
     """Say what of a mixture no run constrains: shares that never varied, and those that were always in one ratio."""
     one = fit.at_size(budget.model_size)
     weighted = one.coverage.take(goal.chosen)
-    if not weighted.tells.any():
+    if not weighted.distinguishes.any():
         return (f"{_alike(weighted)}; the mixture found rests on the law and its priors",)
     own, said = set(weighted.own.tolist()), []
     for gap in weighted.gaps():

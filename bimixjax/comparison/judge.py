@@ -18,7 +18,7 @@ from bimixjax.estimation import Auto
 from bimixjax.fitting import fit_folds
 from bimixjax.fitting.lanes import choose_targets
 from bimixjax.fitting.options import Solver
-from bimixjax.fitting.outliers import outliers_of_all
+from bimixjax.fitting.outliers import name_outliers_of_all
 from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit
 from bimixjax.solve import Status
@@ -194,7 +194,7 @@ class _Judge:
         fold, row = self.places
         rows, split = self.rows, self.split
         every, *stacked = ([found[name] for found in outcomes] for name in ("every", *_STACKED))
-        outlying = outliers_of_all(every, self.losses, self.observations).sentence
+        outlying = name_outliers_of_all(every, self.losses, self.observations)
         domains, shares = self.observations.domains, self.observations.proportions
         own = [shares[:, domains.index(t)] if t in domains else np.ones(len(shares)) for t in self.targets]
         return Comparison(

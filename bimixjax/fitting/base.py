@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Self
 
 import jax
@@ -256,7 +257,7 @@ class Fit(ABC):
         return [(*one._of_shares(r[i], outside[i]), *one._of_volume(float(s[i])), *size) for i in range(count)]
 
     def _of_shares(self, r: Float[np.ndarray, " d"], outside: Bool[np.ndarray, "L d"]) -> Iterator[Extrapolation]:
-        ranges, fixed = np.asarray(self.proportion_range), self.coverage.fixed
+        ranges, fixed, targets = np.asarray(self.proportion_range), self.coverage.fixed, np.array(self.targets)
         for domain in np.flatnonzero(outside.any(0)).tolist():
             nearest = np.clip(r[domain], *ranges[:, domain].T)
             for lanes, end, alone in alike(outside[:, domain], nearest, fixed[:, domain]):
@@ -266,12 +267,12 @@ class Fit(ABC):
                     asked=float(r[domain]),
                     fitted=end,
                     several=not alone,
-                    targets=tuple(self.targets[lane] for lane in lanes),
+                    targets=tuple(targets[lanes].tolist()),
                     from_prior=alone,
                 )
 
     def _of_volume(self, s: float) -> Iterator[Extrapolation]:
-        low, high = np.asarray(self.volume_range).T
+        (low, high), targets = np.asarray(self.volume_range).T, np.array(self.targets)
         for lanes, end, identified in alike(outside_of(s, low, high), np.clip(s, low, high), self._identifies_volume()):
             yield Extrapolation(
                 kind="volume",
@@ -279,7 +280,7 @@ class Fit(ABC):
                 asked=s,
                 fitted=end,
                 several=bool((low < high)[lanes].any()),
-                targets=tuple(self.targets[lane] for lane in lanes),
+                targets=tuple(targets[lanes].tolist()),
                 from_prior=not identified or bool(far(s, end, end)),
             )
 
@@ -328,7 +329,7 @@ def losses_at(
     predictor: Callable[[Array, Array], Array], mixtures: Float[Array, "*n d"], volume: Float[Array, "*n"]
 ) -> Float[Array, "*n T"]:
     """Evaluate a predictor at mixtures [n, d] or [d] and volumes [n] or one."""
-    predictor = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), predictor)
+    predictor = jax.tree.map(partial(jnp.asarray, dtype=jnp.float64), predictor)
     if mixtures.ndim == 1 and volume.ndim == 0:
         return predictor(mixtures, volume)
     rows = mixtures.shape[0] if mixtures.ndim == 2 else volume.shape[0]

@@ -1,6 +1,7 @@
 """The compiled part of a fit: chunks of lanes, one after another, each solved side by side."""
 
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -30,14 +31,14 @@ def solve_lanes(batch: Batch, first: Int[Array, " c"], width: int) -> Any:
             solution = squares.solve(starts_of(batch, squares.lane))
         if batch.criterion.huber is not None:
             squares, solution = _reweighted(squares, solution)
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), batch.view(squares, solution))
+        return jax.tree.map(partial(jnp.moveaxis, source=-1, destination=0), batch.view(squares, solution))
 
     # Where a cost has one local minimum, lanes take so few steps that to move them together is no gain.
     races = isinstance(batch.solver, VarPro) and batch.law.local_minima > 1
     raced = _raced(batch, first[:, None] + jnp.arange(width)) if races else None
     if len(first) == 1:
         # One chunk has no need of a loop.
-        return solve_chunk(jax.tree.map(lambda leaf: leaf[0], (first, raced)))
+        return solve_chunk(jax.tree.map(itemgetter(0), (first, raced)))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lax.map(solve_chunk, (first, raced)))
 
 

@@ -25,6 +25,8 @@ _HARDLY_NARROWER = 0.9
 # What a coefficient may take several distinct values of, as a field of `Coefficient` and in words.
 _COUNTED = {"proportions": "proportions", "volumes": "volumes", "sizes": "model sizes"}
 
+_SENTENCES = {int(status): status.sentence for status in Status}
+
 # How many distinct values of each of these the rows of a lane have.
 _Counts = Mapping[str, Int[np.ndarray, " L"]]
 
@@ -180,7 +182,7 @@ def _sentences(
         prior: whether priors took part.
         same: whether losses are the same for all mixtures.
     """
-    sentences = [Status(status).sentence for status in fit.status.tolist()]
+    sentences = [_SENTENCES[status] for status in fit.status.tolist()]
     one_size = fit.law.sized & (counts["sizes"] < 2)
     doubtful = (fit.rows < free) | one_size | (short | ~fit.identified | fit.at_bound).any(1)
     for lane in np.flatnonzero(same | (doubtful & (fit.rows > 0))).tolist():

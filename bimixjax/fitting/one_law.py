@@ -6,6 +6,7 @@ from typing import Unpack
 
 import jax
 import numpy as np
+from jaxtyping import Bool
 from numpy.typing import ArrayLike
 
 from bimixjax._base import checks
@@ -17,7 +18,7 @@ from bimixjax.fitting.folds import FoldFits as FoldFits
 from bimixjax.fitting.folds import fold_fits, fold_lanes
 from bimixjax.fitting.lanes import Lanes, Table, choose_targets
 from bimixjax.fitting.options import FitOptions, FoldOptions, Solver
-from bimixjax.fitting.outliers import Outliers, outliers
+from bimixjax.fitting.outliers import name_outliers, outliers
 from bimixjax.fitting.problem import Batch
 from bimixjax.fitting.resamples import Bootstrap
 from bimixjax.fitting.resampling import Resampled as Resampled
@@ -203,39 +204,40 @@ def _result(table: Table, batch: Batch, ends: Ends) -> FitResult:
     if law.own_proportion and len(named) > len(table.targets):
         missing = ", ".join(name for name in named if name not in table.targets)
         notes.append(f"not fitted, since {law.name} needs a target that is a training domain: {missing}")
-    if outlying := _outlying(table, batch, ends).sentence:
-        notes.append(f"{outlying}; {_ADVICE}")
+    outlying = _outlying(table, batch, ends)
+    if outlying.any():
+        sentence = name_outliers(outlying, table.observations.run, table.volume, table.unit)
+        notes.append(f"{sentence}; {_ADVICE}")
     result = report(law, table, batch.lanes, ends, tuple(notes))
     if law not in LAWS.values():
         _check_units(result, table, batch.lanes, ends)
     return result
 
 
-def _outlying(table: Table, batch: Batch, ends: Ends) -> Outliers:
+def _outlying(table: Table, batch: Batch, ends: Ends) -> Bool[np.ndarray, " N"]:
     """Find the rows far outside what the law says when it is fitted without them.
 
     They bend the fit by which they are found, so that it is done again until they are the same.
     """
-    lanes, found = batch.lanes, _far(table, batch.lanes, ends)
+    lanes, weight = batch.lanes, batch.lanes.weight
+    rows, found = np.zeros(len(table.run), bool), _far(table, lanes, ends)
     for _ in range(_REFITS):
-        if not found.rows.any():
+        if not found.any() or np.array_equal(found, rows):
             break
-        kept = np.repeat(~found.rows[lanes.row], len(table.targets), axis=-1)
-        weighted = dataclasses.replace(lanes, weight=lanes.weight * kept)
-        again = _far(table, weighted, devices.solve(dataclasses.replace(batch, lanes=weighted)))
-        if np.array_equal(again.rows, found.rows):
-            break
-        found = again
+        rows = found
+        kept = np.repeat(~rows[lanes.row], len(table.targets), axis=-1)
+        weighted = dataclasses.replace(lanes, weight=weight * kept)
+        found = _far(table, weighted, devices.solve(dataclasses.replace(batch, lanes=weighted)))
     return found
 
 
-def _far(table: Table, lanes: Lanes, ends: Ends) -> Outliers:
+def _far(table: Table, lanes: Lanes, ends: Ends) -> Bool[np.ndarray, " N"]:
     """Find the rows far outside what a fit says."""
     predicted = np.where(lanes.flat(lanes.weight).T > 0, ends.predicted, np.nan)
     of_rows = np.full(table.losses.shape, np.nan)
     for row, found in zip(lanes.flat(lanes.row).T, np.split(predicted, len(table.by_size)), strict=True):
         of_rows[row[row >= 0]] = found[:, row >= 0].T
-    return outliers(of_rows, table.losses, table.observations.run, volume=table.volume, unit=table.unit)
+    return outliers(of_rows, table.losses, table.volume)
 
 
 def _of_rows(observations: Observations, weights: Mapping[str, float] | None) -> np.ndarray | None:

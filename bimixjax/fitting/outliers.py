@@ -1,7 +1,6 @@
 """Find rows whose losses lie far outside what a fit predicts, and name their runs in a sentence."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -26,29 +25,7 @@ _NAMED = 5
 _Runs = Sequence[str] | NDArray[np.object_]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outliers:
-    """The rows that lie far outside, and a sentence on them.
-
-    Attributes:
-        rows: whether each row does.
-        runs: the runs of these rows.
-        sentence: names runs and rows; "" where there is none.
-    """
-
-    rows: Bool[np.ndarray, " n"]
-    runs: tuple[str, ...]
-    sentence: str
-
-
-def outliers(
-    predicted: ArrayLike,
-    measured: ArrayLike,
-    runs: _Runs,
-    *,
-    volume: ArrayLike | None = None,
-    unit: Unit | None = None,
-) -> Outliers:
+def outliers(predicted: ArrayLike, measured: ArrayLike, volume: ArrayLike | None = None) -> Bool[np.ndarray, " n"]:
     """Find the rows whose measured losses lie far outside what a fit predicts for them.
 
     The deviation of a loss is that of its logarithm from its target's median; that of a row is their median:
@@ -64,14 +41,12 @@ def outliers(
     Args:
         predicted: losses [n, t]; one that is not finite is passed over.
         measured: losses [n, t], NaN where missing.
-        runs: the run of each row [n].
         volume: the training volume of each row [n].
-        unit: of the volume, for the sentence; without it, rows are counted only.
 
     Example:
         >>> measured = [[3.0, 2.0]] * 9 + [[9.0, 9.0]]
-        >>> outliers([[3.0, 2.0]] * 10, measured, list("abcdefghij")).sentence
-        'losses far outside what the fit says: run j (all its rows: 1)'
+        >>> outliers([[3.0, 2.0]] * 10, measured).nonzero()[0].tolist()
+        [9]
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.log(np.asarray(measured, float) / np.asarray(predicted, float))
@@ -85,11 +60,11 @@ def outliers(
             whole = _median(single, axis=1)[:, None]
             several = np.isfinite(single).sum(1) >= _FEWEST_TARGETS
             rows = several & _far(whole, volume, ROW_FACTOR).any(1) | _far(single, volume, LOSS_FACTOR).any(1)
-    return _named(rows, runs, volume, unit)
+    return rows
 
 
-def outliers_of_all(predictions: Sequence[ArrayLike], measured: ArrayLike, observations: Observations) -> Outliers:
-    """Find the rows that lie far outside what every one of several laws predicts.
+def name_outliers_of_all(predictions: Sequence[ArrayLike], measured: ArrayLike, observations: Observations) -> str:
+    """Name the rows that lie far outside what every one of several laws predicts.
 
     Args:
         predictions: losses by each law in each of its folds [F, n, t]; the median over folds counts.
@@ -97,10 +72,10 @@ def outliers_of_all(predictions: Sequence[ArrayLike], measured: ArrayLike, obser
         observations: the table of these rows.
     """
     unit = observations.volume_unit()
-    place = {"volume": observations.volumes(unit), "unit": unit}
+    volume = observations.volumes(unit)
     typical = [_median(np.where(np.isfinite(each), each, np.nan), axis=0) for each in map(np.asarray, predictions)]
-    every = [outliers(each, measured, observations.run, **place).rows for each in typical]
-    return _named(np.all(every, axis=0), observations.run, **place)
+    every = [outliers(each, measured, volume) for each in typical]
+    return name_outliers(np.all(every, axis=0), observations.run, volume, unit)
 
 
 def _far(deviation: Float[np.ndarray, "n t"], volume: ArrayLike | None, factor: float) -> Bool[np.ndarray, "n t"]:
@@ -125,10 +100,11 @@ def _median(values: np.ndarray, axis: int) -> np.ndarray:
     return np.squeeze(middle[0] + middle[1], axis) / 2
 
 
-def _named(rows: Bool[np.ndarray, " n"], runs: _Runs, volume: ArrayLike | None, unit: Unit | None) -> Outliers:
-    names = tuple(dict.fromkeys(str(run) for run in np.asarray(runs, object)[rows]))
-    sentence = f"losses far outside what the fit says: {listed(rows, runs, volume, unit)}" if names else ""
-    return Outliers(rows=rows, runs=names, sentence=sentence)
+def name_outliers(
+    rows: Bool[np.ndarray, " n"], runs: _Runs, volume: ArrayLike | None = None, unit: Unit | None = None
+) -> str:
+    """Say that these rows lie far outside; nothing where there is none."""
+    return f"losses far outside what the fit says: {listed(rows, runs, volume, unit)}" if rows.any() else ""
 
 
 def listed(rows: Bool[np.ndarray, " n"], runs: _Runs, volume: ArrayLike | None, unit: Unit | None) -> str:

@@ -49,8 +49,7 @@ class RawTable:
     @property
     def source(self) -> str:
         """Name all files that columns come from."""
-        names = [self.name] if self.joined is None else [self.joined.name, self.name]
-        return " + ".join(dict.fromkeys(names))
+        return self.name if self.joined is None else f"{self.name} + {self.joined.name}"
 
     def origin(self, column: str) -> "RawTable":
         """Return the table that a column was read as part of."""

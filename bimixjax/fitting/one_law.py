@@ -32,7 +32,8 @@ from bimixjax.solve import VarPro
 # A prior one standard deviation off costs as much as one observation that is 1 % off.
 _PRIOR_RESIDUAL = 0.01
 
-_SQUARES = Criterion()
+# What a fit minimizes, and how, where nothing else is asked for.
+_SQUARES, _SOLVER = Criterion(), VarPro()
 
 # How often a law is fitted again without rows far outside, and what to do about these.
 _REFITS = 3
@@ -182,10 +183,13 @@ def _prepared(
     chosen = LAWS[checks.choice("law", law, LAWS)] if isinstance(law, str) else law
     names = choose_targets(chosen, observations, None if targets is None else tuple(targets))
     table = Table.of(chosen, observations, observations.volume_unit(volume), names)
-    lanes, solver = table.lanes(table.groups(_of_rows(observations, weights))), solver or VarPro()
+    lanes, solver = table.lanes(table.groups(_of_rows(observations, weights))), solver or _SOLVER
+    # Where nobody says how many, a solver takes one.
+    if solver.starts is None and chosen.local_minima > 1:
+        solver = dataclasses.replace(solver, starts=chosen.local_minima)
     batch = Batch(
         law=chosen,
-        solver=dataclasses.replace(solver, starts=chosen.local_minima) if solver.starts is None else solver,
+        solver=solver,
         criterion=criterion or _SQUARES,
         view=describe,
         chunk=lanes_at_once(chosen, lanes),

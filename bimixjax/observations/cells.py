@@ -106,12 +106,10 @@ def from_frame(frame: pd.DataFrame, name: str, *, is_csv: bool = False, decimal_
     if "run" in frame.index.names and "run" not in frame.columns:
         frame = frame.reset_index()
     columns = [str(column).strip() for column in frame.columns]
-    twice = sorted({column for column in columns if columns.count(column) > 1})
+    twice = sorted(set(pd.Index(columns)[pd.Index(columns).duplicated()]))
     if twice:
         raise InputError(f"{name}: column {', '.join(map(repr, twice))} occurs more than once; names must be unique")
-    rows = np.arange(len(frame))
-    if is_csv:
-        rows = rows[~np.logical_and.reduce([frame.iloc[:, i] == "" for i in range(len(columns))])]
+    rows = np.flatnonzero((frame != "").any(axis=1)) if is_csv else np.arange(len(frame))
     if not len(rows):
         raise InputError(f"{name}: no data rows; columns: {', '.join(columns) or 'none'}")
     frame = frame.iloc[rows].set_axis(columns, axis=1).reset_index(drop=True)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from bimixjax._base.arrays import Stored
@@ -135,16 +134,17 @@ class Table:
         """
         if law.sized and observations.model_size is None:
             raise InputError(f"{observations.source} has no column 'model_size', which {law.name} reads")
-        size, own = row_sizes(observations), pd.Index(observations.domains).get_indexer(list(targets))
+        size, domains = row_sizes(observations), observations.domains
+        own = [domains.index(t) if t in domains else -1 for t in targets]
         sizes = [] if law.sized else observations.model_sizes
         # Rows of one id at two model sizes are two runs.
         ids = np.unique(observations.run.astype(str), return_inverse=True)[1]
         return cls(
             observations=observations,
             targets=targets,
-            own=tuple(own.tolist()),
-            losses=observations.losses[:, pd.Index(observations.targets).get_indexer(list(targets))],
-            own_share=observations.proportions[:, own] * (own >= 0),
+            own=tuple(own),
+            losses=observations.losses[:, [observations.targets.index(t) for t in targets]],
+            own_share=observations.proportions[:, own] * (np.array(own) >= 0),
             volume=np.ones(len(size)) if unit is None else observations.volumes(unit),
             model_size=size,
             run=numbered(np.column_stack([ids, size])),
@@ -227,10 +227,12 @@ def _places(
     # A cell of a grid holds one row.
     if all(len(np.unique(np.column_stack(pair), axis=0)) == len(pair[0]) for pair in zip(runs, volumes, strict=True)):
         layouts.insert(0, (runs, volumes))
-    for first, second in layouts:
+    # The first that is not too empty, else the last.
+    while True:
+        first, second = layouts.pop(0)
         m, t = 1 + np.concatenate(first).max(initial=0), 1 + np.concatenate(second).max(initial=0)
         shape = padded_length(int(m)), padded_length(int(t))
-        if math.prod(shape) <= most:
+        if math.prod(shape) <= most or not layouts:
             break
     row = on_grid(rows, first, second, shape, -1)
     return row, on_grid(weights, first, second, shape, 0.0), second is volumes

@@ -34,11 +34,6 @@ _ROUNDINGS = 10
 Evaluate = Callable[[Array], tuple[Array, Array, Any]]
 
 
-def zeros_like_result(function: Callable[[Array], Any], start: Array) -> Any:
-    """Return zeros of the shapes of what a compiled function returns, which is traced but not evaluated."""
-    return jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(function, start))
-
-
 @record
 class Minimum:
     """The end of a minimization.
@@ -116,7 +111,8 @@ class Descent:
 
     def _begin(self, evaluate: Evaluate, start: Array) -> _State:
         """Begin at no point, about to try the start: so the loop holds the only copy of the function."""
-        value, gradient, known = zeros_like_result(evaluate, start)
+        shapes = jax.eval_shape(evaluate, start)
+        value, gradient, known = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
         return _State(
             place=_Place(point=start, value=jnp.full_like(value, jnp.inf), gradient=gradient, known=known),
             memory=self._directions().init(start),

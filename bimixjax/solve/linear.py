@@ -6,6 +6,7 @@ any device and on as many cores as there are calls; only large ones go to LAPACK
 
 from collections.abc import Sequence
 from itertools import product
+from operator import add
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -85,7 +86,7 @@ def _solve_by_columns(matrix: Array, right: Array) -> tuple[Array, Array]:
         left = left[count:, count:]
     x = known.pop()
     for rows in reversed(known):
-        x = jnp.concatenate([rows[:, len(x) :] - sum_over_second(rows[:, : len(x), None] * x[None]), x])
+        x = jnp.concatenate([rows[:, len(x) :] - sum_over(rows[:, : len(x), None] * x[None], 1), x])
     return x, full
 
 
@@ -125,7 +126,7 @@ def _factored(matrix: Array) -> tuple[list[list[Array]], list[Array], Array]:
 def contracted(left: Array, right: Array) -> Array:
     """Return the sums over the first axis of all products of left [k, a, ...] and right [k, b, ...]: [a, b, ...]."""
     if left.shape[0] * left.shape[1] * right.shape[1] > UNROLLED**3:
-        return sum_over_first(left[:, :, None] * right[:, None])
+        return sum_over(left[:, :, None] * right[:, None])
     return stacked(
         [
             [jnp.asarray(sum(x[i] * y[j] for x, y in zip(left, right, strict=True))) for j in range(right.shape[1])]
@@ -237,31 +238,27 @@ def _forward(lower: Array, right: Array) -> Array:
     return lax.fori_loop(0, len(lower), row, jnp.zeros_like(right))
 
 
-def sum_over_first(values: Array) -> Array:
-    """Sum over axis 0, as additions of slices.
+def sum_over(values: Array, axis: int = 0) -> Array:
+    """Sum over one axis, as additions of slices: pairs, then pairs of pairs, which round less than one after another.
 
     On a CPU, XLA computes a reduction that it fuses with what surrounds it one number at a time; slices it adds lanes
     at full width.
     """
-    return _over(values, 0)
-
-
-def sum_over_second(values: Array) -> Array:
-    """Sum over axis 1, as additions of slices."""
-    return _over(values, 1)
-
-
-def _over(values: Array, axis: int) -> Array:
-    count, lead, rest = values.shape[axis], (slice(None),) * axis, values.shape[axis + 1 :]
-    if count <= _SLICES:
-        parts = [values[*lead, k] for k in range(count)]
-        # Pairs, then pairs of pairs: fewer roundings than one after another.
+    lead, first = (slice(None),) * axis, None
+    while (count := values.shape[axis]) > 1:
+        # Numbers are added in blocks of one width; a count that none divides has its first number set aside.
+        width = min(count, _SLICES)
+        while count % width:
+            width -= 1
+        if width == 1:
+            first = values[*lead, 0] if first is None else first + values[*lead, 0]
+            values = values[*lead, 1:]
+            continue
+        blocks = values.reshape(*values.shape[:axis], count // width, width, *values.shape[axis + 1 :])
+        parts = jnp.unstack(blocks, axis=axis + 1)
         while len(parts) > 1:
-            odd = parts[-1:] if len(parts) % 2 else []
-            parts = [a + b for a, b in zip(parts[::2], parts[1::2], strict=False)] + odd
-        return parts[0]
-    width = next((width for width in range(_SLICES, 1, -1) if count % width == 0), None)
-    if width is None:
-        return values[*lead, 0] + _over(values[*lead, 1:], axis)
-    blocks = values.reshape(*values.shape[:axis], count // width, width, *rest)
-    return _over(_over(blocks, axis + 1), axis)
+            paired = tuple(map(add, parts[::2], parts[1::2]))
+            parts = paired + parts[2 * len(paired) :]
+        values = parts[0]
+    total = values[*lead, 0]
+    return total if first is None else first + total

@@ -24,7 +24,6 @@ from jaxtyping import Bool, Float, Int
 from bimixjax._base.records import record
 from bimixjax.solve import linear as _linear
 from bimixjax.solve import precision
-from bimixjax.solve.descent import zeros_like_result
 
 # The least damping, as a share of the curvature, and the share of what was promised that a true or a useful step gains.
 _LEAST_DAMPING, _TRUE, _USEFUL = 1e-12, 0.9, 0.25
@@ -101,9 +100,11 @@ class Marquardt:
         linearize = jax.jit(linearize)
         endless = jnp.full(start.shape[1], jnp.inf, start.dtype)
         # Lanes begin at no point, about to try the start: so the loop holds the only copy of the linearization.
+        shapes = jax.eval_shape(linearize, start)
+        nothing = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
         begin = State(
             point=start,
-            model=dataclasses.replace(zeros_like_result(linearize, start), cost=endless),
+            model=dataclasses.replace(nothing, cost=endless),
             trial=start,
             promised=endless,
             damping=damping,

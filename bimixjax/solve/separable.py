@@ -12,6 +12,8 @@ Source: Golub and Pereyra, SIAM J. Numer. Anal. 10 (1973); Kaufman, BIT 15 (1975
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product, starmap
+from operator import mul
 from typing import Any, TypeVar
 
 import jax
@@ -129,7 +131,7 @@ def best_linear(gram: Array, moment: Array, problem: Problem) -> Array:
 
 def criterion(values: Rows, linear: Array, problem: Problem, theta: Array) -> Array:
     """Return what is minimized [B]: the sum of squared residuals of p columns [n, B] and of squared priors."""
-    return _squares(combined(linear, values) - problem.target) + prior_cost(linear, problem, theta)
+    return _linear.sum_over((combined(linear, values) - problem.target) ** 2) + prior_cost(linear, problem, theta)
 
 
 def prior_cost(linear: Array, problem: Problem, theta: Array) -> Array:
@@ -137,7 +139,7 @@ def prior_cost(linear: Array, problem: Problem, theta: Array) -> Array:
     cost = jnp.zeros((), theta.dtype)
     if problem.linear_prior is not None:
         prior = problem.linear_prior
-        cost = cost + _squares(prior.precision[:, None] * (linear - prior.mean[:, None]))
+        cost = cost + _linear.sum_over((prior.precision[:, None] * (linear - prior.mean[:, None])) ** 2)
     if problem.nonlinear_prior is not None:
         cost = cost + nonlinear_prior(problem.nonlinear_prior, problem.logarithmic, theta)[0]
     return cost
@@ -154,10 +156,6 @@ def with_linear_prior(gram: Array, problem: Problem) -> Array:
     return gram if prior is None else gram + _linear.diagonal((prior.precision**2)[:, None])
 
 
-def _squares(values: Array) -> Array:
-    return _linear.sum_over_first(values**2)
-
-
 def products(left: Rows, right: Rows) -> Array:
     """Return all inner products over rows of a columns and b columns [n, B]: [a, b, B].
 
@@ -165,7 +163,8 @@ def products(left: Rows, right: Rows) -> Array:
     time on a CPU.
     """
     if len(left) * len(right) <= _UNROLLED**2:
-        return _linear.stacked([[_linear.sum_over_first(a * b) for b in right] for a in left])
+        found, width = list(map(_linear.sum_over, starmap(mul, product(left, right)))), len(right)
+        return _linear.stacked([found[i : i + width] for i in range(0, len(found), width)])
     found = jnp.einsum("anB,bnB->Bab", jnp.stack(left), jnp.stack(right), precision=lax.Precision.HIGHEST)
     return jnp.moveaxis(found, 0, -1)
 
@@ -184,7 +183,7 @@ def nonlinear_prior(
     missed = exactly(root, jnp.where(logs, logarithm, theta) - prior.mean[:, None])
     # Divided twice: the least of theta, squared, would be nothing.
     curvature = exactly(root.T, root)[:, :, None] / positive[:, None] / positive
-    return _squares(missed), exactly(root.T, missed) / positive, curvature
+    return _linear.sum_over(missed**2), exactly(root.T, missed) / positive, curvature
 
 
 def eliminate(

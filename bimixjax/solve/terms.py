@@ -16,8 +16,8 @@ Source: Kaufman, BIT 15 (1975).
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
-from itertools import accumulate
-from operator import mul
+from itertools import accumulate, repeat
+from operator import add, mul
 
 import jax
 import jax.numpy as jnp
@@ -214,7 +214,7 @@ class _At:
         return self._sums[pair]
 
     def _weighted(self, values: Array, which: int) -> Float[Array, "m 1 B"]:
-        return _over_rows(self._times(self._rows.square * values, which))
+        return _linear.sum_over(self._times(self._rows.square * values, which), 1)[:, None]
 
     def normal_equations(self) -> tuple[Float[Array, "p p B"], Float[Array, "p B"]]:
         """Return inner products of terms, and of terms with the target."""
@@ -289,12 +289,12 @@ class _At:
             for group, parts in of_runs:
                 of_each = [self._sum_of(which, its) for its in parts]
                 every += [combined([slopes[k] for slopes in parts.values()], of_each) for k in range(len(group))]
-            every += [self._weighted(slope, which) for slope in by_row]
+            every += map(self._weighted, by_row, repeat(which))
             left[which] = list(map(over_runs, [*every, _over_rows(self._times(missed, which))]))
         found = [jnp.zeros((len(self._run) + len(by_row) + 1, 0, shape[1]), missed.dtype)] if not of_runs else []
         for _, parts in of_runs:
-            each = [products(left[which], list(map(over_runs, parts[which]))) for which in parts]
-            found.append(sum(each[1:], start=each[0]))
+            slopes = [list(map(over_runs, each)) for each in parts.values()]
+            found.append(reduce(add, map(products, map(left.__getitem__, parts), slopes)))
         return jnp.concatenate(found, axis=1)
 
 
@@ -304,9 +304,9 @@ def _factor_of_runs(linear: Sequence[Array], terms: Sequence[int], run: Sequence
 
 
 def _over_rows(values: Array) -> Float[Array, "m 1 B"]:
-    return _linear.sum_over_second(values)[:, None]
+    return _linear.sum_over(values, 1)[:, None]
 
 
 def _sum(values: Array) -> Float[Array, " B"]:
     """Sum over both axes of rows."""
-    return _linear.sum_over_first(_linear.sum_over_second(values))
+    return _linear.sum_over(_linear.sum_over(values, 1))

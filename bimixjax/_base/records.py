@@ -18,9 +18,6 @@ T = TypeVar("T")
 # The field of a file of ours that holds the hash of all others.
 HASH = "sha256"
 
-# An array of a record: NumPy as stored, JAX while a transformation looks at it.
-Leaf = Any
-
 
 def static(**kwargs: Any) -> Any:
     """Declare a record field that is part of the tree's structure rather than a leaf."""

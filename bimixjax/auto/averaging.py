@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record, static
 from bimixjax.auto.grids import Cells
 from bimixjax.auto.member import Fitted
@@ -58,7 +59,7 @@ class MemberFit:
     def wide(self, runs: int) -> "MemberFit":
         """Pad to a grid of more runs, whose alpha is 0."""
 
-        def padded(leaf: np.ndarray, *axes: int) -> np.ndarray:
+        def padded(leaf: Stored, *axes: int) -> np.ndarray:
             more = runs - leaf.shape[axes[0]]
             return np.pad(leaf, [(0, more if axis in axes else 0) for axis in range(leaf.ndim)])
 

@@ -13,7 +13,7 @@ from bimixjax._base import stages
 from bimixjax.auto.averaging import Average, MemberFit, join_lanes, take_lanes
 from bimixjax.auto.grids import Cells
 from bimixjax.auto.left_out import leave_out
-from bimixjax.auto.member import Ends, Points, Prior, fit_lanes, read_grid, read_lanes
+from bimixjax.auto.member import Ends, PackedPrior, Points, fit_lanes, read_grid, read_lanes
 from bimixjax.auto.members import Member, prior_of
 from bimixjax.auto.noise import Noise, NoiseCovariance
 from bimixjax.fitting import devices
@@ -93,7 +93,7 @@ def noise_of(member: Member) -> Noise:
     return Noise(white=WHITE, step=STEP, run=RUN, process=member.process, length=member.length)
 
 
-def lane_priors(member: Member, cells: Cells, lanes: Int[np.ndarray, "L 3"]) -> Prior:
+def lane_priors(member: Member, cells: Cells, lanes: Int[np.ndarray, "L 3"]) -> PackedPrior:
     """Build the priors of a member in some lanes."""
     return prior_of(member, cells.mixture.shape[1], cells.center[lanes[:, 0], lanes[:, 1]])
 

@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import Float
 
 from bimixjax._base.checks import known
-from bimixjax.auto.member import Prior
+from bimixjax.auto.member import PackedPrior
 from bimixjax.laws import (
     DCPT,
     Additive,
@@ -24,6 +24,7 @@ from bimixjax.laws import (
     WithVolume,
     power,
 )
+from bimixjax.laws.prior import Prior, packed_root
 
 
 @dataclass(frozen=True)
@@ -101,20 +102,16 @@ class Donated(Law):
 
 
 @dataclass(frozen=True)
-class Belief:
-    """The prior of a coefficient: log-normal, or normal where it may be negative.
+class Belief(Prior):
+    """The prior of a coefficient of a member.
 
     Attributes:
         median: median, or mean; with d domains, it is multiplied by (d - 1)^-fall.
-        deviation: standard deviation of the logarithm, or of itself; of the common mean where there is a `spread`.
-        spread: standard deviation of the values of single domains about their common mean.
+        deviation, spread: see `Prior`.
         fall: see `median`.
         nats: whether the median is in nats per token, not in units of the mean fitted loss.
     """
 
-    median: float
-    deviation: float
-    spread: float | None = None
     fall: float = 0.0
     nats: bool = False
 
@@ -226,30 +223,21 @@ DONATED = (
 )
 
 
-def prior_of(member: Member, domains: int, level: Float[np.ndarray, " B"] | Float[Array, " B"]) -> Prior:
+def prior_of(member: Member, domains: int, level: Float[np.ndarray, " B"] | Float[Array, " B"]) -> PackedPrior:
     """Build the prior of a member's packed coefficients in lanes whose mean log losses are `level`.
 
-    Beliefs in nats are divided by the mean fitted loss. Values of n domains whose common mean has the standard
-    deviation sigma and that spread by tau about it have a covariance with the symmetric root
-
-        tau (I - 1 1' / n) + n^1/2 sigma 1 1' / n
-
-    Independent values are the case tau = n^1/2 sigma.
+    Medians in nats are divided by the mean fitted loss.
     """
-    entries = []
-    for number, c in enumerate(member.law.ordered()):
-        belief, size = member.beliefs[c.name], c.size(domains)
-        logarithmic, median = c.linear or c.logarithmic, belief.median * max(domains - 1, 1) ** -belief.fall
-        center, of_mean = np.log(median) if logarithmic else median, size**0.5 * belief.deviation
-        tau = belief.spread
-        if size == 1 or tau is None:
-            tau = of_mean = belief.deviation
-        entries += [(number, center, logarithmic, belief.nats, tau, (of_mean - tau) / size)] * size
-    number, center, logarithmic, nats, tau, shared = (np.array(values) for values in zip(*entries, strict=True))
-    return Prior(
-        center=center[:, None] - nats[:, None] * level,
-        root=np.diag(tau) + np.where(number[:, None] == number, shared, 0.0),
-        logarithmic=logarithmic,
+    parts = member.law.ordered()
+    beliefs, sizes = [member.beliefs[c.name] for c in parts], [c.size(domains) for c in parts]
+    logarithmic = np.array([c.linear or c.logarithmic for c in parts])
+    median = np.array([belief.median * max(domains - 1, 1) ** -belief.fall for belief in beliefs])
+    center = np.where(logarithmic, np.log(np.where(logarithmic, median, 1.0)), median)
+    nats = np.repeat([belief.nats for belief in beliefs], sizes)
+    return PackedPrior(
+        center=np.repeat(center, sizes)[:, None] - nats[:, None] * level,
+        root=packed_root(beliefs, sizes),
+        logarithmic=np.repeat(logarithmic, sizes),
     )
 
 

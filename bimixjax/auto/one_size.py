@@ -13,7 +13,7 @@ from bimixjax._base.float64 import in_float64
 from bimixjax._base.records import record, static
 from bimixjax.auto.averaging import MOST_VARIANCE, SPREAD, sane
 from bimixjax.auto.beyond import Carried
-from bimixjax.auto.member import Fitted, Points, Prior, Rows, read_mean, read_variance
+from bimixjax.auto.member import Fitted, PackedPrior, Points, Rows, read_mean, read_variance
 from bimixjax.auto.member_fits import noise_of
 from bimixjax.auto.members import named_members, prior_of
 from bimixjax.auto.noise import Noise, correlation, places
@@ -21,7 +21,7 @@ from bimixjax.fitting.coverage import Coverage, companions, share_range
 from bimixjax.laws import Law
 
 # What `read_mean` and `read_variance` take.
-_Reading = tuple[Law, Fitted, Rows, Noise, Prior, Points]
+_Reading = tuple[Law, Fitted, Rows, Noise, PackedPrior, Points]
 
 
 @record

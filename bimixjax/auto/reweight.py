@@ -25,7 +25,7 @@ from jaxtyping import Float
 from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record
 from bimixjax.auto.averaging import MemberFit, weigh
-from bimixjax.auto.member import Prior, Rows, log_law
+from bimixjax.auto.member import PackedPrior, Rows, log_law
 from bimixjax.auto.member_fits import Stack, lane_priors, noise_of, same_rows
 from bimixjax.auto.members import Member
 from bimixjax.auto.noise import NoiseCovariance
@@ -75,7 +75,7 @@ class _Linear:
 
     member: Member
     rows: Rows
-    prior: Prior
+    prior: PackedPrior
     z: Float[np.ndarray, " q"]
     columns: Float[np.ndarray, "t m q+1"]
     squares: Float[np.ndarray, "q+1 m q+1"]
@@ -97,7 +97,7 @@ class _Linear:
 
     def residuals(self, z: Float[np.ndarray, "B q"]) -> Float[np.ndarray, "m t B"]:
         """Compute log loss - log law on the rows."""
-        return self.rows.loss - np.asarray(_log_laws(self.member.law, self.rows, self.prior, z.T))
+        return np.asarray(self.rows.loss) - np.asarray(_log_laws(self.member.law, self.rows, self.prior, z.T))
 
 
 def weighted_products(
@@ -194,7 +194,7 @@ def _clipped(step: Float[np.ndarray, "B q"]) -> Float[np.ndarray, "B q"]:
 
 
 @partial(jax.jit, static_argnames=("law",))
-def _at_rows(law: Law, rows: Rows, prior: Prior, z: Array) -> tuple[Array, Array]:
+def _at_rows(law: Law, rows: Rows, prior: PackedPrior, z: Array) -> tuple[Array, Array]:
     """Compute the log law [m, t, L] at the rows of lanes with z [q, L], and its slopes [q, m, t, L]."""
     value, push = jax.linearize(lambda at: _log_laws(law, rows, prior, at), z)
     directions = jnp.broadcast_to(jnp.eye(len(z))[..., None], (len(z), *z.shape))
@@ -202,7 +202,7 @@ def _at_rows(law: Law, rows: Rows, prior: Prior, z: Array) -> tuple[Array, Array
 
 
 @partial(jax.jit, static_argnames=("law",))
-def _log_laws(law: Law, rows: Rows, prior: Prior, z: Array) -> Array:
+def _log_laws(law: Law, rows: Rows, prior: PackedPrior, z: Array) -> Array:
     """Compute the log law [m, t, B] at z [q, B], on the rows of as many lanes or of one."""
     mixture, volume = rows.mixture[:, :, None], rows.volume[None]
     return log_law(law, prior.coefficients(z), mixture, volume, rows.own, rows.donor)

@@ -17,8 +17,9 @@ from bimixjax.fitting.criterion import Criterion
 from bimixjax.fitting.lanes import Lanes
 from bimixjax.fitting.options import Solver
 from bimixjax.fitting.resamples import Bootstrap
-from bimixjax.laws import Coefficient, Law, Point, Units
+from bimixjax.laws import Law, Point, Units
 from bimixjax.laws.dependence import dependence
+from bimixjax.laws.prior import packed_root
 from bimixjax.solve import Problem, Projection, Quadratic, Solution, Starts, Terms, VarPro
 
 
@@ -137,9 +138,11 @@ class LeastSquares:
             linear_prior = Quadratic(
                 mean=jnp.asarray(mean, dtype), precision=strength * jnp.asarray(1 / deviation, dtype)
             )
+            parts = law.part(linear=False)
+            root = packed_root([c.weak_prior for c in parts], [c.size(domains) for c in parts], power=-1)
             nonlinear_prior = Quadratic(
                 mean=jnp.asarray(np.log(middle, out=middle.copy(), where=logarithmic), dtype),
-                precision=strength * jnp.asarray(prior_root(law.part(linear=False), domains), dtype),
+                precision=strength * jnp.asarray(root, dtype),
             )
         return Problem(
             target=flat(self.factor * self.loss),
@@ -266,19 +269,3 @@ def basis_columns(
     points, factor = data
     terms = law.factors(law.unpack(theta[:, None, None], law.part(linear=False), domains), points)
     return [flat(reduce(mul, terms[c.name]) * factor) for c in law.part(linear=True)]
-
-
-def prior_root(parts: Sequence[Coefficient], domains: int) -> Float[np.ndarray, "q q"]:
-    """Return the square root of the inverse prior covariance of packed coefficients.
-
-    With `spread` s about their own mean, and prior standard deviation p of that mean, d values have the root
-    (I - M) / s + M / (sqrt(d) p), where M averages.
-    """
-    root, start = np.diag([1 / c.prior[1] for c in parts for _ in range(c.size(domains))]), 0
-    for c in parts:
-        stop = start + c.size(domains)
-        if c.spread is not None:
-            mean = np.full((domains, domains), 1 / domains)
-            root[start:stop, start:stop] = (np.eye(domains) - mean) / c.spread + mean / domains**0.5 / c.prior[1]
-        start = stop
-    return root

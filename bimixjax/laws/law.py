@@ -13,6 +13,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from bimixjax.laws.prior import Prior
+
 
 class Point(NamedTuple):
     """One observation as a law sees it: mixture, volume and model size, and which domain the target is.
@@ -132,6 +134,11 @@ class Coefficient:
     def size(self, domains: int) -> int:
         """Count its numbers."""
         return domains if self.per_domain else 1
+
+    @property
+    def weak_prior(self) -> Prior:
+        """The prior of one value, or of one per domain."""
+        return Prior(*self.prior, self.spread)
 
     @property
     def logarithmic(self) -> bool:

@@ -255,9 +255,9 @@ def sum_over(values: Array, axis: int = 0) -> Array:
             values = values[*lead, 1:]
             continue
         blocks = values.reshape(*values.shape[:axis], count // width, width, *values.shape[axis + 1 :])
-        parts = jnp.unstack(blocks, axis=axis + 1)
+        parts = list(jnp.unstack(blocks, axis=axis + 1))
         while len(parts) > 1:
-            paired = tuple(map(add, parts[::2], parts[1::2]))
+            paired = list(map(add, parts[::2], parts[1::2]))
             parts = paired + parts[2 * len(paired) :]
         values = parts[0]
     total = values[*lead, 0]

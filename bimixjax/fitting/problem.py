@@ -20,7 +20,7 @@ from bimixjax.fitting.resamples import Bootstrap
 from bimixjax.laws import Law, Point, Units
 from bimixjax.laws.dependence import dependence
 from bimixjax.laws.prior import packed_root
-from bimixjax.solve import Problem, Projection, Quadratic, Solution, Starts, Terms, VarPro
+from bimixjax.solve import Problem, Projection, Solution, Starts, Terms, VarPro
 
 
 @record
@@ -135,15 +135,11 @@ class LeastSquares:
         linear_prior = nonlinear_prior = None
         if strength is not None:
             strength = jnp.asarray(strength)
-            linear_prior = Quadratic(
-                mean=jnp.asarray(mean, dtype), precision=strength * jnp.asarray(1 / deviation, dtype)
-            )
+            linear_prior = jnp.asarray(mean, dtype), strength * jnp.asarray(1 / deviation, dtype)
             parts = law.part(linear=False)
             root = packed_root([c.weak_prior for c in parts], [c.size(domains) for c in parts], power=-1)
-            nonlinear_prior = Quadratic(
-                mean=jnp.asarray(np.log(middle, out=middle.copy(), where=logarithmic), dtype),
-                precision=strength * jnp.asarray(root, dtype),
-            )
+            center = np.log(middle, out=middle.copy(), where=logarithmic)
+            nonlinear_prior = jnp.asarray(center, dtype), strength * jnp.asarray(root, dtype)
         return Problem(
             target=flat(self.factor * self.loss),
             lower=jnp.asarray(lower, dtype),

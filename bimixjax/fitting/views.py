@@ -68,7 +68,7 @@ def _penalty(problem: Problem, theta: Float[Array, "q B"], values: Float[Array, 
     penalty = jnp.zeros((len(values), *values.shape), values.dtype)
     linear, nonlinear = problem.linear_prior, problem.nonlinear_prior
     if linear is not None:
-        penalty += jnp.diag(jnp.pad(linear.precision**2, (0, len(theta))))[:, :, None]
+        penalty += jnp.diag(jnp.pad(linear[1] ** 2, (0, len(theta))))[:, :, None]
     if nonlinear is not None:
         curvature = nonlinear_prior(nonlinear, problem.logarithmic, theta)[2]
         count = len(values) - len(theta)

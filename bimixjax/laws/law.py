@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import mul
 from typing import ClassVar, NamedTuple
@@ -109,6 +109,7 @@ class Coefficient:
             standard deviation about it, and `prior` is that of the mean.
         proportions, volumes, sizes: how many distinct own proportions, volumes and model sizes it takes to identify it.
         meaning: where there is one value per domain, how to read it: which domain helps which target.
+        weak_prior: `prior` and `spread` in one.
 
     Example:
         >>> from bimixjax.laws import Coefficient
@@ -130,15 +131,14 @@ class Coefficient:
     volumes: int = 1
     sizes: int = 1
     meaning: str = ""
+    weak_prior: Prior = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weak_prior", Prior(*self.prior, self.spread))
 
     def size(self, domains: int) -> int:
         """Count its numbers."""
         return domains if self.per_domain else 1
-
-    @property
-    def weak_prior(self) -> Prior:
-        """The prior of one value, or of one per domain."""
-        return Prior(*self.prior, self.spread)
 
     @property
     def logarithmic(self) -> bool:

@@ -25,7 +25,6 @@ from bimixjax.solve.linear import IN_LANES as IN_LANES
 from bimixjax.solve.linear import UNROLLED as UNROLLED
 from bimixjax.solve.precision import Precision as Precision
 from bimixjax.solve.separable import Problem as Problem
-from bimixjax.solve.separable import Quadratic as Quadratic
 from bimixjax.solve.separable import Starts as Starts
 from bimixjax.solve.separable import along as along
 from bimixjax.solve.separable import nonlinear_prior as nonlinear_prior

@@ -40,17 +40,9 @@ _UNROLLED = 4
 _ROUNDING = 1e-11
 
 
-@record
-class Quadratic:
-    """Normal priors, the same in every lane, which add the sum of ((x - mean) precision)^2 to the cost.
-
-    Attributes:
-        mean: of each unknown.
-        precision: one over each standard deviation, zero for no prior; or the square root of an inverse covariance.
-    """
-
-    mean: Float[Array, " q"]
-    precision: Float[Array, " q"] | Float[Array, "q q"]
+# Normal priors, the same in every lane, which add the sum of ((x - mean) precision)^2 to the cost: the mean of each
+# unknown, and one over each standard deviation, zero for no prior, or the square root of an inverse covariance.
+Normal = tuple[Float[Array, " q"], Float[Array, " q"] | Float[Array, "q q"]]
 
 
 @record
@@ -61,8 +53,8 @@ class Problem:
         target: right-hand sides; a masked row is zero here and in the columns.
         lower: lower bounds on theta.
         upper: upper bounds on theta.
-        linear_prior: prior on c [p], or None.
-        nonlinear_prior: prior on theta [q], or on log theta where `logarithmic`; or None.
+        linear_prior: mean and precision of c, or None.
+        nonlinear_prior: those of theta, or of log theta where `logarithmic`; or None.
         signed: for each c, whether it may be negative.
         logarithmic: for each theta, whether its prior is on its logarithm.
     """
@@ -70,8 +62,8 @@ class Problem:
     target: Float[Array, "n B"]
     lower: Float[Array, " q"]
     upper: Float[Array, " q"]
-    linear_prior: Quadratic | None
-    nonlinear_prior: Quadratic | None
+    linear_prior: Normal | None
+    nonlinear_prior: Normal | None
     signed: tuple[bool, ...] = static()
     logarithmic: tuple[bool, ...] = static()
 
@@ -123,9 +115,9 @@ def project(values: Rows, problem: Problem, theta: Array) -> tuple[Array, Array]
 
 def best_linear(gram: Array, moment: Array, problem: Problem) -> Array:
     """Return the best c [p, B], for a Gram matrix that holds the prior and a moment that does not."""
-    prior = problem.linear_prior
-    if prior is not None:
-        moment = moment + (prior.precision**2 * prior.mean)[:, None]
+    if problem.linear_prior is not None:
+        mean, precision = problem.linear_prior
+        moment = moment + (precision**2 * mean)[:, None]
     return _linear.nonnegative_least_squares(gram, moment, problem.signed)
 
 
@@ -138,8 +130,8 @@ def prior_cost(linear: Array, problem: Problem, theta: Array) -> Array:
     """Return what the priors add to the squared residuals [B]."""
     cost = jnp.zeros((), theta.dtype)
     if problem.linear_prior is not None:
-        prior = problem.linear_prior
-        cost = cost + _linear.sum_over((prior.precision[:, None] * (linear - prior.mean[:, None])) ** 2)
+        mean, precision = problem.linear_prior
+        cost = cost + _linear.sum_over((precision[:, None] * (linear - mean[:, None])) ** 2)
     if problem.nonlinear_prior is not None:
         cost = cost + nonlinear_prior(problem.nonlinear_prior, problem.logarithmic, theta)[0]
     return cost
@@ -153,7 +145,7 @@ def combined(linear: Array | Rows, values: Rows) -> Array:
 def with_linear_prior(gram: Array, problem: Problem) -> Array:
     """Return the Gram matrix [p, p, B] with the linear prior."""
     prior = problem.linear_prior
-    return gram if prior is None else gram + _linear.diagonal((prior.precision**2)[:, None])
+    return gram if prior is None else gram + _linear.diagonal((prior[1] ** 2)[:, None])
 
 
 def products(left: Rows, right: Rows) -> Array:
@@ -170,17 +162,17 @@ def products(left: Rows, right: Rows) -> Array:
 
 
 def nonlinear_prior(
-    prior: Quadratic, logarithmic: tuple[bool, ...], theta: Float[Array, "q B"]
+    prior: Normal, logarithmic: tuple[bool, ...], theta: Float[Array, "q B"]
 ) -> tuple[Float[Array, " B"], Float[Array, "q B"], Float[Array, "q q B"]]:
     """Return what the prior on theta adds to the cost, to half its gradient, and to the Gauss-Newton matrix."""
-    precision = prior.precision
+    mean, precision = prior
     root = jnp.diag(precision) if precision.ndim == 1 else precision
     logs = jnp.array(logarithmic)[:, None] & jnp.any(root != 0, axis=0)[:, None]
     least = _precision.least(theta.dtype)
     positive = jnp.where(logs, jnp.maximum(theta, least), 1.0)
     logarithm = jnp.where(theta > least, jnp.log(positive), _precision.LOG_OF_NOTHING)
     exactly = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-    missed = exactly(root, jnp.where(logs, logarithm, theta) - prior.mean[:, None])
+    missed = exactly(root, jnp.where(logs, logarithm, theta) - mean[:, None])
     # Divided twice: the least of theta, squared, would be nothing.
     curvature = exactly(root.T, root)[:, :, None] / positive[:, None] / positive
     return _linear.sum_over(missed**2), exactly(root.T, missed) / positive, curvature
@@ -216,8 +208,8 @@ def eliminate(
     eliminated, _ = _linear.solve(_linear.masked(gram, support), mixed)
     if slope is not None:
         if problem.linear_prior is not None:
-            prior = problem.linear_prior
-            slope = slope + (prior.precision**2)[:, None] * (linear - prior.mean[:, None])
+            mean, precision = problem.linear_prior
+            slope = slope + (precision**2)[:, None] * (linear - mean[:, None])
         slope = jnp.where(support, slope, 0.0)
         gradient = gradient - _linear.contracted(eliminated, slope[:, None])[:, 0]
     if problem.nonlinear_prior is not None:

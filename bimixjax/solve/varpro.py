@@ -64,7 +64,8 @@ class VarPro:
 
     def solve(self, rows: Terms, starts: Starts) -> Solution:
         """Solve B problems, each from the best of `starts` [k, q], or of starts of its own [k, q, B]."""
-        theta = _best(rows, starts, rows.rounding.shape[0], 1)[0]
+        thetas = of_lanes(starts, rows.rounding.shape[0])
+        theta = lowest(rows.scan(starts), thetas, 1)[0] if len(thetas) > 1 else thetas[0]
         return advanced(rows, *_begun(theta, len(rows.problem.signed)), self.max_steps, self.tolerance)[0]
 
     def race(self, at: At, starts: Callable[[Array], Starts], lanes: Array) -> Solution:
@@ -111,7 +112,9 @@ class _Race:
 
         def some(numbers: Array) -> tuple[Solution, Array]:
             rows = self.at(numbers)
-            thetas = _best(rows, starts(numbers), len(numbers), self.settings.starts or 1)
+            given, count = starts(numbers), self.settings.starts or 1
+            thetas = of_lanes(given, len(numbers))
+            thetas = lowest(rows.scan(given), thetas, count) if len(thetas) > count else thetas
             return jax.vmap(partial(_begun, unknowns=len(rows.problem.signed)))(thetas)
 
         begun = lax.map(some, self.lanes)
@@ -154,12 +157,6 @@ def _ahead(cost: Float[Array, " jobs"], racing: int, turns: Array) -> Array:
     """
     rank = jnp.argsort(jnp.argsort(cost.reshape(racing, -1), axis=0, stable=True), axis=0)
     return (rank < jnp.maximum(1, racing >> (turns - 1))).reshape(-1)
-
-
-def _best(rows: Terms, starts: Starts, lanes: int, count: int) -> Array:
-    """The `count` starts of least cost of each lane [count, q, B]; an only one needs no evaluation to be chosen."""
-    thetas = of_lanes(starts, lanes)
-    return lowest(rows.scan(starts), thetas, count) if len(starts) > count else thetas
 
 
 def _begun(theta: Float[Array, "q B"], unknowns: int) -> tuple[Solution, Array]:

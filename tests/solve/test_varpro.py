@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from bimixjax.solve import LBFGS, Problem, Quadratic, Status, Terms, VarPro
+from bimixjax.solve import LBFGS, Problem, Status, Terms, VarPro
 
 STARTS = np.array([[0.1, beta] for beta in (0.15, 0.6, 1.5)])
 UPPER = np.array([10.0, 20.0])
@@ -54,8 +54,8 @@ def problem(lanes, rows, prior=0.0) -> Problem:
         target=jnp.ones((rows, lanes)),
         lower=jnp.zeros(2),
         upper=jnp.asarray(UPPER),
-        linear_prior=Quadratic(mean=jnp.ones(2), precision=jnp.full(2, prior)),
-        nonlinear_prior=Quadratic(mean=jnp.log(jnp.array([0.1, 0.4])), precision=jnp.full(2, prior)),
+        linear_prior=(jnp.ones(2), jnp.full(2, prior)),
+        nonlinear_prior=(jnp.log(jnp.array([0.1, 0.4])), jnp.full(2, prior)),
         signed=(False, False),
         logarithmic=(True, True),
     )

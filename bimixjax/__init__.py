@@ -9,41 +9,43 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from bimixjax import cli as cli
-    from bimixjax import comparison as comparison
-    from bimixjax import corpus as corpus
-    from bimixjax import estimation as estimation
-    from bimixjax import fitting as fitting
-    from bimixjax import laws as laws
-    from bimixjax import loop as loop
-    from bimixjax import metrics as metrics
-    from bimixjax import mixtures as mixtures
-    from bimixjax import observations as observations
-    from bimixjax import optimization as optimization
-    from bimixjax import proxy as proxy
-    from bimixjax import reports as reports
-    from bimixjax import solve as solve
+    from bimixjax import (
+        cli as cli,
+        comparison as comparison,
+        corpus as corpus,
+        estimation as estimation,
+        fitting as fitting,
+        laws as laws,
+        loop as loop,
+        metrics as metrics,
+        mixtures as mixtures,
+        observations as observations,
+        optimization as optimization,
+        proxy as proxy,
+        reports as reports,
+        solve as solve,
+    )
     from bimixjax._base.checks import InputError as InputError
-    from bimixjax.comparison import Comparison as Comparison
-    from bimixjax.comparison import compare as compare
-    from bimixjax.estimation import Auto as Auto
-    from bimixjax.estimation import AutoFit as AutoFit
-    from bimixjax.estimation import AutoResampled as AutoResampled
-    from bimixjax.estimation import bootstrap as bootstrap
-    from bimixjax.estimation import fit as fit
-    from bimixjax.estimation import sample as sample
-    from bimixjax.fitting import FitResult as FitResult
-    from bimixjax.fitting import Resampled as Resampled
-    from bimixjax.laws import LAWS as LAWS
-    from bimixjax.laws import BiMix as BiMix
-    from bimixjax.observations import Budget as Budget
-    from bimixjax.observations import Observations as Observations
-    from bimixjax.optimization import Limits as Limits
-    from bimixjax.optimization import OptimalMixture as OptimalMixture
-    from bimixjax.optimization import OptimalResamples as OptimalResamples
-    from bimixjax.optimization import objective as objective
-    from bimixjax.optimization import optimize as optimize
-    from bimixjax.optimization import optimize_resamples as optimize_resamples
+    from bimixjax.comparison import Comparison as Comparison, compare as compare
+    from bimixjax.estimation import (
+        Auto as Auto,
+        AutoFit as AutoFit,
+        AutoResampled as AutoResampled,
+        bootstrap as bootstrap,
+        fit as fit,
+        sample as sample,
+    )
+    from bimixjax.fitting import FitResult as FitResult, Resampled as Resampled
+    from bimixjax.laws import LAWS as LAWS, BiMix as BiMix
+    from bimixjax.observations import Budget as Budget, Observations as Observations
+    from bimixjax.optimization import (
+        Limits as Limits,
+        OptimalMixture as OptimalMixture,
+        OptimalResamples as OptimalResamples,
+        objective as objective,
+        optimize as optimize,
+        optimize_resamples as optimize_resamples,
+    )
 
 _HOME = {
     "InputError": "_base.checks",

@@ -12,8 +12,7 @@ from bimixjax._base.records import read_json
 from bimixjax.auto.donor import Auto as Auto
 from bimixjax.auto.draws import draw
 from bimixjax.auto.estimate import fit_auto
-from bimixjax.auto.resampling import AutoResampled as AutoResampled
-from bimixjax.auto.resampling import resample
+from bimixjax.auto.resampling import AutoResampled as AutoResampled, resample
 from bimixjax.auto.result import AutoFit as AutoFit
 from bimixjax.fitting.options import FitOptions, Solver, TableOptions
 from bimixjax.fitting.resamples import Redraw

@@ -12,8 +12,7 @@ import pytest
 import scipy.optimize
 import scipy.spatial.distance
 import scipy.special
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from jax.test_util import check_grads
 
 from bimixjax import InputError, mixtures

@@ -16,8 +16,7 @@ from jaxtyping import Float
 from bimixjax._base.arrays import Stored
 from bimixjax._base.checks import InputError, choice
 from bimixjax._base.records import record, static
-from bimixjax._base.schema import Spot, numbers, text
-from bimixjax._base.schema import record as record_of
+from bimixjax._base.schema import Spot, numbers, record as record_of, text
 from bimixjax.fitting.result import FitResult, target_loss
 from bimixjax.laws import LAWS, Law
 

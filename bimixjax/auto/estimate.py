@@ -16,8 +16,7 @@ from bimixjax.auto.member_fits import Stack
 from bimixjax.auto.one_size import AutoSize, Lent
 from bimixjax.auto.outlying import note
 from bimixjax.auto.result import AutoFit
-from bimixjax.fitting.coverage import losses_differ, share_range
-from bimixjax.fitting.coverage import notes as coverage_notes
+from bimixjax.fitting.coverage import losses_differ, notes as coverage_notes, share_range
 from bimixjax.observations import Observations, Unit
 
 # Weights below this are not printed.

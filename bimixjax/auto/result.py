@@ -14,8 +14,7 @@ from numpy.typing import ArrayLike
 
 from bimixjax._base import checks, summaries
 from bimixjax._base.records import read_json, record, static, write_json
-from bimixjax._base.schema import Kind, Spot, each, maybe, texts
-from bimixjax._base.schema import record as record_of
+from bimixjax._base.schema import Kind, Spot, each, maybe, record as record_of, texts
 from bimixjax.auto.beyond import Beyond, Carried
 from bimixjax.auto.files import read_size, saved_size, with_log_range
 from bimixjax.auto.one_size import AutoLosses, AutoSize

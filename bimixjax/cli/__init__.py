@@ -10,6 +10,4 @@
     ['demo', 'corpus', 'entropy']
 """
 
-from bimixjax.cli.commands import COMMANDS as COMMANDS
-from bimixjax.cli.commands import main as main
-from bimixjax.cli.commands import run as run
+from bimixjax.cli.commands import COMMANDS as COMMANDS, main as main, run as run

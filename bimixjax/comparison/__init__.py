@@ -11,9 +11,11 @@
 """
 
 from bimixjax.comparison.judge import compare as compare
-from bimixjax.comparison.schemes import ChosenRuns as ChosenRuns
-from bimixjax.comparison.schemes import LargerSizes as LargerSizes
-from bimixjax.comparison.schemes import LaterVolumes as LaterVolumes
-from bimixjax.comparison.schemes import LeaveOneRunOut as LeaveOneRunOut
-from bimixjax.comparison.schemes import RunDesigns as RunDesigns
+from bimixjax.comparison.schemes import (
+    ChosenRuns as ChosenRuns,
+    LargerSizes as LargerSizes,
+    LaterVolumes as LaterVolumes,
+    LeaveOneRunOut as LeaveOneRunOut,
+    RunDesigns as RunDesigns,
+)
 from bimixjax.comparison.table import Comparison as Comparison

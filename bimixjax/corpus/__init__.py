@@ -22,18 +22,16 @@ training or validation; a *shard* is one split of one domain.
     [0.2, 0.8]
 """
 
-from bimixjax.corpus.counting import TokenCounts as TokenCounts
-from bimixjax.corpus.counting import count_tokens as count_tokens
-from bimixjax.corpus.documents import Document as Document
-from bimixjax.corpus.documents import read_documents as read_documents
+from bimixjax.corpus.counting import TokenCounts as TokenCounts, count_tokens as count_tokens
+from bimixjax.corpus.documents import Document as Document, read_documents as read_documents
 from bimixjax.corpus.layout import Shard as Shard
-from bimixjax.corpus.local import local_corpus as local_corpus
-from bimixjax.corpus.local import local_documents as local_documents
+from bimixjax.corpus.local import local_corpus as local_corpus, local_documents as local_documents
 from bimixjax.corpus.store import TokenStore as TokenStore
-from bimixjax.corpus.tokenization import ByteTokenizer as ByteTokenizer
-from bimixjax.corpus.tokenization import FileTokenizer as FileTokenizer
-from bimixjax.corpus.tokenization import Tokenizer as Tokenizer
-from bimixjax.corpus.tokenization import split_of as split_of
-from bimixjax.corpus.tokenization import tokenize as tokenize
-from bimixjax.corpus.writer import Writer as Writer
-from bimixjax.corpus.writer import writing as writing
+from bimixjax.corpus.tokenization import (
+    ByteTokenizer as ByteTokenizer,
+    FileTokenizer as FileTokenizer,
+    Tokenizer as Tokenizer,
+    split_of as split_of,
+    tokenize as tokenize,
+)
+from bimixjax.corpus.writer import Writer as Writer, writing as writing

@@ -19,8 +19,6 @@
 
 from bimixjax.fitting.criterion import Criterion as Criterion
 from bimixjax.fitting.folds import FoldFits as FoldFits
-from bimixjax.fitting.one_law import bootstrap as bootstrap
-from bimixjax.fitting.one_law import fit as fit
-from bimixjax.fitting.one_law import fit_folds as fit_folds
+from bimixjax.fitting.one_law import bootstrap as bootstrap, fit as fit, fit_folds as fit_folds
 from bimixjax.fitting.resampling import Resampled as Resampled
 from bimixjax.fitting.result import FitResult as FitResult

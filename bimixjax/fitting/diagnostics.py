@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from bimixjax.fitting.constant import LEAST_GAIN, gain
-from bimixjax.fitting.coverage import companions, losses_differ, share_range
-from bimixjax.fitting.coverage import notes as coverage_notes
+from bimixjax.fitting.coverage import companions, losses_differ, notes as coverage_notes, share_range
 from bimixjax.fitting.lanes import Lanes, Table, numbered
 from bimixjax.fitting.result import FitResult
 from bimixjax.fitting.views import Ends

@@ -10,8 +10,7 @@ import numpy as np
 
 from bimixjax._base.checks import InputError
 from bimixjax._base.schema import Kind, Spot, maybe, numbers, record, text, texts
-from bimixjax.laws import Coefficient, Law
-from bimixjax.laws import Units as LawUnits
+from bimixjax.laws import Coefficient, Law, Units as LawUnits
 from bimixjax.observations import UNITS
 from bimixjax.solve import Status
 

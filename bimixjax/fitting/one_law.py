@@ -14,16 +14,14 @@ from bimixjax.fitting import devices
 from bimixjax.fitting.criterion import Criterion as Criterion
 from bimixjax.fitting.devices import lanes_at_once
 from bimixjax.fitting.diagnostics import report
-from bimixjax.fitting.folds import FoldFits as FoldFits
-from bimixjax.fitting.folds import fold_fits, fold_lanes
+from bimixjax.fitting.folds import FoldFits as FoldFits, fold_fits, fold_lanes
 from bimixjax.fitting.lanes import Lanes, Table, choose_targets
 from bimixjax.fitting.options import FitOptions, FoldOptions, Solver
 from bimixjax.fitting.outliers import name_outliers, outliers
 from bimixjax.fitting.problem import Batch
 from bimixjax.fitting.resamples import Bootstrap
 from bimixjax.fitting.resampling import Resampled as Resampled
-from bimixjax.fitting.result import FitResult as FitResult
-from bimixjax.fitting.result import target_loss
+from bimixjax.fitting.result import FitResult as FitResult, target_loss
 from bimixjax.fitting.views import Ends, brief, describe, scaled
 from bimixjax.laws import LAWS, Law
 from bimixjax.observations import Observations, Unit

@@ -15,8 +15,7 @@ from numpy.typing import ArrayLike
 from bimixjax._base import checks, summaries
 from bimixjax._base.arrays import Stored
 from bimixjax._base.records import read_json, record, write_json
-from bimixjax._base.schema import Spot, numbers
-from bimixjax._base.schema import record as record_of
+from bimixjax._base.schema import Spot, numbers, record as record_of
 from bimixjax.fitting.base import Fit, losses_at
 from bimixjax.fitting.files import check_bounds
 from bimixjax.fitting.result import FitResult

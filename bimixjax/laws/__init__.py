@@ -34,36 +34,39 @@ Where a law reads volumes or model sizes itself, `with_units` says how its coeff
 refuses a law that needs it and has none.
 """
 
-from bimixjax.laws.additive import Additive as Additive
-from bimixjax.laws.additive import AdditiveSized as AdditiveSized
-from bimixjax.laws.additive import Joint as Joint
-from bimixjax.laws.additive import JointSized as JointSized
-from bimixjax.laws.bimix import BiMix as BiMix
-from bimixjax.laws.bimix import BiMixOffset as BiMixOffset
-from bimixjax.laws.bimix import BiMixSized as BiMixSized
+from bimixjax.laws.additive import (
+    Additive as Additive,
+    AdditiveSized as AdditiveSized,
+    Joint as Joint,
+    JointSized as JointSized,
+)
+from bimixjax.laws.bimix import BiMix as BiMix, BiMixOffset as BiMixOffset, BiMixSized as BiMixSized
 from bimixjax.laws.capacity import Capacity as Capacity
-from bimixjax.laws.chinchilla import Chinchilla as Chinchilla
-from bimixjax.laws.chinchilla import Kaplan as Kaplan
-from bimixjax.laws.dcpt import DCPT as DCPT
-from bimixjax.laws.dcpt import DCPTSized as DCPTSized
-from bimixjax.laws.exponential import Exponential as Exponential
-from bimixjax.laws.exponential import ExponentialM1 as ExponentialM1
-from bimixjax.laws.exponential import ExponentialM2 as ExponentialM2
-from bimixjax.laws.exponential import ExponentialM3 as ExponentialM3
-from bimixjax.laws.exponential import LogLinear as LogLinear
-from bimixjax.laws.law import Basis as Basis
-from bimixjax.laws.law import Coefficient as Coefficient
-from bimixjax.laws.law import Law as Law
-from bimixjax.laws.law import Point as Point
-from bimixjax.laws.law import Units as Units
-from bimixjax.laws.law import power as power
-from bimixjax.laws.law import share_power as share_power
+from bimixjax.laws.chinchilla import Chinchilla as Chinchilla, Kaplan as Kaplan
+from bimixjax.laws.dcpt import DCPT as DCPT, DCPTSized as DCPTSized
+from bimixjax.laws.exponential import (
+    Exponential as Exponential,
+    ExponentialM1 as ExponentialM1,
+    ExponentialM2 as ExponentialM2,
+    ExponentialM3 as ExponentialM3,
+    LogLinear as LogLinear,
+)
+from bimixjax.laws.law import (
+    Basis as Basis,
+    Coefficient as Coefficient,
+    Law as Law,
+    Point as Point,
+    Units as Units,
+    power as power,
+    share_power as share_power,
+)
 from bimixjax.laws.power_linear import PowerLinear as PowerLinear
-from bimixjax.laws.repetition import Repeated as Repeated
-from bimixjax.laws.repetition import effective_volume as effective_volume
-from bimixjax.laws.transfer import BiMixTransfer as BiMixTransfer
-from bimixjax.laws.transfer import BiMixTransferLinear as BiMixTransferLinear
-from bimixjax.laws.transfer import BiMixTransferSized as BiMixTransferSized
+from bimixjax.laws.repetition import Repeated as Repeated, effective_volume as effective_volume
+from bimixjax.laws.transfer import (
+    BiMixTransfer as BiMixTransfer,
+    BiMixTransferLinear as BiMixTransferLinear,
+    BiMixTransferSized as BiMixTransferSized,
+)
 from bimixjax.laws.volume import WithVolume as WithVolume
 
 _MIXTURE_ONLY = (

@@ -14,7 +14,4 @@ whose loss is measured, and is a *domain's own* where it bears that domain's nam
     ('web',)
 """
 
-from bimixjax.observations.table import UNITS as UNITS
-from bimixjax.observations.table import Budget as Budget
-from bimixjax.observations.table import Observations as Observations
-from bimixjax.observations.table import Unit as Unit
+from bimixjax.observations.table import UNITS as UNITS, Budget as Budget, Observations as Observations, Unit as Unit

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from bimixjax._base.checks import InputError, choice, known, positive
 from bimixjax._base.summaries import listed
-from bimixjax.observations import cells
-from bimixjax.observations import columns as _columns
+from bimixjax.observations import cells, columns as _columns
 from bimixjax.observations.columns import LOSS, MIXTURE, RUN_COLUMNS, Floats, Keep
 
 Unit = Literal["steps", "tokens"]

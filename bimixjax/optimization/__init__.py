@@ -13,10 +13,9 @@
     [0.5, 0.5]
 """
 
-from bimixjax.optimization.objectives import Objective as Objective
-from bimixjax.optimization.objectives import objective as objective
-from bimixjax.optimization.optimum import Limits as Limits
-from bimixjax.optimization.optimum import OptimalMixture as OptimalMixture
-from bimixjax.optimization.optimum import optimize as optimize
-from bimixjax.optimization.resamples import OptimalResamples as OptimalResamples
-from bimixjax.optimization.resamples import optimize_resamples as optimize_resamples
+from bimixjax.optimization.objectives import Objective as Objective, objective as objective
+from bimixjax.optimization.optimum import Limits as Limits, OptimalMixture as OptimalMixture, optimize as optimize
+from bimixjax.optimization.resamples import (
+    OptimalResamples as OptimalResamples,
+    optimize_resamples as optimize_resamples,
+)

@@ -24,7 +24,9 @@ from bimixjax.proxy.mesh import make_mesh as make_mesh
 from bimixjax.proxy.model import ModelConfig as ModelConfig
 from bimixjax.proxy.pace import Progress as Progress
 from bimixjax.proxy.storage import gather_shards as gather_shards
-from bimixjax.proxy.swarm import SwarmConfig as SwarmConfig
-from bimixjax.proxy.swarm import geometric_steps as geometric_steps
-from bimixjax.proxy.swarm import train_swarm as train_swarm
+from bimixjax.proxy.swarm import (
+    SwarmConfig as SwarmConfig,
+    geometric_steps as geometric_steps,
+    train_swarm as train_swarm,
+)
 from bimixjax.proxy.train import TrainConfig as TrainConfig

@@ -12,8 +12,7 @@ from jax.sharding import Mesh
 
 from bimixjax._base.checks import InputError
 from bimixjax._base.records import write_json
-from bimixjax.proxy import batches, storage
-from bimixjax.proxy import mesh as meshes
+from bimixjax.proxy import batches, mesh as meshes, storage
 from bimixjax.proxy.batches import Resident, Sampler, Streamed, TokenSource, Validation
 from bimixjax.proxy.design import Design
 from bimixjax.proxy.pace import Pace, Progress

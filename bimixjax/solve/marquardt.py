@@ -22,8 +22,7 @@ from jax import Array, lax
 from jaxtyping import Bool, Float, Int
 
 from bimixjax._base.records import record
-from bimixjax.solve import linear as _linear
-from bimixjax.solve import precision
+from bimixjax.solve import linear as _linear, precision
 
 # The least damping, as a share of the curvature, and the share of what was promised that a true or a useful step gains.
 _LEAST_DAMPING, _TRUE, _USEFUL = 1e-12, 0.9, 0.25

@@ -23,8 +23,7 @@ from jax import Array, lax
 from jaxtyping import Bool, Float
 
 from bimixjax._base.records import record, static
-from bimixjax.solve import linear as _linear
-from bimixjax.solve import precision as _precision
+from bimixjax.solve import linear as _linear, precision as _precision
 
 # From theta [q, B] and the data of B lanes, lanes last in every leaf, to a list of p columns [n, B]. A list is never
 # stacked: XLA would write the stack to memory before it sums over rows.

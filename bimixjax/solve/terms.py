@@ -25,8 +25,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from bimixjax.solve import linear as _linear
-from bimixjax.solve import precision
+from bimixjax.solve import linear as _linear, precision
 from bimixjax.solve.separable import (
     Model,
     Problem,

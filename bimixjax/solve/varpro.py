@@ -17,8 +17,7 @@ from jax import Array, lax
 from jaxtyping import Bool, Float, Int
 
 from bimixjax._base.records import record
-from bimixjax.solve import linear as _linear
-from bimixjax.solve import precision as _precision
+from bimixjax.solve import linear as _linear, precision as _precision
 from bimixjax.solve.marquardt import COST_ROUNDINGS, Marquardt
 from bimixjax.solve.precision import Precision
 from bimixjax.solve.separable import Columns, Model, Problem, Starts, lowest, of_lanes, project

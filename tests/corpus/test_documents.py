@@ -7,13 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import zstandard
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from pyarrow import parquet
 
 from bimixjax._base.checks import InputError
-from bimixjax.corpus import documents as module
-from bimixjax.corpus import read_documents
+from bimixjax.corpus import documents as module, read_documents
 
 ROWS = [{"text": "one é", "url": "x"}, {"text": "two\nlines", "url": "y"}, {"text": None, "url": "x"}]
 TEXTS = ["one é", "two\nlines", ""]

@@ -3,8 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from bimixjax._base.checks import InputError
 from bimixjax.corpus import TokenStore, count_tokens

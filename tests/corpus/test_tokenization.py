@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from bimixjax._base.checks import InputError
 from bimixjax.corpus import ByteTokenizer, Document, FileTokenizer, TokenStore, read_documents, split_of, tokenize

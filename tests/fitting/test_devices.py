@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 from bimixjax import FitResult, Observations, fit
-from bimixjax.fitting import devices as _devices
-from bimixjax.fitting import one_law
+from bimixjax.fitting import devices as _devices, one_law
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES, DOMAINS, RUNS = 64, 8, 6

@@ -131,36 +131,30 @@ def _links(cells: Cells, lanes: np.ndarray) -> np.ndarray:
     """Find the donor of each lane [L]: the lane of the same fold and target at the donor of its cell, or -1."""
     number = np.full((len(cells.size), len(cells.own)), -1)
     number[lanes[:, 0], lanes[:, 1]] = np.arange(len(lanes))
-    mixtures = np.array([_mixtures(cells, g) for g in range(len(cells.size))])
-    donor = np.array([_donor(cells, mixtures, g) for g in range(len(cells.size))])
+    there = zip(cells.mixture, cells.part >= 0, strict=True)
+    mixtures = np.array([len(np.unique(r[:, at].round(6).T, axis=0)) for r, at in there])
+    donor = np.full(len(cells.size), -1)
+    for cell in range(len(donor)):
+        # Of the smaller sizes with more mixtures that with the most, of these the largest.
+        smaller = (cells.fold == cells.fold[cell]) & (cells.size < cells.size[cell]) & (mixtures > mixtures[cell])
+        if len(found := np.flatnonzero(smaller)):
+            donor[cell] = found[np.lexsort((cells.size[found], mixtures[found]))[-1]]
     link = np.where((donor >= 0)[:, None], number[donor], -1)
     # A size has a donor for all of its targets or for none, so that it has one set of members.
     link = np.where(((link >= 0) | (number < 0)).all(1, keepdims=True), link, -1)
     return link[lanes[:, 0], lanes[:, 1]]
 
 
-def _mixtures(cells: Cells, cell: int) -> int:
-    """Count the different mixtures of a cell."""
-    there = cells.part[cell] >= 0
-    return len(np.unique(cells.mixture[cell][:, there].round(6), axis=1).T)
-
-
-def _donor(cells: Cells, mixtures: np.ndarray, cell: int) -> int:
-    """Find the smaller size of the same fold with the most mixtures, the largest of these; -1 where none has more."""
-    smaller = (cells.fold == cells.fold[cell]) & (cells.size < cells.size[cell]) & (mixtures > mixtures[cell])
-    there = np.flatnonzero(smaller)
-    return int(there[np.lexsort((cells.size[there], mixtures[there]))[-1]]) if len(there) else -1
-
-
 def _help(whole: Stack, lanes: np.ndarray, link: np.ndarray) -> Donated:
     """Add the members that read a donor to lanes [L] of a stack, with others [L] as donors."""
     mine, theirs = whole.take(lanes), whole.take(link)
     cells, (cell, target, _) = whole.cells, mine.lanes.T
-    grid = cells.mask.shape[1:3]
-    donor = Donor(stack=theirs, center=np.zeros(len(lanes)))
-    lent, _ = donor.losses(*_grid(cells, cell))
     mask = cells.mask[cell, :, :, target]
-    lent = lent.reshape(-1, *grid)
+    donor = Donor(stack=theirs, center=np.zeros(len(lanes)))
+    # Every run at every volume [L, m t].
+    mixture = np.repeat(np.moveaxis(cells.mixture[cell], 1, -1), mask.shape[2], axis=1)
+    volume = np.tile(cells.volume[cell] * cells.scale[cell, None], (1, mask.shape[1]))
+    lent = donor.losses(mixture, volume)[0].reshape(mask.shape)
     center = (lent * mask).sum((1, 2)) / mask.sum((1, 2))
     covariate = np.zeros(cells.mask.shape)
     covariate[cell, :, :, target] = lent - center[:, None, None]
@@ -170,10 +164,3 @@ def _help(whole: Stack, lanes: np.ndarray, link: np.ndarray) -> Donated:
     averaged = average(members, fits, helped, mine.lanes)
     stack = Stack(members=members, cells=helped, lanes=mine.lanes, fits=fits, average=averaged)
     return Donated(stack=stack, donor=replace(donor, center=center))
-
-
-def _grid(cells: Cells, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mixtures [L, m t, d] and volumes [L, m t] of the grids of some cells."""
-    _, runs, volumes, _ = cells.mask.shape
-    mixture = np.repeat(np.moveaxis(cells.mixture[cell], 1, -1), volumes, axis=1)
-    return mixture, np.tile(cells.volume[cell] * cells.scale[cell, None], (1, runs))

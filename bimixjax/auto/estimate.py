@@ -32,7 +32,16 @@ def build(
 ) -> AutoFit:
     """Put the lanes of all stacks, whose cells are one per model size, into an `AutoFit`."""
     cells = stacks[0].stack.cells
-    sizes = tuple(_donated(_of_cell(stacks, cell), cell) for cell in range(len(cells.size)))
+    sizes = []
+    for cell in range(len(cells.size)):
+        donated = next(each for each in stacks if (each.stack.lanes[:, 0] == cell).any())
+        index = np.flatnonzero(donated.stack.lanes[:, 0] == cell)
+        stack, lent = donated.stack.take(index), None
+        if donated.donor is not None:
+            lane, center = _lane_of_target(stack), donated.donor.center[index]
+            size = _size(donated.donor.stack.take(index), None)
+            lent = Lent(size=size, center=np.where(lane >= 0, center[lane], 0.0))
+        sizes.append(_size(stack, lent))
     fit = AutoFit(
         domains=observations.domains,
         targets=targets,
@@ -41,25 +50,10 @@ def build(
         model_sizes=tuple(cells.size.tolist()) if observations.model_sizes else (),
         sentences=tuple(s for size in sizes for s in _sentences(size)),
         notes=observations.notes,
-        sizes=sizes,
+        sizes=tuple(sizes),
         beyond=beyond,
     )
     return dataclasses.replace(fit, notes=(*fit.notes, *coverage_notes(fit.coverage, fit.domains)))
-
-
-def _of_cell(stacks: Sequence[Donated], cell: int) -> Donated:
-    return next(donated for donated in stacks if (donated.stack.lanes[:, 0] == cell).any())
-
-
-def _donated(donated: Donated, cell: int) -> AutoSize:
-    """Return one cell with its donor."""
-    index = np.flatnonzero(donated.stack.lanes[:, 0] == cell)
-    stack, donor = donated.stack.take(index), donated.donor
-    if donor is None:
-        return _size(stack, None)
-    lender = donor.stack.take(index)
-    size, lane = _size(lender, None), _lane_of_target(stack)
-    return _size(stack, Lent(size=size, center=np.where(lane >= 0, donor.center[index][lane], 0.0)))
 
 
 def _lane_of_target(stack: Stack) -> np.ndarray:
@@ -80,6 +74,18 @@ def _size(stack: Stack, lent: Lent | None) -> AutoSize:
     def of(values: np.ndarray, absent: float = 0.0) -> np.ndarray:
         return np.where(used, values[..., lane], absent)
 
+    def trimmed(fitted: Fitted) -> Fitted:
+        fitted = jax.tree.map(of, fitted)
+        return dataclasses.replace(
+            fitted,
+            alpha=fitted.alpha[:runs],
+            alpha_slope=fitted.alpha_slope[:, :runs],
+            step=fitted.step[:volumes],
+            step_slope=fitted.step_slope[:, :volumes],
+            step_variance=fitted.step_variance[:volumes],
+            precision=fitted.precision[:runs, :runs],
+        )
+
     mixture = cells.mixture[cell, :, :runs]
     volume = cells.volume[cell, :volumes]
     loss = np.exp(cells.loss[cell, :runs, :volumes]).reshape(runs * volumes, -1)
@@ -91,7 +97,7 @@ def _size(stack: Stack, lent: Lent | None) -> AutoSize:
         scale=np.asarray(cells.scale[cell]),
         mask=mask,
         center=np.where(used, cells.center[cell], np.nan),
-        fitted=tuple(_trimmed(jax.tree.map(of, fit.fitted), runs, volumes) for fit in stack.fits),
+        fitted=tuple(trimmed(fit.fitted) for fit in stack.fits),
         weights=of(stack.average.weights),
         spread=of(stack.average.spread, np.nan),
         left_out_error=of(stack.average.left_out_error, np.nan),
@@ -104,43 +110,22 @@ def _size(stack: Stack, lent: Lent | None) -> AutoSize:
     )
 
 
-def _trimmed(fitted: Fitted, runs: int, volumes: int) -> Fitted:
-    return Fitted(
-        z=fitted.z,
-        spread=fitted.spread,
-        alpha=fitted.alpha[:runs],
-        alpha_slope=fitted.alpha_slope[:, :runs],
-        step=fitted.step[:volumes],
-        step_slope=fitted.step_slope[:, :volumes],
-        step_variance=fitted.step_variance[:volumes],
-        precision=fitted.precision[:runs, :runs],
-    )
-
-
 def _sentences(size: AutoSize) -> list[str]:
     """Say what each target's average is made of."""
-    lent = "" if size.lent is None else _lender(size.lent)
-    # A single run that is left out is predicted by the priors alone: that is no error of a fit.
-    runs = np.any(np.asarray(size.mask) > 0, axis=1).sum(0)
-    errors = [
-        f"cross-validation error {error:.2%}" if count > 1 else "one run, laws weighed by their priors"
-        for error, count in zip(size.left_out_error, runs, strict=True)
-    ]
-    return [
-        f"{int(size.rows[t])} observations; {errors[t]}{lent}; " + _shares(size.member_names, w)
-        if size.rows[t]
-        else "no usable observation"
-        for t, w in enumerate(np.asarray(size.weights).T)
-    ]
-
-
-def _lender(lent: Lent) -> str:
-    return f"; covariate: model size {float(lent.size.model_size):g}, with {lent.size.mixture.shape[1]} runs"
-
-
-def _shares(names: Sequence[str], weights: np.ndarray) -> str:
-    order = np.argsort(-weights, kind="stable")
-    return ", ".join(f"{names[i]} {weights[i]:.0%}" for i in order if weights[i] >= _LEAST_WEIGHT)
+    lent, names = "", size.member_names
+    if size.lent is not None:
+        donor = size.lent.size
+        lent = f"; covariate: model size {float(donor.model_size):g}, with {donor.mixture.shape[1]} runs"
+    runs, said = np.any(np.asarray(size.mask) > 0, axis=1).sum(0), []
+    for t, weights in enumerate(np.asarray(size.weights).T):
+        # A single run that is left out is predicted by the priors alone: that is no error of a fit.
+        several = f"cross-validation error {size.left_out_error[t]:.2%}"
+        error = several if runs[t] > 1 else "one run, laws weighed by their priors"
+        order = [i for i in np.argsort(-weights, kind="stable") if weights[i] >= _LEAST_WEIGHT]
+        shares = ", ".join(f"{names[i]} {weights[i]:.0%}" for i in order)
+        usable = f"{int(size.rows[t])} observations; {error}{lent}; {shares}"
+        said.append(usable if size.rows[t] else "no usable observation")
+    return said
 
 
 def checked_targets(observations: Observations, targets: Sequence[str] | None) -> tuple[str, ...]:
@@ -156,28 +141,17 @@ def fit_auto(
 ) -> tuple[AutoFit, list[Donated]]:
     """Fit `auto`, and return the fit and the stacks that it was built of."""
     names, unit = checked_targets(observations, targets), observations.volume_unit(volume)
-    _check_sizes(settings, observations)
+    if settings.beyond and (count := len(observations.model_sizes)) < 2:
+        needs = f"{settings.beyond} beyond the fitted model sizes needs two of them"
+        raise checks.InputError(f"{needs}; {observations.source} has {count}")
     cells = build_cells(observations, np.ones((1, len(observations))), unit, names)
     with jax.enable_x64(True):
         stacks = fit_stacks(cells, settings)
     if not stacks:
         raise checks.InputError(f"{observations.source} has no loss of {', '.join(names)}; nothing can be fitted")
-    found = build(observations, unit, names, stacks, _beyond(settings, observations, unit, names))
+    beyond = None
+    if settings.beyond is not None:
+        beyond = Beyond.of(fitting.fit(settings.beyond, observations, volume=unit, targets=names))
+    found = build(observations, unit, names, stacks, beyond)
     notes = note(cells, [each.stack.cells for each in stacks], observations, unit)
     return dataclasses.replace(found, notes=(*found.notes, *notes)), stacks
-
-
-def _check_sizes(settings: Auto, observations: Observations) -> None:
-    """Raise where a law is to extrapolate from the model sizes of a table that has not two of them."""
-    if settings.beyond and len(observations.model_sizes) < 2:
-        raise checks.InputError(
-            f"{settings.beyond} beyond the fitted model sizes needs two of them; "
-            f"{observations.source} has {len(observations.model_sizes)}"
-        )
-
-
-def _beyond(settings: Auto, observations: Observations, unit: Unit | None, names: tuple[str, ...]) -> Beyond | None:
-    """Fit the law that extrapolates to other model sizes to all sizes at once."""
-    if settings.beyond is None:
-        return None
-    return Beyond.of(fitting.fit(settings.beyond, observations, volume=unit, targets=names))

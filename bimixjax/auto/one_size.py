@@ -89,6 +89,11 @@ class AutoSize:
     carried: Carried | None = None
     drawn: "Drawn | None" = None
 
+    def weights_of(self, name: str, weights: Stored | None = None) -> Float[np.ndarray, "*R T"]:
+        """Return the weights of a member, of this fit or of others [..., M, T]; 0 where the size does not have it."""
+        found, names = np.asarray(self.weights if weights is None else weights), self.member_names
+        return found[..., names.index(name), :] if name in names else np.zeros_like(found[..., 0, :])
+
     @property
     def coverage(self) -> Coverage:
         """Which mixtures and volumes its rows cover, with those of the smaller size that is a covariate."""

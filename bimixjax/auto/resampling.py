@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from numpy.typing import ArrayLike
 
 from bimixjax._base.records import record
 from bimixjax.auto.donor import Donated
@@ -83,7 +82,11 @@ class AutoResampled(Resamples):
         does not have the member.
         """
         names = dict.fromkeys(name for size in self.fit.sizes for name in size.member_names)
-        return {member.name: self._coefficients(member) for member in named_members(tuple(names))}
+        found = {}
+        for member in named_members(tuple(names)):
+            packed = np.concatenate([_packed(member, *each) for each in self._sizes], axis=-1)
+            found[member.name] = dict(zip(member.law.names(self.fit.domains), np.moveaxis(packed, 1, 0), strict=True))
+        return found
 
     @property
     def standard_errors(self) -> dict[str, dict[str, np.ndarray]]:
@@ -97,34 +100,22 @@ class AutoResampled(Resamples):
     def members(self) -> dict[str, np.ndarray]:
         """The weights of the members by name, in each resample and lane [R, L]; 0 where a size does not have it."""
         names = dict.fromkeys(name for size in self.fit.sizes for name in size.member_names)
-        return {name: np.concatenate([_weight(*each, name) for each in self._sizes()], axis=1) for name in names}
+        weights = {name: [size.weights_of(name, moved.weights) for size, moved in self._sizes] for name in names}
+        return {name: np.concatenate(each, axis=1) for name, each in weights.items()}
 
+    @property
     def _sizes(self) -> list[tuple[AutoSize, Reweighted]]:
         return list(zip(self.fit.sizes, self.sizes, strict=True))
 
-    def _coefficients(self, member: Member) -> dict[str, np.ndarray]:
-        packed = np.concatenate([_packed(member, *each) for each in self._sizes()], axis=-1)
-        return dict(zip(member.law.names(self.fit.domains), np.moveaxis(packed, 1, 0), strict=True))
-
     def resample(self, index: int | Array) -> AutoFit:
         """Return the fit of one resample, with spread, errors and sentences as they are."""
-        sizes = tuple(_resample(size, jax.tree.map(lambda leaf: leaf[index], moved)) for size, moved in self._sizes())
+        sizes = tuple(_resample(size, jax.tree.map(lambda leaf: leaf[index], moved)) for size, moved in self._sizes)
         return dataclasses.replace(self.fit, sizes=sizes)
 
-    def predict(
-        self,
-        mixtures: ArrayLike,
-        volume: ArrayLike | None = None,
-        model_size: float | None = None,
-        *,
-        from_prior: bool = False,
-    ) -> np.ndarray:
-        """Predict with every resample, in nats per token [R, ...]; arguments and errors as in `Fit.predict`."""
-        _, r, s, _ = self.fit.checked_points(mixtures, volume, model_size, from_prior=from_prior)
+    def _predictions(self, one: AutoFit, r: Array, s: Array, model_size: float | None) -> Array:
         points = math.prod(np.broadcast_shapes(r.shape[:-1], s.shape)) or 1
         numbers = max(size.mixture.shape[1] * np.size(size.weights) for size in self.fit.sizes) * points
-        with jax.enable_x64(True):
-            return np.asarray(_predict(self, r, s, model_size=model_size, together=max(1, _AT_ONCE // numbers)))
+        return _predict(self, r, s, model_size=model_size, together=max(1, _AT_ONCE // numbers))
 
 
 @partial(jax.jit, static_argnames=("model_size", "together"))
@@ -145,12 +136,6 @@ def _resample(size: AutoSize, moved: Reweighted) -> AutoSize:
         return dataclasses.replace(size, fitted=fitted, weights=moved.weights)
     off = tuple((z - one.z, alpha - one.alpha, step - one.step) for one, (z, alpha, step) in ends)
     return dataclasses.replace(size, drawn=Drawn(chosen=moved.weights, off=off, path=moved.path))
-
-
-def _weight(size: AutoSize, moved: Reweighted, name: str) -> np.ndarray:
-    names = size.member_names
-    shape = (len(moved.weights), np.shape(moved.weights)[2])
-    return np.asarray(moved.weights)[:, names.index(name)] if name in names else np.zeros(shape)
 
 
 def _packed(member: Member, size: AutoSize, moved: Reweighted) -> np.ndarray:

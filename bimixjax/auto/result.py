@@ -79,7 +79,7 @@ class AutoFit(Fit):
     def members(self) -> dict[str, Any]:
         """The weights of the members by name: [targets], or [sizes, targets] where there are several sizes."""
         names = dict.fromkeys(name for size in self.sizes for name in size.member_names)
-        return {name: self._of_sizes(lambda size, name=name: _weight(size, name)) for name in names}
+        return {name: self._of_sizes(lambda size, name=name: size.weights_of(name)) for name in names}
 
     @property
     def donors(self) -> dict[float, float]:
@@ -248,8 +248,3 @@ class AutoFit(Fit):
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(AutoFit))
-
-
-def _weight(size: AutoSize, name: str) -> np.ndarray:
-    names = size.member_names
-    return np.asarray(size.weights)[names.index(name)] if name in names else np.zeros(np.shape(size.rows))

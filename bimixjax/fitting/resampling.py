@@ -41,6 +41,9 @@ class Resamples(ABC):
         """Return the fit of one resample; inside a transform, any index."""
 
     @abstractmethod
+    def _predictions(self, one: Any, r: Array, s: Array, model_size: float | None) -> Array:
+        """Predict with every resample of the lanes of `one` size [R, ...], in float64."""
+
     def predict(
         self,
         mixtures: ArrayLike,
@@ -49,7 +52,10 @@ class Resamples(ABC):
         *,
         from_prior: bool = False,
     ) -> np.ndarray:
-        """Predict with every resample [R, ...]."""
+        """Predict with every resample, in nats per token [R, ...]; arguments and errors as in `Fit.predict`."""
+        one, r, s, _ = self.fit.checked_points(mixtures, volume, model_size, from_prior=from_prior)
+        with jax.enable_x64(True):
+            return np.asarray(self._predictions(one, r, s, model_size))
 
     def interval(
         self,
@@ -138,23 +144,11 @@ class Resampled(Resamples):
         """Return the fit with the coefficients of one resample, and all else as it is."""
         return dataclasses.replace(self.fit, values=self.values[index])
 
-    def predict(
-        self,
-        mixtures: ArrayLike,
-        volume: ArrayLike | None = None,
-        model_size: float | None = None,
-        *,
-        from_prior: bool = False,
-    ) -> np.ndarray:
-        """Predict with every resample, in nats per token [R, ...]; arguments and errors as in `Fit.predict`."""
-        one, r, s, _ = self.fit.checked_points(mixtures, volume, model_size, from_prior=from_prior)
+    def _predictions(self, one: FitResult, r: Array, s: Array, model_size: float | None) -> Array:
         start = 0 if one is self.fit else self.fit.model_sizes.index(model_size or 0.0) * len(self.fit.targets)
-        with jax.enable_x64(True):
-            predictor = one.predictor(model_size)
-            values = jnp.asarray(self.values)[:, start : start + len(self.fit.targets)]
-            return np.asarray(
-                jax.vmap(lambda each: losses_at(dataclasses.replace(predictor, values=each), r, s))(values)
-            )
+        predictor = one.predictor(model_size)
+        each = jax.vmap(lambda values: losses_at(dataclasses.replace(predictor, values=values), r, s))
+        return each(jnp.asarray(self.values)[:, start : start + len(self.fit.targets)])
 
     def save(self, path: str | Path) -> None:
         """Write one strict JSON file: that of the fit, which it can be read as, with the resamples beside it."""

@@ -143,14 +143,15 @@ def optimize_resamples(
     goal = objective(found.fit, budget=budget, weights=weights)
     lower, upper = (limits or Limits()).arrays(found.fit.domains)
     with jax.enable_x64(True):
-        if best.method == "dual":
-            where = (lower, upper, best.proportions)
-            search = partial(_dual_resamples, goal, found, where, model_size=budget.model_size)
-        else:
-            at_lower = np.isin(best.domains, best.idle) & (best.proportions <= lower + NEAR)
-            where = (lower, _pinned(lower, upper, at_lower), best.proportions)
-            settings = {"model_size": budget.model_size, "solver": solver, "starts": starts}
-            search = partial(_softmax_resamples, goal, found, where, **settings)
+        chosen, settings = best.proportions, {"model_size": budget.model_size}
+        where = lower, upper, chosen
+        if best.method != "dual":
+            idle = np.isin(best.domains, best.idle) & (chosen <= lower + NEAR)
+            where, settings = (
+                (lower, _pinned(lower, upper, idle), chosen),
+                settings | {"solver": solver, "starts": starts},
+            )
+        search = partial(_best_of_resamples, goal, found, where, **settings)
         return OptimalResamples(best=best, **_searched(search, len(found)))
 
 
@@ -171,50 +172,38 @@ def _pinned(lower: np.ndarray, upper: np.ndarray, idle: np.ndarray) -> Array | N
     return jnp.asarray(used) if (used < 1).any() else None
 
 
-@partial(jax.jit, static_argnames=("model_size",))
-def _dual_resamples(
-    goal: Objective,
-    found: Resamples,
-    where: tuple[Array, Array, Array],
-    index: Array,
-    *,
-    model_size: float | None,
-) -> dict[str, Array]:
-    """Compute the exact optimum of some resamples; `where`: the limits, and the mixture chosen."""
-    lower, upper, chosen = where
-
-    def one(index: Array) -> dict[str, Array]:
-        own = of_resample(goal, found, index, model_size)
-        r = own.optimal_proportions(lower, upper)
-        return {"proportions": r, "regret": jnp.maximum(own(chosen) - own(r), 0.0), "converged": jnp.asarray(True)}
-
-    return jax.vmap(one)(index)
-
-
 @partial(jax.jit, static_argnames=("model_size", "solver", "starts"))
-def _softmax_resamples(
+def _best_of_resamples(
     goal: Objective,
     found: Resamples,
     where: tuple[Array, Array | None, Array],
     index: Array,
     *,
     model_size: float | None,
-    solver: LBFGS,
-    starts: int,
+    solver: LBFGS | None = None,
+    starts: int = 1,
 ) -> dict[str, Array]:
-    """Search in some resamples; the first start is the mixture chosen, a little inside of the limits."""
-    lower, searched, chosen = where
+    """Find the best mixture of some resamples, exactly where there is no solver.
+
+    The first start of a solver is the mixture chosen, a little inside of the limits. `where`: the limits, and that
+    mixture.
+    """
+    lower, upper, chosen = where
     z = jax.random.normal(jax.random.key(0), (starts, lower.shape[0]), lower.dtype)
-    z = z.at[1:2].set(0.0).at[0].set(_inside(chosen, lower, searched))
+    z = z.at[1:2].set(0.0).at[0].set(_inside(chosen, lower, upper))
 
     def one(index: Array) -> dict[str, Array]:
         own = of_resample(goal, found, index, model_size)
-        ends, minima = softmax_search(own, lower, searched, z, solver)
-        best = jnp.argmin(jnp.where(jnp.isfinite(minima.value), minima.value, jnp.inf))
-        regret = own(chosen) - minima.value[best]
-        # The search ends a little inside of a limit where the mixture chosen may stand.
-        r = jnp.where(regret > 0, ends[best], chosen)
-        return {"proportions": r, "regret": jnp.maximum(regret, 0.0), "converged": minima.converged[best]}
+        if solver is None:
+            r = own.optimal_proportions(lower, jnp.ones_like(lower) if upper is None else upper)
+            regret, converged = own(chosen) - own(r), jnp.asarray(True)
+        else:
+            ends, minima = softmax_search(own, lower, upper, z, solver)
+            best = jnp.argmin(jnp.where(jnp.isfinite(minima.value), minima.value, jnp.inf))
+            regret, converged = own(chosen) - minima.value[best], minima.converged[best]
+            # The search ends a little inside of a limit where the mixture chosen may stand.
+            r = jnp.where(regret > 0, ends[best], chosen)
+        return {"proportions": r, "regret": jnp.maximum(regret, 0.0), "converged": converged}
 
     return jax.vmap(one)(index)
 

@@ -124,10 +124,7 @@ class Sane(NamedTuple):
 
 
 def sane(
-    names: Sequence[str],
-    weights: Float[Any, "M ..."],
-    means: Float[Any, "M ..."],
-    fitted: Float[Any, "2 ..."],
+    names: Sequence[str], weights: Float[Any, "M ..."], means: Float[Any, "M ..."], fitted: Float[Any, "2 ..."]
 ) -> Sane:
     """Move the weight of members that predict far outside the fitted range to the mean of the runs.
 

@@ -146,11 +146,7 @@ def log_law(law: Law, coefficients: Array, mixture: Stored, volume: Stored, own:
     share = jnp.sum(jnp.where(is_own, mixture, 0.0), axis=0)
     named = law.unpack(coefficients[:, *between], law.ordered(), domains)
     point = Point(
-        mixture=jnp.asarray(mixture),
-        own=share,
-        volume=jnp.asarray(volume),
-        model_size=jnp.exp(donor),
-        is_own=is_own,
+        mixture=jnp.asarray(mixture), own=share, volume=jnp.asarray(volume), model_size=jnp.exp(donor), is_own=is_own
     )
     loss = law.loss(named, point)
     # The logarithm goes on along its tangent where a law falls to zero and below: finite, with slopes.
@@ -220,10 +216,7 @@ def read_lanes(
     law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: PackedPrior, points: Points
 ) -> tuple[Array, Array]:
     """Return mean and variance of log losses at points, for lanes of a study."""
-    return (
-        read_mean(law, fitted, rows, noise, prior, points),
-        read_variance(law, fitted, rows, noise, prior, points),
-    )
+    return (read_mean(law, fitted, rows, noise, prior, points), read_variance(law, fitted, rows, noise, prior, points))
 
 
 def _process(cross: Stored, alpha: Stored) -> Array:

@@ -38,11 +38,7 @@ _REFITS = 3
 _ADVICE = "leave these out (--exclude-run), or let large residuals count less (--criterion huber)"
 
 
-def fit(
-    law: Law | str,
-    observations: Observations,
-    **options: Unpack[FitOptions],
-) -> FitResult:
+def fit(law: Law | str, observations: Observations, **options: Unpack[FitOptions]) -> FitResult:
     """Fit a law to every target of a table, in one compiled call.
 
     Minimizes, for each target (and each model size, where the law has none), the sum over its observations of
@@ -76,12 +72,7 @@ def fit(
 
 
 def bootstrap(
-    law: Law | str,
-    observations: Observations,
-    *,
-    key: jax.Array,
-    count: int = 1000,
-    **options: Unpack[FitOptions],
+    law: Law | str, observations: Observations, *, key: jax.Array, count: int = 1000, **options: Unpack[FitOptions]
 ) -> Resampled:
     """Fit a law to a table, and again with random weights of its runs, all in one compiled call.
 
@@ -129,10 +120,7 @@ def bootstrap(
 
 
 def fit_folds(
-    law: Law | str,
-    observations: Observations,
-    weights: ArrayLike,
-    **options: Unpack[FoldOptions],
+    law: Law | str, observations: Observations, weights: ArrayLike, **options: Unpack[FoldOptions]
 ) -> FoldFits:
     """Fit a law to many weightings of the rows of one table, in one compiled call, and predict every row in each.
 
@@ -263,11 +251,7 @@ def _check_units(result: FitResult, table: Table, lanes: Lanes, ends: Ends) -> N
     )
     loss = float(
         target_loss(result.law)(
-            result.values[lane],
-            lanes.domain[lane],
-            mixture,
-            volume * table.scales[0],
-            model_size * table.scales[1],
+            result.values[lane], lanes.domain[lane], mixture, volume * table.scales[0], model_size * table.scales[1]
         )
     )
     if not np.isclose(loss, ends.predicted[lane, row], rtol=1e-6):

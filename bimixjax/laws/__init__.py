@@ -69,10 +69,7 @@ from bimixjax.laws.transfer import (
 )
 from bimixjax.laws.volume import WithVolume as WithVolume
 
-_MIXTURE_ONLY = (
-    *(Exponential(), ExponentialM1(), ExponentialM2(), ExponentialM3()),
-    *(LogLinear(), PowerLinear()),
-)
+_MIXTURE_ONLY = (Exponential(), ExponentialM1(), ExponentialM2(), ExponentialM3(), LogLinear(), PowerLinear())
 _ALL = (
     *(BiMix(), BiMixOffset(), BiMixSized()),
     *(BiMixTransfer(), BiMixTransferLinear(), BiMixTransferSized()),

@@ -78,11 +78,7 @@ class Additive(Law):
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """E multiplies 1, K the inverse sum, B multiplies s^-beta."""
         learnt = _weighted(nonlinear["C"], share_power(point.mixture, nonlinear["g"]), point)
-        return {
-            "E": jnp.ones_like(point.volume),
-            "K": 1 / learnt,
-            "B": power(point.volume, -nonlinear["beta"]),
-        }
+        return {"E": jnp.ones_like(point.volume), "K": 1 / learnt, "B": power(point.volume, -nonlinear["beta"])}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Little and much learnt from the others, at two powers."""

@@ -99,10 +99,7 @@ class BiMixOffset(Law):
     gauge: ClassVar[Mapping[str, float]] = {"A": 1.0}
     own_proportion = True
     local_minima = 4
-    coefficients = (
-        *BiMix.coefficients,
-        Coefficient(name="eps", prior=(0.02, 1.5), upper=10.0, proportions=3),
-    )
+    coefficients = (*BiMix.coefficients, Coefficient(name="eps", prior=(0.02, 1.5), upper=10.0, proportions=3))
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """Return {B: (r + eps)^-alpha s^-beta, C: (r + eps)^-alpha}."""

@@ -155,10 +155,7 @@ class ExponentialM2(Law):
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """C multiplies 1, k the sum of exponentials."""
-        return {
-            "c": jnp.ones_like(point.volume),
-            "k": jnp.sum(jnp.exp(nonlinear["t"] * point.mixture), axis=0),
-        }
+        return {"c": jnp.ones_like(point.volume), "k": jnp.sum(jnp.exp(nonlinear["t"] * point.mixture), axis=0)}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Start from losses that rise or fall with every proportion."""

@@ -51,10 +51,7 @@ class PowerLinear(Law):
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """B multiplies the linear terms, w the own power."""
         cross = jnp.where(point.is_own, 0.0, nonlinear["W"])
-        return {
-            "b": 1 + jnp.sum(cross * point.mixture, axis=0),
-            "w": -share_power(point.own, nonlinear["e"]),
-        }
+        return {"b": 1 + jnp.sum(cross * point.mixture, axis=0), "w": -share_power(point.own, nonlinear["e"])}
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Own powers from nearly a logarithm to nearly linear."""

@@ -15,6 +15,7 @@ Source: Kaufman, BIT 15 (1975).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial, reduce
 from itertools import accumulate, repeat
 from operator import add, mul
@@ -76,6 +77,8 @@ class Terms:
         self.square_of_run, self.moment_of_run = _over_rows(self.square), _over_rows(self.moment)
         # Cost that is rounding error [B].
         self.rounding = jnp.finfo(scale.dtype).eps ** 2 * jnp.sum(self.target**2, axis=(0, 1))
+        # A quotient by this XLA computes once; a sum over rows it would repeat for every number that is decided by it.
+        self.one = jnp.where(self.rounding >= 0, 1.0, jnp.nan)
         theta = jax.ShapeDtypeStruct((len(problem.lower), scale.shape[-1]), scale.dtype)
         self._factors, self._varies = factors, []
         for each in jax.eval_shape(factors, theta):
@@ -125,9 +128,10 @@ class Terms:
         # In float32, c is a little off its best, where terms and residuals are not orthogonal.
         single = precision.single(missed.dtype)
         slope = jnp.stack([_sum(missed * term) for term in at.terms()]) if single else None
-        return eliminate(
+        model = eliminate(
             self.problem, theta, linear, cost, gram=gram, mixed=mixed, square=square, gradient=gradient, slope=slope
         )
+        return replace(model, cost=model.cost / self.one, gradient=model.gradient / self.one)
 
     def _products(self, theta: Array) -> tuple[list[Array], list[Array]]:
         """Multiply the factors of each term that have one value per run [m, 1, B], and those that have one per row."""

@@ -179,24 +179,16 @@ def advanced(
     Steps do not depend on how they are parted into turns, so lanes end where they would have ended in one go.
     """
     done = begun.status != Status.STEP_LIMIT
-    # XLA computes a quotient once, but would repeat a sum over rows for every number that it decides on.
-    one = jnp.where(rows.rounding >= 0, 1.0, jnp.nan)
-
-    def step(theta: Array, model: Model, damping: Array) -> Array:
-        return _bounded_step(rows.problem, theta, model, damping / one)
+    step = partial(_bounded_step, rows)
 
     def negligible(cost: Array) -> Array:
         return _precision.share(tolerance, cost.dtype) * cost + rows.rounding
 
-    def linearize(theta: Array) -> Model:
-        model = rows.linearize(theta)
-        return dataclasses.replace(model, cost=model.cost / one, gradient=model.gradient / one)
-
-    last = _STEPS.run(linearize, step, negligible, begun.nonlinear, damping=damping, done=done, most=most)
+    last = _STEPS.run(rows.linearize, step, negligible, begun.nonlinear, damping=damping, done=done, most=most)
     # A cost tells two points apart to the root of the rounding only, and a gradient to the rounding itself. So an
     # undamped step is taken where the cost does not rise by more than rounding, and lanes end at the same point
     # whatever else is in their chunk.
-    theta = last.point + _bounded_step(rows.problem, last.point, last.model, jnp.zeros_like(damping))
+    theta = last.point + step(last.point, last.model, jnp.zeros_like(damping))
     linear, cost = rows.project(theta)
     slack = _SAME_COST + _precision.slack(COST_ROUNDINGS, theta.dtype)
     taken = last.done & (cost <= last.model.cost * (1 + slack) + rows.rounding)
@@ -214,15 +206,15 @@ def advanced(
 
 
 def _bounded_step(
-    problem: Problem, theta: Float[Array, "q B"], model: Model, damping: Float[Array, " B"]
+    rows: Terms, theta: Float[Array, "q B"], model: Model, damping: Float[Array, " B"]
 ) -> Float[Array, "q B"]:
     """Solve (H + damping diag H) s = -g in the coordinates that are free to move, and clip the step to the bounds."""
-    lower, upper = problem.lower[:, None], problem.upper[:, None]
+    lower, upper = rows.problem.lower[:, None], rows.problem.upper[:, None]
     at_bound = ((theta <= lower) & (model.gradient > 0)) | ((theta >= upper) & (model.gradient < 0))
     curvature = jnp.stack([model.curvature[k, k] for k in range(len(theta))])
     # A coefficient on which the rows do not depend must stay where it is, not wander on rounding.
     free = ~at_bound & model.identified
-    damped = model.curvature + _linear.diagonal(damping * curvature)
+    damped = model.curvature + _linear.diagonal(damping / rows.one * curvature)
     step, _ = _linear.solve(_linear.masked(damped, free), jnp.where(free, -model.gradient, 0.0)[:, None])
     return jnp.clip(theta + step[:, 0], lower, upper) - theta
 

@@ -217,7 +217,7 @@ def _outlying(table: Table, batch: Batch, ends: Ends) -> Bool[np.ndarray, " N"]:
         rows = found
         kept = np.repeat(~rows[lanes.row], len(table.targets), axis=-1)
         weighted = dataclasses.replace(lanes, weight=weight * kept)
-        found = _far(table, weighted, devices.solve(dataclasses.replace(batch, lanes=weighted)))
+        found = _far(table, lanes, devices.solve(dataclasses.replace(batch, lanes=weighted)))
     return found
 
 

@@ -16,6 +16,9 @@ from bimixjax.solve import precision
 # Slices that a sum adds at once: set by hand.
 _SLICES = 8
 
+# A difference of two products of no more roundings of one of them is zero.
+_ROUNDINGS = 4
+
 # A pivot that keeps less than this share of its diagonal is rounding, not rank.
 _RANK = 1e-13
 
@@ -188,7 +191,10 @@ def _nonnegative_pair(gram: Array, moment: Array) -> Array:
     h, k = moment
     determinant = a * d - b * b
     x, y = h * d - k * b, k * a - h * b
-    both = (determinant > precision.share(_RANK, gram.dtype) * a * d) & (x >= 0) & (y >= 0)
+    # An unknown that is the rounding of a difference is zero, else it would depend on how that was compiled.
+    rounding = _ROUNDINGS * float(jnp.finfo(gram.dtype).eps)
+    positive = (x > rounding * jnp.abs(h * d)) & (y > rounding * jnp.abs(k * a))
+    both = positive & (determinant > precision.share(_RANK, gram.dtype) * a * d)
     # Alone, the first explains h^2 / a and the second k^2 / d.
     h, k = jnp.maximum(h, 0.0), jnp.maximum(k, 0.0)
     first = (a > 0) & (h * h * d >= k * k * a)

@@ -103,8 +103,8 @@ def _size(stack: Stack, lent: Lent | None) -> AutoSize:
         left_out_error=of(stack.average.left_out_error, np.nan),
         log_range=of(stack.average.log_range),
         rows=mask.sum((0, 1)),
-        proportion_range=np.stack([share_range(share, mask.max(1)) for share in mixture], axis=1),
-        volume_range=share_range(volume * cells.scale[cell], mask.max(0)),
+        proportion_range=np.moveaxis(share_range(mixture[..., None], mask.max(1)), 0, 1),
+        volume_range=share_range((volume * cells.scale[cell])[:, None], mask.max(0)),
         varies=losses_differ(np.tile(np.arange(volumes), runs), loss, mask.reshape(loss.shape)).astype(float),
         lent=lent,
     )

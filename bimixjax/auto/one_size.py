@@ -105,7 +105,7 @@ class AutoSize:
             used = np.concatenate([used, np.asarray(lender.mask).max(1)])
             volumes, varies = np.maximum(volumes, lender.coverage.volumes), varies | lender.coverage.varies
         return Coverage(
-            shares=np.stack([share_range(share, used) for share in mixture], axis=1),
+            shares=np.moveaxis(share_range(mixture[..., None], used), 0, 1),
             companion=companions(mixture, used),
             volumes=volumes,
             varies=varies,

@@ -154,8 +154,8 @@ def losses_differ(
     return np.where(several.any(0), within, between)
 
 
-def share_range(values: np.ndarray, used: np.ndarray) -> Float[np.ndarray, "L 2"]:
-    """Return the lowest and the highest of the values [n] or [n, L] that each lane used [n, L]; NaN where none."""
-    wide, there = np.broadcast_to(values.reshape(len(values), -1), used.shape), used > 0
-    low, high = wide.min(0, where=there, initial=np.inf), wide.max(0, where=there, initial=-np.inf)
-    return np.where(there.any(0), [low, high], np.nan).T
+def share_range(values: np.ndarray, used: np.ndarray) -> Float[np.ndarray, "*d L 2"]:
+    """Return the lowest and the highest of values [..., n, L or 1] that each lane used [n, L]; NaN where none."""
+    wide, there = np.broadcast_to(values, (*values.shape[:-2], *used.shape)), used > 0
+    low, high = wide.min(-2, where=there, initial=np.inf), wide.max(-2, where=there, initial=-np.inf)
+    return np.where(there.any(0)[:, None], np.stack([low, high], axis=-1), np.nan)

@@ -72,7 +72,8 @@ def _solve(batch: Batch, devices: Sequence[Any]) -> Any:
     if several:
         batch = jax.tree.map(partial(_everywhere, NamedSharding(_mesh(devices), P())), batch)
     else:
-        batch = jax.device_put(batch)
+        # The arguments of one small call cost more to put than to pass: chosen by benchmarks/solver.py.
+        batch = jax.device_put(batch) if blocks > 1 or pieces > 1 else batch
     whole = None
     for block in counted("blocks of fits", blocks, range(blocks)) if blocks > 1 else range(blocks):
         begun = first + min(block * length, count - length)

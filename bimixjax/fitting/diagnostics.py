@@ -107,7 +107,7 @@ def _covered(table: Table, lanes: Lanes) -> dict[str, Any]:
         of_size[:, size] = used[:, mine].any(1)
     mixtures = mixture[:, of_size].T
     return {
-        "proportion_range": np.stack([share_range(share[:, lanes.group], used) for share in mixture], axis=1),
+        "proportion_range": np.moveaxis(share_range(mixture[..., lanes.group], used), 0, 1),
         "volume_range": share_range(volume[:, lanes.group], used),
         "mixtures": mixtures[np.unique(mixtures.round(9), axis=0, return_index=True)[1]],
         "companion": companion,

@@ -36,7 +36,8 @@ import bimixjax
 from bimixjax import LAWS, Observations
 from bimixjax.fitting import devices
 from bimixjax.fitting.one_law import _PRIOR_RESIDUAL
-from bimixjax.fitting.problem import Batch, prior_root, start_grid
+from bimixjax.fitting.problem import Batch, start_grid
+from bimixjax.laws.prior import packed_root
 
 HERE = Path(__file__).resolve().parent
 OURS = "ours, one core"
@@ -168,7 +169,8 @@ class Problems:
         each = [c for c in parts for _ in range(c.size(domains))]
         count = sum(c.linear for c in each)
         root = np.diag([1 / c.prior[1] for c in each])
-        root[count:, count:] = prior_root(nonlinear, domains)
+        priors, sizes = [c.weak_prior for c in nonlinear], [c.size(domains) for c in nonlinear]
+        root[count:, count:] = packed_root(priors, sizes, power=-1)
         return System(
             value=lambda c: FORMULAS[self.law](c, self.shares[lane // domains], self.s, lane % domains),
             loss=self.loss[lane],

@@ -158,4 +158,4 @@ def share_range(values: np.ndarray, used: np.ndarray) -> Float[np.ndarray, "*d L
     """Return the lowest and the highest of values [..., n, L or 1] that each lane used [n, L]; NaN where none."""
     wide, there = np.broadcast_to(values, (*values.shape[:-2], *used.shape)), used > 0
     low, high = wide.min(-2, where=there, initial=np.inf), wide.max(-2, where=there, initial=-np.inf)
-    return np.where(there.any(0)[:, None], np.stack([low, high], axis=-1), np.nan)
+    return np.where(there.any(axis=0, keepdims=True).T, np.stack([low, high], axis=-1), np.nan)

@@ -154,11 +154,11 @@ def test_resamples_are_full_fits_with_the_weights() -> None:
     def missed(z: jax.Array) -> jax.Array:
         mixture, volume = rows.mixture[:, :, None], rows.volume[None]
         found = log_law(member.law, prior.coefficients(z[:, None]), mixture, volume, rows.own, rows.donor)
-        return (rows.loss - found)[..., 0]
+        return jnp.asarray(rows.loss - found)[..., 0]
 
     with jax.enable_x64(True):
         residual, slopes = jax.jit(missed), jax.jit(jax.jacfwd(missed))
-        refits = np.stack([_refit(whole, w, residual, slopes, fit.fitted.z[:, 0]) for w in weights])
+        refits = np.stack([_refit(whole, w, residual, slopes, np.asarray(fit.fitted.z)[:, 0]) for w in weights])
     np.testing.assert_allclose(moved.z[0][..., 0].std(0), refits.std(0), rtol=0.1)
     assert np.max(np.abs(moved.z[0][..., 0] - refits).std(0) / refits.std(0)) < 0.2
 

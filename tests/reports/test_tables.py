@@ -90,13 +90,14 @@ def test_every_coefficient_with_a_value_per_domain_says_how_to_read_it() -> None
 
 def average(*weights: float, lent: float | None = None) -> AutoFit:
     """A fit of `auto` to a target and to another without losses, as much of it as a table reads."""
-    blank = dict.fromkeys(("mixture", "volume", "scale", "mask", "center", "spread"))
-    blank |= dict.fromkeys(("proportion_range", "volume_range", "log_range", "varies"))
+    nothing = np.zeros(0)
+    blank = dict.fromkeys(("mixture", "volume", "scale", "mask", "center", "spread"), nothing)
+    blank |= dict.fromkeys(("proportion_range", "volume_range", "log_range", "varies"), nothing)
 
     def size(parameters: float, lent: Lent | None = None) -> AutoSize:
         return AutoSize(
             member_names=("offset", "transfer_loose", "share_additive", "joint")[: len(weights)],
-            model_size=parameters,
+            model_size=np.asarray(parameters),
             fitted=(),
             weights=np.column_stack([weights, np.zeros(len(weights))]),
             left_out_error=np.array([0.0123, np.nan]),
@@ -105,7 +106,7 @@ def average(*weights: float, lent: float | None = None) -> AutoFit:
             **blank,
         )
 
-    sizes = (size(1.0),) if lent is None else (size(lent), size(10 * lent, Lent(size=size(lent), center=None)))
+    sizes = (size(1.0),) if lent is None else (size(lent), size(10 * lent, Lent(size=size(lent), center=nothing)))
     return AutoFit(
         domains=("x", "y"),
         targets=("x", "y"),

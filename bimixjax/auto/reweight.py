@@ -17,7 +17,6 @@ from functools import partial
 from itertools import product
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Float
@@ -32,6 +31,7 @@ from bimixjax.auto.noise import NoiseCovariance
 from bimixjax.auto.one_size import Path
 from bimixjax.fitting import devices
 from bimixjax.laws import Law
+from bimixjax.solve import unit_directions
 
 # Resamples in one product of matrices. Products are many and small, for BLAS would spread large ones over threads that
 # wait for each other: the blocks have threads of their own. `benchmarks/auto.py` times them; no script here chose 32.
@@ -197,8 +197,7 @@ def _clipped(step: Float[np.ndarray, "B q"]) -> Float[np.ndarray, "B q"]:
 def _at_rows(law: Law, rows: Rows, prior: PackedPrior, z: Array) -> tuple[Array, Array]:
     """Compute the log law [m, t, L] at the rows of lanes with z [q, L], and its slopes [q, m, t, L]."""
     value, push = jax.linearize(lambda at: _log_laws(law, rows, prior, at), z)
-    directions = jnp.broadcast_to(jnp.eye(len(z))[..., None], (len(z), *z.shape))
-    return value, jax.vmap(push)(directions)
+    return value, jax.vmap(push)(unit_directions(z))
 
 
 @partial(jax.jit, static_argnames=("law",))

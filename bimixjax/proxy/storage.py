@@ -34,14 +34,17 @@ def held(folder: Path) -> Iterator[None]:
     The lock ends with the process, however that ends.
 
     Raises:
-        InputError: where another process holds the lock.
+        InputError: where another process holds the lock, or the file system has none.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not writes():
         yield
         return
     with (folder / LOCK).open("w") as file:
-        if files.lock(file.fileno()) is False:
+        locked = files.lock(file.fileno())
+        if locked is None:
+            raise InputError(f"{folder}: its file system has no locks to keep other swarms out; use another folder")
+        if not locked:
             raise InputError(f"{folder}: another process is training in this folder; wait, or use another")
         yield
 

@@ -50,6 +50,15 @@ def test_settings_that_differ_are_named(tmp_path: Path) -> None:
         storage.settle(tmp_path, other)
 
 
+def test_a_folder_that_cannot_be_locked_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError("no locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(InputError, match="no locks"), storage.held(tmp_path):
+        pytest.fail("the folder was held")
+
+
 def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from bimixjax._base.checks import InputError\n"

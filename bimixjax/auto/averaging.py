@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -14,9 +15,23 @@ from bimixjax.auto.grids import Cells
 from bimixjax.auto.member import Fitted
 from bimixjax.auto.members import MEAN, Member
 
-# Prior of the spread, and as how many runs it counts: set on draws 0-4 of `data/5Mix` (arXiv 2403.16952), where errors
-# on held-out runs had .58 of the members' standard deviations.
-SPREAD, _SPREAD_RUNS = 0.58, 10.0
+# Prior of the spread, as how many left-out losses it counts, and as how many runs the spread of all targets of a cell
+# counts beside that of one. On held-out runs errors have .4 to .5 of the members' standard deviations on one of the two
+# tables below, .9 to 1.0 on the other, and .5 to 1.6 for single targets with 32 runs; runs left out show both. These
+# and the next two were chosen by interval scores and coverage on draws 0-4 of `data/5Mix` (arXiv 2403.16952) and of the
+# 512 training runs of 17 domains (arXiv 2407.01492, `data/`), judged on other runs of the 512.
+SPREAD, _SPREAD_LOSSES, _SPREAD_RUNS = 0.5, 20.0, 20.0
+
+# How much variance d / K - 1 adds for K runs of d > K domains: some directions of the mixture were never varied, and
+# errors on runs left out do not tell what they hide.
+_UNVARIED = 0.35
+
+# Degrees of freedom of Student's t, for errors on held-out runs in units of their standard deviations.
+_DEGREES = 8.0
+
+# Correlation between the errors of two targets, and as how many runs it counts: of the same draws, where it was .1 to
+# .4 on held-out runs.
+CORRELATION, _CORRELATION_RUNS = 0.25, 16.0
 
 # As how many runs the mean over all targets of a cell counts beside the runs of one; also the power of an error in a
 # weight where runs are many. No script here chose it; `experiments/prediction: groups` scores the whole rule.
@@ -85,6 +100,7 @@ class Average:
         names: of the members.
         weights: of each member.
         spread: by what standard deviations are multiplied, from runs left out.
+        correlation: between the errors of two targets of the lane's cell, from runs left out.
         left_out_error: mean absolute error of the average's log losses on runs left out.
         log_range: the lowest and the highest log loss that was fitted, less the lane's mean.
     """
@@ -92,6 +108,7 @@ class Average:
     names: tuple[str, ...] = static()
     weights: Float[np.ndarray, "M L"]
     spread: Float[np.ndarray, " L"]
+    correlation: Float[np.ndarray, " L"]
     left_out_error: Float[np.ndarray, " L"]
     log_range: Float[np.ndarray, "2 L"]
 
@@ -160,8 +177,11 @@ def sane(
 def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, lanes: np.ndarray) -> Average:
     """Weigh members by their errors on runs left out, and scale their spread by what these errors measured.
 
-    The spread is (pi / 2)^(1/2) times the mean absolute error of the average on runs left out, in its own standard
-    deviations and over all targets of a cell; its prior value `SPREAD` counts as `_SPREAD_RUNS` runs.
+    With |z| the mean absolute error of the average in its own standard deviations, of K runs left out and T targets of
+    d domains, a target's spread is
+
+        pooled = (20 * .5 + K T c |z|) / (20 + K T),    c = (pi / 2)^(1/2)
+        spread = (20 pooled + K c |z of the target|) / (20 + K) (1 + .35 max(0, d / K - 1))^(1/2)
     """
     cell, rows = lanes[:, 0], cells.rows(lanes)
     loss, mask = np.asarray(rows.loss), np.asarray(rows.mask)
@@ -169,15 +189,60 @@ def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, 
     means = np.stack([fit.left_mean for fit in fits])
     weights = weigh(members, (np.abs(means - loss) * mask).sum((1, 2)) / count, cells, lanes)
     ends = [loss.min((0, 1), where=there, initial=np.inf), loss.max((0, 1), where=there, initial=-np.inf)]
-    names = tuple(member.name for member in members)
-    found = Average(names=names, weights=weights, spread=count, left_out_error=count, log_range=np.stack(ends))
+    found = Average(
+        names=tuple(member.name for member in members),
+        weights=weights,
+        spread=np.ones(len(lanes)),
+        correlation=np.full(len(lanes), CORRELATION),
+        left_out_error=count,
+        log_range=np.stack(ends),
+    )
     mean, deviation = found.mixed(means, np.stack([fit.left_variance for fit in fits]))
-    missed = np.abs(mean - loss) * mask
-    standard = (missed / np.where(there, deviation, 1.0)).sum((0, 1))
-    same = cell[:, None] == cell
-    measured = _MEAN_TO_DEVIATION * (same @ standard) / (same @ count)
-    spread = (_SPREAD_RUNS * SPREAD + runs * measured) / (_SPREAD_RUNS + runs)
-    return replace(found, spread=spread, left_out_error=missed.sum((0, 1)) / count)
+    missed = (loss - mean) * mask
+    standard, group = missed / np.where(there, deviation, 1.0), np.unique(cell, return_inverse=True)[1]
+    absolute, losses = _MEAN_TO_DEVIATION * np.abs(standard).sum((0, 1)), _by_group(runs, group)[group]
+    measured = _by_group(absolute, group)[group] / _by_group(count, group)[group]
+    pooled = (_SPREAD_LOSSES * SPREAD + losses * measured) / (_SPREAD_LOSSES + losses)
+    unvaried = np.maximum(cells.mixture.shape[1] / runs - 1, 0.0)
+    return replace(
+        found,
+        spread=(_SPREAD_RUNS * pooled + runs * absolute / count)
+        / (_SPREAD_RUNS + runs)
+        * (1 + _UNVARIED * unvaried) ** 0.5,
+        correlation=_correlation(standard, mask, runs, group),
+        left_out_error=np.abs(missed).sum((0, 1)) / count,
+    )
+
+
+def _correlation(
+    standard: np.ndarray, mask: np.ndarray, runs: np.ndarray, group: np.ndarray
+) -> Float[np.ndarray, " L"]:
+    """Correlate standardized errors z [m, t, L] of the targets of each group, shrunk towards `CORRELATION`.
+
+    Over all rows, and all pairs i != j of the n targets that a row has, it is sum z_i z_j / sum (n - 1) z_i^2.
+    """
+    squares = _by_group(standard**2, group)
+    pairs = (_by_group(standard, group) ** 2 - squares).sum((0, 1))
+    most = (squares * (_by_group(mask, group) - 1).clip(0)).sum((0, 1))
+    measured = np.divide(pairs, most, out=np.full(len(most), CORRELATION), where=most > 0)[group]
+    return ((_CORRELATION_RUNS * CORRELATION + runs * measured) / (_CORRELATION_RUNS + runs)).clip(0, 1)
+
+
+def _by_group(values: Float[np.ndarray, "*rows L"], group: Int[np.ndarray, " L"]) -> Float[np.ndarray, "*rows G"]:
+    """Sum over the lanes of each group."""
+    found = np.zeros((group.max(initial=-1) + 1, *values.shape[:-1]))
+    np.add.at(found, group, np.moveaxis(values, -1, 0))
+    return np.moveaxis(found, 0, -1)
+
+
+def reach(level: float) -> float:
+    """Return how many standard deviations an interval of a level reaches to either side: a quantile of Student's t.
+
+    Source: Abramowitz and Stegun (1964), Eq. 26.7.5, to 1 % of itself up to a level of .999.
+    """
+    x, n = NormalDist().inv_cdf((1 + level) / 2), 4 * _DEGREES
+    second, third = 5 * x**5 + 16 * x**3 + 3 * x, 3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x
+    return x + (x**3 + x) / n + second / (6 * n**2) + third / (6 * n**3)
 
 
 def weigh(

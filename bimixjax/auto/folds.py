@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
 from bimixjax._base import checks
+from bimixjax.auto.averaging import reach
 from bimixjax.auto.donor import Auto, fit_stacks
 from bimixjax.auto.estimate import checked_targets, fit_auto
 from bimixjax.auto.grids import build_cells
@@ -63,7 +63,7 @@ def auto_folds(
     unit = observations.volume_unit(volume)
     weights = np.asarray(weights, float)
     _check_weights(weights, len(observations))
-    width = NormalDist().inv_cdf((1 + level) / 2)
+    width = reach(level)
     empty = np.full((len(weights), len(observations), len(names)), np.nan)
     found = AutoFolds(targets=names, predicted=empty, lower=empty.copy(), upper=empty.copy())
     with jax.enable_x64(True):

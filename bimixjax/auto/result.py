@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike
 from bimixjax._base import checks, summaries
 from bimixjax._base.records import read_json, record, static, write_json
 from bimixjax._base.schema import Kind, Spot, each, maybe, record as record_of, texts
+from bimixjax.auto.averaging import reach
 from bimixjax.auto.beyond import Beyond, Carried
 from bimixjax.auto.files import read_size, saved_size, with_log_range
 from bimixjax.auto.one_size import AutoLosses, AutoSize
@@ -195,7 +195,7 @@ class AutoFit(Fit):
             InputError: as `predict`; and for a level that is not above 0 and below 1.
         """
         checks.share("level", level)
-        width = NormalDist().inv_cdf((1 + level) / 2)
+        width = reach(level)
         one, r, s, dtype = self.checked_points(mixtures, volume, model_size, from_prior=from_prior)
         with jax.enable_x64(True):
             ends = (dataclasses.replace(one.predictor(), deviations=np.asarray(d)) for d in (-width, width))

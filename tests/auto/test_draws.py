@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ import pytest
 import bimixjax
 from bimixjax import Auto, AutoFit, Budget, InputError, Observations
 from bimixjax.auto import estimate
+from bimixjax.auto.averaging import reach
 from bimixjax.auto.donor import fit_stacks
 from bimixjax.auto.member_fits import RUN, WHITE
 from bimixjax.cli import run
@@ -58,7 +58,7 @@ def stated(fit: AutoFit, r: np.ndarray, volume: float) -> tuple[np.ndarray, np.n
     """Mean and variance of log losses that the intervals of a fit state, without the noise of runs and rows."""
     mean = np.log(np.asarray(fit.predict(r, volume)))
     lower, upper = (np.log(np.asarray(limit)) for limit in fit.interval(r, volume, level=0.9))
-    variance = ((upper - lower) / 2 / NormalDist().inv_cdf(0.95)) ** 2
+    variance = ((upper - lower) / 2 / reach(0.9)) ** 2
     return mean, variance - fit.sizes[0].spread ** 2 * (WHITE**2 + RUN**2)
 
 

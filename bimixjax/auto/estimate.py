@@ -8,6 +8,7 @@ import numpy as np
 
 from bimixjax import fitting
 from bimixjax._base import checks
+from bimixjax.auto.averaging import CORRELATION
 from bimixjax.auto.beyond import Beyond
 from bimixjax.auto.donor import Auto, Donated, fit_stacks
 from bimixjax.auto.grids import build_cells
@@ -100,6 +101,7 @@ def _size(stack: Stack, lent: Lent | None) -> AutoSize:
         fitted=tuple(trimmed(fit.fitted) for fit in stack.fits),
         weights=of(stack.average.weights),
         spread=of(stack.average.spread, np.nan),
+        correlation=of(stack.average.correlation, CORRELATION),
         left_out_error=of(stack.average.left_out_error, np.nan),
         log_range=of(stack.average.log_range),
         rows=mask.sum((0, 1)),

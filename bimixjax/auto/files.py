@@ -9,6 +9,7 @@ import numpy as np
 
 from bimixjax._base.checks import InputError
 from bimixjax._base.schema import Spot, each, maybe, numbers, record, shares, texts
+from bimixjax.auto.averaging import CORRELATION
 from bimixjax.auto.member import Fitted
 from bimixjax.auto.member_fits import noise_of
 from bimixjax.auto.members import DONATED, MEMBERS, named_members
@@ -39,10 +40,12 @@ def saved_size(size: AutoSize) -> dict[str, Any]:
 def read_size(value: Any, spot: Spot) -> AutoSize:
     """Read and check what `saved_size` gave, with `precision` anew; `spot` has the lengths "domains" and "targets"."""
     spot = dataclasses.replace(spot, lengths={key: spot.lengths[key] for key in ("domains", "targets")})
-    # Older files lack the range of losses, see `with_log_range`, and whether they vary.
+    # Older files lack the range of losses, see `with_log_range`, whether they vary, and how errors do together.
     found = record(_SIZE)({**_LATER, **value} if isinstance(value, dict) else value, spot)
     if found["varies"] is None:
         found["varies"] = np.ones(len(found["center"]))
+    if found["correlation"] is None:
+        found["correlation"] = np.full(len(found["center"]), CORRELATION)
     members, fitted = named_members(found["member_names"]), []
     for i, member in enumerate(members):
         count = sum(c.size(len(found["mixture"])) for c in member.law.ordered())
@@ -98,7 +101,7 @@ _FITTED = {
     "step_variance": numbers("volumes", "targets", low=0),
 }
 _LENT = {"size": read_size, "center": numbers("targets", low=-_LOG, high=_LOG)}
-_LATER = {"log_range": None, "varies": None}
+_LATER = {"log_range": None, "varies": None, "correlation": None}
 _SIZE = {
     "member_names": texts("members", of=tuple(member.name for member in (*MEMBERS, *DONATED)), names=True),
     "model_size": numbers(low=1e-300),
@@ -110,6 +113,7 @@ _SIZE = {
     "fitted": each(lambda value, spot: value, "members"),
     "weights": numbers("members", "targets", low=0, high=1),
     "spread": numbers("targets", low=0, null=True),
+    "correlation": maybe(numbers("targets", low=0, high=1)),
     "left_out_error": numbers("targets", low=0, null=True),
     "log_range": maybe(numbers(2, "targets", low=-_LOG, high=_LOG)),
     "rows": numbers("targets", low=0),

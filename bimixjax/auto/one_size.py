@@ -59,6 +59,7 @@ class AutoSize:
         fitted: each member, targets last.
         weights: of each member.
         spread: by what the members' standard deviations are multiplied.
+        correlation: between the errors of two targets.
         left_out_error: mean absolute error of log losses on runs left out.
         log_range: the lowest and the highest log loss that was fitted, less their mean.
         rows: observations used.
@@ -79,6 +80,7 @@ class AutoSize:
     fitted: tuple[Fitted, ...]
     weights: Float[Stored, "M T"]
     spread: Float[Stored, " T"]
+    correlation: Float[Stored, " T"]
     left_out_error: Float[Stored, " T"]
     log_range: Float[Stored, "2 T"]
     rows: Float[Stored, " T"]

@@ -9,13 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from scipy import stats
 
 import bimixjax
 from bimixjax import AutoFit, Observations
-from bimixjax.auto.averaging import Average, MemberFit, average, reach, sane
-from bimixjax.auto.grids import build_cells
-from bimixjax.auto.members import named_members
+from bimixjax.auto.averaging import sane
 
 DOMAINS, TARGETS = ("web", "books", "code"), ("web", "task")
 # No prediction is further outside the fitted log losses: where a member keeps its weight, and the most that one adds
@@ -125,48 +122,6 @@ def test_members_lose_their_weight_smoothly_and_the_mean_of_the_runs_takes_it() 
     with jax.enable_x64(True):
         slope = jax.grad(lambda x: sane(names, jnp.asarray(weights), jnp.array([x, 0.0, 0.0]), fitted).weights[0])
         assert np.isfinite([float(slope(x)) for x in (-1e6, -1.0, 0.0, 0.8, 1e6)]).all()
-
-
-def left_out(errors: np.ndarray, deviation: float) -> Average:
-    """The average of two laws, both of which miss the losses of K runs that were left out by `errors` [K, T]."""
-    runs, count = errors.shape
-    observations = table(np.random.default_rng(0).dirichlet(np.ones(3), runs), np.exp(errors + 1.0))
-    cells = build_cells(observations, np.ones((1, runs)), None, observations.targets)
-    lanes, loss = cells.lanes(), cells.loss[0]
-    left_mean = loss - np.pad(errors, [(0, len(loss) - runs), (0, 0)])[:, None]
-    fitted = MemberFit(fitted=None, mean=loss, left_mean=left_mean, left_variance=np.full(loss.shape, deviation**2))
-    assert len(lanes) == count
-    return average(named_members(("transfer", "offset")), [fitted] * 2, cells, lanes)
-
-
-def test_the_spread_is_what_runs_left_out_measure_by_target_and_by_table() -> None:
-    """The formula, written out; with fewer runs than the three domains it is wider."""
-    for runs in (2, 12):
-        errors = np.random.default_rng(runs).standard_normal((runs, 3)) * [0.01, 0.02, 0.04]
-        absolute = (np.pi / 2) ** 0.5 * np.abs(errors / 0.02)
-        pooled = (20 * 0.5 + 3 * runs * absolute.mean()) / (20 + 3 * runs)
-        wanted = (20 * pooled + runs * absolute.mean(0)) / (20 + runs) * (1.175**0.5 if runs == 2 else 1)
-        found = left_out(errors, 0.02)
-        np.testing.assert_allclose(found.spread, wanted, rtol=1e-12)
-        np.testing.assert_allclose(found.left_out_error, np.abs(errors).mean(0), rtol=1e-9)
-
-
-def test_errors_that_targets_share_are_correlated() -> None:
-    """By pairs of targets, with .25 in place of 16 more runs; one target alone has nothing to be correlated with."""
-    random = np.random.default_rng(0)
-    errors = 0.02 * random.standard_normal((12, 3))
-    pairs = sum(np.sum(errors[:, i] * errors[:, j]) for i in range(3) for j in range(3) if i != j)
-    wanted = (16 * 0.25 + 12 * pairs / (2 * np.sum(errors**2))) / 28
-    np.testing.assert_allclose(left_out(errors, 0.02).correlation, [wanted] * 3, rtol=1e-9)
-    shared = np.repeat(errors[:, :1], 3, axis=1)
-    np.testing.assert_allclose(left_out(shared, 0.02).correlation, [16 / 28] * 3, rtol=1e-9)
-    np.testing.assert_allclose(left_out(errors[:, :1], 0.02).correlation, [0.25], rtol=1e-9)
-
-
-def test_intervals_reach_as_far_as_student_t() -> None:
-    for level in (0.1, 0.5, 0.8, 0.9, 0.95, 0.99):
-        assert abs(reach(level) / stats.t.ppf((1 + level) / 2, 8) - 1) < 1e-3
-    assert abs(reach(0.999) / stats.t.ppf(0.9995, 8) - 1) < 1e-2
 
 
 STEPS = (2_000.0, 4_000.0, 8_000.0, 16_000.0, 32_000.0)

@@ -3,13 +3,13 @@
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 MOST_NAMES = 50
 
@@ -121,6 +121,24 @@ def fold_weights(got: object, rows: int) -> NDArray[np.float64]:
     ok = np.isfinite(weights) & (weights >= 0)
     every(ok, lambda i, j: f"fold {i + 1} gives row {j + 1} weight {weights[i, j]}; allowed: finite, >= 0")
     return weights
+
+
+def target_weights(got: Mapping[str, float] | ArrayLike | None, targets: Sequence[str]) -> NDArray[np.float64]:
+    """Return weights by target, or in their order, as an array that sums to 1; None counts all targets the same."""
+    count = len(targets)
+    if got is None:
+        return np.full(count, 1 / count)
+    if isinstance(got, Mapping):
+        known("target", tuple(got), targets, "weights")
+        got = [float(got.get(target, 0.0)) for target in targets]
+    w = np.asarray(got, float)
+    if w.shape != (count,):
+        raise InputError(f"weights have shape {w.shape}; allowed: [{count}], for {', '.join(targets)}")
+    every(np.isfinite(w) & (w >= 0), lambda i: f"weight of {targets[i]!r} is {w[i]}; allowed: >= 0")
+    if w.max() == 0:
+        raise InputError("all weights are 0; allowed: at least one above 0")
+    # By the largest first: the sum of large weights is beyond floating point.
+    return w / w.max() / (w / w.max()).sum()
 
 
 def limits(lower: NDArray[np.floating], upper: NDArray[np.floating], names: Sequence[str]) -> None:

@@ -1,11 +1,12 @@
 """A fit of `auto`: predictions with intervals, and the weights of the members."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float
@@ -20,7 +21,7 @@ from bimixjax.auto.files import read_size, saved_size, with_log_range
 from bimixjax.auto.one_size import AutoLosses, AutoSize
 from bimixjax.fitting.base import Fit, losses_at
 from bimixjax.fitting.coverage import Coverage
-from bimixjax.fitting.extrapolation import Extrapolation
+from bimixjax.fitting.extrapolation import Extrapolation, outside_of
 from bimixjax.fitting.files import NAMES, names_of
 from bimixjax.observations import Unit
 
@@ -195,12 +196,75 @@ class AutoFit(Fit):
             InputError: as `predict`; and for a level that is not above 0 and below 1.
         """
         checks.share("level", level)
-        width = reach(level)
         one, r, s, dtype = self.checked_points(mixtures, volume, model_size, from_prior=from_prior)
         with jax.enable_x64(True):
-            ends = (dataclasses.replace(one.predictor(), deviations=np.asarray(d)) for d in (-width, width))
-            lower, upper = (losses_at(end, r, s).astype(dtype) for end in ends)
+            lower, upper = one._limits(r, s, reach(level))
+            return lower.astype(dtype), upper.astype(dtype)
+
+    def _limits(self, r: Array, s: Array, deviations: float) -> tuple[Array, Array]:
+        """Predict losses so many standard deviations below and above the expected log losses."""
+        ends = (dataclasses.replace(self.predictor(), deviations=np.asarray(d)) for d in (-deviations, deviations))
+        lower, upper = (losses_at(end, r, s) for end in ends)
         return lower, upper
+
+    def mean_interval(
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None = None,
+        model_size: float | None = None,
+        *,
+        weights: Mapping[str, float] | ArrayLike | None = None,
+        level: float = 0.9,
+        from_prior: bool = False,
+    ) -> tuple[Array, Array]:
+        """Predict limits that contain the weighted mean of measured losses with probability `level`.
+
+        With log losses of standard deviations sigma_i, and a_i = w_i L_i / sum_j w_j L_j, that of the mean's log is
+
+            (sum_i (1 - rho_i) (a_i sigma_i)^2 + (sum_i rho_i^(1/2) a_i sigma_i)^2)^(1/2)
+
+        for the correlation rho of targets' errors on runs left out; at volumes and model sizes that were not fitted,
+        where all are off together, rho = 1.
+
+        Args:
+            mixtures: as in `predict`.
+            volume: as in `predict`.
+            model_size: as in `predict`.
+            weights: w by target, those not named get 0, or in the order of `targets`; by default all count the same.
+            level: the probability.
+            from_prior: as in `predict`.
+
+        Returns:
+            Lower and upper limits, [n] or one number each.
+
+        Raises:
+            InputError: as `interval`; and for an unknown target or a negative weight.
+
+        Example:
+            >>> import pandas as pd
+            >>> import bimixjax
+            >>> table = {"run": ["a", "b", "c"], "mixture/x": [0.25, 1.0, 0.5], "mixture/y": [0.75, 0.0, 0.5]}
+            >>> table |= {"loss/x": [4.0, 2.0, 2.8], "loss/y": [3.0, 5.0, 3.4]}
+            >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table))
+            >>> fit = bimixjax.fit(bimixjax.Auto(members=("offset",)), observations)
+            >>> lower, upper = fit.mean_interval([0.4, 0.6])
+            >>> bool(lower < fit.predict([0.4, 0.6]).mean() < upper)
+            True
+        """
+        checks.share("level", level)
+        one, r, s, dtype = self.checked_points(mixtures, volume, model_size, from_prior=from_prior)
+        w, size = checks.target_weights(weights, one.targets), one.sizes[0]
+        used = np.flatnonzero(w)
+        with jax.enable_x64(True):
+            beyond = outside_of(s[..., None], *np.asarray(one.volume_range)[used].T) | (size.carried is not None)
+            rho = jnp.where(beyond, 1.0, np.asarray(size.correlation)[used])
+            lower, upper = (jnp.log(end[..., used]) for end in one._limits(r, s, 1.0))
+            parts = w[used] * jnp.exp((lower + upper) / 2)
+            mean = parts.sum(-1)
+            of_each = parts / mean[..., None] * (upper - lower) / 2
+            variance = ((1 - rho) * of_each**2).sum(-1) + (rho**0.5 * of_each).sum(-1) ** 2
+            width = reach(level) * jnp.sqrt(variance)
+            return (mean * jnp.exp(-width)).astype(dtype), (mean * jnp.exp(width)).astype(dtype)
 
     def predictor(self, model_size: float | None = None, lanes: Sequence[int] | None = None) -> AutoLosses:
         """Return the averaged losses as a function of the mixture and the volume, see `Fit.predictor`."""

@@ -110,7 +110,7 @@ def objective(fit: Fit, *, budget: Budget | None = None, weights: Weights | None
     if budget.unit is not None and budget.unit != fit.volume_unit:
         raise InputError(f"the budget is in {budget.unit}; the fit's volume is in {fit.volume_unit}")
     one = fit.at_size(budget.model_size)
-    w = _normalized(one, weights)
+    w = checks.target_weights(weights, one.targets)
     chosen = tuple(np.flatnonzero(w > 0).tolist())
     blank = [one.targets[t] for t in chosen if not one.usable[t]]
     if blank:
@@ -155,24 +155,6 @@ def of_resample(goal: Objective, found: Resamples, index: int | Array, model_siz
     """Build the objective of one resample of a fit."""
     fit = found.resample(index).at_size(model_size)
     return dataclasses.replace(goal, predictor=fit.predictor(model_size, goal.chosen))
-
-
-def _normalized(fit: Fit, weights: Weights | None) -> np.ndarray:
-    """Put weights in the order of the fit's targets, summing to 1."""
-    count = len(fit.targets)
-    if weights is None:
-        return np.full(count, 1 / count)
-    if isinstance(weights, Mapping):
-        checks.known("target", tuple(weights), fit.targets, "weights")
-        weights = [float(weights.get(target, 0.0)) for target in fit.targets]
-    w = np.asarray(weights, float)
-    if w.shape != (count,):
-        raise InputError(f"weights have shape {w.shape}; allowed: [{count}], for {', '.join(fit.targets)}")
-    checks.every(np.isfinite(w) & (w >= 0), lambda i: f"weight of {fit.targets[i]!r} is {w[i]}; allowed: >= 0")
-    if w.max() == 0:
-        raise InputError("all weights are 0; allowed: at least one above 0")
-    # By the largest first: the sum of large weights is beyond floating point.
-    return w / w.max() / (w / w.max()).sum()
 
 
 @jax.jit

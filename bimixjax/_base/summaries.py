@@ -91,7 +91,9 @@ def optimum(best: Any) -> str:
     ended = "converged" if best.converged else "did not converge"
     title = ", ".join(["Mixture" if best.converged else "Not found; the search stopped here", *where])
     lines = [title, aligned(shares), "Predicted losses, nats per token", aligned(losses)]
-    lines.append(f"weighted mean {best.objective:.4f}")
+    limits = best.objective_interval
+    within = "" if limits is None else f"; 90 % of measured ones within {limits[0]:.4f} to {limits[1]:.4f}"
+    lines.append(f"weighted mean {best.objective:.4f}{within}")
     return "\n".join([*lines, f"search ({best.method}) {ended}; KKT residual {best.kkt_residual:.1e}"])
 
 

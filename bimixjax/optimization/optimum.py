@@ -12,11 +12,13 @@ from numpy.typing import ArrayLike
 from bimixjax._base import checks, schema, summaries
 from bimixjax._base.checks import InputError
 from bimixjax._base.records import read_json, write_json
+from bimixjax.auto.result import AutoFit
 from bimixjax.fitting.base import Fit
 from bimixjax.fitting.extrapolation import Extrapolation
 from bimixjax.mixtures import nearest
 from bimixjax.observations import UNITS, Budget
 from bimixjax.optimization import search
+from bimixjax.optimization.chosen import chosen_interval
 from bimixjax.optimization.objectives import Objective, Weights, check_constrained, objective, unconstrained
 from bimixjax.solve import LBFGS, Certificate
 
@@ -73,6 +75,8 @@ class OptimalMixture:
         extrapolated: targets whose loss at this mixture and volume lies outside what was fitted.
         outside: what lies outside, and by how much.
         untold: what of the mixture itself no run constrains, in words.
+        objective_interval: limits that hold the measured objective in 90 % of cases, moved up for the mixture being
+            the best of many by the fit, see `chosen_interval`; None where a fit has no intervals.
 
     Example:
         >>> import pandas as pd
@@ -105,6 +109,7 @@ class OptimalMixture:
     extrapolated: tuple[str, ...]
     outside: tuple[Extrapolation, ...] = ()
     untold: tuple[str, ...] = ()
+    objective_interval: tuple[float, float] | None = None
 
     @property
     def from_prior(self) -> tuple[str, ...]:
@@ -146,8 +151,9 @@ class OptimalMixture:
         """Read a file written by `save`; raise `InputError` if it is not one."""
         found = read_json(path)
         if isinstance(found, dict) and isinstance(domains := found.get("domains"), list):
-            # Older files hold neither the limits nor what lies outside of what was fitted.
+            # Older files hold neither the limits, nor what lies outside of what was fitted, nor the last field.
             before = {"lower": [0.0] * len(domains), "upper": [1.0] * len(domains), "outside": [], "untold": []}
+            before["objective_interval"] = None
             found = {**before, **found}
             if isinstance(found.get("budget"), dict):
                 found["budget"] = {"from_prior": False, **found["budget"]}
@@ -163,6 +169,8 @@ class OptimalMixture:
         if abs(found["weights"].sum() - 1) > 1e-6:
             raise spot.at("weights").wrong(found["weights"].tolist(), "numbers that sum to 1")
         outside = tuple(Extrapolation(**one) for one in found["outside"])
+        if found["objective_interval"] is not None:
+            found["objective_interval"] = tuple(found["objective_interval"].tolist())
         return cls(**{**found, "outside": outside, "budget": Budget(**found["budget"])})
 
 
@@ -202,6 +210,7 @@ _TABLE: dict[str, schema.Kind] = {
         )
     ),
     "untold": schema.texts(),
+    "objective_interval": schema.maybe(schema.numbers(2)),
 }
 
 
@@ -331,4 +340,5 @@ def _describe(
         extrapolated=tuple(np.array(one.targets)[outside].tolist()),
         outside=reasons,
         untold=unconstrained(fit, goal, budget, r),
+        objective_interval=chosen_interval(one, *asked, weights) if isinstance(one, AutoFit) else None,
     )

@@ -165,6 +165,9 @@ def losses(best: OptimalMixture, baselines: Predictions) -> Group:
     worst = [max((one[i] for i in weighted), key=_MARKS.index) for one in marks]
     shown.add_row("weighted mean", "", *(f"{mean:.4f}{mark}" for mean, mark in zip(means, worst, strict=True)))
     caption = footnotes([named[0], *baselines.names], [best.outside, *baselines.outside], best.targets) + dagger
+    if best.objective_interval is not None:
+        lower, upper = best.objective_interval
+        caption.append(f"{100 * LEVEL:.0f} % of measured weighted means of what was found: {lower:.4f} to {upper:.4f}")
     return framed(f"Predicted loss{_at(best.budget)}, nats per token", shown, "\n".join(caption) or None)
 
 

@@ -181,9 +181,9 @@ def sample(fit: AutoFit, *, key: jax.Array | int, count: int = 1000) -> AutoResa
 
     A draw takes for each target one member, with the chance of its weight, coefficients z + spread' e for standard
     normal e, and a path of the member's process over mixtures given the runs that were fitted; deviations from the mean
-    are multiplied by the spread that runs left out have measured. So the draws agree with `AutoFit.interval`, but for
-    the noise of a measured loss, and have the correlation between mixtures besides, by which a choice of mixture is
-    judged. It takes the fit only, which may come from a file.
+    are multiplied by the spread that runs left out have measured. So their standard deviations are those by which
+    `AutoFit.interval` goes, but for its longer tails and the noise of a measured loss; and they have the correlation
+    between mixtures besides, by which a choice of mixture is judged. It takes the fit only, which may come from a file.
 
     Args:
         fit: what was fitted; the donor of a model size and the law beyond the fitted sizes stay as they were fitted.

@@ -13,7 +13,8 @@ Its error is the mean |log loss_k - y| of the runs, each predicted without the p
 
 The member "mean" is the mean of the runs: laws of the mixture share the weight that they earn beside it, and where one
 predicts far outside the fitted range, "mean" takes its weight. The variance is that of the mixture of the members'
-normal posteriors, scaled by the errors on runs left out.
+normal posteriors, scaled for each target by the errors on runs left out, and up with fewer runs than domains. Intervals
+have the tails of Student's t; that of a weighted mean of targets takes the correlation of their errors.
 
 Words: a *run* is a mixture, a *volume* the tokens or steps at which all runs are evaluated; a *row* is one loss, a
 *cell* the grid of runs x volumes of one model size in one fold, a *lane* one target of a cell, last in every array. A

@@ -247,8 +247,8 @@ class AutoFit(Fit):
             >>> table |= {"loss/x": [4.0, 2.0, 2.8], "loss/y": [3.0, 5.0, 3.4]}
             >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table))
             >>> fit = bimixjax.fit(bimixjax.Auto(members=("offset",)), observations)
-            >>> lower, upper = fit.mean_interval([0.4, 0.6])
-            >>> bool(lower < fit.predict([0.4, 0.6]).mean() < upper)
+            >>> lower, upper = map(float, fit.mean_interval([0.4, 0.6]))
+            >>> lower < sum(fit.predict([0.4, 0.6]).tolist()) / 2 < upper
             True
         """
         checks.share("level", level)

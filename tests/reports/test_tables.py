@@ -91,7 +91,7 @@ def test_every_coefficient_with_a_value_per_domain_says_how_to_read_it() -> None
 def average(*weights: float, lent: float | None = None) -> AutoFit:
     """A fit of `auto` to a target and to another without losses, as much of it as a table reads."""
     nothing = np.zeros(0)
-    blank = dict.fromkeys(("mixture", "volume", "scale", "mask", "center", "spread"), nothing)
+    blank = dict.fromkeys(("mixture", "volume", "scale", "mask", "center", "spread", "correlation"), nothing)
     blank |= dict.fromkeys(("proportion_range", "volume_range", "log_range", "varies"), nothing)
 
     def size(parameters: float, lent: Lent | None = None) -> AutoSize:

@@ -182,6 +182,8 @@ def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, 
 
         pooled = (20 * .5 + K T c |z|) / (20 + K T),    c = (pi / 2)^(1/2)
         spread = (20 pooled + K c |z of the target|) / (20 + K) (1 + .35 max(0, d / K - 1))^(1/2)
+
+    without the last factor where members read a donor.
     """
     cell, rows = lanes[:, 0], cells.rows(lanes)
     loss, mask = np.asarray(rows.loss), np.asarray(rows.mask)
@@ -203,7 +205,9 @@ def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, 
     absolute, losses = _MEAN_TO_DEVIATION * np.abs(standard).sum((0, 1)), _by_group(runs, group)[group]
     measured = _by_group(absolute, group)[group] / _by_group(count, group)[group]
     pooled = (_SPREAD_LOSSES * SPREAD + losses * measured) / (_SPREAD_LOSSES + losses)
-    unvaried = np.maximum(cells.mixture.shape[1] / runs - 1, 0.0)
+    # What these runs did not vary, a donor's have.
+    donated = any(member.law.sized for member in members)
+    unvaried = np.maximum(cells.mixture.shape[1] / runs - 1, 0.0) * (not donated)
     return replace(
         found,
         spread=(_SPREAD_RUNS * pooled + runs * absolute / count)

@@ -15,7 +15,7 @@ from bimixjax.auto.averaging import SPREAD, average
 from bimixjax.auto.beyond import check_beyond
 from bimixjax.auto.grids import Cells
 from bimixjax.auto.member import Points
-from bimixjax.auto.member_fits import Stack, fit_members
+from bimixjax.auto.member_fits import Stack, fit_members, noise_of
 from bimixjax.auto.members import DONATED, MEMBERS, Member, named_members
 from bimixjax.auto.outlying import ROUNDS, outlying, without
 
@@ -71,11 +71,16 @@ class Donor:
     center: np.ndarray
 
     def losses(self, mixture: np.ndarray, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict the covariate [L, Q] at mixtures [L, Q, d] and volumes [L, Q], and its variance [L, Q]."""
-        cell = self.stack.lanes[:, 0]
+        """Predict the covariate [L, Q] at mixtures [L, Q, d] and volumes [L, Q], and its variance [L, Q].
+
+        The covariate is an expected log loss, whose variance is that of a measured one without the noise of a run and
+        of a row.
+        """
+        cell, noise = self.stack.lanes[:, 0], noise_of(self.stack.members[0])
         points = _points(mixture, volume / self.stack.cells.scale[cell, None])
         mean, deviation = self.stack.read(points, np.arange(len(cell)))
-        return mean - self.center[:, None], (deviation / SPREAD) ** 2
+        of_noise = (noise.white**2 + noise.run**2) * self.stack.average.spread[:, None] ** 2
+        return mean - self.center[:, None], np.maximum(deviation**2 - of_noise, 0.0) / SPREAD**2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -151,8 +151,8 @@ def _average(own: Array, size: AutoSize, r: Array, s: Array, *, with_variance: b
 
         mean = center + sum w m,    variance = spread^2 (sum w (v + (m - sum w m)^2) + doubt)
 
-    To v of a member that reads a donor, the donor's variance is added, less its own spread. The variance is 0 unless
-    asked for: tracing it takes as long as tracing the mean.
+    To v of a member that reads a donor, the donor's variance is added, less its noise and its own spread. The variance
+    is 0 unless asked for: tracing it takes as long as tracing the mean.
     """
     lanes, donor, of_donor = len(own), jnp.zeros(len(own)), jnp.zeros(len(own))
     if size.lent is not None:
@@ -179,8 +179,10 @@ def _average(own: Array, size: AutoSize, r: Array, s: Array, *, with_variance: b
         mean += size.drawn.path(r)
     if with_variance:
         variances = jnp.stack([read_variance(*reading)[0] for reading in readings]).clip(0, MOST_VARIANCE)
-        reads_donor = jnp.array([member.law.sized for member in members])[:, None]
-        variances += jnp.where(reads_donor, of_donor / SPREAD**2, 0.0)
+        if size.lent is not None:
+            noise, reads_donor = noise_of(members[0]), jnp.array([member.law.sized for member in members])[:, None]
+            of_donor = (of_donor - (noise.white**2 + noise.run**2) * size.lent.size.spread**2).clip(0)
+            variances += jnp.where(reads_donor, of_donor / SPREAD**2, 0.0)
         variance = (jnp.sum(found.weights * (variances + apart**2), axis=0) + found.doubt) * size.spread**2
     if size.carried is not None:
         ratio, of_ratio = size.carried.log_ratio(own, r, s)

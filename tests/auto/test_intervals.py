@@ -1,5 +1,6 @@
 """Intervals of `auto`: as wide as errors on runs left out say, by target, by table and for the weighted mean."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from scipy import stats
 import bimixjax
 from bimixjax import Auto, AutoFit, InputError, Observations
 from bimixjax.auto.averaging import Average, MemberFit, average, reach
+from bimixjax.auto.folds import auto_folds
 from bimixjax.auto.grids import build_cells
 from bimixjax.auto.members import named_members
 
@@ -34,7 +36,7 @@ def observed(losses: np.ndarray, steps: tuple[float, ...] | None = None) -> Obse
     return Observations.from_frame(frame)
 
 
-def left_out(errors: np.ndarray, deviation: float) -> Average:
+def left_out(errors: np.ndarray, deviation: float, *, members: tuple[str, ...] = ("transfer", "offset")) -> Average:
     """The average of two laws, both of which miss the losses of K runs that were left out by `errors` [K, T]."""
     runs = len(errors)
     observations = observed(np.exp(errors + 1.0))
@@ -45,7 +47,7 @@ def left_out(errors: np.ndarray, deviation: float) -> Average:
     fit = MemberFit(
         fitted=unfitted, mean=loss, left_mean=loss - nothing, left_variance=np.full(loss.shape, deviation**2)
     )
-    return average(named_members(("transfer", "offset")), [fit] * 2, cells, cells.lanes())
+    return average(named_members(members), [fit] * 2, cells, cells.lanes())
 
 
 def test_the_spread_is_what_runs_left_out_measure_by_target_and_by_table() -> None:
@@ -58,6 +60,8 @@ def test_the_spread_is_what_runs_left_out_measure_by_target_and_by_table() -> No
         found = left_out(errors, 0.02)
         np.testing.assert_allclose(found.spread, wanted, rtol=1e-12)
         np.testing.assert_allclose(found.left_out_error, np.abs(errors).mean(0), rtol=1e-9)
+        with_donor = left_out(errors, 0.02, members=("offset", "donor"))
+        np.testing.assert_allclose(with_donor.spread * (1.175**0.5 if runs == 2 else 1), wanted, rtol=1e-12)
 
 
 def test_errors_that_targets_share_are_correlated() -> None:
@@ -133,6 +137,34 @@ def test_files_keep_the_correlation_and_older_ones_have_its_prior(fit: AutoFit, 
     del document["sizes"][0]["correlation"], document["sha256"]
     path.write_text(json.dumps(document))
     np.testing.assert_array_equal(AutoFit.load(path).sizes[0].correlation, [0.25] * 3)
+
+
+def test_a_donor_widens_limits_by_what_is_unsure_of_its_expected_losses() -> None:
+    """Alike in a study and in a fit; noise of its rows is none of the larger model's."""
+    small = np.random.default_rng(2).dirichlet(np.ones(3), 8)
+    frame = pd.DataFrame(np.concatenate([small, small[:3]]), columns=[f"mixture/{domain}" for domain in DOMAINS])
+    frame["model_size"] = np.repeat([1e6, 1e7], [8, 3])
+    frame["run"] = [f"run{i}" for i in range(11)]
+    for domain in DOMAINS:
+        frame[f"loss/{domain}"] = (frame[f"mixture/{domain}"] + 0.02) ** -0.08 * (
+            3.0 - 0.3 * (frame["model_size"] > 1e6)
+        )
+    observations = Observations.from_frame(frame)
+    settings = Auto(members=("offset",))
+    fit = bimixjax.fit(settings, observations)
+    assert fit.donors == {1e7: 1e6}
+    folds = auto_folds(observations, np.ones((1, 11)), settings=settings)
+    lower, upper = (np.asarray(end) for end in fit.interval(observations.proportions[8:], model_size=1e7))
+    np.testing.assert_allclose(folds.lower[0, 8:], lower, rtol=1e-7)
+    np.testing.assert_allclose(folds.upper[0, 8:], upper, rtol=1e-7)
+    large = fit.at(1e7).sizes[0]
+    assert large.lent is not None
+    known = dataclasses.replace(large.lent.size, spread=np.zeros(3))
+    surer = dataclasses.replace(
+        fit, model_sizes=(1e7,), sizes=(dataclasses.replace(large, lent=dataclasses.replace(large.lent, size=known)),)
+    )
+    low, high = (np.asarray(end) for end in surer.interval(observations.proportions[8:]))
+    assert (high / low < upper / lower).all()
 
 
 def test_what_the_mean_refuses(fit: AutoFit) -> None:

@@ -1,8 +1,9 @@
 """`auto`: an average of several laws with correlated noise, weighted by their errors on runs left out.
 
-A *member* k is a law f_k(r, s; z) whose coefficients z have standard normal priors. About it, log losses y of a swarm
-have white noise, effects that all runs share at a step and that all steps share in a run, and a Gaussian process over
-mixtures, with the covariance S (`noise`). A member is fitted by its posterior mode and predicts by kriging:
+A *member* k is a law f_k(r, s; z) whose coefficients z have standard normal priors: medians depend on whether a target
+is a domain, and on how low its losses are among the domains. About it, log losses y of a swarm have white noise,
+effects that all runs share at a step and that all steps share in a run, and a Gaussian process over mixtures, with the
+covariance S (`noise`). A member is fitted by its posterior mode and predicts by kriging:
 
     z = argmin (y - log f_k(z))' S^-1 (y - log f_k(z)) + |z|^2,      alpha = Z' S^-1 (y - log f_k(z)),  Z: rows <- runs
     log loss_k(r, s) = log f_k(r, s; z) + kernel(r, runs)' alpha + step effect(s)

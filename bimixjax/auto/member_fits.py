@@ -14,7 +14,7 @@ from bimixjax.auto.averaging import Average, MemberFit, join_lanes, take_lanes
 from bimixjax.auto.grids import Cells
 from bimixjax.auto.left_out import leave_out
 from bimixjax.auto.member import Ends, PackedPrior, Points, fit_lanes, read_grid, read_lanes
-from bimixjax.auto.members import Member, prior_of
+from bimixjax.auto.members import Member, prior_of, relative_level
 from bimixjax.auto.noise import Noise, NoiseCovariance
 from bimixjax.fitting import devices
 
@@ -95,7 +95,9 @@ def noise_of(member: Member) -> Noise:
 
 def lane_priors(member: Member, cells: Cells, lanes: Int[np.ndarray, "L 3"]) -> PackedPrior:
     """Build the priors of a member in some lanes."""
-    return prior_of(member, cells.mixture.shape[1], cells.center[lanes[:, 0], lanes[:, 1]])
+    cell, target, _ = lanes.T
+    center = np.where(cells.mask.any((1, 2)), cells.center, np.nan)
+    return prior_of(member, cells.mixture.shape[1], relative_level(center, cells.own)[cell, target], cells.own[target])
 
 
 def fit_members(members: Sequence[Member], cells: Cells, lanes: Int[np.ndarray, "L 3"]) -> tuple[MemberFit, ...]:

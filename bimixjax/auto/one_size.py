@@ -15,7 +15,7 @@ from bimixjax.auto.averaging import MOST_VARIANCE, SPREAD, sane
 from bimixjax.auto.beyond import Carried
 from bimixjax.auto.member import Fitted, PackedPrior, Points, Rows, read_mean, read_variance
 from bimixjax.auto.member_fits import noise_of
-from bimixjax.auto.members import named_members, prior_of
+from bimixjax.auto.members import named_members, prior_of, relative_level
 from bimixjax.auto.noise import Noise, correlation, places
 from bimixjax.fitting.coverage import Coverage, companions, share_range
 from bimixjax.laws import Law
@@ -162,10 +162,10 @@ def _average(own: Array, size: AutoSize, r: Array, s: Array, *, with_variance: b
     rows = Rows(mixture=mixture, volume=volume, own=own, loss=mask, mask=mask, donor=mask)
     at = _repeat((s / size.scale)[None], lanes)
     points = Points(mixture=_repeat(r[:, None], lanes), volume=at, donor=donor[None])
-    level = jnp.nan_to_num(size.center)
+    level = relative_level(size.center, own)
     members = named_members(size.member_names)
     readings: list[_Reading] = [
-        (member.law, fitted, rows, noise_of(member), prior_of(member, len(r), level), points)
+        (member.law, fitted, rows, noise_of(member), prior_of(member, len(r), level, own), points)
         for member, fitted in zip(members, size.fitted, strict=True)
     ]
     found = sane(

@@ -13,7 +13,7 @@ from jax import Array, lax
 from bimixjax._base.records import record
 from bimixjax.auto.donor import Donated
 from bimixjax.auto.member_fits import Stack
-from bimixjax.auto.members import Member, named_members, prior_of
+from bimixjax.auto.members import Member, named_members, prior_of, relative_level
 from bimixjax.auto.one_size import AutoSize, Drawn
 from bimixjax.auto.result import AutoFit
 from bimixjax.auto.reweight import Reweighted, reweigh
@@ -84,7 +84,7 @@ class AutoResampled(Resamples):
         names = dict.fromkeys(name for size in self.fit.sizes for name in size.member_names)
         found = {}
         for member in named_members(tuple(names)):
-            packed = np.concatenate([_packed(member, *each) for each in self._sizes], axis=-1)
+            packed = np.concatenate([_packed(member, self.fit.own, *each) for each in self._sizes], axis=-1)
             found[member.name] = dict(zip(member.law.names(self.fit.domains), np.moveaxis(packed, 1, 0), strict=True))
         return found
 
@@ -138,10 +138,10 @@ def _resample(size: AutoSize, moved: Reweighted) -> AutoSize:
     return dataclasses.replace(size, drawn=Drawn(chosen=moved.weights, off=off, path=moved.path))
 
 
-def _packed(member: Member, size: AutoSize, moved: Reweighted) -> np.ndarray:
+def _packed(member: Member, own: tuple[int, ...], size: AutoSize, moved: Reweighted) -> np.ndarray:
     """Return the coefficients of a member at one size [R, q, T]."""
     domains, level = len(size.mixture), np.asarray(size.center)
-    prior = prior_of(member, domains, level)
+    prior = prior_of(member, domains, relative_level(level, np.array(own)), np.array(own))
     shape = (len(moved.weights), len(prior.center), len(level))
     if member.name not in size.member_names:
         return np.full(shape, np.nan)

@@ -25,8 +25,8 @@ from bimixjax.fitting.extrapolation import Extrapolation, outside_of
 from bimixjax.fitting.files import NAMES, names_of
 from bimixjax.observations import Unit
 
-# The version of the file format.
-_VERSION = 2
+# The version of the file format, and of the priors by which a file's standardized coefficients are read.
+_VERSION = 3
 
 # Distinct volumes that identify the members' common term in the volume, B s^-beta + C.
 _VOLUMES = 3

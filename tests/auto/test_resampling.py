@@ -16,7 +16,7 @@ from bimixjax.auto.donor import Donated, fit_stacks
 from bimixjax.auto.grids import build_cells
 from bimixjax.auto.member import log_law
 from bimixjax.auto.member_fits import Stack, noise_of
-from bimixjax.auto.members import prior_of
+from bimixjax.auto.members import prior_of, relative_level
 from bimixjax.auto.noise import Noise, NoiseCovariance
 from bimixjax.auto.resampling import resample
 from bimixjax.auto.reweight import reweigh, weighted_products
@@ -143,13 +143,13 @@ def test_weights_of_one_give_the_fit(found: AutoResampled) -> None:
 
 
 def test_resamples_are_full_fits_with_the_weights() -> None:
-    """Of one member, by scipy with the noise's dense root: z, resample by resample."""
+    """Of one member, by scipy with the noise's dense root: z, resample by resample, as far as its law is linear."""
     whole, random = stack(), np.random.default_rng(1)
     (member,), (fit,), rows = whole.members, whole.fits, whole.cells.rows(whole.lanes)
     weights = random.exponential(size=(40, RUNS))
     weights /= weights.mean(1, keepdims=True)
     moved = reweigh(whole, weights)
-    prior = prior_of(member, 2, whole.cells.center[0])
+    prior = prior_of(member, 2, relative_level(whole.cells.center[0], whole.cells.own), whole.cells.own)
 
     def missed(z: jax.Array) -> jax.Array:
         mixture, volume = rows.mixture[:, :, None], rows.volume[None]
@@ -159,7 +159,7 @@ def test_resamples_are_full_fits_with_the_weights() -> None:
     with jax.enable_x64(True):
         residual, slopes = jax.jit(missed), jax.jit(jax.jacfwd(missed))
         refits = np.stack([_refit(whole, w, residual, slopes, np.asarray(fit.fitted.z)[:, 0]) for w in weights])
-    np.testing.assert_allclose(moved.z[0][..., 0].std(0), refits.std(0), rtol=0.1)
+    np.testing.assert_allclose(moved.z[0][..., 0].std(0), refits.std(0), rtol=0.15)
     assert np.max(np.abs(moved.z[0][..., 0] - refits).std(0) / refits.std(0)) < 0.2
 
 

@@ -12,6 +12,7 @@ from bimixjax.comparison import ChosenRuns, LargerSizes, LaterVolumes, RunDesign
 from bimixjax.comparison.schemes import Scheme
 from bimixjax.estimation import Auto
 from bimixjax.fitting import fit
+from bimixjax.observations import Unit
 from experiments.prediction import config
 from experiments.prediction.config import ALONE, AUTO, Table
 from experiments.public_observations.protocol import complete
@@ -29,6 +30,7 @@ class Case:
     schemes: tuple[Scheme, ...]
     laws: Laws
     starts: int | None = None
+    unit: Unit = "steps"
 
     @property
     def title(self) -> str:
@@ -69,22 +71,44 @@ def small(folder: Path, draws: int) -> Iterator[Case]:
 
 def domains(folder: Path, draws: int) -> Iterator[Case]:
     """K of 512 runs of 17 domains, judged on 256 others."""
+    numbers = range(min(draws, config.DOMAIN_DRAWS))
+    yield _of_domains("domains", folder, [(count, numbers) for count in config.DOMAIN_RUNS])
+
+
+def few(folder: Path, draws: int) -> Iterator[Case]:
+    """2 to 16 runs where domains are many: of 17 domains, and of 24 topics, whose losses are those of tasks."""
+    draws = min(draws, config.FEW_DRAWS)
+    numbers = range(config.FIRST, config.FIRST + draws)
+    yield _of_domains("few", folder, [(count, numbers) for count in config.RUNS])
+    tasks = Observations.read(folder / "topics_24.csv")
+    yield Case(
+        part="few",
+        name="topics_24",
+        table=tasks,
+        schemes=designs(config.RUNS, draws),
+        laws=laws(*config.OF_TASKS),
+        starts=config.DOMAIN_STARTS,
+        unit="tokens",
+    )
+
+
+def _of_domains(part: str, folder: Path, designs: list[tuple[int, range]]) -> Case:
+    """Choices of so many of 512 runs of 17 domains, by their numbers."""
     parts = [Observations.read(folder / f"pile_17domains_{name}.csv") for name in ("train", "test")]
     table, (train, test) = Observations.concat(*parts), (part.runs for part in parts)
-    schemes = tuple(_domain_runs(train, test, count, min(draws, config.DOMAIN_DRAWS)) for count in config.DOMAIN_RUNS)
-    yield Case(
-        part="domains",
+    return Case(
+        part=part,
         name="pile_17domains",
         table=table,
-        schemes=schemes,
+        schemes=tuple(_domain_runs(train, test, count, numbers) for count, numbers in designs),
         laws=laws(*config.OF_DOMAINS),
         starts=config.DOMAIN_STARTS,
     )
 
 
-def _domain_runs(train: tuple[str, ...], test: tuple[str, ...], count: int, draws: int) -> ChosenRuns:
+def _domain_runs(train: tuple[str, ...], test: tuple[str, ...], count: int, draws: range) -> ChosenRuns:
     numbers = np.arange(len(train))
-    drawn = [np.random.default_rng(1000 * count + d).choice(numbers, count, replace=False) for d in range(draws)]
+    drawn = [np.random.default_rng(1000 * count + d).choice(numbers, count, replace=False) for d in draws]
     fitted = tuple(tuple(train[i] for i in runs) for runs in (drawn if count < len(train) else [numbers]))
     return ChosenRuns(fitted=fitted, held_out=(test,) * len(fitted), groups=(count,) * len(fitted))
 
@@ -149,4 +173,5 @@ PARTS: dict[str, Callable[[Path, int], Iterator[Case]]] = {
     "sizes": sizes,
     "simulation": simulation,
     "domains": domains,
+    "few": few,
 }

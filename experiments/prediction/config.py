@@ -53,6 +53,8 @@ SINGLE = (
 OF_MIXTURE = tuple(name.removesuffix("_volume") for name in SINGLE)
 # Without `joint`: one fit of 16 runs over 17 domains in 10 draws took it more than 12 minutes.
 OF_DOMAINS = tuple(name for name in OF_MIXTURE if name != "joint")
+# Of these, those that describe targets that are no domains.
+OF_TASKS = tuple(name for name in OF_DOMAINS if not LAWS[name].own_proportion)
 SIZED = ("chinchilla", "bimix_sized", "bimix_transfer_sized", "additive_sized", "joint_sized", "dcpt_sized")
 # What carries `auto` to model sizes that were not fitted.
 BEYOND = "additive_sized"
@@ -98,3 +100,5 @@ RANKED_TARGET = "pile_cc"
 CUTS = (0.4, 0.5, 0.6, 0.7)
 # Draws of pile_17domains and of simulations cost more and differ less than those of few runs.
 DOMAIN_DRAWS, SIMULATED_DRAWS = 3, 20
+# Draws of 2 to 16 runs of pile_17domains and topics_24; draws 0 to 4 chose priors and weights.
+FEW_DRAWS = 10

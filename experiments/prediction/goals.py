@@ -100,8 +100,16 @@ def _groups(case: Case, found: Comparison) -> Iterator[Goal]:
         beside=", ".join(f"{row['ratio']:.3f}" for row in verdicts),
         met=ratio <= RATIO,
     )
-    for row in verdicts:
+    yield from _ranks(case, found)
+    yield from _intervals(case, found)
+
+
+def _ranks(case: Case, found: Comparison) -> Iterator[Goal]:
+    for row in summary.verdicts(found):
         gap, error = row["spearman_difference"], row["spearman_difference_se"]
+        # Of a few mixtures there are no ranks.
+        if np.isnan(row["best_spearman"]):
+            continue
         yield Goal(
             what=f"{case.name}: Spearman of auto minus best single law",
             at=f"K = {row['group']:g}",
@@ -111,7 +119,6 @@ def _groups(case: Case, found: Comparison) -> Iterator[Goal]:
             f"{row['best_ranker']} {row['best_spearman']:.4f}",
             met=gap >= -error,
         )
-    yield from _intervals(case, found)
 
 
 def _intervals(case: Case, found: Comparison) -> Iterator[Goal]:
@@ -249,6 +256,8 @@ def _named(numbers: dict[str, float], sign: int = 1) -> str:
 
 _OF_PART = {
     "groups": _groups,
+    "small": _ranks,
+    "few": _ranks,
     "domains": _domains,
     "donor": _donor,
     "later": _later,

@@ -43,8 +43,8 @@ class Job:
 
     def path(self, folder: Path) -> Path:
         """Where the outcome is kept, named by what decides it: the table, the folds, the law, and code."""
-        table = self.case.table
-        numbers = [digest(column.tobytes()) for column in (table.proportions, table.losses, table.volumes("steps"))]
+        table, volumes = self.case.table, self.case.table.volumes(self.case.unit)
+        numbers = [digest(column.tobytes()) for column in (table.proportions, table.losses, volumes)]
         kept = [field.name for field in fields(Comparison)]
         key = digest(numbers, table.runs, self.scheme, self.law, self.solver, self.code, kept)
         return folder / f"{self.case.part}-{self.name}-{key}.npz".replace(" ", "_")
@@ -61,7 +61,7 @@ class Job:
             {self.name: self.law},
             self.case.table,
             folds=self.scheme,
-            volume="steps",
+            volume=self.case.unit,
             level=None if self.single else config.LEVEL,
             solver=self.solver,
         )

@@ -160,6 +160,23 @@ def test_mixtures_of_the_donor_are_not_judged(tiny: run.Options, monkeypatch: py
     assert everywhere.name == config.DONOR_ALL
 
 
+def test_few_runs_of_many_domains_are_judged_on_draws_that_chose_nothing(tiny: run.Options) -> None:
+    """Draws are counted from 10; topics have tokens, and targets that are no domains."""
+    topics = losses("t").rename(columns={"step": "tokens", "loss/x": "loss/task", "loss/y": "loss/other"})
+    topics.to_csv(tiny.observations / "topics_24.csv", index=False)
+    domains, tasks = cases.few(tiny.observations, 2)
+    expected = [np.random.default_rng(1000 * 3 + d).choice(10, 3, replace=False) for d in (10, 11)]
+    scheme = domains.schemes[0]
+    assert isinstance(scheme, ChosenRuns)
+    assert [[int(name[-3:]) for name in fitted] for fitted in scheme.fitted] == [draw.tolist() for draw in expected]
+    assert scheme.groups == (3, 3)
+    found = bimixjax.compare({"power_linear": "power_linear"}, tasks.table, folds=tasks.schemes[0], volume=tasks.unit)
+    assert found.targets == ("task", "other")
+    assert found.group.tolist() == [3, 3, 4, 4]
+    assert set(tasks.laws) == {AUTO, *config.OF_TASKS}
+    assert not {"bimix_offset", "dcpt"} & set(tasks.laws)
+
+
 def test_what_is_kept_is_what_was_found(tmp_path: Path) -> None:
     found = made()
     store.save(tmp_path / "a.npz", store.Timed(found=found, seconds=1.5, processor_seconds=2.5))
@@ -224,6 +241,17 @@ def test_goals_say_what_was_reached_and_what_was_not() -> None:
     assert met["the whole study, compilation included, seconds", "this machine"] == "NO"
     worse = goals.all_of([(case("groups", "pile_5groups"), made(off=(1.04, 1.03, 1.02)))], seconds=1.0)
     assert [row["met"] for row in worse[:3]] == ["NO", "NO", "NO"]
+
+
+@pytest.mark.parametrize("part", ["few", "small"])
+def test_ranks_are_a_goal_where_there_are_enough_mixtures(part: str) -> None:
+    first, second, _ = goals.all_of([(case(part, "table"), made())], seconds=None)
+    assert first["what"] == second["what"] == "table: Spearman of auto minus best single law"
+    assert (first["at"], second["at"], first["met"]) == ("K = 2", "K = 4", "yes")
+    found = made()
+    found.measured[np.arange(len(found.measured)) % 6 < 2] = np.nan
+    (finite,) = goals.all_of([(case(part, "table"), found)], seconds=None)
+    assert "not finite" in finite["what"]
 
 
 def test_the_time_of_a_part_is_no_goal() -> None:

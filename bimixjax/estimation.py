@@ -213,7 +213,7 @@ def sample(fit: AutoFit, *, key: jax.Array | int, count: int = 1000) -> AutoResa
     count, key = checks.resamples(count), jax.random.key(key) if isinstance(key, int) else key
     with jax.enable_x64(True):
         keys = jax.random.split(key, len(fit.sizes))
-        sizes = tuple(draw(size, one, count) for size, one in zip(fit.sizes, keys, strict=True))
+        sizes = tuple(draw(size, fit.own, one, count) for size, one in zip(fit.sizes, keys, strict=True))
         return AutoResampled(fit=fit, sizes=sizes)
 
 

@@ -83,14 +83,8 @@ class MemberFit:
             more = runs - leaf.shape[axes[0]]
             return np.pad(leaf, [(0, more if axis in axes else 0) for axis in range(leaf.ndim)])
 
-        fitted = self.fitted
         return MemberFit(
-            fitted=replace(
-                fitted,
-                alpha=padded(fitted.alpha, 0),
-                alpha_slope=padded(fitted.alpha_slope, 1),
-                precision=padded(fitted.precision, 0, 1),
-            ),
+            fitted=replace(self.fitted, alpha=padded(self.fitted.alpha, 0)),
             mean=padded(self.mean, 0),
             left_mean=padded(self.left_mean, 0),
             left_variance=padded(self.left_variance, 0),

@@ -13,11 +13,15 @@ import numpy as np
 from bimixjax._base import checks
 from bimixjax.auto.averaging import SPREAD, average
 from bimixjax.auto.beyond import check_beyond
+from bimixjax.auto.block import noise_of
 from bimixjax.auto.grids import Cells
-from bimixjax.auto.member import Points
-from bimixjax.auto.member_fits import Stack, fit_members, noise_of
+from bimixjax.auto.law_values import Points
+from bimixjax.auto.member_fits import Stack, fit_members
 from bimixjax.auto.members import DONATED, MEMBERS, Member, named_members
 from bimixjax.auto.outlying import ROUNDS, outlying, without
+
+# As a part of the runs that a rich member wants, see `Member`: its weight falls with the square.
+_LEAST_RUNS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,11 @@ class Donated:
     stack: Stack
     donor: Donor | None = None
 
+    def without_idle(self) -> "Donated":
+        """Leave out the members that count for next to nothing."""
+        donor = self.donor and replace(self.donor, stack=self.donor.stack.without_idle())
+        return Donated(stack=self.stack.without_idle(), donor=donor)
+
     def read(self, mixture: np.ndarray, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict log losses and standard deviations [L, Q] at mixtures [G, Q, d] and volumes [G, Q] of each cell."""
         stack, cell = self.stack, self.stack.lanes[:, 0]
@@ -121,15 +130,25 @@ def fit_stacks(cells: Cells, settings: Auto) -> list[Donated]:
 
 def _fit_stacks(cells: Cells, settings: Auto) -> list[Donated]:
     """Fit every lane of the cells: those without a donor together, then those with one."""
-    members, lanes = settings.chosen(), cells.lanes()
+    lanes = cells.lanes()
     if not len(lanes):
         return []
+    members = _worth_fitting(settings.chosen(), cells)
     fits = fit_members(members, cells, lanes)
     whole = Stack(members=members, cells=cells, lanes=lanes, fits=fits, average=average(members, fits, cells, lanes))
     link = _links(cells, lanes) if settings.donor else np.full(len(lanes), -1)
     alone, helped = np.flatnonzero(link < 0), np.flatnonzero(link >= 0)
     found = [Donated(stack=whole.take(alone))]
     return [*found, _help(whole, helped, link[helped])] if len(helped) else found
+
+
+def _worth_fitting(members: tuple[Member, ...], cells: Cells) -> tuple[Member, ...]:
+    """Leave out rich members where even the cell of most runs has so few that their weights fall below a hundredth.
+
+    They take longest there: with 100 domains, one has 400 coefficients.
+    """
+    few = cells.runs.max() < _LEAST_RUNS * 2 * (cells.mixture.shape[1] + 1)
+    return tuple(member for member in members if not (member.rich and few)) or members
 
 
 def _links(cells: Cells, lanes: np.ndarray) -> np.ndarray:

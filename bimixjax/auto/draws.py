@@ -16,22 +16,22 @@ regressors (Rasmussen and Williams, Gaussian Processes for Machine Learning (200
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bimixjax.auto.member import Fitted
-from bimixjax.auto.member_fits import noise_of
+from bimixjax.auto.block import noise_of
+from bimixjax.auto.member import Fitted, Posterior
 from bimixjax.auto.members import named_members
-from bimixjax.auto.noise import Noise, kernel, places
+from bimixjax.auto.noise import Noise, kernel
 from bimixjax.auto.one_size import AutoSize, Path
+from bimixjax.auto.reading import posteriors
 from bimixjax.auto.reweight import Reweighted
 
 # Mixtures beside the runs in a path, and the least eigenvalue of their kernel that is not rounding.
 _MIXTURES, _LEAST = 128, 1e-10
 
 
-def draw(size: AutoSize, key: Array, count: int) -> Reweighted:
+def draw(size: AutoSize, own: tuple[int, ...], key: Array, count: int) -> Reweighted:
     """Draw [R, ...] from the posterior of one model size."""
     of_member, of_path, of_effects = jax.random.split(key, 3)
     members, lanes = named_members(size.member_names), len(size.rows)
@@ -44,9 +44,13 @@ def draw(size: AutoSize, key: Array, count: int) -> Reweighted:
     noises = [noise_of(member) for member in members]
     heights = [_heights(noise, mixture, standard) for noise in noises]
     found = [
-        _moved(noise, fitted, (mixture, height), usable, one)
-        for noise, fitted, height, one in zip(
-            noises, size.fitted, heights, jax.random.split(of_effects, len(members)), strict=True
+        _moved(noise, each, (mixture, height), usable, one)
+        for noise, each, height, one in zip(
+            noises,
+            zip(size.fitted, posteriors(size, own), strict=True),
+            heights,
+            jax.random.split(of_effects, len(members)),
+            strict=True,
         )
     ]
     weights = np.moveaxis(np.eye(len(members))[chosen], -1, 1)
@@ -79,32 +83,37 @@ def _heights(noise: Noise, mixture: np.ndarray, standard: np.ndarray) -> np.ndar
 
 def _kernel(noise: Noise, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the covariance of the process between mixtures [d, a] and [d, b]: [a, b]."""
-    first, second = (places(jnp.asarray(mixture))[..., None] for mixture in (left, right))
-    return np.asarray(kernel(noise, first, second))[..., 0]
+    return kernel(noise, left[..., None], right[..., None])[..., 0]
 
 
 def _moved(
-    noise: Noise, fitted: Fitted, path: tuple[np.ndarray, np.ndarray], spread: np.ndarray, key: Array
+    noise: Noise,
+    fit: tuple[Fitted, Posterior],
+    path: tuple[np.ndarray, np.ndarray],
+    spread: np.ndarray,
+    key: Array,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw coefficients [R, q, T], alpha [R, m, T] and step effects [R, t, T] of one member."""
     of_z, of_alpha, of_step = jax.random.split(key, 3)
-    (mixture, height), precision = path, np.asarray(fitted.precision)
-    (count, _, lanes), runs = height.shape, mixture[:, : len(precision)]
+    (fitted, posterior), (mixture, height) = fit, path
+    count, _, lanes = height.shape
+    shared = np.asarray(posterior.precision)
+    runs, precision = mixture[:, : len(shared)], np.broadcast_to(shared, (*shared.shape[:2], lanes))
 
     def normal(key: Array, size: int) -> np.ndarray:
         return np.asarray(jax.random.normal(key, (count, size, lanes)))
 
-    off = spread * np.einsum("pqT,RpT->RqT", fitted.spread, normal(of_z, len(fitted.z)), optimize=True)
+    off = spread * np.einsum("pqT,RpT->RqT", posterior.spread, normal(of_z, len(fitted.z)), optimize=True)
     at_runs = np.einsum("mu,RuT->RmT", _kernel(noise, runs, mixture) / noise.process**2, height, optimize=True)
     rest = np.einsum(
         "mkT,RkT->RmT", _root(precision, _kernel(noise, runs, runs)), normal(of_alpha, len(precision)), optimize=True
     )
     open_alpha = np.einsum("mkT,RkT->RmT", precision, at_runs, optimize=True) + rest
-    open_step = np.sqrt(np.asarray(fitted.step_variance)) * normal(of_step, len(fitted.step))
+    open_step = np.sqrt(np.asarray(posterior.step_variance)) * normal(of_step, len(fitted.step))
     return (
         fitted.z + off,
-        fitted.alpha + np.einsum("qmT,RqT->RmT", fitted.alpha_slope, off, optimize=True) - spread * open_alpha,
-        fitted.step + np.einsum("qtT,RqT->RtT", fitted.step_slope, off, optimize=True) + spread * open_step,
+        fitted.alpha + np.einsum("qmT,RqT->RmT", posterior.alpha_slope, off, optimize=True) - spread * open_alpha,
+        fitted.step + np.einsum("qtT,RqT->RtT", posterior.step_slope, off, optimize=True) + spread * open_step,
     )
 
 

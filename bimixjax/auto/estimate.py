@@ -80,11 +80,7 @@ def _size(stack: Stack, lent: Lent | None) -> AutoSize:
         return dataclasses.replace(
             fitted,
             alpha=fitted.alpha[:runs],
-            alpha_slope=fitted.alpha_slope[:, :runs],
             step=fitted.step[:volumes],
-            step_slope=fitted.step_slope[:, :volumes],
-            step_variance=fitted.step_variance[:volumes],
-            precision=fitted.precision[:runs, :runs],
         )
 
     mixture = cells.mixture[cell, :, :runs]
@@ -148,7 +144,7 @@ def fit_auto(
         raise checks.InputError(f"{needs}; {observations.source} has {count}")
     cells = build_cells(observations, np.ones((1, len(observations))), unit, names)
     with jax.enable_x64(True):
-        stacks = fit_stacks(cells, settings)
+        stacks = [each.without_idle() for each in fit_stacks(cells, settings)]
     if not stacks:
         raise checks.InputError(f"{observations.source} has no loss of {', '.join(names)}; nothing can be fitted")
     beyond = None

@@ -10,22 +10,20 @@ import numpy as np
 from bimixjax._base.checks import InputError
 from bimixjax._base.schema import Spot, each, maybe, numbers, record, shares, texts
 from bimixjax.auto.averaging import CORRELATION
+from bimixjax.auto.losses import AutoLosses
 from bimixjax.auto.member import Fitted
-from bimixjax.auto.member_fits import noise_of
 from bimixjax.auto.members import DONATED, MEMBERS, named_members
-from bimixjax.auto.noise import NoiseCovariance
-from bimixjax.auto.one_size import AutoLosses, AutoSize, Lent
+from bimixjax.auto.one_size import AutoSize, Lent
 from bimixjax.fitting.base import losses_at
 
 _NEVER = ("carried", "drawn")
 
 # Fields of `Fitted`, by what a file calls them.
-_SPELLED = {"alpha": "pull", "alpha_slope": "pull_slope"}
-_KEYS = {_SPELLED.get(f.name, f.name): f.name for f in dataclasses.fields(Fitted) if f.name != "precision"}
+_KEYS = {"z": "z", "pull": "alpha", "step": "step"}
 
 
 def saved_size(size: AutoSize) -> dict[str, Any]:
-    """Return all but `precision`, which has most of the numbers and follows from the mixtures."""
+    """Return all that a prediction needs."""
     if size.carried:
         raise InputError("this is a fit carried to a size that was not fitted; save the fit that it is of")
     if size.drawn:
@@ -38,7 +36,7 @@ def saved_size(size: AutoSize) -> dict[str, Any]:
 
 
 def read_size(value: Any, spot: Spot) -> AutoSize:
-    """Read and check what `saved_size` gave, with `precision` anew; `spot` has the lengths "domains" and "targets"."""
+    """Read and check what `saved_size` gave; `spot` has the lengths "domains" and "targets"."""
     spot = dataclasses.replace(spot, lengths={key: spot.lengths[key] for key in ("domains", "targets")})
     # Older files lack the range of losses, see `with_log_range`, whether they vary, and how errors do together.
     found = record(_SIZE)({**_LATER, **value} if isinstance(value, dict) else value, spot)
@@ -51,8 +49,7 @@ def read_size(value: Any, spot: Spot) -> AutoSize:
         count = sum(c.size(len(found["mixture"])) for c in member.law.ordered())
         own = dataclasses.replace(spot, lengths={**spot.lengths, "coefficients": count})
         one = record(_FITTED)(found["fitted"][i], own.at("fitted").at(i))
-        precision = NoiseCovariance.of(noise_of(member), found["mixture"][..., None], found["mask"]).precision
-        fitted.append(Fitted(precision=precision, **{field: one[key] for key, field in _KEYS.items()}))
+        fitted.append(Fitted(**{field: one[key] for key, field in _KEYS.items()}))
     _check_used(found, spot)
     return AutoSize(**{**found, "fitted": tuple(fitted)})
 
@@ -93,12 +90,8 @@ _LOG, _STANDARD = 50.0, 1e4
 
 _FITTED = {
     "z": numbers("coefficients", "targets", low=-_STANDARD, high=_STANDARD),
-    "spread": numbers("coefficients", "coefficients", "targets"),
     "pull": numbers("runs", "targets"),
-    "pull_slope": numbers("coefficients", "runs", "targets"),
     "step": numbers("volumes", "targets", low=-_LOG, high=_LOG),
-    "step_slope": numbers("coefficients", "volumes", "targets"),
-    "step_variance": numbers("volumes", "targets", low=0),
 }
 _LENT = {"size": read_size, "center": numbers("targets", low=-_LOG, high=_LOG)}
 _LATER = {"log_range": None, "varies": None, "correlation": None}

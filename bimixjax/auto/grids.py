@@ -8,14 +8,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from bimixjax.auto.member import Rows
-from bimixjax.fitting.lanes import numbered, on_grid, padded_length, row_sizes
+from bimixjax.fitting.lanes import numbered, on_grid, row_sizes
 from bimixjax.observations import Observations, Unit
 
 # So many parts of the runs are left out in turn; with more runs than that, a part is several runs.
 _PARTS = 16
-
-# No grid has fewer runs, so that tables of few share a compiled program.
-_FEWEST = 4
 
 _ALL = slice(None)
 
@@ -55,11 +52,6 @@ class Cells:
     def runs(self) -> np.ndarray:
         """How many runs each cell has [G]."""
         return (self.part >= 0).sum(1)
-
-    @property
-    def least_runs(self) -> np.ndarray:
-        """On a grid of how many runs, padding included, each cell would have room [G]."""
-        return np.array([_padded(runs) for runs in self.runs], int)
 
     def cut(self, cells: slice = _ALL, runs: slice = _ALL, volumes: slice = _ALL) -> "Cells":
         """Take some cells, on a smaller grid, where cells with more runs or volumes lose some."""
@@ -140,9 +132,9 @@ def build_cells(observations: Observations, weights: np.ndarray, unit: Unit | No
     groups = [rows for _, _, rows in cells]
     ladders = [np.unique(volume[rows], return_inverse=True) for rows in groups]
     places = [numbered(run[rows]) for rows in groups]
-    runs = _padded(max((1 + place.max() for place in places), default=1))
+    runs = max((1 + int(place.max()) for place in places), default=1)
     volumes = max((len(ladder) for ladder, _ in ladders), default=1)
-    shape = (runs, volumes if volumes == 1 else _padded(volumes))
+    shape = (runs, volumes)
     row = np.moveaxis(on_grid(groups, places, [when for _, when in ladders], shape, -1), -1, 0)
     first = row.max(2)
     present = first >= 0
@@ -171,8 +163,3 @@ def _parts(runs: int, padded: int) -> Int[np.ndarray, " m"]:
     """The part of each run: its own where there are few, else one of `_PARTS` by a fixed shuffle; -1 for padding."""
     order = np.random.default_rng(0).permutation(runs) if runs > _PARTS else np.arange(runs)
     return np.pad(order % _PARTS, (0, padded - runs), constant_values=-1)
-
-
-def _padded(count: int) -> int:
-    """The smallest of 4, 8, 12, 16, 24, 32, ... not below `count`: programs of `auto` take seconds to compile."""
-    return _FEWEST * padded_length(int(-(-count // _FEWEST)), digits=2)

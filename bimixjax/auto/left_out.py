@@ -16,26 +16,31 @@ Source: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), 
 import numpy as np
 from jaxtyping import Float, Int
 
-from bimixjax.auto.member import Ends
-from bimixjax.auto.noise import NoiseCovariance
+from bimixjax.auto.member import Linearized
+from bimixjax.auto.noise import NoiseCovariance, times
 
 
 def leave_out(
-    covariance: NoiseCovariance, part: Int[np.ndarray, " m"], loss: Float[np.ndarray, "m t L"], ends: Ends
+    covariance: NoiseCovariance,
+    part: Int[np.ndarray, " m"],
+    loss: Float[np.ndarray, "m t L"],
+    about: Linearized,
+    spread: Float[np.ndarray, "q q L"],
 ) -> Float[np.ndarray, "2 m t L"]:
     """Predict the log losses of each part of the runs from the other parts: mean and variance.
 
     Args:
-        covariance: the noise S0, of one lane: all L lanes have the same rows.
-        part: of each run; -1 for none.
+        covariance: the noise S0.
+        part: of each run, alike in all lanes; -1 for none.
         loss: measured log losses.
-        ends: the fit to all parts.
+        about: the fit to all parts.
+        spread: C.
     """
-    slopes = np.asarray(ends.slopes)
-    x = loss - ends.value + np.einsum("qL,qmtL->mtL", ends.fitted.z, slopes)
-    explained = np.asarray(covariance.inverse(x))
-    u = np.einsum("pqL,qmtL->pmtL", ends.fitted.spread, covariance.inverse(slopes), optimize=True)
-    explained = explained - np.einsum("pL,pmtL->mtL", np.einsum("pmtL,mtL->pL", u, x), u)
+    slopes = about.slopes
+    x = loss - about.value + (slopes * about.z[:, None, None]).sum(0)
+    explained = covariance.inverse(x)
+    u = np.moveaxis(times(spread, np.moveaxis(covariance.inverse(slopes), 0, -2)), -2, 0)
+    explained = explained - ((u * x).sum((1, 2))[:, None, None] * u).sum(0)
     found, (_, volumes, lanes) = np.zeros((2, *loss.shape)), loss.shape
     for b in range(part.max() + 1):
         runs = np.flatnonzero(part == b)
@@ -43,18 +48,18 @@ def leave_out(
         of_part = np.moveaxis(u[:, runs], -1, 0).reshape(lanes, -1, rows)
         block = covariance.block(runs) - np.swapaxes(of_part, 1, 2) @ of_part
         # A row without weight would make the block singular.
-        block += np.diag(1.0 - (np.asarray(covariance.weight)[runs].ravel() > 0))
-        left = np.linalg.inv(block)
+        weight = np.moveaxis(covariance.weight[runs], -1, 0).reshape(-1, 1, rows)
+        left = np.linalg.inv(block + (weight == 0) * np.eye(rows))
         residual = (left @ explained[runs].reshape(rows, lanes).T[..., None])[..., 0]
         found[0, runs] = loss[runs] - residual.T.reshape(-1, volumes, lanes)
         found[1, runs] = np.diagonal(left, axis1=1, axis2=2).T.reshape(-1, volumes, lanes)
-    # This variance scales that of `read_variance`, so it is in the same measure.
-    found[1] += (counted_twice(covariance) * (part >= 0)[:, None])[..., None]
+    # This variance scales that of `variance_at`, so it is in the same measure.
+    found[1] += counted_twice(covariance) * (part >= 0)[:, None, None]
     return found
 
 
-def counted_twice(covariance: NoiseCovariance) -> Float[np.ndarray, "m t"]:
-    """Compute by how much `read_variance` exceeds the variance of process plus step effect, the law being known.
+def counted_twice(covariance: NoiseCovariance) -> Float[np.ndarray, "m t B"]:
+    """Compute by how much `variance_at` exceeds the variance of process plus step effect, the law being known.
 
     It adds the variance of the process to that of the step effects for known run effects, as if both were independent;
     at few volumes, though, rows tell their sum better than either. With P the process and U from volumes to rows,
@@ -64,7 +69,7 @@ def counted_twice(covariance: NoiseCovariance) -> Float[np.ndarray, "m t"]:
     The noise of the fit to all parts stands for that of the fits without a part.
     """
     step, volumes = covariance.noise.step**2, len(covariance.share)
-    explained = step * np.asarray(covariance.inverse(np.eye(volumes)[:, None, :, None]))[..., 0]
-    of_step = step * (1 - np.einsum("vmv->v", explained))
-    both = -np.asarray(covariance.process)[..., 0] @ explained.sum(-1).T
-    return np.asarray(covariance.step_variance())[:, 0] - of_step - 2 * both
+    explained = step * covariance.inverse(np.eye(volumes)[:, None, :, None])
+    of_step = step * (1 - np.einsum("vmvB->vB", explained))
+    both = -np.swapaxes(times(covariance.process, explained.sum(2)), 0, 1)
+    return covariance.step_variance() - of_step - 2 * both

@@ -1,38 +1,32 @@
-"""The compiled part of `auto`: one member law fitted to many lanes of rows, and its predictions at other points.
+"""Fit one member law to many lanes of rows, and predict at other points.
 
 A lane's coefficients are z, independent standard normal by their priors. Its fit minimizes, over z,
 
-    |whitened(log law(z) - log loss)|^2 + |z|^2
+    (log law(z) - log loss)' S^-1 (log law(z) - log loss) + |z|^2
 
 by damped Gauss-Newton steps; the curvature there gives the covariance of z. Lanes are last in every array.
 """
 
-from collections.abc import Callable
-from functools import partial
-
-import jax
-import jax.numpy as jnp
-from jax import Array
+import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record
-from bimixjax.auto.noise import Noise, NoiseCovariance, kernel, places
-from bimixjax.laws import Law, Point
-from bimixjax.solve.linear import cholesky_solve, inverse_root
-from bimixjax.solve.marquardt import Marquardt, State
-from bimixjax.solve.separable import unit_directions
+from bimixjax.auto import law_values
+from bimixjax.auto.law_values import Points
+from bimixjax.auto.noise import Noise, NoiseCovariance, kernel, times
+from bimixjax.laws import Law
+from bimixjax.solve.marquardt import Marquardt, Quadratic, State
 
 # A step that promises to lower a sum of squared standard deviations by less than this changes no prediction.
 _TOLERANCE = 1e-3
-_MOST_STEPS = 60
+MOST_STEPS = 60
 _DAMPING = 1e-3
 _STEPS = Marquardt(relief=0.1, ease=0.1, caution=0.1, growth=8.0, most_damping=1e8, last_damping=0.0)
 # No step moves a coefficient by more standard deviations of its prior.
 _LONGEST = 3.0
-_SAME_VOLUME = 1e-9
-# Below this share of the mean fitted loss, a law's logarithm goes on along its tangent.
-_LEAST_LOSS = 0.2
+# Volumes that differ by no more than this part of them are one volume.
+SAME_VOLUME = 1e-9
 
 
 @record
@@ -49,11 +43,19 @@ class PackedPrior:
     root: Float[Stored, "q q"]
     logarithmic: Bool[Stored, " q"]
 
-    def coefficients(self, z: Float[Stored, "q B"]) -> Float[Array, "q B"]:
-        """Return the packed coefficients at z."""
-        moved = self.center + jnp.matmul(self.root, z)
-        logarithmic = self.logarithmic[:, None]
-        return jnp.where(logarithmic, jnp.exp(jnp.where(logarithmic, moved, 0.0)), moved)
+    def coefficients(self, z: Float[Stored, "q B"]) -> Float[Stored, "q B"]:
+        """Return the packed coefficients at z; NumPy or JAX, as all arrays here."""
+        moved, logarithmic = self.center + self.root @ z, self.logarithmic[:, None]
+        space = moved.__array_namespace__()
+        return space.where(logarithmic, space.exp(space.where(logarithmic, moved, 0.0)), moved)
+
+    def scale(self, coefficients: Float[np.ndarray, "q B"]) -> Float[np.ndarray, "q B"]:
+        """Return the slopes of the coefficients by root z, of which z is the standardized form."""
+        return np.where(self.logarithmic[:, None], coefficients, 1.0)
+
+    def lanes(self, index: Int[np.ndarray, " b"]) -> "PackedPrior":
+        """Take some of the lanes."""
+        return PackedPrior(center=self.center[:, index], root=self.root, logarithmic=self.logarithmic)
 
 
 @record
@@ -69,228 +71,188 @@ class Rows:
         donor: log loss at a smaller model size, less its mean; 0 where none is read.
     """
 
-    mixture: Float[Stored, "d m B"]
-    volume: Float[Stored, "t B"]
-    own: Int[Stored, " B"]
-    loss: Float[Stored, "m t B"]
-    mask: Float[Stored, "m t B"]
-    donor: Float[Stored, "m t B"]
+    mixture: Float[np.ndarray, "d m B"]
+    volume: Float[np.ndarray, "t B"]
+    own: Int[np.ndarray, " B"]
+    loss: Float[np.ndarray, "m t B"]
+    mask: Float[np.ndarray, "m t B"]
+    donor: Float[np.ndarray, "m t B"]
+
+    def lanes(self, index: Int[np.ndarray, " b"]) -> "Rows":
+        """Take some of the lanes."""
+        return Rows(**{name: getattr(self, name)[..., index] for name in Rows.__dataclass_fields__})
+
+    def points(self) -> Points:
+        """Return all points of the grids, volumes fastest."""
+        runs, volumes, lanes = self.loss.shape
+        return Points(
+            mixture=np.repeat(self.mixture, volumes, axis=1),
+            volume=np.tile(self.volume, (runs, 1)),
+            donor=self.donor.reshape(-1, lanes),
+        )
+
+    def evaluate(self, law: Law, prior: PackedPrior, z: Float[np.ndarray, "q B"]) -> "Linearized":
+        """Evaluate the log law on the grids, rows masked included, and its slopes by z."""
+        value, slopes = law_at(law, prior, z, self.own, self.points())
+        by_z = np.tensordot(prior.root, slopes, axes=(0, 0))
+        return Linearized(z=z, value=value.reshape(self.loss.shape), slopes=by_z.reshape(-1, *self.loss.shape))
+
+
+def law_at(
+    law: Law, prior: PackedPrior, z: Float[np.ndarray, "q B"], own: Int[np.ndarray, " B"], points: Points
+) -> tuple[Float[np.ndarray, "Q B"], Float[np.ndarray, "q Q B"]]:
+    """Evaluate the log law at the points of each lane, and its slopes by root z; those by z are root' times them."""
+    coefficients = np.asarray(prior.coefficients(z))
+    value, slopes = law_values.values_and_slopes(law, coefficients, own, points)
+    return value, np.swapaxes(slopes * prior.scale(coefficients)[..., None], 1, 2)
 
 
 @record
-class Points:
-    """Points at which lanes predict.
+class Linearized:
+    """A law on the rows of B lanes, about their fits.
 
     Attributes:
-        mixture: r.
-        volume: s, over the largest that was fitted.
-        donor: as in `Rows`.
+        z: the fits.
+        value: log law on the grids.
+        slopes: its derivative by z.
     """
 
-    mixture: Float[Stored, "d Q B"]
-    volume: Float[Stored, "Q B"]
-    donor: Float[Stored, "Q B"]
+    z: Float[np.ndarray, "q B"]
+    value: Float[np.ndarray, "m t B"]
+    slopes: Float[np.ndarray, "q m t B"]
+
+    def lanes(self, index: Int[np.ndarray, " b"]) -> "Linearized":
+        """Take some of the lanes."""
+        return Linearized(z=self.z[:, index], value=self.value[..., index], slopes=self.slopes[..., index])
 
 
 @record
 class Fitted:
-    """The posterior of B lanes.
+    """The fits of B lanes: what predictions need.
 
     Attributes:
         z: standardized coefficients.
-        spread: inverse Cholesky factor of their curvature, so that spread' spread is their covariance.
-        alpha: K^-1 y of the process: at a mixture, it is the kernel to the runs times this.
-        alpha_slope: derivative of alpha by z.
+        alpha: S^-1 times residuals, summed over each run: at a mixture, the process is the kernel to the runs times it.
         step: step effects.
-        step_slope: their derivative by z.
+    """
+
+    z: Float[Stored, "q B"]
+    alpha: Float[Stored, "m B"]
+    step: Float[Stored, "t B"]
+
+
+@record
+class Posterior:
+    """How sure the fits of B lanes are: what follows from where their rows are, and from slopes at the fits.
+
+    Attributes:
+        spread: inverse Cholesky factor of the curvature, so that spread' spread is the covariance of z.
+        alpha_slope: derivative of alpha by z.
+        step_slope: derivative of the step effects by z.
         step_variance: their posterior variance.
         precision: P, so that the rows explain k' P k of the process's variance for a kernel k to the runs.
     """
 
-    z: Float[Stored, "q B"]
     spread: Float[Stored, "q q B"]
-    alpha: Float[Stored, "m B"]
     alpha_slope: Float[Stored, "q m B"]
-    step: Float[Stored, "t B"]
     step_slope: Float[Stored, "q t B"]
     step_variance: Float[Stored, "t B"]
     precision: Float[Stored, "m m B"]
 
-
-@record
-class Ends:
-    """The ends of B fits.
-
-    Attributes:
-        fitted: their posteriors.
-        cost: the criterion.
-        steps: iterations.
-        value: log law at the rows, masked ones included.
-        slopes: its derivative by z.
-    """
-
-    fitted: Fitted
-    cost: Float[Stored, " B"]
-    steps: Int[Stored, " B"]
-    value: Float[Stored, "m t B"]
-    slopes: Float[Stored, "q m t B"]
-
-
-def log_law(law: Law, coefficients: Array, mixture: Stored, volume: Stored, own: Stored, donor: Stored) -> Array:
-    """Return the log of the law at points [..., B] with packed coefficients [q, B] and mixtures [d, ..., B].
-
-    Every model size is fitted by itself: in its place the law gets the loss of the donor.
-    """
-    domains, between = mixture.shape[0], (None,) * (mixture.ndim - 2)
-    is_own = jnp.arange(domains)[:, *between, None] == own
-    share = jnp.sum(jnp.where(is_own, mixture, 0.0), axis=0)
-    named = law.unpack(coefficients[:, *between], law.ordered(), domains)
-    point = Point(
-        mixture=jnp.asarray(mixture), own=share, volume=jnp.asarray(volume), model_size=jnp.exp(donor), is_own=is_own
-    )
-    loss = law.loss(named, point)
-    # The logarithm goes on along its tangent where a law falls to zero and below: finite, with slopes.
-    low = loss < _LEAST_LOSS
-    return jnp.where(low, loss / _LEAST_LOSS - 1, 0.0) + jnp.log(jnp.where(low, _LEAST_LOSS, loss))
-
-
-@partial(jax.jit, static_argnames=("law",))
-def fit_lanes(law: Law, rows: Rows, covariance: NoiseCovariance, prior: PackedPrior, starts: Array) -> Ends:
-    """Fit B lanes, each from one of `starts` [q, B]."""
-
-    def grid(z: Array) -> Array:
-        mixture, volume = rows.mixture[:, :, None], rows.volume[None]
-        return log_law(law, prior.coefficients(z), mixture, volume, rows.own, rows.donor)
-
-    last = _minimize(grid, rows, covariance, starts)
-    found, eye = last.model, unit_directions(starts)
-    # No curvature was found where no cost is finite.
-    curvature = jnp.where(jnp.isfinite(found.cost), found.curvature, eye)
-    alpha, step = covariance.effects(rows.loss - found.value)
-    alpha_slope, step_slope = covariance.effects(-found.slopes)
-    fitted = Fitted(
-        z=last.point,
-        spread=inverse_root(curvature),
-        alpha=alpha,
-        alpha_slope=alpha_slope,
-        step=step,
-        step_slope=step_slope,
-        step_variance=covariance.step_variance(),
-        precision=covariance.precision,
-    )
-    return Ends(fitted=fitted, cost=found.cost, steps=last.steps, value=found.value, slopes=found.slopes)
-
-
-@jax.jit
-def read_grid(ends: Ends, covariance: NoiseCovariance) -> tuple[Array, Array]:
-    """Return mean and variance of log losses at the runs and volumes of the grid [m, t, B], those masked included."""
-    fitted, cross = ends.fitted, covariance.process
-    moved = ends.slopes + _process(cross, fitted.alpha_slope)[:, :, None] + fitted.step_slope[:, None]
-    variance = _along(fitted, moved) + _unexplained(covariance.noise, fitted, cross)[:, None] + fitted.step_variance
-    return jnp.asarray(ends.value + _process(cross, fitted.alpha)[:, None] + fitted.step), variance
-
-
-def read_mean(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: PackedPrior, points: Points) -> Array:
-    """Return the expected log losses of B lanes at their points [Q, B], less their lanes' means."""
-    cross = kernel(noise, places(points.mixture), places(rows.mixture))
-    found = log_law(law, prior.coefficients(fitted.z), points.mixture, points.volume, rows.own, points.donor)
-    return found + _process(cross, fitted.alpha) + _at_step(fitted.step, _same(rows, points))
-
-
-def read_variance(law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: PackedPrior, points: Points) -> Array:
-    """Return the variance of measured log losses about their expectation, noise included [Q, B]."""
-    cross, same = kernel(noise, places(points.mixture), places(rows.mixture)), _same(rows, points)
-
-    def found(z: Array) -> Array:
-        return log_law(law, prior.coefficients(z), points.mixture, points.volume, rows.own, points.donor)
-
-    _, push = jax.linearize(found, fitted.z)
-    slopes = jax.vmap(push)(unit_directions(jnp.asarray(fitted.z)))
-    moved = slopes + _process(cross, fitted.alpha_slope) + _at_step(fitted.step_slope, same)
-    new = noise.step**2 * (1 - jnp.sum(same, axis=-2))
-    return _along(fitted, moved) + _unexplained(noise, fitted, cross) + _at_step(fitted.step_variance, same) + new
-
-
-@partial(jax.jit, static_argnames=("law",))
-def read_lanes(
-    law: Law, fitted: Fitted, rows: Rows, noise: Noise, prior: PackedPrior, points: Points
-) -> tuple[Array, Array]:
-    """Return mean and variance of log losses at points, for lanes of a study."""
-    return (read_mean(law, fitted, rows, noise, prior, points), read_variance(law, fitted, rows, noise, prior, points))
-
-
-def _process(cross: Stored, alpha: Stored) -> Array:
-    """Return the process [..., a, B] at points with covariances [a, m, B] to the runs, for its alpha [..., m, B]."""
-    return jnp.einsum("amB,...mB->...aB", cross, alpha)
-
-
-def _same(rows: Rows, points: Points) -> Array:
-    """Say which fitted volume each point is at: 1 or 0 [Q, t, B]. Padded volumes, without rows, are none."""
-    near = jnp.abs(points.volume[:, None] - rows.volume) <= _SAME_VOLUME * rows.volume
-    near = near & jnp.any(rows.mask > 0, axis=0)
-    return near.astype(rows.volume.dtype)
-
-
-def _at_step(step: Stored, same: Array) -> Array:
-    return jnp.einsum("QtB,...tB->...QB", same, step)
-
-
-def _along(fitted: Fitted, moved: Stored) -> Array:
-    """Return the variance of what changes with z by [q, ..., B]."""
-    return jnp.sum(jnp.einsum("pqB,q...B->p...B", fitted.spread, moved) ** 2, axis=0)
-
-
-def _unexplained(noise: Noise, fitted: Fitted, cross: Array) -> Array:
-    """Return the variance of the process, of a run of its own and of a row of its own, at points [a, B]."""
-    explained = jnp.sum(cross * jnp.einsum("abB,bcB->acB", cross, fitted.precision), axis=1)
-    return noise.process**2 - explained + noise.run**2 + noise.white**2
-
-
-@record
-class _Model:
-    """The criterion at z, and what of it the fit keeps.
-
-    Attributes:
-        cost: |whitened residuals|^2 + |z|^2.
-        gradient: half its gradient.
-        curvature: its Gauss-Newton matrix.
-        value: log law at the rows.
-        slopes: its derivative by z.
-    """
-
-    cost: Float[Array, " B"]
-    gradient: Float[Array, "q B"]
-    curvature: Float[Array, "q q B"]
-    value: Float[Array, "m t B"]
-    slopes: Float[Array, "q m t B"]
-
-
-def _minimize(grid: Callable[[Array], Array], rows: Rows, covariance: NoiseCovariance, starts: Array) -> State:
-    """Minimize |whitened(grid(z) - loss)|^2 + |z|^2 from `starts` [q, B]."""
-    eye, lanes = unit_directions(starts), starts.shape[1]
-
-    def linearize(z: Array) -> _Model:
-        value, push = jax.linearize(grid, z)
-        slopes = jax.vmap(push)(eye)
-        residual, jacobian = covariance.whiten((value - rows.loss) * rows.mask), covariance.whiten(slopes * rows.mask)
-        return _Model(
-            cost=jnp.sum(residual**2, axis=0) + jnp.sum(z**2, axis=0),
-            gradient=jnp.sum(jacobian * residual, axis=1) + z,
-            curvature=jnp.einsum("iRB,jRB->ijB", jacobian, jacobian) + eye,
-            value=value,
-            slopes=slopes,
+    @classmethod
+    def of(cls, covariance: NoiseCovariance, slopes: Float[np.ndarray, "q m t B"]) -> "Posterior":
+        """Derive it from slopes of the log law by z at the fit."""
+        alpha_slope, step_slope = covariance.effects(-slopes)
+        curvature = np.moveaxis(covariance.products(slopes), -1, 0) + np.eye(len(slopes))
+        # No curvature was found where no cost is finite.
+        sound = np.isfinite(curvature).all((1, 2), keepdims=True)
+        lower = np.linalg.cholesky(np.where(sound, curvature, np.eye(len(slopes))))
+        return cls(
+            spread=np.moveaxis(np.linalg.inv(lower), 0, -1),
+            alpha_slope=alpha_slope,
+            step_slope=step_slope,
+            step_variance=covariance.step_variance(),
+            precision=covariance.precision,
         )
 
-    def step(z: Array, model: _Model, damping: Array) -> Array:
-        moved = -cholesky_solve(model.curvature * (1 + damping * eye), model.gradient)
-        return moved / jnp.maximum(1.0, jnp.max(jnp.abs(moved), axis=0) / _LONGEST)
 
-    return _STEPS.run(
+def fit_lanes(
+    law: Law,
+    rows: Rows,
+    covariance: NoiseCovariance,
+    prior: PackedPrior,
+    starts: Float[np.ndarray, "q B"],
+    most: int = MOST_STEPS,
+) -> State:
+    """Fit B lanes, each from one start, in so many steps: their z are the `point` of what is returned."""
+    eye = np.eye(len(starts))[..., None]
+    # Slopes by z are slopes by root z times the root, which is cheaper to apply to their products.
+    root = np.eye(len(starts) + 1)
+    root[:-1, :-1] = prior.root
+
+    def linearize(z: np.ndarray, at: np.ndarray) -> Quadratic:
+        some = rows.lanes(at)
+        value, slopes = law_at(law, prior.lanes(at), z, some.own, some.points())
+        columns = np.concatenate([slopes, (value - some.loss.reshape(value.shape))[None]])
+        products = covariance.lanes(at).products(columns.reshape(-1, *some.loss.shape))
+        products = np.moveaxis(root.T @ np.moveaxis(products, -1, 0) @ root, 0, -1)
+        return Quadratic(
+            cost=products[-1, -1] + (z**2).sum(0),
+            gradient=products[:-1, -1] + z,
+            curvature=products[:-1, :-1] + eye,
+        )
+
+    def step(z: np.ndarray, model: Quadratic, damping: np.ndarray) -> np.ndarray:
+        matrix = np.moveaxis(np.asarray(model.curvature * (1 + damping * eye)), -1, 0)
+        # Where a cost is not finite no step is taken, whatever it is.
+        matrix = np.where(np.isfinite(model.cost)[:, None, None], matrix, eye[..., 0])
+        moved = -np.linalg.solve(matrix, np.asarray(model.gradient).T[..., None])[..., 0].T
+        return moved / np.maximum(1.0, np.abs(moved).max(0) / _LONGEST)
+
+    return _STEPS.run_on_host(
         linearize,
         step,
         lambda cost: _TOLERANCE * (1 + 1e-2 * cost),
         starts,
-        damping=jnp.full(lanes, _DAMPING),
-        done=jnp.zeros(lanes, bool),
-        most=_MOST_STEPS,
+        damping=np.full(starts.shape[1], _DAMPING),
+        most=most,
     )
+
+
+def mean_at(
+    fitted: Fitted, value: Float[np.ndarray, "Q B"], cross: Float[np.ndarray, "Q m B"], same: Float[np.ndarray, "Q t B"]
+) -> Float[np.ndarray, "Q B"]:
+    """Compute the expected log losses at points, less their lanes' means.
+
+    Args:
+        fitted: the fits.
+        value: log law at the points.
+        cross: covariance of the process between the points and the runs.
+        same: 1 where a point is at a fitted volume.
+    """
+    return value + times(cross, fitted.alpha) + times(same, fitted.step)
+
+
+def variance_at(
+    noise: Noise,
+    posterior: Posterior,
+    slopes: Float[np.ndarray, "q Q B"],
+    cross: Float[np.ndarray, "Q m B"],
+    same: Float[np.ndarray, "Q t B"],
+) -> Float[np.ndarray, "Q B"]:
+    """Compute the variance of measured log losses about their expectation, noise included; arguments as `mean_at`."""
+    moved = slopes + times(cross, posterior.alpha_slope) + times(same, posterior.step_slope)
+    along = (times(posterior.spread, np.swapaxes(moved, 0, 1)) ** 2).sum(1)
+    explained = (cross * times(posterior.precision, cross)).sum(1)
+    own = noise.process**2 - explained + noise.run**2 + noise.white**2
+    return along + own + times(same, posterior.step_variance) + noise.step**2 * (1 - same.sum(1))
+
+
+def cross_and_same(
+    noise: Noise, rows: Rows, points: Points
+) -> tuple[Float[np.ndarray, "Q m B"], Float[np.ndarray, "Q t B"]]:
+    """Compute covariances of the process between points and runs, and which fitted volume each point is at."""
+    volume = np.asarray(points.volume)[:, None]
+    # Padded volumes, without rows, are none.
+    near = (np.abs(volume - rows.volume) <= SAME_VOLUME * rows.volume) & (rows.mask > 0).any(0)
+    return kernel(noise, np.asarray(points.mixture), rows.mixture), near.astype(float)

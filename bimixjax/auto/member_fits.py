@@ -1,9 +1,8 @@
 """Fit the members of `auto` to many cells of rows, and judge them on runs left out."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import jax
 import numpy as np
@@ -11,34 +10,31 @@ from jaxtyping import Float, Int
 
 from bimixjax._base import stages
 from bimixjax.auto.averaging import Average, MemberFit, join_lanes, take_lanes
+from bimixjax.auto.block import Block, same_rows
 from bimixjax.auto.grids import Cells
-from bimixjax.auto.left_out import leave_out
-from bimixjax.auto.member import Ends, PackedPrior, Points, fit_lanes, read_grid, read_lanes
-from bimixjax.auto.members import Member, prior_of, relative_level
-from bimixjax.auto.noise import Noise, NoiseCovariance
+from bimixjax.auto.law_values import Points
+from bimixjax.auto.member import Fitted
+from bimixjax.auto.members import MEAN, Member
+from bimixjax.auto.noise import times
 from bimixjax.fitting import devices
-
-# Noise of log losses about every member: of a row, of a step over all runs, of a run over all its steps.
-# Set on draws 0-4 of a table of 26 runs x 4 sizes (arXiv 2403.16952, `data/5Mix`); scores of other draws choose anew
-# from the same runs.
-WHITE, STEP, RUN = 0.006, 0.006, 0.003
 
 # From so many runs on, parts are left out in closed form, since a sixteenth of the runs hardly changes the fit.
 # `experiments/prediction: domains` scores it from 32 runs on.
 _MANY_RUNS = 32
 
-# Lanes that are solved side by side, as far as their numbers stay in the cache of a core. Chunks of one shape share a
-# compiled program. No script here chose them; `benchmarks/auto.py` times fits with them.
-_LANES, _CACHED_NUMBERS = 16, 200_000
+# Members of less weight in all lanes are left out of a fit: they move no prediction by as much as its own rounding of
+# steps, 1e-3 standard deviations.
+_LEAST_WEIGHT, _TINY = 1e-3, 1e-300
 
-# From so many lanes on, another program for those of few runs compiles in less time than it saves. Not measured by
-# a script here.
-_MANY_LANES = 256
+# Steps of a fit without a part of the runs, which starts from the fit to all of them.
+_REFIT_STEPS = 12
 
-# Numbers of the matrices that are factored together, for each target: 32 megabytes, to bound the memory.
-_FACTORED_NUMBERS = 1 << 22
+# From so many runs on, lanes of the same rows are worked on together, and their products are those of large matrices.
+# Set by hand.
+_LARGE = 24
 
-T = TypeVar("T")
+# Numbers that the lanes of a block hold in one array: 8 megabytes. Set by hand.
+_NUMBERS = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +60,18 @@ class Stack:
         fits, average = take_lanes((self.fits, self.average), index)
         return replace(self, lanes=self.lanes[index], fits=fits, average=average)
 
+    def without_idle(self) -> "Stack":
+        """Leave out the members that count for next to nothing in all lanes, which would only have to be compiled."""
+        weights, names = np.asarray(self.average.weights), self.average.names
+        counts = np.flatnonzero((weights.max(1, initial=0.0) >= _LEAST_WEIGHT) | (np.array(names) == MEAN))
+        kept = weights[counts] / np.maximum(weights[counts].sum(0), _TINY)
+        return replace(
+            self,
+            members=tuple(self.members[k] for k in counts),
+            fits=tuple(self.fits[k] for k in counts),
+            average=replace(self.average, names=tuple(names[k] for k in counts), weights=kept),
+        )
+
     @property
     def donated_weight(self) -> Float[np.ndarray, " L"]:
         """The weight of the members that read a donor."""
@@ -76,44 +84,31 @@ class Stack:
         cells, found = self.cells, []
         for member, fit in zip(self.members, self.fits, strict=True):
             parts = []
-            for index in _chunks(len(self.lanes), _width(len(fit.fitted.z), cells)):
-                lanes, at = self.lanes[index], take_lanes(points, column[index])
-                prior, fitted = lane_priors(member, cells, lanes), take_lanes(fit.fitted, index)
-                moments = read_lanes(member.law, fitted, cells.rows(lanes), noise_of(member), prior, at)
-                parts.append(_first(moments, index))
-            found.append(join_lanes(parts))
+            order = blocks(cells, self.lanes, len(fit.fitted.z), len(points.volume))
+            for index in order:
+                block = Block.of(member, cells, self.lanes[index])
+                parts.append(block.read(take_lanes(fit.fitted, index), take_lanes(points, column[index])))
+            found.append(take_lanes(join_lanes(parts), np.argsort(np.concatenate(order))))
         means, variances = (np.stack(moments) for moments in zip(*found, strict=True))
         mean, deviation = self.average.mixed(means, variances)
         center = cells.center[self.lanes[:, 0], self.lanes[:, 1]]
         return (mean + center).T, (deviation * np.asarray(self.average.spread)).T
 
 
-def noise_of(member: Member) -> Noise:
-    """Return the noise of log losses about a member."""
-    return Noise(white=WHITE, step=STEP, run=RUN, process=member.process, length=member.length)
-
-
-def lane_priors(member: Member, cells: Cells, lanes: Int[np.ndarray, "L 3"]) -> PackedPrior:
-    """Build the priors of a member in some lanes."""
-    cell, target, _ = lanes.T
-    center = np.where(cells.mask.any((1, 2)), cells.center, np.nan)
-    return prior_of(member, cells.mixture.shape[1], relative_level(center, cells.own)[cell, target], cells.own[target])
-
-
 def fit_members(members: Sequence[Member], cells: Cells, lanes: Int[np.ndarray, "L 3"]) -> tuple[MemberFit, ...]:
     """Fit all members to lanes of the cells, those of the same rows once, as many at a time as there are cores."""
     first, which = cells.distinct(lanes)
-    lanes, runs = lanes[first], cells.mask.shape[1]
-    # Where lanes are many, those of few runs are fitted on the smallest grids with room for them.
-    least = cells.least_runs[lanes[:, 0]] if len(lanes) >= _MANY_LANES else np.full(len(lanes), runs)
-    grids = [(cells.cut(runs=slice(count)), np.flatnonzero(least == count)) for count in np.unique(least)]
+    lanes, most = lanes[first], cells.mask.shape[1]
+    # Lanes of few runs are fitted on smaller grids.
+    runs = cells.runs[lanes[:, 0]]
+    grids = [(cells.cut(runs=slice(count)), np.flatnonzero(runs == count)) for count in np.unique(runs)]
 
     def one(member: Member, grid: Cells, index: np.ndarray) -> MemberFit:
         # The switch to float64 holds for the thread that makes it only.
         with jax.enable_x64(True):
-            return _fit_member(member, grid, lanes[index]).wide(runs)
+            return _fit_member(member, grid, lanes[index]).wide(most)
 
-    with ThreadPoolExecutor(devices.cores()) as pool:
+    with devices.threads() as pool:
         # Members with many coefficients take longest, and start first.
         order = sorted(members, key=lambda member: -len(member.law.coefficients))
         jobs = {member.name: [pool.submit(one, member, *grid) for grid in grids] for member in order}
@@ -126,75 +121,47 @@ def fit_members(members: Sequence[Member], cells: Cells, lanes: Int[np.ndarray, 
 
 def _fit_member(member: Member, cells: Cells, lanes: Int[np.ndarray, "L 3"]) -> MemberFit:
     """Fit a member to lanes of the cells, and predict each part of their runs from the others."""
-    unknowns = sum(c.size(cells.mixture.shape[1]) for c in member.law.ordered())
-    ends, (mean, _) = _fit(member, cells, lanes, np.zeros((unknowns, len(lanes))))
-    left = np.zeros((2, *mean.shape))
-    many = cells.runs[lanes[:, 0]] >= _MANY_RUNS
-    in_closed_form = np.flatnonzero(many)
-    place = same_rows(cells, lanes[in_closed_form])[1] if many.any() else in_closed_form
-    for number in np.unique(place):
-        index = in_closed_form[place == number]
-        covariance, _ = _covariance(member, cells, lanes[index])
-        part, loss = cells.part[lanes[index[0], 0]], np.asarray(cells.rows(lanes[index]).loss)
-        left[..., index] = leave_out(covariance, part, loss, take_lanes(ends, index))
-    # Few runs: fitted again without each part in turn.
-    few = np.flatnonzero(~many)
-    refits = cells.left_out(lanes[few])
-    if len(refits):
-        lane = few[refits[:, 0]]
-        _, moments = _fit(member, cells, refits[:, 1:], np.asarray(ends.fitted.z)[:, lane])
-        run, refit = np.nonzero((cells.part[refits[:, 1]] == refits[:, 3, None]).T)
-        left[:, run, :, lane[refit]] = np.stack(moments)[:, run, :, refit]
-    return MemberFit(fitted=ends.fitted, mean=mean, left_mean=left[0], left_variance=left[1])
-
-
-def _fit(
-    member: Member, cells: Cells, lanes: Int[np.ndarray, "L 3"], starts: Float[np.ndarray, "q L"]
-) -> tuple[Ends, tuple[np.ndarray, np.ndarray]]:
-    """Fit lanes in chunks that all have one shape, and read mean and variance of log losses on their grids."""
-    runs, width, found = cells.mask.shape[1], _width(len(starts), cells), []
-    # Noise is factored for as many chunks together as memory allows.
-    together = width * max(1, len(cells.own) * (_FACTORED_NUMBERS // runs**2) // width)
-    for start in range(0, len(lanes), together):
-        block = np.arange(start, min(start + together, len(lanes)))
-        covariance, place = _covariance(member, cells, lanes[block])
-        for index in _chunks(len(block), width):
-            chosen = lanes[block[index]]
-            noise, prior = covariance.lanes(place[index]), lane_priors(member, cells, chosen)
-            ends = fit_lanes(member.law, cells.rows(chosen), noise, prior, starts[:, block[index]])
-            found.append(_first((ends, read_grid(ends, noise)), index))
-    return join_lanes(found)
-
-
-def _covariance(
-    member: Member, cells: Cells, lanes: Int[np.ndarray, "L 3"]
-) -> tuple[NoiseCovariance, Int[np.ndarray, " L"]]:
-    """Factor the noise of lanes, once for all with the same rows; and which factored one is each lane's."""
-    first, place = same_rows(cells, lanes)
-    mixture, mask = cells.mixture[lanes[first, 0]], cells.masks(lanes[first])
-    return NoiseCovariance.of(noise_of(member), np.moveaxis(mixture, 0, -1), np.moveaxis(mask, 0, -1)), place
-
-
-def same_rows(cells: Cells, lanes: Int[np.ndarray, "L 3"]) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " L"]]:
-    """Find the first of all lanes that have the same rows, and which of these each lane is like."""
-    bits = np.packbits(cells.masks(lanes).reshape(len(lanes), -1).astype(bool), axis=1)
-    _, first, place = np.unique(np.column_stack([lanes[:, 0], bits]), axis=0, return_index=True, return_inverse=True)
-    return first, place.reshape(-1)
-
-
-def _first(tree: T, index: np.ndarray) -> T:
-    """Take the different lanes of a chunk, without those that filled it, as NumPy arrays."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[..., : len(set(index))], tree)
-
-
-def _width(unknowns: int, cells: Cells) -> int:
-    """Choose how many lanes to solve side by side: a power of two."""
     runs, volumes = cells.mask.shape[1:3]
-    numbers = max((runs * volumes + runs) * unknowns, runs**2)
-    return int(np.clip(1 << int(_CACHED_NUMBERS // numbers).bit_length() >> 1, 1, _LANES))
+    unknowns, count = unknowns_of(member, cells), len(lanes)
+    z, alpha, step = (np.zeros((size, count)) for size in (unknowns, runs, volumes))
+    mean, left = np.zeros((runs, volumes, count)), np.zeros((2, runs, volumes, count))
+    many = runs >= _MANY_RUNS
+    for index in blocks(cells, lanes, unknowns):
+        block = Block.of(member, cells, lanes[index])
+        fitted, about = block.fit(np.zeros((unknowns, len(index))))
+        z[:, index], alpha[:, index], step[:, index] = fitted.z, fitted.alpha, fitted.step
+        mean[..., index] = about.value + times(block.covariance.process, fitted.alpha)[:, None] + fitted.step
+        if many:
+            left[..., index] = block.left_out(about)
+    if not many:
+        refits = cells.left_out(lanes)
+        for index in blocks(cells, refits[:, 1:], unknowns):
+            lane, part = refits[index, 0], refits[index, 3]
+            block = Block.of(member, cells, refits[index, 1:])
+            fitted, about = block.fit(z[:, lane], _REFIT_STEPS)
+            run, refit = np.nonzero((cells.part[refits[index, 1]] == part[:, None]).T)
+            left[:, run, :, lane[refit]] = np.stack(block.grid(fitted, about))[:, run, :, refit]
+    return MemberFit(fitted=Fitted(z=z, alpha=alpha, step=step), mean=mean, left_mean=left[0], left_variance=left[1])
 
 
-def _chunks(count: int, width: int) -> Iterator[np.ndarray]:
-    """Number `count` lanes in chunks of one width, of which the last repeats its last lane."""
-    for start in range(0, count, width):
-        yield np.minimum(np.arange(start, start + width), count - 1)
+def unknowns_of(member: Member, cells: Cells) -> int:
+    """Count the coefficients of a member."""
+    return sum(c.size(cells.mixture.shape[1]) for c in member.law.ordered())
+
+
+def blocks(cells: Cells, lanes: Int[np.ndarray, "L 3"], unknowns: int, points: int = 0) -> list[Int[np.ndarray, " b"]]:
+    """Number the lanes in blocks that are worked on together: as memory allows, of the same rows if those are many.
+
+    Args:
+        cells: of the lanes.
+        lanes: cell, target and part left out.
+        unknowns: coefficients of the law.
+        points: where it is evaluated beside the rows.
+    """
+    _, domains, runs = cells.mixture.shape
+    width = max(1, _NUMBERS // ((unknowns + domains + runs) * max(runs * cells.mask.shape[2], points)))
+    groups = [np.arange(len(lanes))]
+    if runs >= _LARGE and len(lanes):
+        place = same_rows(cells, lanes)[1]
+        groups = [np.flatnonzero(place == number) for number in range(place.max() + 1)]
+    return [group[start : start + width] for group in groups for start in range(0, len(group), width)]

@@ -1,27 +1,23 @@
 """The fit of `auto` at one model size, and the losses that it predicts at any mixture and volume."""
 
-import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from bimixjax._base.arrays import Stored
-from bimixjax._base.float64 import in_float64
 from bimixjax._base.records import record, static
-from bimixjax.auto.averaging import MOST_VARIANCE, SPREAD, sane
+from bimixjax.auto.averaging import sane
 from bimixjax.auto.beyond import Carried
-from bimixjax.auto.member import Fitted, PackedPrior, Points, Rows, read_mean, read_variance
-from bimixjax.auto.member_fits import noise_of
-from bimixjax.auto.members import named_members, prior_of, relative_level
-from bimixjax.auto.noise import Noise, correlation, places
+from bimixjax.auto.block import noise_of
+from bimixjax.auto.law_values import log_law
+from bimixjax.auto.member import SAME_VOLUME, Fitted
+from bimixjax.auto.members import Member, named_members, prior_of, relative_level
+from bimixjax.auto.noise import correlation, places
 from bimixjax.fitting.coverage import Coverage, companions, share_range
-from bimixjax.laws import Law
-
-# What `read_mean` and `read_variance` take.
-_Reading = tuple[Law, Fitted, Rows, Noise, PackedPrior, Points]
 
 
 @record
@@ -41,7 +37,7 @@ class Path:
     def __call__(self, r: Float[Array, " d"]) -> Float[Array, " T"]:
         """Evaluate the path at a mixture, in log loss."""
         to_each = correlation(self.length, places(r)[:, None, None], places(self.mixture)[..., None])
-        return jnp.sum(to_each[0] * self.height, axis=0)
+        return jnp.sum(to_each * self.height, axis=0)
 
 
 @record
@@ -144,95 +140,62 @@ class Lent:
     center: Float[Stored, " T"]
 
 
-def _average(own: Array, size: AutoSize, r: Array, s: Array, *, with_variance: bool) -> tuple[Array, Array]:
-    """Average the members at one mixture [d] and volume: expected log losses [T], and the variance of measured ones.
+def average_at(own: Array, size: AutoSize, r: Array, s: Array) -> Array:
+    """Average the members at one mixture [d] and volume: expected log losses [T].
 
-    With the weights w, means m and variances v of members that are sane at this point, and the spread of a fit,
-
-        mean = center + sum w m,    variance = spread^2 (sum w (v + (m - sum w m)^2) + doubt)
-
-    To v of a member that reads a donor, the donor's variance is added, less its noise and its own spread. The variance
-    is 0 unless asked for: tracing it takes as long as tracing the mean.
+    With the weights w and means m of members that are sane at this point, it is center + sum w m.
     """
-    lanes, donor, of_donor = len(own), jnp.zeros(len(own)), jnp.zeros(len(own))
+    lanes, donor = len(own), jnp.zeros(len(own))
     if size.lent is not None:
-        donor, of_donor = _average(own, size.lent.size, r, s, with_variance=with_variance)
-        donor = donor - size.lent.center
-    mask, mixture, volume = size.mask, _repeat(size.mixture, lanes), _repeat(size.volume, lanes)
-    rows = Rows(mixture=mixture, volume=volume, own=own, loss=mask, mask=mask, donor=mask)
-    at = _repeat((s / size.scale)[None], lanes)
-    points = Points(mixture=_repeat(r[:, None], lanes), volume=at, donor=donor[None])
-    level = relative_level(size.center, own)
-    members = named_members(size.member_names)
-    readings: list[_Reading] = [
-        (member.law, fitted, rows, noise_of(member), prior_of(member, len(r), level, own), points)
-        for member, fitted in zip(members, size.fitted, strict=True)
-    ]
-    found = sane(
-        size.member_names, size.weights, jnp.stack([read_mean(*reading)[0] for reading in readings]), size.log_range
-    )
+        donor = average_at(own, size.lent.size, r, s) - size.lent.center
+    at = s / size.scale
+    members, level = named_members(size.member_names), relative_level(size.center, own)
+
+    def log_laws(coefficients: Sequence[Array]) -> Array:
+        """Evaluate all members at the point [M, T], those of one law together, so that it is compiled once."""
+        found: dict[int, Array] = {}
+        for law in dict.fromkeys(member.law for member in members):
+            alike = [k for k, member in enumerate(members) if member.law == law]
+            packed = jnp.concatenate([coefficients[k] for k in alike], axis=1)
+            count = packed.shape[1]
+            mixture, volume = jnp.broadcast_to(r[:, None], (len(r), count)), jnp.broadcast_to(at, (count,))
+            repeated = (jnp.tile(each, len(alike)) for each in (own, donor))
+            found |= dict(zip(alike, log_law(law, packed, mixture, volume, *repeated).reshape(-1, lanes), strict=True))
+        return jnp.stack([found[k] for k in range(len(members))])
+
+    priors = [prior_of(member, len(r), level, own) for member in members]
+    packed = [jnp.asarray(prior.coefficients(each.z)) for prior, each in zip(priors, size.fitted, strict=True)]
+    # What the runs and the fitted volumes say beside the laws, for all members at once.
+    cross = _cross(members, size, r)
+    same = (jnp.abs(at - size.volume) <= SAME_VOLUME * size.volume)[:, None] & jnp.any(size.mask > 0, axis=0)
+    effects = _effects(cross, same, [(each.alpha, each.step) for each in size.fitted])
+    laws = log_laws(packed)
+    found = sane(size.member_names, size.weights, laws + effects, size.log_range)
     between = jnp.sum(found.weights * found.means, axis=0)
-    mean, variance, apart = between + size.center, jnp.zeros(lanes), found.means - between
+    mean = between + size.center
     if size.drawn is not None:
-        off = [_moved(reading, off) for reading, off in zip(readings, size.drawn.off, strict=True)]
-        mean += jnp.sum(size.drawn.chosen * found.gate * (size.spread * apart + jnp.stack(off)), axis=0)
+        moved = [
+            jax.jvp(prior.coefficients, (each.z,), (z,))[1]
+            for prior, each, (z, _, _) in zip(priors, size.fitted, size.drawn.off, strict=True)
+        ]
+        off = jax.jvp(log_laws, (packed,), (moved,))[1]
+        off += _effects(cross, same, [(alpha, step) for _, alpha, step in size.drawn.off])
+        mean += jnp.sum(size.drawn.chosen * found.gate * (size.spread * (found.means - between) + off), axis=0)
         mean += size.drawn.path(r)
-    if with_variance:
-        variances = jnp.stack([read_variance(*reading)[0] for reading in readings]).clip(0, MOST_VARIANCE)
-        if size.lent is not None:
-            noise, reads_donor = noise_of(members[0]), jnp.array([member.law.sized for member in members])[:, None]
-            of_donor = (of_donor - (noise.white**2 + noise.run**2) * size.lent.size.spread**2).clip(0)
-            variances += jnp.where(reads_donor, of_donor / SPREAD**2, 0.0)
-        variance = (jnp.sum(found.weights * (variances + apart**2), axis=0) + found.doubt) * size.spread**2
-    if size.carried is not None:
-        ratio, of_ratio = size.carried.log_ratio(own, r, s)
-        mean, variance = mean + ratio, variance + of_ratio
-    return mean, variance
+    return mean if size.carried is None else mean + size.carried.log_ratio(own, r, s)[0]
 
 
-def _moved(reading: _Reading, off: tuple[Stored, Stored, Stored]) -> Array:
-    """Change a member's log losses [T] linearly, by `off` from its z, alpha and step effects."""
-    law, fitted, rows, noise, prior, points = reading
-
-    def mean(z: Array, alpha: Array, step: Array) -> Array:
-        at = dataclasses.replace(fitted, z=z, alpha=alpha, step=step)
-        return read_mean(law, at, rows, noise, prior, points)[0]
-
-    return jax.jvp(mean, (fitted.z, fitted.alpha, fitted.step), off)[1]
+def _cross(members: Sequence[Member], size: AutoSize, r: Array) -> Float[Array, "M m"]:
+    """Compute the covariance of each member's process between a mixture and the runs."""
+    noises = [noise_of(member) for member in members]
+    left, runs = places(r)[:, None], places(size.mixture)
+    alike = {length: correlation(length, left, runs) for length in {noise.length for noise in noises}}
+    return jnp.stack([noise.process**2 * alike[noise.length] for noise in noises])
 
 
-def _repeat(values: Stored, lanes: int) -> Array:
-    return jnp.broadcast_to(values[..., None], (*values.shape, lanes))
-
-
-@record
-class AutoLosses:
-    """The averaged losses of one model size, as a function of a mixture and a volume.
-
-    Attributes:
-        own: for each target, which domain it is, or -1.
-        lanes: the targets wanted; None for all.
-        size: what was fitted.
-        deviations: how many standard deviations above the expected log loss to answer; None for none.
-    """
-
-    own: tuple[int, ...] = static()
-    lanes: tuple[int, ...] | None = static(default=None)
-    size: AutoSize
-    deviations: Float[Stored, ""] | None = None
-
-    name = "auto"
-    separable = False
-    own_by_convention = ()
-
-    def __call__(self, mixture: Float[Array, " d"], volume: Float[Array, ""]) -> Float[Array, " t"]:
-        """Evaluate the losses in nats per token, in float64 and inside any transform."""
-        leaves, tree = jax.tree.flatten((self.size, self.deviations))
-
-        def found(r: Array, s: Array, *leaves: Array) -> Array:
-            size, deviations = jax.tree.unflatten(tree, leaves)
-            mean, variance = _average(jnp.array(self.own), size, r, s, with_variance=deviations is not None)
-            return jnp.exp(mean if deviations is None else mean + deviations * jnp.sqrt(variance))
-
-        losses = in_float64(found)(mixture, volume, *leaves)
-        return losses if self.lanes is None else jnp.stack([losses[t] for t in self.lanes])
+def _effects(
+    cross: Float[Array, "M m"], same: Bool[Array, "t T"], effects: Sequence[tuple[Stored, Stored]]
+) -> Float[Array, "M T"]:
+    """Add up the process and the step effects at a point, for alpha [m, T] and step effects [t, T] of each member."""
+    alpha, step = (jnp.stack(list(each)) for each in zip(*effects, strict=True))
+    return jnp.einsum("Mm,MmT->MT", cross, alpha) + jnp.sum(jnp.where(same, step, 0.0), axis=1)

@@ -18,8 +18,10 @@ from bimixjax._base.schema import Kind, Spot, each, maybe, record as record_of, 
 from bimixjax.auto.averaging import reach
 from bimixjax.auto.beyond import Beyond, Carried
 from bimixjax.auto.files import read_size, saved_size, with_log_range
-from bimixjax.auto.one_size import AutoLosses, AutoSize
-from bimixjax.fitting.base import Fit, losses_at
+from bimixjax.auto.losses import AutoLosses
+from bimixjax.auto.one_size import AutoSize
+from bimixjax.auto.reading import read
+from bimixjax.fitting.base import Fit
 from bimixjax.fitting.coverage import Coverage
 from bimixjax.fitting.extrapolation import Extrapolation, outside_of
 from bimixjax.fitting.files import NAMES, names_of
@@ -197,15 +199,18 @@ class AutoFit(Fit):
         """
         checks.share("level", level)
         one, r, s, dtype = self.checked_points(mixtures, volume, model_size, from_prior=from_prior)
+        mean, deviation = one._read(r, s)
         with jax.enable_x64(True):
-            lower, upper = one._limits(r, s, reach(level))
-            return lower.astype(dtype), upper.astype(dtype)
-
-    def _limits(self, r: Array, s: Array, deviations: float) -> tuple[Array, Array]:
-        """Predict losses so many standard deviations below and above the expected log losses."""
-        ends = (dataclasses.replace(self.predictor(), deviations=np.asarray(d)) for d in (-deviations, deviations))
-        lower, upper = (losses_at(end, r, s) for end in ends)
+            lower, upper = (jnp.asarray(np.exp(mean + side * reach(level) * deviation), dtype) for side in (-1, 1))
         return lower, upper
+
+    def _read(self, r: Array, s: Array) -> tuple[Float[np.ndarray, "*n T"], Float[np.ndarray, "*n T"]]:
+        """Predict log losses and their standard deviations, with a fit of one model size."""
+        mixtures = np.asarray(r)
+        volumes = np.broadcast_to(np.asarray(s), np.broadcast_shapes(mixtures.shape[:-1], s.shape))
+        mixtures = np.broadcast_to(mixtures, (*volumes.shape, mixtures.shape[-1]))
+        mean, variance = read(self.sizes[0], self.own, mixtures.reshape(-1, mixtures.shape[-1]), volumes.ravel())
+        return mean.reshape(*volumes.shape, -1), np.sqrt(variance).reshape(*volumes.shape, -1)
 
     def mean_interval(
         self,
@@ -257,14 +262,14 @@ class AutoFit(Fit):
         used = np.flatnonzero(w)
         with jax.enable_x64(True):
             beyond = outside_of(s[..., None], *np.asarray(one.volume_range)[used].T) | (size.carried is not None)
-            rho = jnp.where(beyond, 1.0, np.asarray(size.correlation)[used])
-            lower, upper = (jnp.log(end[..., used]) for end in one._limits(r, s, 1.0))
-            parts = w[used] * jnp.exp((lower + upper) / 2)
+            log_losses, deviation = (each[..., used] for each in one._read(r, s))
+            rho = np.where(beyond, 1.0, np.asarray(size.correlation)[used])
+            parts = w[used] * np.exp(log_losses)
             mean = parts.sum(-1)
-            of_each = parts / mean[..., None] * (upper - lower) / 2
+            of_each = parts / mean[..., None] * deviation
             variance = ((1 - rho) * of_each**2).sum(-1) + (rho**0.5 * of_each).sum(-1) ** 2
-            width = reach(level) * jnp.sqrt(variance)
-            return (mean * jnp.exp(-width)).astype(dtype), (mean * jnp.exp(width)).astype(dtype)
+            width = reach(level) * np.sqrt(variance)
+            return jnp.asarray(mean * np.exp(-width), dtype), jnp.asarray(mean * np.exp(width), dtype)
 
     def predictor(self, model_size: float | None = None, lanes: Sequence[int] | None = None) -> AutoLosses:
         """Return the averaged losses as a function of the mixture and the volume, see `Fit.predictor`."""

@@ -11,30 +11,27 @@ and step effects are those of the last residuals.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from itertools import product
 
 import jax
 import numpy as np
-from jax import Array
 from jaxtyping import Float
 
 from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record
+from bimixjax.auto import law_values
 from bimixjax.auto.averaging import MemberFit, weigh
-from bimixjax.auto.member import PackedPrior, Rows, log_law
-from bimixjax.auto.member_fits import Stack, lane_priors, noise_of, same_rows
+from bimixjax.auto.block import lane_priors, noise_of, same_rows
+from bimixjax.auto.member import PackedPrior, Rows
+from bimixjax.auto.member_fits import Stack
 from bimixjax.auto.members import Member
 from bimixjax.auto.noise import NoiseCovariance
 from bimixjax.auto.one_size import Path
 from bimixjax.fitting import devices
-from bimixjax.laws import Law
-from bimixjax.solve import unit_directions
 
-# Resamples in one product of matrices. Products are many and small, for BLAS would spread large ones over threads that
-# wait for each other: the blocks have threads of their own. `benchmarks/auto.py` times them; no script here chose 32.
+# Resamples in one product of matrices, of which each thread works on its own. `benchmarks/auto.py` times them; no
+# script here chose 32.
 _RESAMPLES = 32
 
 # Steps after the first; tests/auto/test_resampling.py measures how close they come to full fits.
@@ -97,7 +94,10 @@ class _Linear:
 
     def residuals(self, z: Float[np.ndarray, "B q"]) -> Float[np.ndarray, "m t B"]:
         """Compute log loss - log law on the rows."""
-        return np.asarray(self.rows.loss) - np.asarray(_log_laws(self.member.law, self.rows, self.prior, z.T))
+        coefficients = np.asarray(self.prior.coefficients(z.T))
+        own = np.broadcast_to(self.rows.own, len(z))
+        value = law_values.values(self.member.law, coefficients, own, self.rows.points())
+        return self.rows.loss - value.reshape(*self.rows.loss.shape[:2], -1)
 
 
 def weighted_products(
@@ -139,7 +139,7 @@ def reweigh(stack: Stack, run_weights: Float[np.ndarray, "R m"]) -> Reweighted:
         with jax.enable_x64(True):
             return _moved(stack, linear, run_weights[block])
 
-    with ThreadPoolExecutor(devices.cores()) as pool:
+    with devices.threads() as pool:
         found = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *pool.map(one, blocks))
     z, alpha, step = zip(*found, strict=True)
     return Reweighted(z=z, alpha=alpha, step=step, weights=_weights(stack, run_weights))
@@ -171,16 +171,15 @@ def _moved(
 def _linear(member: Member, fit: MemberFit, stack: Stack) -> list[_Linear]:
     """Linearize a member's log law at the rows of each lane."""
     cells, rows = stack.cells, stack.cells.rows(stack.lanes)
-    prior = lane_priors(member, cells, stack.lanes)
-    value, slopes = (np.asarray(found) for found in _at_rows(member.law, rows, prior, fit.fitted.z))
-    z, missed = np.asarray(fit.fitted.z), (rows.loss - value) * rows.mask
-    slopes = slopes * rows.mask
+    prior, z = lane_priors(member, cells, stack.lanes), np.asarray(fit.fitted.z)
+    about = rows.evaluate(member.law, prior, z)
+    slopes, missed = about.slopes * rows.mask, (rows.loss - about.value) * rows.mask
     columns = np.concatenate([slopes, missed[None] + np.einsum("qmtL,qL->mtL", slopes, z)[None]])
     return [
         _Linear(
             member=member,
             rows=cells.rows(stack.lanes[lane : lane + 1]),
-            prior=replace(prior, center=prior.center[:, lane : lane + 1]),
+            prior=prior.lanes(np.array([lane])),
             z=z[:, lane],
             columns=np.ascontiguousarray(columns[..., lane].T),
             squares=np.einsum("imt,jmt->imj", columns[..., lane], columns[..., lane]),
@@ -191,20 +190,6 @@ def _linear(member: Member, fit: MemberFit, stack: Stack) -> list[_Linear]:
 
 def _clipped(step: Float[np.ndarray, "B q"]) -> Float[np.ndarray, "B q"]:
     return step / np.maximum(1.0, np.abs(step).max(1, keepdims=True) / _LONGEST)
-
-
-@partial(jax.jit, static_argnames=("law",))
-def _at_rows(law: Law, rows: Rows, prior: PackedPrior, z: Array) -> tuple[Array, Array]:
-    """Compute the log law [m, t, L] at the rows of lanes with z [q, L], and its slopes [q, m, t, L]."""
-    value, push = jax.linearize(lambda at: _log_laws(law, rows, prior, at), z)
-    return value, jax.vmap(push)(unit_directions(z))
-
-
-@partial(jax.jit, static_argnames=("law",))
-def _log_laws(law: Law, rows: Rows, prior: PackedPrior, z: Array) -> Array:
-    """Compute the log law [m, t, B] at z [q, B], on the rows of as many lanes or of one."""
-    mixture, volume = rows.mixture[:, :, None], rows.volume[None]
-    return log_law(law, prior.coefficients(z), mixture, volume, rows.own, rows.donor)
 
 
 def _weights(stack: Stack, run_weights: Float[np.ndarray, "R m"]) -> Float[np.ndarray, "R M L"]:

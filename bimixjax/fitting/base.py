@@ -135,7 +135,15 @@ class Fit(ABC):
         """
         one, r, s, dtype = self.checked_points(mixtures, volume, model_size, from_prior=from_prior)
         with jax.enable_x64(True):
-            return losses_at(one.predictor(model_size), r, s).astype(dtype)
+            predictor = one.predictor(model_size)
+            on_host = getattr(predictor, "on_host", None)
+            if on_host is None or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((r, s, predictor))):
+                return losses_at(predictor, r, s).astype(dtype)
+            points, volumes = np.atleast_2d(r), np.atleast_1d(s)
+            rows = max(len(points), len(volumes))
+            points = np.broadcast_to(points, (rows, points.shape[1]))
+            losses = jnp.asarray(on_host(points, np.broadcast_to(volumes, rows))[0], dtype)
+            return losses[0] if r.ndim == 1 and s.ndim == 0 else losses
 
     def checked_points(
         self, mixtures: ArrayLike, volume: ArrayLike | None, model_size: float | None, *, from_prior: bool

@@ -6,9 +6,9 @@ follows.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from jaxtyping import Int
+from threadpoolctl import ThreadpoolController
 
 from bimixjax._base.stages import counted
 from bimixjax.fitting.batch import solve_lanes
@@ -106,6 +107,39 @@ def _everywhere(sharding: NamedSharding, leaf: Any) -> jax.Array:
 def cores() -> int:
     """Count the cores that this process may use: those its scheduler grants it, where that can be asked, else all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def on_host() -> Iterator[None]:
+    """Put what is computed within on a CPU, if this process has that platform: for small calls between NumPy's."""
+    try:
+        device = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        device = jax.local_devices()[0]
+    with jax.default_device(device):
+        yield
+
+
+@contextmanager
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """Open a pool of as many threads as cores, in each of which NumPy keeps to one core.
+
+    Else the threads that BLAS would start for each of them wait for one another: with 512 runs, a fit of `auto` took
+    more than five times as long.
+    """
+    with one_core(), ThreadPoolExecutor(cores()) as pool:
+        yield pool
+
+
+def one_core() -> AbstractContextManager[object]:
+    """Let NumPy's products of matrices, which are small, keep to one core."""
+    return _blas().limit(limits=1)
+
+
+# Looking for the libraries of a process takes longer than a product.
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
 
 
 def _over_cores(batch: Batch, first: Int[np.ndarray, "threads chunks"], width: int) -> list[Any]:

@@ -1,7 +1,7 @@
 """The objective of a search over mixtures: the weighted mean of a fit's losses at a budget."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -25,6 +25,10 @@ from bimixjax.solve import power_dual
 
 # Objective weights: by target, or in the order of a fit's targets.
 Weights = Mapping[str, float] | ArrayLike
+
+
+# Values [n], and what computes their gradients [n, d].
+HostValues = tuple[Float[np.ndarray, " n"], Callable[[], Float[np.ndarray, "n d"]]]
 
 
 @record
@@ -54,6 +58,18 @@ class Objective:
     def at_volume(self, volume: ArrayLike) -> "Objective":
         """Return the same objective at another volume, which may be traced."""
         return dataclasses.replace(self, volume=volume)
+
+    def on_host(self, mixtures: Float[np.ndarray, "n d"]) -> HostValues | None:
+        """Evaluate the objective at many mixtures without compiling it, where the predictor can.
+
+        Returns:
+            Its values [n], and a function that computes its gradients [n, d]; None where it has to be compiled.
+        """
+        if (losses_of := getattr(self.predictor, "on_host", None)) is None:
+            return None
+        losses, pull = losses_of(mixtures, np.broadcast_to(self.volume, len(mixtures)))
+        weights = np.asarray(self.weights)
+        return losses @ weights, lambda: pull(np.broadcast_to(weights, losses.shape))
 
     @property
     def separable(self) -> bool:

@@ -23,7 +23,7 @@ from bimixjax._base import checks
 from bimixjax._base.checks import InputError
 from bimixjax.mixtures import box_inverse, nearest, softmax_inverse
 from bimixjax.optimization.objectives import Objective
-from bimixjax.solve import LBFGS, Certificate, certify, cheapest, softmax_search
+from bimixjax.solve import LBFGS, Certificate, certify, cheapest, softmax_search, softmax_search_on_host
 
 # The largest KKT residual, and Frank-Wolfe gap in nats per token, of a stationary point.
 STATIONARY = 1e-5, 1e-6
@@ -70,11 +70,12 @@ def best_mixture(
     if begin is None:
         return None
     best, fixed = begin[:1], np.zeros(begin.shape, bool)
-    for _ in range(_ROUNDS):
+    for turn in range(_ROUNDS):
         ends = _descended(goal, begin, fixed, lower, upper, solver)
-        best = _lowest(goal, np.concatenate([best, ends, *_snapped(ends, lower, upper)]), lower, upper)
+        known, best = best, _lowest(goal, np.concatenate([best, ends, *_snapped(ends, lower, upper)]), lower, upper)
         slope = gradients_at(goal, best)[0]
-        if settled(certificate(goal, best[0], lower, upper, slope)):
+        # From where it was, the search would only do the same again.
+        if settled(certificate(goal, best[0], lower, upper, slope)) or (turn and (best == known).all()):
             break
         begin, fixed = _onward(best[0], slope, lower, upper, starts)
     return best[0]
@@ -86,7 +87,12 @@ def certificate(
     """Certify a mixture by the gradient of the objective."""
     slope = gradients_at(goal, r[None])[0] if slope is None else slope
     least = _LEAST_SLOPE * abs(float(values_at(goal, r[None])[0]))
-    return jax.tree.map(np.asarray, certify(*map(jnp.asarray, (slope, r, lower, upper)), least=least))
+    return jax.tree.map(np.asarray, _certified(slope, r, lower, upper, least))
+
+
+@jax.jit
+def _certified(slope: Array, r: Array, lower: Array, upper: Array, least: Array) -> Certificate:
+    return certify(slope, r, lower, upper, least=least)
 
 
 def settled(found: Certificate) -> bool:
@@ -101,12 +107,16 @@ def flat_domains(goal: Objective, domains: int) -> np.ndarray:
 
 
 def values_at(goal: Objective, mixtures: np.ndarray) -> np.ndarray:
-    """Evaluate the objective at mixtures [n, d], in calls of one shape so that they are compiled once."""
+    """Evaluate the objective at mixtures [n, d], where it is compiled in calls of one shape."""
+    if (found := goal.on_host(mixtures)) is not None:
+        return found[0]
     return _in_calls(_values, goal, mixtures, _VALUES)
 
 
 def gradients_at(goal: Objective, mixtures: np.ndarray) -> np.ndarray:
     """Evaluate the gradient of the objective at mixtures [n, d], with shares of at least `_LEAST_SHARE`."""
+    if (found := goal.on_host(np.maximum(mixtures, _LEAST_SHARE))) is not None:
+        return found[1]()
     return _in_calls(_gradients, goal, mixtures, _SLOPES)
 
 
@@ -158,17 +168,30 @@ def _descended(
     """Descend from mixtures [k, d] to others [k, d], with the shares `fixed` [k, d]."""
     low = np.where(fixed, begin, lower)
     high = np.where(fixed, begin, upper) if np.any(upper < 1) else None
-    return np.asarray(_descend(goal, begin, low, high, fixed, solver=solver))
+    z = _coordinates(begin, low, high, fixed)
+    if goal.on_host(begin[:1]) is None:
+        return np.asarray(_descend(goal, z, low, high, fixed, solver=solver))
+
+    def evaluate(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = goal.on_host(r)
+        assert found is not None
+        return found[0], found[1]()
+
+    return softmax_search_on_host(evaluate, low, high, z, solver, fixed)
 
 
-@partial(jax.jit, static_argnames=("solver",))
-def _descend(goal: Objective, begin: Array, low: Array, high: Array | None, fixed: Array, *, solver: LBFGS) -> Array:
+@jax.jit
+def _coordinates(begin: Array, low: Array, high: Array | None, fixed: Array) -> Array:
+    """Compute the coordinates of mixtures a little inside the limits."""
     if high is None:
         room = (1 - jnp.sum(low, -1, keepdims=True)) / jnp.sum(~fixed, -1, keepdims=True)
         inside = low + (1 - _INSIDE) * (begin - low) + _INSIDE * room
-        z = softmax_inverse(jnp.where(fixed, low + 1, inside), low)
-    else:
-        z = box_inverse(low + _INSIDE * (high - low) + (1 - 2 * _INSIDE) * (begin - low), low, high)
+        return softmax_inverse(jnp.where(fixed, low + 1, inside), low)
+    return box_inverse(low + _INSIDE * (high - low) + (1 - 2 * _INSIDE) * (begin - low), low, high)
+
+
+@partial(jax.jit, static_argnames=("solver",))
+def _descend(goal: Objective, z: Array, low: Array, high: Array | None, fixed: Array, *, solver: LBFGS) -> Array:
     return softmax_search(goal, low, high, z, solver, fixed)[0]
 
 
@@ -201,10 +224,10 @@ def _onward(
     r + w (v - r) towards the vertex v of the limits that minimizes the linearized objective (Frank-Wolfe), w = .5 to
     1e-9.
     """
-    price = float(np.asarray(certify(*map(jnp.asarray, (slope, r, lower, upper))).multiplier))
+    price = float(np.asarray(_certified(slope, r, lower, upper, 0.0).multiplier))
     reduced = np.nan_to_num(slope) + price
     fixed = ((r <= lower) & (reduced >= 0)) | ((r >= upper) & (reduced <= 0)) | (lower == upper)
-    toward = np.asarray(cheapest(*map(jnp.asarray, (np.nan_to_num(slope), lower, upper))))
+    toward = np.asarray(jax.jit(cheapest)(np.nan_to_num(slope), lower, upper))
     way = 10.0 ** -np.linspace(0.3, 9, max(starts - 2, 1))[:, None]
     begin = np.concatenate([r[None], r[None], r + way * (toward - r)])
     stays = np.stack([fixed, lower == upper, *(fixed & (toward == r),) * len(way)])

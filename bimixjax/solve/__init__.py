@@ -36,6 +36,7 @@ from bimixjax.solve.simplex import (
     cheapest as cheapest,
     power_dual as power_dual,
     softmax_search as softmax_search,
+    softmax_search_on_host as softmax_search_on_host,
 )
 from bimixjax.solve.solution import Solution as Solution, Status as Status
 from bimixjax.solve.terms import Terms as Terms

@@ -75,7 +75,7 @@ class _Search:
 
 
 @record
-class _State:
+class DescentState:
     """A descent: its best point, memory, search, iterations, and how many of these in a row gained almost nothing."""
 
     place: _Place
@@ -83,6 +83,11 @@ class _State:
     search: _Search
     steps: Int[Array, ""]
     calm: Int[Array, ""]
+
+    @property
+    def trial(self) -> Float[Array, " n"]:
+        """The point to evaluate next."""
+        return self.place.point + self.search.step * self.search.direction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +103,7 @@ class Descent:
         """Descend from one start [n]."""
         # Traced once, though the shapes of its results must be known before the loop.
         evaluate = jax.jit(evaluate)
-        last = lax.while_loop(self._unfinished, lambda state: self._turn(evaluate, state), self._begin(evaluate, start))
+        last = lax.while_loop(self.unfinished, lambda state: self._turn(evaluate, state), self._begin(evaluate, start))
         # No step along a downhill direction is short enough: what it would gain is rounding.
         stuck = _stuck(last.search) & jnp.isfinite(last.search.long) & jnp.isfinite(last.search.direction).all()
         return Minimum(
@@ -109,26 +114,32 @@ class Descent:
             converged=(last.calm >= self.patience) | stuck,
         )
 
-    def _begin(self, evaluate: Evaluate, start: Array) -> _State:
+    def _begin(self, evaluate: Evaluate, start: Array) -> DescentState:
         """Begin at no point, about to try the start: so the loop holds the only copy of the function."""
         shapes = jax.eval_shape(evaluate, start)
-        value, gradient, known = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
-        return _State(
-            place=_Place(point=start, value=jnp.full_like(value, jnp.inf), gradient=gradient, known=known),
+        return self.begin(start, jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)[2])
+
+    def begin(self, start: Array, known: Any) -> DescentState:
+        """Begin at no point, about to try the start; `known` has the shapes of what an evaluation returns beside."""
+        nowhere = jnp.full((), jnp.inf, start.dtype)
+        return DescentState(
+            place=_Place(point=start, value=nowhere, gradient=jnp.zeros_like(start), known=known),
             memory=self._directions().init(start),
             search=_along(jnp.zeros_like(start)),
             steps=jnp.asarray(-1),
             calm=jnp.asarray(0),
         )
 
-    def _unfinished(self, state: _State) -> Array:
+    def unfinished(self, state: DescentState) -> Array:
+        """Say whether a descent goes on."""
         return (state.calm < self.patience) & (state.steps < self.max_steps) & ~_stuck(state.search)
 
-    def _turn(self, evaluate: Evaluate, state: _State) -> _State:
-        """Try the next step, take it if it is neither too long nor too short, and choose the one after."""
-        place, search = state.place, state.search
-        point = place.point + search.step * search.direction
-        value, gradient, known = evaluate(point)
+    def _turn(self, evaluate: Evaluate, state: DescentState) -> DescentState:
+        return self.advance(state, *evaluate(state.trial))
+
+    def advance(self, state: DescentState, value: Array, gradient: Array, known: Any) -> DescentState:
+        """Take the step that was tried if it is neither too long nor too short, and choose the one after."""
+        place, search, point = state.place, state.search, state.trial
         tried = _Place(point=point, value=value, gradient=gradient, known=known)
         too_long, too_short = _judged(place, tried, search)
         first = state.steps < 0
@@ -139,7 +150,7 @@ class Descent:
         def chosen(new: Array, old: Array) -> Array:
             return jnp.where(taken, new, old)
 
-        return _State(
+        return DescentState(
             place=jax.tree.map(chosen, tried, place),
             memory=jax.tree.map(chosen, memory, state.memory),
             search=jax.tree.map(chosen, _along(-jnp.asarray(direction)), _narrowed(search, too_long)),

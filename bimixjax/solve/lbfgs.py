@@ -51,12 +51,16 @@ class LBFGS:
 
     def descend(self, evaluate: Evaluate, start: Array) -> Minimum:
         """As `minimize`, with the gradient by hand; `known` of the end is what else was evaluated there."""
+        return self.descent(start.dtype).run(evaluate, start)
+
+    def descent(self, dtype: Any) -> Descent:
+        """Return the descent that these settings make of points in a floating dtype."""
         return Descent(
             max_steps=self.max_steps,
             memory=self.memory,
-            tolerance=_precision.share(self.tolerance, start.dtype),
+            tolerance=_precision.share(self.tolerance, dtype),
             patience=self.patience,
-        ).run(evaluate, start)
+        )
 
     def solve(self, columns: Columns, data: Any, problem: Problem, starts: Starts) -> Solution:
         """Solve B separable problems, given by their columns, over all their unknowns at once."""

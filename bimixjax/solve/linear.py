@@ -5,6 +5,7 @@ any device and on as many cores as there are calls; only large ones go to LAPACK
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import product
 from operator import add
 
@@ -132,7 +133,7 @@ def contracted(left: Array, right: Array) -> Array:
         return sum_over(left[:, :, None] * right[:, None])
     return stacked(
         [
-            [jnp.asarray(sum(x[i] * y[j] for x, y in zip(left, right, strict=True))) for j in range(right.shape[1])]
+            [reduce(add, (x[i] * y[j] for x, y in zip(left, right, strict=True))) for j in range(right.shape[1])]
             for i in range(left.shape[1])
         ]
     )
@@ -140,7 +141,8 @@ def contracted(left: Array, right: Array) -> Array:
 
 def stacked(rows: Sequence[Sequence[Array]]) -> Array:
     """Stack rows of lanes as one array, whose parts the compiler reads by themselves where their numbers are fixed."""
-    return jnp.stack([jnp.stack(list(row)) for row in rows])
+    space = rows[0][0].__array_namespace__()
+    return space.stack([space.stack(list(row)) for row in rows])
 
 
 def diagonal(values: Array) -> Array:
@@ -261,7 +263,7 @@ def sum_over(values: Array, axis: int = 0) -> Array:
             values = values[*lead, 1:]
             continue
         blocks = values.reshape(*values.shape[:axis], count // width, width, *values.shape[axis + 1 :])
-        parts = list(jnp.unstack(blocks, axis=axis + 1))
+        parts = list(values.__array_namespace__().unstack(blocks, axis=axis + 1))
         while len(parts) > 1:
             paired = list(map(add, parts[::2], parts[1::2]))
             parts = paired + parts[2 * len(paired) :]

@@ -18,9 +18,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Bool, Float, Int
 
+from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record
 from bimixjax.solve import linear as _linear, precision
 
@@ -29,6 +31,21 @@ _LEAST_DAMPING, _TRUE, _USEFUL = 1e-12, 0.9, 0.25
 
 # In float32, costs nearer than so many roundings are one cost.
 COST_ROUNDINGS = 50
+
+
+@record
+class Quadratic:
+    """A cost near B points: what a step is computed from.
+
+    Attributes:
+        cost: there.
+        gradient: half its gradient g.
+        curvature: its Gauss-Newton matrix H.
+    """
+
+    cost: Float[Stored, " B"]
+    gradient: Float[Stored, "q B"]
+    curvature: Float[Stored, "q q B"]
 
 
 @record
@@ -45,13 +62,13 @@ class State:
         done: whether no step promises more.
     """
 
-    point: Float[Array, "q B"]
+    point: Float[Stored, "q B"]
     model: Any
-    trial: Float[Array, "q B"]
-    promised: Float[Array, " B"]
-    damping: Float[Array, " B"]
-    steps: Int[Array, " B"]
-    done: Bool[Array, " B"]
+    trial: Float[Stored, "q B"]
+    promised: Float[Stored, " B"]
+    damping: Float[Stored, " B"]
+    steps: Int[Stored, " B"]
+    done: Bool[Stored, " B"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,19 +114,9 @@ class Marquardt:
             most: most steps.
         """
         linearize = jax.jit(linearize)
-        endless = jnp.full(start.shape[1], jnp.inf, start.dtype)
-        # Lanes begin at no point, about to try the start: so the loop holds the only copy of the linearization.
         shapes = jax.eval_shape(linearize, start)
         nothing = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), shapes)
-        begin = State(
-            point=start,
-            model=dataclasses.replace(nothing, cost=endless),
-            trial=start,
-            promised=endless,
-            damping=damping,
-            steps=jnp.full(start.shape[1], -1, jnp.int32),
-            done=done,
-        )
+        begin = _begin(jnp.asarray(start), nothing, damping, done)
 
         def unfinished(turn: tuple[Array, State]) -> Array:
             return jnp.any(~turn[1].done) & (turn[0] < most)
@@ -119,36 +126,67 @@ class Marquardt:
 
         return lax.while_loop(unfinished, advance, (jnp.asarray(-1), begin))[1]
 
+    def run_on_host(
+        self,
+        linearize: Callable[[np.ndarray, np.ndarray], "Quadratic"],
+        step: Callable[[np.ndarray, "Quadratic", np.ndarray], np.ndarray],
+        negligible: Callable[[np.ndarray], np.ndarray],
+        start: Float[np.ndarray, "q B"],
+        *,
+        damping: Float[np.ndarray, " B"],
+        most: int,
+    ) -> State:
+        """Take the same steps with NumPy, which compiles nothing, and leave alone the lanes that are done.
+
+        Arguments are as of `run`; `linearize` is also given the numbers of the lanes that the points are of.
+        """
+        unknowns, lanes = start.shape
+        nothing = Quadratic(
+            cost=np.zeros(lanes), gradient=np.zeros(start.shape), curvature=np.zeros((unknowns, unknowns, lanes))
+        )
+        state = _begin(start, nothing, damping, np.zeros(lanes, bool))
+        # Costs of points that are not finite are refused, and steps to them are not taken.
+        with np.errstate(all="ignore"):
+            for _ in range(most + 1):
+                if not len(moving := np.flatnonzero(~state.done)):
+                    break
+                some = jax.tree.map(lambda leaf, at=moving: leaf[..., at], state)
+                moved = self._advance(lambda z, at=moving: linearize(z, at), step, negligible, some)
+                for leaf, new in zip(jax.tree.leaves(state), jax.tree.leaves(moved), strict=True):
+                    leaf[..., moving] = new
+        return state
+
     def _advance(
         self,
-        linearize: Callable[[Array], Any],
-        step: Callable[[Array, Any, Array], Array],
-        negligible: Callable[[Array], Array],
+        linearize: Callable[[Any], Any],
+        step: Callable[[Any, Any, Any], Any],
+        negligible: Callable[[Any], Any],
         state: State,
     ) -> State:
         """Move to the trial if it lowers the cost, and choose the next; damping falls after a good step, else grows."""
+        space = state.point.__array_namespace__()
         tried, known = linearize(state.trial), state.model
         gained = (known.cost - tried.cost) / state.promised
-        followed = jnp.where(gained > _TRUE, self.relief, jnp.where(gained > _USEFUL, self.ease, self.caution))
-        change = jnp.where((tried.cost < known.cost) & ~state.done, followed, self.growth)
+        followed = space.where(gained > _TRUE, self.relief, space.where(gained > _USEFUL, self.ease, self.caution))
+        change = space.where((tried.cost < known.cost) & ~state.done, followed, self.growth)
         # At the start nothing was promised, and damping stays.
-        change = jnp.where(jnp.isfinite(state.promised), change, 1.0)
-        damping = jnp.maximum(state.damping * change, _LEAST_DAMPING)
+        change = space.where(space.isfinite(state.promised), change, 1.0)
+        damping = space.maximum(state.damping * change, _LEAST_DAMPING)
         slack = precision.slack(COST_ROUNDINGS, state.point.dtype)
         better = (tried.cost < known.cost * (1 + slack)) & ~state.done
         # Points whose costs count as one must not climb, one within the slack of the other.
-        tried = dataclasses.replace(tried, cost=jnp.minimum(tried.cost, known.cost))
+        tried = dataclasses.replace(tried, cost=space.minimum(tried.cost, known.cost))
 
-        def chosen(new: Array, old: Array) -> Array:
-            return jnp.where(better, new, old)
+        def chosen(new: Stored, old: Stored) -> Array:
+            return space.where(better, new, old)
 
         point, model = chosen(state.trial, state.point), jax.tree.map(chosen, tried, known)
         moved = step(point, model, damping)
         column = moved[:, None]
         bend = _linear.contracted(column, _linear.contracted(model.curvature, column))[0, 0]
-        promised = jnp.abs(2 * _linear.contracted(column, model.gradient[:, None])[0, 0] + bend)
+        promised = space.abs(2 * _linear.contracted(column, model.gradient[:, None])[0, 0] + bend)
         last = better & (damping <= self.last_damping)
-        least = jnp.where(last, jnp.minimum(promised, state.promised), state.promised)
+        least = space.where(last, space.minimum(promised, state.promised), state.promised)
         stuck = ~better & (state.damping > self.most_damping)
         return State(
             point=point,
@@ -157,5 +195,20 @@ class Marquardt:
             promised=promised,
             damping=damping,
             steps=state.steps + ~state.done,
-            done=state.done | (least <= negligible(model.cost)) | stuck | ~jnp.isfinite(model.cost),
+            done=state.done | (least <= negligible(model.cost)) | stuck | ~space.isfinite(model.cost),
         )
+
+
+def _begin(start: Stored, nothing: Any, damping: Stored, done: Stored) -> State:
+    """Let lanes begin at no point, about to try the start: so a loop holds the only copy of the linearization."""
+    space = start.__array_namespace__()
+    endless = space.full(start.shape[1], space.inf, dtype=start.dtype)
+    return State(
+        point=space.asarray(start, copy=True),
+        model=dataclasses.replace(nothing, cost=endless),
+        trial=space.asarray(start, copy=True),
+        promised=space.asarray(endless, copy=True),
+        damping=damping,
+        steps=space.full(start.shape[1], -1, dtype="int32"),
+        done=done,
+    )

@@ -1,16 +1,19 @@
 """Minimization over mixtures: an exact dual for sums of powers, L-BFGS for any smooth objective, and certificates."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record
 from bimixjax._base.roots import root
 from bimixjax.mixtures import box_map, softmax_map
-from bimixjax.solve.descent import Minimum
+from bimixjax.solve.descent import Descent, DescentState, Minimum
 from bimixjax.solve.lbfgs import LBFGS
 
 
@@ -31,7 +34,7 @@ class Certificate:
     gap: Float[Array, ""]
 
 
-def certify(gradient: Array, r: Array, lower: Array, upper: Array, *, least: float = 0.0) -> Certificate:
+def certify(gradient: Array, r: Array, lower: Array, upper: Array, *, least: Array | float = 0.0) -> Certificate:
     """Return the certificate of a mixture r [n] within limits, from the objective's gradient there [n].
 
     Stationarity is taken over |mu|, or over `least` where that is larger.
@@ -137,8 +140,7 @@ def softmax_search(
     """
 
     def one(z: Array, low: Array, high: Array | None, stays: Array) -> tuple[Array, Minimum]:
-        def to_mixture(z: Array) -> Array:
-            return softmax_map(jnp.where(stays, -jnp.inf, z), low) if high is None else box_map(z, low, high)
+        to_mixture = _within(low, high, stays)
 
         def evaluate(z: Array) -> tuple[Array, Array, Array]:
             r, pull = jax.vjp(to_mixture, z)
@@ -152,3 +154,80 @@ def softmax_search(
     low, stays = jnp.broadcast_to(lower, starts.shape), jnp.broadcast_to(held, starts.shape)
     high = None if upper is None else jnp.broadcast_to(upper, starts.shape)
     return jax.vmap(one)(starts, low, high, stays)
+
+
+def _within(low: Stored, high: Stored | None, stays: Stored) -> Callable[[Array], Array]:
+    """Return the map from free coordinates to a mixture within limits."""
+
+    def to_mixture(z: Array) -> Array:
+        return softmax_map(jnp.where(stays, -jnp.inf, z), jnp.asarray(low)) if high is None else box_map(z, low, high)
+
+    return to_mixture
+
+
+def softmax_search_on_host(
+    evaluate: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    lower: np.ndarray,
+    upper: np.ndarray | None,
+    starts: Array,
+    solver: LBFGS,
+    held: np.ndarray,
+) -> np.ndarray:
+    """Take the steps of `softmax_search` for an objective that is evaluated outside of them, all starts at once.
+
+    Args:
+        evaluate: mixtures [k, n] -> values [k] and gradients [k, n].
+        lower: lower limits [k, n].
+        upper: upper limits [k, n]; None where there are none.
+        starts: z [k, n].
+        solver: settings of the L-BFGS.
+        held: shares that stay at their lower limit [k, n].
+
+    Returns:
+        The end of every start, as mixtures [k, n].
+    """
+    limits, descent, best = (lower, upper, held), solver.descent(starts.dtype), np.asarray(starts)
+    # As NumPy's arrays, for those that a program returns would have another program compiled.
+    state, mixtures = jax.tree.map(np.asarray, _first_turn(descent, limits, starts))
+    moving = np.ones(len(starts), bool)
+    while moving.any():
+        found = evaluate(mixtures)
+        state, mixtures, best, moving = jax.tree.map(np.asarray, _turn(descent, limits, state, *found, moving))
+    return best
+
+
+@partial(jax.jit, static_argnames=("descent",))
+def _first_turn(
+    descent: Descent, limits: tuple[Stored, Stored | None, Stored], starts: Array
+) -> tuple[DescentState, Array]:
+    """Begin at the starts, and return the mixtures to evaluate first."""
+
+    def one(start: Array, limits: tuple[Stored, Stored | None, Stored]) -> tuple[DescentState, Array]:
+        state = descent.begin(start, jnp.zeros_like(start))
+        return state, _within(*limits)(state.trial)
+
+    return jax.vmap(one)(starts, limits)
+
+
+@partial(jax.jit, static_argnames=("descent",))
+def _turn(
+    descent: Descent,
+    limits: tuple[Stored, Stored | None, Stored],
+    state: DescentState,
+    values: Array,
+    slopes: Array,
+    moving: Array,
+) -> tuple[DescentState, Array, Array, Array]:
+    """Advance the starts that are moving; return them, the mixtures to evaluate next, the best, and which move on."""
+
+    def one(
+        state: DescentState, value: Array, slope: Array, moves: Array, limits: tuple[Stored, Stored | None, Stored]
+    ) -> tuple[DescentState, Array, Array, Array]:
+        to_mixture = _within(*limits)
+        _, pull = jax.vjp(to_mixture, state.trial)
+        gradient = pull(jnp.where(limits[2], 0.0, slope))[0]
+        after = descent.advance(state, value, gradient, slope)
+        state = jax.tree.map(lambda new, old: jnp.where(moves, new, old), after, state)
+        return state, to_mixture(state.trial), to_mixture(state.place.point), moves & descent.unfinished(state)
+
+    return jax.vmap(one)(state, values, slopes, moving, limits)

@@ -188,7 +188,7 @@ def advanced(
     # A cost tells two points apart to the root of the rounding only, and a gradient to the rounding itself. So an
     # undamped step is taken where the cost does not rise by more than rounding, and lanes end at the same point
     # whatever else is in their chunk.
-    theta = last.point + step(last.point, last.model, jnp.zeros_like(damping))
+    theta = jnp.asarray(last.point + step(jnp.asarray(last.point), last.model, jnp.zeros_like(damping)))
     linear, cost = rows.project(theta)
     slack = _SAME_COST + _precision.slack(COST_ROUNDINGS, theta.dtype)
     taken = last.done & (cost <= last.model.cost * (1 + slack) + rows.rounding)

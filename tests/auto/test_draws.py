@@ -11,8 +11,8 @@ import bimixjax
 from bimixjax import Auto, AutoFit, Budget, InputError, Observations
 from bimixjax.auto import estimate
 from bimixjax.auto.averaging import reach
+from bimixjax.auto.block import RUN, WHITE
 from bimixjax.auto.donor import fit_stacks
-from bimixjax.auto.member_fits import RUN, WHITE
 from bimixjax.cli import run
 from bimixjax.estimation import AutoResampled, load
 from bimixjax.optimization import OptimalResamples

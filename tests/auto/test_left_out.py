@@ -3,7 +3,7 @@
 import numpy as np
 
 from bimixjax.auto.left_out import counted_twice, leave_out
-from bimixjax.auto.member import Ends, Fitted
+from bimixjax.auto.member import Linearized
 from bimixjax.auto.noise import Noise, NoiseCovariance
 
 NOISE = Noise(white=0.006, step=0.005, run=0.003, process=0.02, length=0.7)
@@ -32,19 +32,17 @@ def covariance() -> np.ndarray:
     return whole.reshape(RUNS * VOLUMES, -1)
 
 
-def ends() -> Ends:
-    """Fits at Z, which need not be optima."""
+def about() -> tuple[Linearized, np.ndarray]:
+    """Fits at Z, which need not be optima, and the roots of their covariances."""
     curvature = np.einsum("imtL,jmtL->Lij", factored().inverse(SLOPES), SLOPES) + np.eye(UNKNOWNS)
     spread = np.moveaxis(np.linalg.inv(np.linalg.cholesky(curvature)), 0, -1)
-    blank = np.zeros(0)
-    rest = dict.fromkeys(("alpha", "alpha_slope", "step", "step_slope", "step_variance", "precision"), blank)
-    return Ends(fitted=Fitted(z=Z, spread=spread, **rest), cost=blank, steps=blank, value=VALUE, slopes=SLOPES)
+    return Linearized(z=Z, value=VALUE, slopes=SLOPES), spread
 
 
 def test_parts_left_out_are_conditional_means_and_variances() -> None:
     """Of a Gaussian process with the noise's covariance and the slopes', about the law made linear."""
-    mean, variance = leave_out(factored(), PART, LOSS, ends())
-    variance = variance - (counted_twice(factored()) * (PART >= 0)[:, None])[..., None]
+    mean, variance = leave_out(factored(), PART, LOSS, *about())
+    variance = variance - counted_twice(factored()) * (PART >= 0)[:, None, None]
     part, there = np.repeat(PART, VOLUMES), MASK.ravel() > 0
     for lane in range(LANES):
         slopes = SLOPES[..., lane].reshape(UNKNOWNS, -1)
@@ -59,7 +57,19 @@ def test_parts_left_out_are_conditional_means_and_variances() -> None:
             np.testing.assert_allclose(variance[..., lane].ravel()[out], left, rtol=1e-6)
 
 
-def test_what_is_counted_twice_is_what_read_variance_adds() -> None:
+def test_lanes_of_other_rows_are_left_out_as_each_alone() -> None:
+    """Two lanes with masks of their own together, against each with its own noise."""
+    masks = np.stack([MASK, MASK * (np.arange(VOLUMES) > 0)], axis=-1)
+    both = leave_out(NoiseCovariance.of(NOISE, MIXTURE[..., None], masks), PART, LOSS, *about())
+    for lane in range(LANES):
+        at = np.array([lane])
+        own = NoiseCovariance.of(NOISE, MIXTURE[..., None], masks[..., at])
+        alone = leave_out(own, PART, LOSS[..., at], about()[0].lanes(at), about()[1][..., at])
+        there = masks[..., lane] > 0
+        np.testing.assert_allclose(both[:, there, lane], alone[:, there, 0], rtol=1e-9)
+
+
+def test_what_is_counted_twice_is_what_variance_at_adds() -> None:
     """var(process) + var(step for known run effects) - var(process + step), each conditioned row by row."""
     rows, there = MASK.size, MASK.ravel() > 0
     same_step = 0.005**2 * np.tile(np.eye(VOLUMES), (RUNS, RUNS))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bimixjax.auto.noise import Noise, NoiseCovariance, kernel, places
+from bimixjax.auto.noise import Noise, NoiseCovariance, correlation, kernel, places
 
 NOISE = Noise(white=0.006, step=0.005, run=0.003, process=0.02, length=0.7)
 RUNS, VOLUMES, LANES = 5, 4, 2
@@ -36,27 +36,32 @@ def explained(lane: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def factored() -> NoiseCovariance:
     """The noise of the rows above."""
-    found = NoiseCovariance.of(NOISE, MIXTURES, MASK)
-    with jax.enable_x64(True):
-        return jax.tree.map(jnp.asarray, found)
+    return NoiseCovariance.of(NOISE, MIXTURES, MASK)
 
 
-@pytest.mark.parametrize("lane", range(LANES))
-def test_squares_of_whitened_residuals_are_the_quadratic_form(factored: NoiseCovariance, lane: int) -> None:
-    """|W x|^2 = x' S^-1 x over the rows that are there."""
-    with jax.enable_x64(True):
-        white = np.asarray(factored.whiten(jnp.asarray(RESIDUALS * MASK)))[:, lane]
-    wanted = np.sum(explained(lane) * RESIDUALS[:, :, lane] * MASK[:, :, lane])
-    assert np.sum(white**2) == pytest.approx(wanted, rel=1e-6)
+def test_products_are_the_quadratic_forms(factored: NoiseCovariance) -> None:
+    """x' S^-1 y over the rows that are there, for several columns at once."""
+    other = np.random.default_rng(3).normal(size=MASK.shape)
+    found = factored.products(np.stack([other, RESIDUALS]))
+    for lane in range(LANES):
+        wanted = [np.sum(explained(lane) * (column * MASK)[:, :, lane]) for column in (other, RESIDUALS)]
+        np.testing.assert_allclose(found[1, :, lane], wanted, rtol=1e-6)
+        np.testing.assert_allclose(found[:, 1, lane], wanted, rtol=1e-6)
+
+
+def test_lanes_of_the_same_rows_may_share_one(factored: NoiseCovariance) -> None:
+    one, columns = factored.lanes(np.array([1])), np.stack([RESIDUALS, RESIDUALS**2])
+    twice = np.repeat(columns[..., 1:], 2, axis=-1)
+    np.testing.assert_allclose(one.products(twice)[..., 0], factored.products(columns)[..., 1], rtol=1e-12)
+    for shared, own in zip(one.effects(twice), factored.effects(columns), strict=True):
+        np.testing.assert_allclose(shared[..., 1], own[..., 1], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("lane", range(LANES))
 def test_effects_are_conditional_means(factored: NoiseCovariance, lane: int) -> None:
     """Process and step effects are their covariances with the rows, times S^-1 x."""
-    with jax.enable_x64(True):
-        x = jnp.asarray(RESIDUALS * MASK)
-        alpha, steps = factored.effects(x)
-        at_runs = jnp.sum(factored.process * alpha[None], axis=1)[:, lane]
+    alpha, steps = factored.effects(RESIDUALS * MASK)
+    at_runs = np.sum(factored.process * alpha[None], axis=1)[:, lane]
     wanted = explained(lane)
     np.testing.assert_allclose(at_runs, covariance(lane)[1] @ wanted.sum(1), rtol=1e-5)
     np.testing.assert_allclose(steps[:, lane], 0.005**2 * wanted.sum(0), rtol=1e-5)
@@ -69,27 +74,22 @@ def test_what_the_rows_explain_of_the_process(factored: NoiseCovariance, lane: i
     there = MASK[:, :, lane].ravel() > 0
     runs = np.repeat(np.eye(RUNS), VOLUMES, axis=0)[there]
     wanted = process @ (runs.T @ np.linalg.solve(whole[np.ix_(there, there)], runs)) @ process
-    with jax.enable_x64(True):
-        precision = np.asarray(factored.precision)[:, :, lane]
+    precision = factored.precision[:, :, lane]
     np.testing.assert_allclose(process @ precision @ process, wanted, rtol=1e-5, atol=1e-12)
 
 
-def test_many_runs_are_whitened_as_few_are() -> None:
-    """More runs than sums over lanes are good for go another way: here as padding, which changes nothing."""
-    many = 40
-    mixture = np.concatenate([MIXTURES, np.repeat(MIXTURES[:, :1], many - RUNS, axis=1)], axis=1)
-    mask, x = (np.concatenate([v, np.zeros((many - RUNS, VOLUMES, LANES))]) for v in (MASK, RESIDUALS))
+def test_the_kernel_is_the_process_times_its_correlation() -> None:
+    """What searches evaluate, a point at a time, is what fits do, all runs at once."""
+    left, right = MIXTURES[:, :2], MIXTURES[:, 1:]
     with jax.enable_x64(True):
-        wide = jax.tree.map(jnp.asarray, NoiseCovariance.of(NOISE, mixture, mask))
-        squares = np.asarray(jnp.sum(wide.whiten(jnp.asarray(x)) ** 2, axis=0))
-    wanted = [np.sum(explained(lane) * RESIDUALS[:, :, lane] * MASK[:, :, lane]) for lane in range(LANES)]
-    np.testing.assert_allclose(squares, wanted, rtol=1e-6)
+        alike = correlation(NOISE.length, places(left)[:, :, None], places(right)[:, None])
+    np.testing.assert_allclose(kernel(NOISE, left, right), NOISE.process**2 * np.asarray(alike), rtol=1e-9)
 
 
-def test_slopes_of_the_kernel_are_finite_where_a_domain_is_absent() -> None:
+def test_slopes_of_the_process_are_finite_where_a_domain_is_absent() -> None:
     """A search may stand at a proportion of zero."""
 
     def at(r: jax.Array) -> jax.Array:
-        return kernel(NOISE, places(r[:, None, None]), places(jnp.array([0.2, 0.3, 0.5])[:, None, None]))[0, 0, 0]
+        return correlation(NOISE.length, places(r), places(jnp.array([0.2, 0.3, 0.5])))
 
     assert np.isfinite(jax.grad(at)(jnp.array([0.0, 0.4, 0.6]))).all()

@@ -12,10 +12,11 @@ from scipy.optimize import least_squares
 import bimixjax
 from bimixjax import Auto, InputError, Observations, fitting
 from bimixjax.auto.averaging import average
+from bimixjax.auto.block import noise_of
 from bimixjax.auto.donor import Donated, fit_stacks
 from bimixjax.auto.grids import build_cells
-from bimixjax.auto.member import log_law
-from bimixjax.auto.member_fits import Stack, noise_of
+from bimixjax.auto.law_values import log_law
+from bimixjax.auto.member_fits import Stack
 from bimixjax.auto.members import prior_of, relative_level
 from bimixjax.auto.noise import Noise, NoiseCovariance
 from bimixjax.auto.resampling import resample
@@ -126,13 +127,6 @@ class TestProducts:
         np.testing.assert_allclose(process @ alpha, process @ inverse.sum(1), rtol=1e-7)
         np.testing.assert_allclose(step, self.noise.step**2 * inverse.sum(0), rtol=1e-7)
 
-    @pytest.mark.parametrize("b", [0, 1])
-    def test_whitened_squares_are_the_quadratic_form(self, b: int) -> None:
-        x = np.repeat(self.columns[..., 0].T[..., None], 2, axis=-1)
-        with jax.enable_x64(True):
-            white = np.asarray(self.covariance().whiten(jnp.asarray(x)))[:, b]
-        assert np.sum(white**2) == pytest.approx(x[..., b].ravel() @ self.precision(b) @ x[..., b].ravel(), rel=1e-7)
-
 
 def test_weights_of_one_give_the_fit(found: AutoResampled) -> None:
     """As far as the fit had converged: it stops where a step promises a thousandth of a squared deviation."""
@@ -152,9 +146,12 @@ def test_resamples_are_full_fits_with_the_weights() -> None:
     prior = prior_of(member, 2, relative_level(whole.cells.center[0], whole.cells.own), whole.cells.own)
 
     def missed(z: jax.Array) -> jax.Array:
-        mixture, volume = rows.mixture[:, :, None], rows.volume[None]
-        found = log_law(member.law, prior.coefficients(z[:, None]), mixture, volume, rows.own, rows.donor)
-        return jnp.asarray(rows.loss - found)[..., 0]
+        points = jax.tree.map(lambda leaf: leaf[..., 0], rows.points())
+        many = len(points.volume)
+        packed = jnp.broadcast_to(prior.coefficients(z[:, None]), (len(z), many))
+        own = np.broadcast_to(rows.own, many)
+        found = log_law(member.law, packed, points.mixture, points.volume, own, points.donor)
+        return jnp.asarray(rows.loss[..., 0] - found.reshape(rows.loss.shape[:2]))
 
     with jax.enable_x64(True):
         residual, slopes = jax.jit(missed), jax.jit(jax.jacfwd(missed))

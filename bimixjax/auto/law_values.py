@@ -1,0 +1,123 @@
+"""Evaluate a law and its slopes at pairs of a lane and a point, so many in a call that all tables share one program.
+
+A fit of `auto` is short: nearly all of its first one would be the time to compile. So what is compiled is the log of
+the law alone, in one shape for each number of domains, and NumPy does the rest.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float, Int
+
+from bimixjax._base.arrays import Stored
+from bimixjax._base.records import record
+from bimixjax.fitting import devices
+from bimixjax.laws import Law, Point
+
+# Pairs in one call; `benchmarks/auto.py` times fits with them.
+_PAIRS = 1024
+
+# Below this share of the mean fitted loss, a law's logarithm goes on along its tangent.
+_LEAST_LOSS = 0.2
+
+
+@record
+class Points:
+    """Points at which lanes are evaluated; what all lanes share may have one lane.
+
+    Attributes:
+        mixture: r.
+        volume: s, over the largest that was fitted.
+        donor: log loss at a smaller model size, less its mean over the fitted rows; 0 where none is read.
+    """
+
+    mixture: Float[Stored, "d Q B"]
+    volume: Float[Stored, "Q B"]
+    donor: Float[Stored, "Q B"]
+
+
+def log_law(law: Law, coefficients: Stored, mixture: Stored, volume: Stored, own: Stored, donor: Stored) -> Array:
+    """Return the log of the law [N] for N packed coefficients [q, N] at mixtures [d, N], volumes, own domains, donors.
+
+    Every model size is fitted by itself: in its place the law gets the loss of the donor.
+    """
+    domains = mixture.shape[0]
+    is_own = jnp.arange(domains)[:, None] == own
+    share = jnp.sum(jnp.where(is_own, mixture, 0.0), axis=0)
+    named = law.unpack(jnp.asarray(coefficients), law.ordered(), domains)
+    point = Point(
+        mixture=jnp.asarray(mixture), own=share, volume=jnp.asarray(volume), model_size=jnp.exp(donor), is_own=is_own
+    )
+    loss = law.loss(named, point)
+    # The logarithm goes on along its tangent where a law falls to zero and below: finite, with slopes.
+    low = loss < _LEAST_LOSS
+    return jnp.where(low, loss / _LEAST_LOSS - 1, 0.0) + jnp.log(jnp.where(low, _LEAST_LOSS, loss))
+
+
+@partial(jax.jit, static_argnames=("law",))
+def _values(law: Law, coefficients: Array, *where: Array) -> tuple[Array]:
+    return (log_law(law, coefficients, *where),)
+
+
+@partial(jax.jit, static_argnames=("law",))
+def _values_and_slopes(law: Law, coefficients: Array, *where: Array) -> tuple[Array, Array]:
+    # A pair depends on its own coefficients only, so one pull gives the slopes of all.
+    value, pull = jax.vjp(lambda c: log_law(law, c, *where), coefficients)
+    return value, pull(jnp.ones_like(value))[0]
+
+
+@partial(jax.jit, static_argnames=("law",))
+def _values_and_place_slopes(law: Law, coefficients: Array, *where: Array) -> tuple[Array, Array, Array]:
+    mixture, volume, own, donor = where
+    value, pull = jax.vjp(lambda r, donor: log_law(law, coefficients, r, volume, own, donor), mixture, donor)
+    return value, *pull(jnp.ones_like(value))
+
+
+def values(
+    law: Law, coefficients: Float[np.ndarray, "q B"], own: Int[np.ndarray, " B"], points: Points
+) -> Float[np.ndarray, "Q B"]:
+    """Evaluate the log law at the points of each lane."""
+    return _in_calls(_values, law, coefficients, own, points)[0][0].T
+
+
+def values_and_slopes(
+    law: Law, coefficients: Float[np.ndarray, "q B"], own: Int[np.ndarray, " B"], points: Points
+) -> tuple[Float[np.ndarray, "Q B"], Float[np.ndarray, "q B Q"]]:
+    """Evaluate the log law at the points of each lane, and its derivatives by the packed coefficients."""
+    value, slopes = _in_calls(_values_and_slopes, law, coefficients, own, points)
+    return value[0].T, slopes
+
+
+def values_and_place_slopes(
+    law: Law, coefficients: Float[np.ndarray, "q B"], own: Int[np.ndarray, " B"], points: Points
+) -> tuple[Float[np.ndarray, "Q B"], Float[np.ndarray, "d B Q"], Float[np.ndarray, "Q B"]]:
+    """Evaluate the log law at the points of each lane, and its derivatives by their mixtures and by the donor."""
+    value, by_mixture, by_donor = _in_calls(_values_and_place_slopes, law, coefficients, own, points)
+    return value[0].T, by_mixture, by_donor[0].T
+
+
+def _in_calls(
+    function: Callable[..., tuple[Array, ...]], law: Law, coefficients: np.ndarray, own: np.ndarray, points: Points
+) -> list[np.ndarray]:
+    """Call a function of pairs in calls of one shape; lanes vary slowest. What comes back is [rows, B, Q]."""
+    lanes, count = coefficients.shape[1], points.volume.shape[0]
+    pairs = lanes * count
+    spare = np.zeros(-pairs % _PAIRS, int)
+
+    def in_pairs(values: Stored) -> np.ndarray:
+        """Flatten [..., Q, B or 1] to [..., B Q], with the first pair again to fill the last call."""
+        whole = np.broadcast_to(values, (*np.shape(values)[:-2], count, lanes))
+        flat = np.moveaxis(whole, -1, -2).reshape(*whole.shape[:-2], pairs)
+        return np.concatenate([flat, flat[..., spare]], axis=-1)
+
+    of_pairs = [in_pairs(each) for each in (coefficients[:, None], points.mixture, points.volume, own[None])]
+    of_pairs.append(in_pairs(points.donor))
+    with devices.on_host():
+        starts = range(0, pairs + len(spare), _PAIRS)
+        found = [function(law, *(each[..., start : start + _PAIRS] for each in of_pairs)) for start in starts]
+    joined = [np.concatenate([np.atleast_2d(part) for part in parts], axis=1) for parts in zip(*found, strict=True)]
+    return [each[:, :pairs].reshape(len(each), lanes, count) for each in joined]

@@ -1,0 +1,162 @@
+"""Read a fit of `auto` at many points, with how sure it is: on the host, with the programs that fitted it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float
+
+from bimixjax.auto.averaging import MOST_VARIANCE, SPREAD, sane
+from bimixjax.auto.block import RUN, WHITE, noise_of
+from bimixjax.auto.law_values import Points, values_and_place_slopes
+from bimixjax.auto.member import SAME_VOLUME, PackedPrior, Posterior, Rows, cross_and_same, law_at, mean_at, variance_at
+from bimixjax.auto.members import Member, named_members, prior_of, relative_level
+from bimixjax.auto.noise import NoiseCovariance, kernel, shifted_root, times
+from bimixjax.auto.one_size import AutoSize
+from bimixjax.fitting import devices
+
+
+def read(
+    size: AutoSize, own: tuple[int, ...], r: Float[np.ndarray, "Q d"], s: Float[np.ndarray, " Q"]
+) -> tuple[Float[np.ndarray, "Q T"], Float[np.ndarray, "Q T"]]:
+    """Average the members at mixtures and volumes: expected log losses, and the variance of measured ones.
+
+    With the weights w, means m and variances v of members that are sane at a point, and the spread of the fit,
+
+        mean = center + sum w m,    variance = spread^2 (sum w (v + (m - sum w m)^2) + doubt)
+
+    To v of a member that reads a donor, the donor's variance is added, less its noise and its own spread.
+    """
+    of_donor = np.zeros((len(r), len(own)))
+    points = Points(mixture=r.T[..., None], volume=(s / size.scale)[:, None], donor=of_donor)
+    if size.lent is not None:
+        donor, of_donor = read(size.lent.size, own, r, s)
+        points = replace(points, donor=donor - size.lent.center)
+        # The covariate is an expected log loss, without the noise of a run and of a row.
+        of_noise = (WHITE**2 + RUN**2) * np.asarray(size.lent.size.spread) ** 2
+        of_donor = np.maximum(of_donor - of_noise, 0.0) / SPREAD**2
+    means, variances, rows = [], [], _rows(size, own)
+    members = named_members(size.member_names)
+    with devices.one_core(), jax.enable_x64(True):
+        for member, fitted, posterior in zip(members, size.fitted, posteriors(size, own), strict=True):
+            prior, noise = _prior(member, size, own), noise_of(member)
+            value, slopes = law_at(member.law, prior, np.asarray(fitted.z), rows.own, points)
+            cross, same = cross_and_same(noise, rows, points)
+            means.append(mean_at(fitted, value, cross, same))
+            variance = variance_at(noise, posterior, np.tensordot(prior.root, slopes, axes=(0, 0)), cross, same)
+            variances.append(variance.clip(0, MOST_VARIANCE) + (of_donor if member.law.sized else 0.0))
+    found = sane(
+        size.member_names, np.asarray(size.weights)[:, None], np.stack(means), np.asarray(size.log_range)[:, None]
+    )
+    between = (found.weights * found.means).sum(0)
+    apart = (found.weights * (np.stack(variances) + (found.means - between) ** 2)).sum(0)
+    mean, variance = between + size.center, (apart + found.doubt) * np.asarray(size.spread) ** 2
+    if size.carried is not None:
+        with jax.enable_x64(True):
+            ratio, of_ratio = jax.vmap(size.carried.log_ratio, in_axes=(None, 0, 0))(*map(jnp.asarray, (own, r, s)))
+        mean, variance = mean + np.asarray(ratio), variance + np.asarray(of_ratio)
+    return mean, variance
+
+
+def mean_and_pull(
+    size: AutoSize, own: tuple[int, ...], r: Float[np.ndarray, "Q d"], s: Float[np.ndarray, " Q"]
+) -> tuple[Float[np.ndarray, "Q T"], Callable[[np.ndarray], np.ndarray]]:
+    """Average the members at mixtures and volumes, and return what pulls derivatives back to the mixtures.
+
+    With the places x = sqrt(r + shift) and y of the runs, the kernel k = process^2 exp(-|x - y|^2 / (2 length^2)) has
+
+        dk / dr_i = -k (x_i - y_i) / (2 length^2 x_i)
+
+    Returns:
+        Expected log losses, and a function from derivatives by them [Q, T] to derivatives by the mixtures [Q, d].
+    """
+    donor, pull_donor = np.zeros((len(r), len(own))), None
+    if size.lent is not None:
+        lent, pull_donor = mean_and_pull(size.lent.size, own, r, s)
+        donor = lent - size.lent.center
+    points = Points(mixture=r.T[..., None], volume=(s / size.scale)[:, None], donor=donor)
+    members, x, y = named_members(size.member_names), shifted_root(r), shifted_root(np.asarray(size.mixture).T)
+    near = np.abs(points.volume - size.volume) <= SAME_VOLUME * size.volume
+    same = np.moveaxis(near[:, None] & (np.asarray(size.mask) > 0).any(0).T, 1, -1).astype(float)
+    means, slopes, kernels = [], [], []
+    with devices.one_core(), jax.enable_x64(True):
+        for member, fitted in zip(members, size.fitted, strict=True):
+            noise, coefficients = noise_of(member), _prior(member, size, own).coefficients(fitted.z)
+            value, by_mixture, by_donor = values_and_place_slopes(
+                member.law, np.asarray(coefficients), np.array(own), points
+            )
+            cross = kernel(noise, r.T[..., None], np.asarray(size.mixture)[..., None])[..., 0]
+            means.append(value + cross @ fitted.alpha + times(same, fitted.step))
+            slopes.append((by_mixture, by_donor))
+            kernels.append((cross, noise.length))
+        means = np.stack(means)
+        weights, ends = np.asarray(size.weights)[:, None], np.asarray(size.log_range)[:, None]
+        found = sane(size.member_names, weights, means, ends)
+
+    def pull(by_mean: Float[np.ndarray, "Q T"]) -> Float[np.ndarray, "Q d"]:
+        gradient, of_donor = np.zeros(r.shape), np.zeros(donor.shape)
+        with devices.one_core(), jax.enable_x64(True):
+            shares = weights if (found.gate == 1).all() else _shares(size.member_names, weights, means, ends)
+            for each, fitted, (by_mixture, by_donor), (cross, length) in zip(
+                by_mean * np.asarray(shares), size.fitted, slopes, kernels, strict=True
+            ):
+                gradient += np.einsum("dTQ,QT->Qd", by_mixture, each)
+                of_donor += each * by_donor
+                toward = cross * (each @ np.asarray(fitted.alpha).T)
+                gradient -= (x * toward.sum(1, keepdims=True) - toward @ y) / (2 * length**2 * x)
+        return gradient if pull_donor is None else gradient + pull_donor(of_donor)
+
+    return (found.weights * found.means).sum(0) + size.center, pull
+
+
+@partial(jax.jit, static_argnames=("names",))
+def _shares(names: tuple[str, ...], weights: Array, means: Array, ends: Array) -> Array:
+    """Compute the derivatives of averages of sane members by each member's mean [M, Q, T]."""
+
+    def total(means: Array) -> Array:
+        found = sane(names, weights, means, ends)
+        return jnp.sum(found.weights * found.means)
+
+    return jax.grad(total)(means)
+
+
+def posteriors(size: AutoSize, own: tuple[int, ...]) -> Iterator[Posterior]:
+    """Derive how sure each member is, from where the rows are and its slopes at the fit."""
+    mask, used, rows = np.asarray(size.mask), np.asarray(size.rows) > 0, _rows(size, own)
+    masks, covariances = mask[..., used], {}
+    # The noise depends on where rows are: one lane stands for all targets that have the same.
+    weight = masks[..., :1] if masks.size and (masks == masks[..., :1]).all() else mask
+    with devices.one_core(), jax.enable_x64(True):
+        for member, fitted in zip(named_members(size.member_names), size.fitted, strict=True):
+            noise = noise_of(member)
+            if (key := (noise.process, noise.length)) not in covariances:
+                covariances[key] = NoiseCovariance.of(noise, rows.mixture[..., :1], weight)
+            prior = _prior(member, size, own)
+            yield Posterior.of(covariances[key], rows.evaluate(member.law, prior, np.asarray(fitted.z)).slopes)
+
+
+def _prior(member: Member, size: AutoSize, own: tuple[int, ...]) -> PackedPrior:
+    of = np.array(own)
+    return prior_of(member, len(size.mixture), relative_level(np.asarray(size.center), of), of)
+
+
+def _rows(size: AutoSize, own: tuple[int, ...]) -> Rows:
+    """Lay out the fitted rows, without their losses, and what they read of a donor."""
+    mask, mixture, volume = (np.asarray(each) for each in (size.mask, size.mixture, size.volume))
+    runs, volumes, targets = mask.shape
+    donor = np.zeros(mask.shape)
+    if size.lent is not None:
+        r, s = np.repeat(mixture.T, volumes, axis=0), np.tile(volume * size.scale, runs)
+        donor = (read(size.lent.size, own, r, s)[0] - size.lent.center).reshape(mask.shape)
+    return Rows(
+        mixture=np.broadcast_to(mixture[..., None], (*mixture.shape, targets)),
+        volume=np.broadcast_to(volume[:, None], (volumes, targets)),
+        own=np.array(own),
+        loss=np.zeros(mask.shape),
+        mask=mask,
+        donor=donor,
+    )

@@ -19,15 +19,17 @@ have the tails of Student's t; that of a weighted mean of targets takes the corr
 
 Words: a *run* is a mixture, a *volume* the tokens or steps at which all runs are evaluated; a *row* is one loss, a
 *cell* the grid of runs x volumes of one model size in one fold, a *lane* one target of a cell, last in every array. A
-*part* is the runs that are left out together, a *stack* the fits of all members to some lanes. *alpha* is S^-1 times
-residuals, summed over each run; the *spread* scales standard deviations. A *donor* is a smaller model size, measured on
-more mixtures, whose losses are a covariate of a larger one.
+*part* is the runs that are left out together, a *block* the lanes that are worked on together, a *stack* the fits of
+all members to some lanes. *alpha* is S^-1 times residuals, summed over each run; the *spread* scales standard
+deviations. A *donor* is a smaller model size, measured on more mixtures, whose losses are a covariate of a larger one.
 
 - `members`: the laws, their priors and processes. `noise`: S. `grids`: from a table to cells.
-- `member`: fit and predict one member in many lanes. `member_fits`: all members, on all cores.
+- `law_values`: all that is compiled, the log of a law and its slopes. `member`: fit and predict with it, in many lanes.
+- `block`, `member_fits`: one member on some lanes; all members on all lanes, on all cores.
 - `left_out`: predictions of parts in closed form. `averaging`: weights and spreads. `outlying`: rows without weight.
 - `donor`: several model sizes. `beyond`: sizes that were not fitted. `estimate`, `folds`: one table, many folds of it.
-- `one_size`, `result`, `files`: what a user gets, and its file. `reweight`, `resampling`, `draws`: its uncertainty.
+- `one_size`, `reading`: a fit at one point, inside any transform; at many, with its variance or its slopes.
+- `losses`, `result`, `files`: what a user gets, and its file. `reweight`, `resampling`, `draws`: its uncertainty.
 
     >>> import bimixjax, pandas as pd
     >>> table = {"run": ["a", "b", "c"], "mixture/x": [0.25, 0.9, 0.5], "mixture/y": [0.75, 0.1, 0.5]}

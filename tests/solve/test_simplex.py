@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from bimixjax.solve import LBFGS, certify, power_dual, softmax_search
+from bimixjax.solve import LBFGS, certify, power_dual, softmax_search, softmax_search_on_host
 
 DOMAINS = 22
 
@@ -75,6 +75,28 @@ def test_the_softmax_search_agrees_in_objective(limits):
     assert best == pytest.approx(exact, rel=1e-8)
     np.testing.assert_allclose(ends.sum(axis=1), 1, atol=1e-12)
     assert bool(jnp.all((ends >= lower - 1e-15) & (ends <= upper + 1e-15)))
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_the_search_on_the_host_takes_the_same_steps(limits):
+    """With one share that stays, of one start; the objective is NumPy's."""
+    (scale, exponent), (lower, upper) = problem(0), LIMITS[limits]
+    starts = jax.random.normal(jax.random.key(0), (4, DOMAINS)).at[0].set(0.0)
+    held = np.zeros(starts.shape, bool)
+    held[1, 2] = True
+    low = np.broadcast_to(np.maximum(lower, 0.01), starts.shape)
+    high = None if (upper == 1).all() else np.where(held, low, upper)
+    wanted, _ = softmax_search(lambda r: jnp.sum(scale * r**-exponent), low, high, starts, LBFGS(), held)
+    found = softmax_search_on_host(
+        lambda r: ((scale * r**-exponent).sum(-1), -scale * exponent * r ** (-exponent - 1)),
+        low,
+        high,
+        starts,
+        LBFGS(),
+        held,
+    )
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert found[1, 2] == pytest.approx(low[1, 2])
 
 
 def test_a_domain_without_effect_gets_its_lower_limit():

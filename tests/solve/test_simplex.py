@@ -86,7 +86,8 @@ def test_the_search_on_the_host_takes_the_same_steps(limits):
     held[1, 2] = True
     low = np.broadcast_to(np.maximum(lower, 0.01), starts.shape)
     high = None if (upper == 1).all() else np.where(held, low, upper)
-    wanted, _ = softmax_search(lambda r: jnp.sum(scale * r**-exponent), low, high, starts, LBFGS(), held)
+    limits = jnp.asarray(low), None if high is None else jnp.asarray(high)
+    wanted, _ = softmax_search(lambda r: jnp.sum(scale * r**-exponent), *limits, starts, LBFGS(), jnp.asarray(held))
     found = softmax_search_on_host(
         lambda r: ((scale * r**-exponent).sum(-1), -scale * exponent * r ** (-exponent - 1)),
         low,

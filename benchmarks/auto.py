@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 
 import bimixjax
-from bimixjax import Budget, Observations, estimation
+from bimixjax import AutoFit, Budget, Observations, estimation
 
 HERE = Path(__file__).resolve().parent
 PUBLIC = HERE.parents[1] / "shared" / "observations" / "pile_5groups.csv"
@@ -126,6 +126,7 @@ def answer(shape: str, file: Path) -> dict[str, float]:
     mixtures = np.random.default_rng(1).dirichlet(np.ones(SHAPES[shape][1]), 10)
     begun, worked = time.perf_counter(), time.process_time()
     fit = estimation.load(file)
+    assert isinstance(fit, AutoFit)
     found = {"load": time.perf_counter() - begun, "load_cpu": time.process_time() - worked}
     calls = {
         "predict": lambda: fit.predict(mixtures),

@@ -27,6 +27,7 @@ ANYWHERE = {"jax", "jaxtyping", "numpy"}
 THIRD_PARTY = {
     "optax": {"mixtures", "solve", "optimization", "proxy"},
     "pandas": {"observations", "metrics", "comparison", "proxy", "interchange", "loop", "reports"},
+    "threadpoolctl": {"fitting"},
     "pyarrow": {"observations", "corpus", "interchange"},
     "tokenizers": {"corpus"},
     "zstandard": {"corpus"},

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
@@ -206,6 +207,8 @@ class AutoFit(Fit):
 
     def _read(self, r: Array, s: Array) -> tuple[Float[np.ndarray, "*n T"], Float[np.ndarray, "*n T"]]:
         """Predict log losses and their standard deviations, with a fit of one model size."""
+        if isinstance(r, Tracer) or isinstance(s, Tracer):
+            raise checks.InputError("limits are computed outside of jit, vmap and grad; predictions can be inside")
         mixtures = np.asarray(r)
         volumes = np.broadcast_to(np.asarray(s), np.broadcast_shapes(mixtures.shape[:-1], s.shape))
         mixtures = np.broadcast_to(mixtures, (*volumes.shape, mixtures.shape[-1]))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bimixjax
-from bimixjax import Observations
+from bimixjax import Auto, Observations
 from bimixjax.auto.averaging import weigh
 from bimixjax.auto.grids import build_cells
 from bimixjax.auto.members import MEMBERS, Belief, Member, named_members, prior_of, relative_level
@@ -60,7 +60,7 @@ def test_a_low_loss_is_expected_to_fall_faster_with_its_own_share() -> None:
     shares = np.array([[0.50, 0.30, 0.20], [0.48, 0.31, 0.21]])
     frame = pd.DataFrame({"run": ["a", "b"], **{f"mixture/{name}": shares[:, i] for i, name in enumerate(DOMAINS)}})
     frame = frame.assign(**{"loss/web": [3.0, 3.0], "loss/books": [1.0, 1.0]})
-    fit = bimixjax.fit("auto", Observations.from_frame(frame))
+    fit = bimixjax.fit(Auto(members=("transfer", "offset")), Observations.from_frame(frame))
     less = np.log(np.asarray(fit.predict([[0.05, 0.05, 0.9], [0.3, 0.3, 0.4]])))
     of_high, of_low = less[0] - less[1]
     assert of_low > 1.3 * of_high > 0

@@ -22,6 +22,10 @@ from bimixjax.auto.members import MEAN, Member
 # 512 training runs of 17 domains (arXiv 2407.01492, `data/`), judged on other runs of the 512.
 SPREAD, _SPREAD_LOSSES, _SPREAD_RUNS = 0.5, 20.0, 20.0
 
+# Errors further off than this count as this: from 2 to 4 runs of which one diverged, limits else reach over many orders
+# of magnitude. Set by hand; tests/auto/test_intervals.py has such a table.
+_MOST_STANDARD = 5.0
+
 # How much variance d / K - 1 adds for K runs of d > K domains: some directions of the mixture were never varied, and
 # errors on runs left out do not tell what they hide.
 _UNVARIED = 0.35
@@ -173,6 +177,11 @@ def sane(
     return Sane(weights * gate + lost * rest, means, gate, doubt)
 
 
+def widest(fitted: Float[np.ndarray, "2 L"]) -> Float[np.ndarray, " L"]:
+    """Return the largest standard deviation that is believed: half the range of sane log losses, see `sane`."""
+    return (fitted[1] - fitted[0]) / 2 + _SANE
+
+
 def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, lanes: np.ndarray) -> Average:
     """Weigh members by their errors on runs left out, and scale their spread by what these errors measured.
 
@@ -182,7 +191,7 @@ def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, 
         pooled = (20 * .5 + K T c |z|) / (20 + K T),    c = (pi / 2)^(1/2)
         spread = (20 pooled + K c |z of the target|) / (20 + K) (1 + .35 max(0, d / K - 1))^(1/2)
 
-    without the last factor where members read a donor.
+    without the last factor where members read a donor. A single |z| counts as 5 at most.
     """
     cell, rows = lanes[:, 0], cells.rows(lanes)
     loss, mask = np.asarray(rows.loss), np.asarray(rows.mask)
@@ -200,7 +209,8 @@ def average(members: Sequence[Member], fits: Sequence[MemberFit], cells: Cells, 
     )
     mean, deviation = found.mixed(means, np.stack([fit.left_variance for fit in fits]))
     missed = (loss - mean) * mask
-    standard, group = missed / np.where(there, deviation, 1.0), np.unique(cell, return_inverse=True)[1]
+    group = np.unique(cell, return_inverse=True)[1]
+    standard = (missed / np.where(there, deviation, 1.0)).clip(-_MOST_STANDARD, _MOST_STANDARD)
     absolute, losses = _MEAN_TO_DEVIATION * np.abs(standard).sum((0, 1)), _by_group(runs, group)[group]
     measured = _by_group(absolute, group)[group] / _by_group(count, group)[group]
     pooled = (_SPREAD_LOSSES * SPREAD + losses * measured) / (_SPREAD_LOSSES + losses)

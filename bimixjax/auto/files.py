@@ -3,18 +3,13 @@
 import dataclasses
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bimixjax._base.checks import InputError
 from bimixjax._base.schema import Spot, each, maybe, numbers, record, shares, texts
-from bimixjax.auto.averaging import CORRELATION
-from bimixjax.auto.losses import AutoLosses
 from bimixjax.auto.member import Fitted
 from bimixjax.auto.members import DONATED, MEMBERS, named_members
 from bimixjax.auto.one_size import AutoSize, Lent
-from bimixjax.fitting.base import losses_at
 
 _NEVER = ("carried", "drawn")
 
@@ -38,12 +33,7 @@ def saved_size(size: AutoSize) -> dict[str, Any]:
 def read_size(value: Any, spot: Spot) -> AutoSize:
     """Read and check what `saved_size` gave; `spot` has the lengths "domains" and "targets"."""
     spot = dataclasses.replace(spot, lengths={key: spot.lengths[key] for key in ("domains", "targets")})
-    # Older files lack the range of losses, see `with_log_range`, whether they vary, and how errors do together.
-    found = record(_SIZE)({**_LATER, **value} if isinstance(value, dict) else value, spot)
-    if found["varies"] is None:
-        found["varies"] = np.ones(len(found["center"]))
-    if found["correlation"] is None:
-        found["correlation"] = np.full(len(found["center"]), CORRELATION)
+    found = record(_SIZE)(value, spot)
     members, fitted = named_members(found["member_names"]), []
     for i, member in enumerate(members):
         count = sum(c.size(len(found["mixture"])) for c in member.law.ordered())
@@ -52,23 +42,6 @@ def read_size(value: Any, spot: Spot) -> AutoSize:
         fitted.append(Fitted(**{field: one[key] for key, field in _KEYS.items()}))
     _check_used(found, spot)
     return AutoSize(**{**found, "fitted": tuple(fitted)})
-
-
-def with_log_range(size: AutoSize, own: tuple[int, ...]) -> AutoSize:
-    """Return a size with the range of its fitted log losses: as predicted by the fit, where a file lacks it."""
-    lent = size.lent and dataclasses.replace(size.lent, size=with_log_range(size.lent.size, own))
-    if size.log_range is not None:
-        return dataclasses.replace(size, lent=lent)
-    there = np.asarray(size.mask) > 0
-    runs, volumes, _ = there.shape
-    anything = np.broadcast_to([[-np.inf], [np.inf]], (2, len(own)))
-    with jax.enable_x64(True):
-        r, s = np.repeat(np.asarray(size.mixture).T, volumes, axis=0), np.tile(size.volume * size.scale, runs)
-        open_range = dataclasses.replace(size, log_range=anything, lent=lent)
-        losses = losses_at(AutoLosses(own=own, size=open_range), jnp.asarray(r), jnp.asarray(s))
-    logs = (np.log(np.asarray(losses)) - np.asarray(size.center)).reshape(there.shape)
-    ends = logs.min((0, 1), where=there, initial=np.inf), logs.max((0, 1), where=there, initial=-np.inf)
-    return dataclasses.replace(open_range, log_range=np.where(there.any((0, 1)), ends, 0.0))
 
 
 def _check_used(found: dict[str, Any], spot: Spot) -> None:
@@ -94,7 +67,6 @@ _FITTED = {
     "step": numbers("volumes", "targets", low=-_LOG, high=_LOG),
 }
 _LENT = {"size": read_size, "center": numbers("targets", low=-_LOG, high=_LOG)}
-_LATER = {"log_range": None, "varies": None, "correlation": None}
 _SIZE = {
     "member_names": texts("members", of=tuple(member.name for member in (*MEMBERS, *DONATED)), names=True),
     "model_size": numbers(low=1e-300),
@@ -106,12 +78,12 @@ _SIZE = {
     "fitted": each(lambda value, spot: value, "members"),
     "weights": numbers("members", "targets", low=0, high=1),
     "spread": numbers("targets", low=0, null=True),
-    "correlation": maybe(numbers("targets", low=0, high=1)),
+    "correlation": numbers("targets", low=0, high=1),
     "left_out_error": numbers("targets", low=0, null=True),
-    "log_range": maybe(numbers(2, "targets", low=-_LOG, high=_LOG)),
+    "log_range": numbers(2, "targets", low=-_LOG, high=_LOG),
     "rows": numbers("targets", low=0),
     "proportion_range": numbers("targets", "domains", 2, low=0, high=1 + 1e-6, null=True),
     "volume_range": numbers("targets", 2, low=1e-300, null=True),
-    "varies": maybe(numbers("targets", low=0, high=1)),
+    "varies": numbers("targets", low=0, high=1),
     "lent": maybe(lambda value, spot: Lent(**record(_LENT)(value, spot))),
 }

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from bimixjax._base import stages
-from bimixjax.auto.averaging import Average, MemberFit, join_lanes, take_lanes
+from bimixjax.auto.averaging import Average, MemberFit, join_lanes, take_lanes, widest
 from bimixjax.auto.block import Block, same_rows
 from bimixjax.auto.grids import Cells
 from bimixjax.auto.law_values import Points
@@ -22,11 +22,11 @@ from bimixjax.fitting import devices
 # `experiments/prediction: domains` scores it from 32 runs on.
 _MANY_RUNS = 32
 
-# Members of less weight in all lanes are left out of a fit: they move no prediction by as much as its own rounding of
-# steps, 1e-3 standard deviations.
+# Members of less weight in all lanes are left out of a fit. Set by hand.
 _LEAST_WEIGHT, _TINY = 1e-3, 1e-300
 
-# Steps of a fit without a part of the runs, which starts from the fit to all of them.
+# Steps of a fit without a part of the runs, which starts from the fit to all of them. Set by hand: `joint` and `dcpt`
+# take more, which changes errors by less than these differ between draws.
 _REFIT_STEPS = 12
 
 # From so many runs on, lanes of the same rows are worked on together, and their products are those of large matrices.
@@ -92,7 +92,8 @@ class Stack:
         means, variances = (np.stack(moments) for moments in zip(*found, strict=True))
         mean, deviation = self.average.mixed(means, variances)
         center = cells.center[self.lanes[:, 0], self.lanes[:, 1]]
-        return (mean + center).T, (deviation * np.asarray(self.average.spread)).T
+        deviation = np.minimum(deviation * self.average.spread, widest(np.asarray(self.average.log_range)))
+        return (mean + center).T, deviation.T
 
 
 def fit_members(members: Sequence[Member], cells: Cells, lanes: Int[np.ndarray, "L 3"]) -> tuple[MemberFit, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from bimixjax.auto.averaging import MOST_VARIANCE, SPREAD, sane
+from bimixjax.auto.averaging import MOST_VARIANCE, SPREAD, sane, widest
 from bimixjax.auto.block import RUN, WHITE, noise_of
 from bimixjax.auto.law_values import Points, values_and_place_slopes
 from bimixjax.auto.member import SAME_VOLUME, PackedPrior, Posterior, Rows, cross_and_same, law_at, mean_at, variance_at
@@ -29,7 +29,8 @@ def read(
 
         mean = center + sum w m,    variance = spread^2 (sum w (v + (m - sum w m)^2) + doubt)
 
-    To v of a member that reads a donor, the donor's variance is added, less its noise and its own spread.
+    at most that of losses anywhere in the sane range. To v of a member that reads a donor, the donor's variance is
+    added, less its noise and its own spread.
     """
     of_donor = np.zeros((len(r), len(own)))
     points = Points(mixture=r.T[..., None], volume=(s / size.scale)[:, None], donor=of_donor)
@@ -54,7 +55,8 @@ def read(
     )
     between = (found.weights * found.means).sum(0)
     apart = (found.weights * (np.stack(variances) + (found.means - between) ** 2)).sum(0)
-    mean, variance = between + size.center, (apart + found.doubt) * np.asarray(size.spread) ** 2
+    most = widest(np.asarray(size.log_range)) ** 2
+    mean, variance = between + size.center, np.minimum((apart + found.doubt) * np.asarray(size.spread) ** 2, most)
     if size.carried is not None:
         with jax.enable_x64(True):
             ratio, of_ratio = jax.vmap(size.carried.log_ratio, in_axes=(None, 0, 0))(*map(jnp.asarray, (own, r, s)))

@@ -18,7 +18,7 @@ from bimixjax._base.records import read_json, record, static, write_json
 from bimixjax._base.schema import Kind, Spot, each, maybe, record as record_of, texts
 from bimixjax.auto.averaging import reach
 from bimixjax.auto.beyond import Beyond, Carried
-from bimixjax.auto.files import read_size, saved_size, with_log_range
+from bimixjax.auto.files import read_size, saved_size
 from bimixjax.auto.losses import AutoLosses
 from bimixjax.auto.one_size import AutoSize
 from bimixjax.auto.reading import read
@@ -315,8 +315,7 @@ class AutoFit(Fit):
         fitted = tuple(float(size.model_size) for size in read["sizes"])
         if names["model_sizes"] and fitted != names["model_sizes"]:
             raise spot.at("model_sizes").wrong(found["model_sizes"], f"{list(fitted)}, those of the field sizes")
-        sizes = tuple(with_log_range(size, names["own"]) for size in read["sizes"])
-        return cls(**names, sizes=sizes, **{key: read[key] for key in ("sentences", "beyond")})
+        return cls(**names, **{key: read[key] for key in ("sentences", "sizes", "beyond")})
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(AutoFit))

@@ -124,8 +124,7 @@ def on_host() -> Iterator[None]:
 def threads() -> Iterator[ThreadPoolExecutor]:
     """Open a pool of as many threads as cores, in each of which NumPy keeps to one core.
 
-    Else the threads that BLAS would start for each of them wait for one another: with 512 runs, a fit of `auto` took
-    more than five times as long.
+    Else the threads that BLAS would start for each of them wait for one another.
     """
     with one_core(), ThreadPoolExecutor(cores()) as pool:
         yield pool

@@ -1,8 +1,5 @@
 """`auto` says nothing absurd: finite and near what was measured at any mixture, and not led by rows that went wrong."""
 
-import json
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -173,20 +170,6 @@ def test_clean_runs_keep_their_weight(clean_fit: AutoFit) -> None:
     far = bimixjax.fit("auto", table(mixtures, mixtures[:, None] ** -np.array([0.05, 0.10, 0.15]) * volume, STEPS))
     assert not far.notes
     np.testing.assert_array_equal(far.rows, [40] * 3)
-
-
-def test_files_without_the_fitted_range_are_read(clean_fit: AutoFit, tmp_path: Path) -> None:
-    """As they were written before it was kept: it follows from the fit."""
-    path = tmp_path / "fit.json"
-    clean_fit.save(path)
-    document = json.loads(path.read_text())
-    del document["sizes"][0]["log_range"]
-    document.pop("sha256", None)
-    path.write_text(json.dumps(document))
-    loaded = AutoFit.load(path)
-    np.testing.assert_allclose(loaded.sizes[0].log_range, clean_fit.sizes[0].log_range, atol=0.01)
-    mixture = np.array([0.2, 0.3, 0.5])
-    np.testing.assert_allclose(loaded.predict(mixture, volume=8e3), clean_fit.predict(mixture, volume=8e3), rtol=1e-9)
 
 
 @pytest.mark.parametrize(

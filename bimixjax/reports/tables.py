@@ -167,7 +167,8 @@ def losses(best: OptimalMixture, baselines: Predictions) -> Group:
     caption = footnotes([named[0], *baselines.names], [best.outside, *baselines.outside], best.targets) + dagger
     if best.objective_interval is not None:
         lower, upper = best.objective_interval
-        caption.append(f"{100 * LEVEL:.0f} % of measured weighted means of what was found: {lower:.4f} to {upper:.4f}")
+        ends = f"{lower:.4f} to {upper:.4f}"
+        caption.append(f"Weighted mean of the best mixture when it is trained: {ends} in {100 * LEVEL:.0f} % of cases")
     return framed(f"Predicted loss{_at(best.budget)}, nats per token", shown, "\n".join(caption) or None)
 
 

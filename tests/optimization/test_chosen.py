@@ -63,7 +63,8 @@ def test_they_are_shown(fit: AutoFit, best: OptimalMixture, tmp_path: Path, caps
     assert f"weighted mean {best.objective:.4f}; 90 % of measured ones within {lower} to {upper}" in best.summary()
     fit.save(tmp_path / "fit.json")
     assert run(["optimize", str(tmp_path / "fit.json"), "--volume", "8000", "--weight", "x=3,y=1"]) == 0
-    assert f"90 % of measured weighted means of what was found: {lower} to {upper}" in capsys.readouterr().out
+    said = f"Weighted mean of the best mixture when it is trained: {lower} to {upper} in 90 % of cases"
+    assert said in capsys.readouterr().out
     assert run(["optimize", str(tmp_path / "fit.json"), "--volume", "8000", "--weight", "x=3,y=1", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     np.testing.assert_allclose(document["objective_interval"], best.objective_interval, rtol=1e-9)

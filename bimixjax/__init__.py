@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from bimixjax.fitting import FitResult as FitResult, Resampled as Resampled
     from bimixjax.laws import LAWS as LAWS, BiMix as BiMix
-    from bimixjax.observations import Budget as Budget, Observations as Observations
+    from bimixjax.observations import Budget as Budget, Inventory as Inventory, Observations as Observations
     from bimixjax.optimization import (
         Limits as Limits,
         OptimalMixture as OptimalMixture,
@@ -51,6 +51,7 @@ _HOME = {
     "InputError": "_base.checks",
     "Observations": "observations",
     "Budget": "observations",
+    "Inventory": "observations",
     "LAWS": "laws",
     "BiMix": "laws",
     "fit": "estimation",

@@ -33,7 +33,7 @@ THIRD_PARTY = {
     "zstandard": {"corpus"},
     "flax": {"proxy"},
     "orbax": {"proxy"},
-    "yaml": {"interchange", "cli"},
+    "yaml": {"interchange", "cli", "observations"},
     "rich": {"reports", "cli"},
     "matplotlib": {"reports"},
     "tyro": {"cli"},

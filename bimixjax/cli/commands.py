@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the work failed or was interrupted (Ctrl-C, SIGTERM), 2 th
 imported inside `work`, so that `--help` answers at once.
 """
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from bimixjax._base.checks import InputError
 from bimixjax.cli import compiled, console, signals
 from bimixjax.cli.console import FIGURES, JSON, TABLES, Answer, Command, File, FileCommand, Flag, Formats
 from bimixjax.cli.fitting import Compare, TableCommand
-from bimixjax.cli.options import Law, Number, Numbers, Whole, names, numbers
+from bimixjax.cli.options import Law, Number, Numbers, Stock, Whole, inventory, names, numbers
 from bimixjax.cli.training import Corpus, Demo, Design, Entropy, Swarm
 
 if TYPE_CHECKING:
@@ -198,8 +199,9 @@ class Optimize(FileCommand):
     """Least shares of domains."""
     upper: Numbers = ()
     """Greatest shares of domains."""
-    tokens: Numbers = ()
-    """Available tokens of every domain: compare with the natural mixture, which shares without effect follow."""
+    inventory: Stock = ()
+    """Unique tokens of the domains, a file of them (domain,tokens), or a token store. With those of every domain:
+    compare with the natural mixture, which shares without effect follow."""
     method: Literal["auto", "dual", "softmax"] = "auto"
     """The exact dual, L-BFGS on a softmax, or the dual where the law allows."""
     figure: File = None
@@ -271,13 +273,9 @@ def main() -> None:
 
 
 def _baselines(options: Optimize, domains: tuple[str, ...]) -> dict[str, "np.ndarray"]:
-    baselines = {"uniform": bimixjax.mixtures.uniform(len(domains))}
-    if options.tokens:
-        counts = numbers("tokens", options.tokens)
-        missing = [domain for domain in domains if domain not in counts]
-        if missing:
-            raise InputError(f"--tokens lacks {', '.join(missing)}; the natural mixture needs every domain's tokens")
-        baselines["natural"] = bimixjax.mixtures.natural(_in_order(domains, counts, "--tokens"))
+    baselines, stock = {"uniform": bimixjax.mixtures.uniform(len(domains))}, inventory(options.inventory)
+    if stock is not None and all(math.isfinite(count) for count in stock.array(domains)):
+        baselines["natural"] = stock.natural(domains)
     return baselines
 
 

@@ -21,7 +21,7 @@ from bimixjax._base import checks
 from bimixjax._base.checks import InputError
 from bimixjax._base.files import read_text, write_text
 from bimixjax.cli import progress, signals
-from bimixjax.cli.options import QUOTING, SCALING, Names, Numbers, quoted
+from bimixjax.cli.options import QUOTING, SCALING, Names, Numbers, Stock, quoted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -151,7 +151,7 @@ def _parse(commands: Mapping[str, type[Command]], arguments: list[str]) -> Comma
     for name, kind in commands.items():
         # What the command does, and how numbers and, where it takes any, lists of names are written.
         hints = get_type_hints(kind, include_extras=True).values() if name == chosen else ()
-        syntax = f"{SCALING} {QUOTING}" if Names in hints or Numbers in hints else SCALING
+        syntax = f"{SCALING} {QUOTING}" if {Names, Numbers, Stock} & set(hints) else SCALING
         more = {"description": f"{kind.__doc__}\n\n{syntax}", **defaults} if name == chosen else {}
         kinds.append(Annotated[kind, conf.subcommand(name, **more)])
     any_of: Any = Union[tuple(kinds)]  # noqa: UP007 - `|` takes no tuple

@@ -1,26 +1,23 @@
 """Values of options: numbers with a scale behind them, and lists of names and numbers."""
 
-import csv
 from collections.abc import Iterable
-from decimal import Decimal
 from math import isfinite
+from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from bimixjax._base.checks import InputError
+from bimixjax._base.quantities import QUOTING as QUOTING, SCALED, pairs, scaled, split
 from bimixjax.cli.law_lines import listed
 
-SCALES = {"k": 3, "m": 6, "b": 9, "g": 9, "t": 12}
-_SCALED = "with k, M, B or T behind it for thousands, millions, billions or trillions: 500, 32k"
+if TYPE_CHECKING:
+    from bimixjax.observations import Inventory
+
 SCALING = "Counts may end in k, M, B or T: 32k, 2.5B."
 _MOST = 2**63
-QUOTING = (
-    "A name with a comma stands in double quotes, inside those of the shell: '\"a,b\"=0.5,c=0.5'. A list that begins "
-    "with a dash is joined to its option by an equals sign: --targets=-a,b."
-)
 
 
 def number(option: str | None, text: str) -> float:
@@ -33,9 +30,9 @@ def number(option: str | None, text: str) -> float:
         >>> number("volume", "32k"), number("volume", "1.5B"), number("volume", "1e9")
         (32000.0, 1500000000.0, 1000000000.0)
     """
-    found = _read(text)
+    found = scaled(text)
     if found is None or not isfinite(float(found)):
-        raise InputError(f"{_had(option, text)}; allowed: a number, {_SCALED}, 2.5B, 1e9")
+        raise InputError(f"{_had(option, text)}; allowed: a number, {SCALED}, 2.5B, 1e9")
     return float(found)
 
 
@@ -49,9 +46,9 @@ def whole(option: str | None, text: str) -> int:
         >>> whole("steps", "1.5k"), whole("seed", "-1")
         (1500, -1)
     """
-    found = _read(text)
+    found = scaled(text)
     if found is None or not found.is_finite() or not abs(found) < _MOST or found != found.to_integral_value():
-        raise InputError(f"{_had(option, text)}; allowed: a whole number, {_SCALED}")
+        raise InputError(f"{_had(option, text)}; allowed: a whole number, {SCALED}")
     return int(found)
 
 
@@ -62,7 +59,7 @@ def names(given: Iterable[str]) -> tuple[str, ...]:
         >>> names(["a,b", '"c,d", e'])
         ('a', 'b', 'c,d', 'e')
     """
-    return tuple(name.strip() for part in given for name in _split(part) if name.strip())
+    return tuple(name.strip() for part in given for name in split(part) if name.strip())
 
 
 def wholes(option: str, given: Iterable[str]) -> tuple[int, ...]:
@@ -82,42 +79,27 @@ def numbers(option: str, given: Iterable[str]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for part in given:
-        pairs: dict[str, float] = {}
-        for pair in _split(part):
-            name, _, value = pair.rpartition("=")
-            name = name.strip()
-            if not name:
-                raise InputError(f"--{option} has {pair!r}; allowed: NAME=NUMBER, with commas between pairs; {QUOTING}")
-            if name in pairs:
-                raise InputError(f"--{option} {part!r} names something twice")
-            pairs[name] = number(f"{option} {name}", value)
-        found |= pairs
+        found |= {name: number(f"{option} {name}", text) for name, text in pairs(f"--{option}", part).items()}
     return found
+
+
+def inventory(given: Iterable[str]) -> "Inventory | None":
+    """Read `web=8e9,code=2e9`, or the name of a file or token store, as unique tokens; None where nothing is given.
+
+    A later part overrides an earlier one.
+    """
+    from bimixjax.observations import Inventory
+
+    found: dict[str, float] = {}
+    for part in given:
+        is_list = "=" in part and not Path(part).exists()
+        found |= (Inventory.parse(part) if is_list else Inventory.read(part)).tokens
+    return Inventory(found) if found else None
 
 
 def quoted(name: str) -> str:
     """Write a name as `names` and `numbers` read it."""
     return '"' + name.replace('"', '""') + '"' if set(name) & {",", '"'} else name
-
-
-def _split(part: str) -> list[str]:
-    """Return the cells of one line of CSV."""
-    if part.count('"') % 2:
-        raise InputError(f"{part!r} has a double quote that does not close; {QUOTING}")
-    try:
-        return next(iter(csv.reader([part], skipinitialspace=True)), [])
-    except csv.Error as error:
-        raise InputError(f"{part!r} is not a list with commas: {error}; {QUOTING}") from error
-
-
-def _read(text: str) -> Decimal | None:
-    """Return the number that is written, exactly."""
-    text = text.strip()
-    scale = SCALES.get(text[-1:].lower(), 0)
-    try:
-        return Decimal(text[:-1] if scale else text).scaleb(scale)
-    except ArithmeticError:
-        return None
 
 
 def _had(option: str | None, text: str) -> str:
@@ -142,3 +124,4 @@ Law = Annotated[str, arg(metavar="NAME", help=f"The law to fit. Default: auto.\n
 Names = Annotated[tuple[str, ...], arg(metavar="NAME,...")]
 Counts = Annotated[tuple[str, ...], arg(metavar="NUMBER,...")]
 Numbers = Annotated[tuple[str, ...], arg(metavar="NAME=NUMBER,...")]
+Stock = Annotated[tuple[str, ...], arg(metavar="NAME=NUMBER,...|FILE")]

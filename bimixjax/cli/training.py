@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from bimixjax._base.checks import InputError
 from bimixjax.cli import progress
 from bimixjax.cli.console import Answer, File, FileCommand, FolderCommand, Formats
-from bimixjax.cli.options import Counts, Names, Numbers, Whole, names, numbers, wholes
+from bimixjax.cli.options import Counts, Names, Stock, Whole, inventory, names, wholes
 
 if TYPE_CHECKING:
     from bimixjax.corpus import Document, Tokenizer
@@ -116,9 +116,9 @@ class Design(FileCommand):
     formats: ClassVar[Formats] = {"out": (".csv",)}
 
     store: Annotated[Positional[Path | None], arg(metavar="STORE", help_behavior_hint="")] = None
-    """A token store, as `bimix corpus` makes one; or none, and --tokens."""
-    tokens: Numbers = ()
-    """Without a token store: the tokens of every domain, for the natural mixture."""
+    """A token store, as `bimix corpus` makes one; or none, and --inventory."""
+    inventory: Stock = ()
+    """Without a token store: the tokens of every domain, for the natural mixture, or a file of them (domain,tokens)."""
     entropy: Names = ()
     """Entropies to make mixtures of: conditional, joint, shannon. Default: conditional, from a token store."""
     spread: Annotated[Whole, arg(metavar="NUMBER")] = 9
@@ -150,16 +150,17 @@ class Design(FileCommand):
         from bimixjax.corpus.entropy import corpus_entropies
         from bimixjax.loop import designs
 
-        if (self.store is None) == (not self.tokens):
-            raise InputError("bimix design takes either a token store or --tokens NAME=NUMBER,... of every domain")
-        if self.store is not None:
+        stock = inventory(self.inventory)
+        if self.store is not None and stock is None:
             store = corpus.TokenStore.open(self.store)
             measures = names(self.entropy) or ("conditional",)
             return store.domains, designs.training_free(store, corpus_entropies(store), measures)
+        if self.store is not None or stock is None:
+            raise InputError("bimix design takes either a token store or --inventory NAME=NUMBER,... of every domain")
         if self.entropy:
             raise InputError("--entropy needs a token store; numbers of tokens do not tell entropies")
-        counts = numbers("tokens", self.tokens)
-        return tuple(counts), designs.of_counts(tuple(counts.values()))
+        domains = tuple(stock.tokens)
+        return domains, designs.of_counts(stock.natural(domains))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 - `cells`: a file as a table of cells, each knowing its place; errors name file, row, column and run.
 - `columns`: what each column means, and rules across rows: one mixture per run, one row per run and volume.
 - `table`: `Observations`, the checked table, and `Budget`, the volume and model size at which a mixture is judged.
+- `inventory`: `Inventory`, the unique tokens of each domain, which make epochs of a share.
 
 Words: a *run* is one training, a *row* one of its checkpoints; *volume* is steps or tokens; a *target* is something
 whose loss is measured, and is a *domain's own* where it bears that domain's name.
@@ -14,4 +15,5 @@ whose loss is measured, and is a *domain's own* where it bears that domain's nam
     ('web',)
 """
 
+from bimixjax.observations.inventory import Inventory as Inventory
 from bimixjax.observations.table import UNITS as UNITS, Budget as Budget, Observations as Observations, Unit as Unit

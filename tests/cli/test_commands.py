@@ -108,7 +108,7 @@ def test_fit_takes_rows_from_the_training_on_and_the_last_of_a_step(
 
 
 def test_numbers_may_end_in_a_scale(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = "optimize fit.json --volume {} --tokens web={},books=1e9,code=2e9 --json"
+    line = "optimize fit.json --volume {} --inventory web={},books=1e9,code=2e9 --json"
     assert bimix(line.format("16000", "500000000")) == DONE
     plain = capsys.readouterr().out
     assert bimix(line.format("16k", "0.5B")) == DONE
@@ -286,7 +286,7 @@ def test_what_was_never_measured_is_refused_unless_priors_are_asked(
 
 def test_optimize_keeps_to_limits_and_shows_baselines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = "optimize fit.json --volume 16000 --lower web=0.5 --upper code=0.3,books=0.4 --weight web=1,code=2,books=1"
-    line += " --tokens web=1e9,books=1e9,code=2e9 --out best.json --figure best.png"
+    line += " --inventory web=1e9,books=1e9,code=2e9 --out best.json --figure best.png"
     assert bimix(line) == DONE
     best = OptimalMixture.load("best.json")
     assert best.as_dict()["web"] == pytest.approx(0.5)
@@ -313,7 +313,7 @@ def test_a_search_that_is_not_stationary_is_a_failure(
 
 
 def test_shares_without_effect_follow_the_tokens(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = "optimize fit.json --volume 16000 --weight web=1 --upper web=0.4 --tokens web=1,books=1e9,code=2e9 --json"
+    line = "optimize fit.json --volume 16000 --weight web=1 --upper web=0.4 --inventory web=1,books=1e9,code=2e9 --json"
     assert bimix(line) == DONE
     document = json.loads(capsys.readouterr().out)
     assert document["mixture"] == pytest.approx({"web": 0.4, "books": 0.2, "code": 0.4})
@@ -393,7 +393,8 @@ def test_a_config_may_map_names_to_numbers(folder: Path, capsys: pytest.CaptureF
         ("predict fit.json --mixture web=1", "say which"),
         ("optimize fit.json --volume 16000 --lower web=.7,code=.7", "no mixture keeps to the limits"),
         ("optimize fit.json --volume 16000 --weight law=1", "unknown target 'law'"),
-        ("optimize fit.json --volume 16000 --tokens web=1", "books"),
+        ("optimize fit.json --volume 16000 --inventory wob=1", "unknown domain 'wob' in the inventory"),
+        ("optimize fit.json --volume 16000 --inventory stock.csv", "stock.csv: no such file"),
         ("optimize fit.json --volume 16000 --draws 9", "use bimixjax.bootstrap and bimixjax.optimize_resamples"),
     ],
 )

@@ -110,7 +110,7 @@ def test_design_leaves_a_table_that_a_swarm_reads(store: TokenStore, capsys: pyt
 
 def test_design_from_token_counts_is_that_of_a_store(store: TokenStore, capsys: pytest.CaptureFixture[str]) -> None:
     counts = ",".join(f"{name}={count}" for name, count in zip(store.domains, store.tokens, strict=True))
-    assert bimix(f"design --tokens {counts} --out counts.csv --spread 2") == DONE
+    assert bimix(f"design --inventory {counts} --out counts.csv --spread 2") == DONE
     design = Design.read("counts.csv")
     assert design.runs == ("natural", "uniform", "spread-1", "spread-2")
     base = designs.training_free(store, {}, ())
@@ -119,8 +119,10 @@ def test_design_from_token_counts_is_that_of_a_store(store: TokenStore, capsys: 
     assert bimix("design --config counts.config.yaml --out again.csv") == DONE
     assert Path("again.csv").read_text() == Path("counts.csv").read_text()
     capsys.readouterr()
-    assert bimix("design --tokens web=8B,code=500M --spread 0 --json") == DONE
-    assert json.loads(capsys.readouterr().out)["natural"] == pytest.approx({"web": 8 / 8.5, "code": 0.5 / 8.5})
+    Path("stock.csv").write_text("domain,tokens\nweb,8B\ncode,500M\n")
+    for given in ("web=8B,code=500M", "stock.csv", "stock.csv --inventory code=0.5e9"):
+        assert bimix(f"design --inventory {given} --spread 0 --json") == DONE
+        assert json.loads(capsys.readouterr().out)["natural"] == pytest.approx({"web": 8 / 8.5, "code": 0.5 / 8.5})
 
 
 def test_swarm_trains_a_design_and_shows_its_losses(store: TokenStore, capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,10 +210,10 @@ def test_demo_shows_the_loop_and_leaves_its_page(
         ("entropy store --sequence-length 1", "allowed: 2 or more"),
         ("entropy torn", "write the token store anew"),
         ("design store --out design.parquet", "suffix is '.parquet'"),
-        ("design", "either a token store or --tokens"),
-        ("design store --tokens web=1,code=1", "either a token store or --tokens"),
-        ("design --tokens web=1,code=1 --entropy joint", "--entropy needs a token store"),
-        ("design --tokens web=1,code=x", "--tokens code has 'x'; allowed: a number"),
+        ("design", "either a token store or --inventory"),
+        ("design store --inventory web=1,code=1", "either a token store or --inventory"),
+        ("design --inventory web=1,code=1 --entropy joint", "--entropy needs a token store"),
+        ("design --inventory web=1,code=x", "inventory 'code' is 'x'; allowed: a number"),
         ("design store --entropy joind", "entropy is 'joind'"),
         ("design store --run-seeds 1,x", "--run-seeds has 'x'"),
         ("design store --concentration 0", "concentration is 0"),

@@ -28,7 +28,7 @@ deviations. A *donor* is a smaller model size, measured on more mixtures, whose 
 - `block`, `member_fits`: one member on some lanes; all members on all lanes, on all cores.
 - `left_out`: predictions of parts in closed form. `averaging`: weights and spreads. `outlying`: rows without weight.
 - `donor`: several model sizes. `beyond`: sizes that were not fitted. `estimate`, `folds`: one table, many folds of it.
-- `one_size`, `reading`: a fit at one point, inside any transform; at many, with its variance or its slopes.
+- `one_size`, `reading`, `mean`: a fit at one point, inside any transform; at many, with its variance; with slopes.
 - `losses`, `result`, `files`: what a user gets, and its file. `reweight`, `resampling`, `draws`: its uncertainty.
 
     >>> import bimixjax, pandas as pd

@@ -18,8 +18,9 @@ from bimixjax._base.records import record
 from bimixjax.fitting import devices
 from bimixjax.laws import Law, Point
 
-# Pairs in one call; `benchmarks/auto.py` times fits with them.
-_PAIRS = 1024
+# Pairs in one call, and where slopes by places are wanted, which a search asks of a few mixtures at once;
+# `benchmarks/auto.py` times fits and searches with them.
+_PAIRS, _PAIRS_OF_PLACES = 1024, 256
 
 # Below this share of the mean fitted loss, a law's logarithm goes on along its tangent.
 _LEAST_LOSS = 0.2
@@ -96,17 +97,22 @@ def values_and_place_slopes(
     law: Law, coefficients: Float[np.ndarray, "q B"], own: Int[np.ndarray, " B"], points: Points
 ) -> tuple[Float[np.ndarray, "Q B"], Float[np.ndarray, "d B Q"], Float[np.ndarray, "Q B"]]:
     """Evaluate the log law at the points of each lane, and its derivatives by their mixtures and by the donor."""
-    value, by_mixture, by_donor = _in_calls(_values_and_place_slopes, law, coefficients, own, points)
+    value, by_mixture, by_donor = _in_calls(_values_and_place_slopes, law, coefficients, own, points, _PAIRS_OF_PLACES)
     return value[0].T, by_mixture, by_donor[0].T
 
 
 def _in_calls(
-    function: Callable[..., tuple[Array, ...]], law: Law, coefficients: np.ndarray, own: np.ndarray, points: Points
+    function: Callable[..., tuple[Array, ...]],
+    law: Law,
+    coefficients: np.ndarray,
+    own: np.ndarray,
+    points: Points,
+    size: int = _PAIRS,
 ) -> list[np.ndarray]:
     """Call a function of pairs in calls of one shape; lanes vary slowest. What comes back is [rows, B, Q]."""
     lanes, count = coefficients.shape[1], points.volume.shape[0]
     pairs = lanes * count
-    spare = np.zeros(-pairs % _PAIRS, int)
+    spare = np.zeros(-pairs % size, int)
 
     def in_pairs(values: Stored) -> np.ndarray:
         """Flatten [..., Q, B or 1] to [..., B Q], with the first pair again to fill the last call."""
@@ -117,7 +123,7 @@ def _in_calls(
     of_pairs = [in_pairs(each) for each in (coefficients[:, None], points.mixture, points.volume, own[None])]
     of_pairs.append(in_pairs(points.donor))
     with devices.on_host():
-        starts = range(0, pairs + len(spare), _PAIRS)
-        found = [function(law, *(each[..., start : start + _PAIRS] for each in of_pairs)) for start in starts]
+        starts = range(0, pairs + len(spare), size)
+        found = [function(law, *(each[..., start : start + size] for each in of_pairs)) for start in starts]
     joined = [np.concatenate([np.atleast_2d(part) for part in parts], axis=1) for parts in zip(*found, strict=True)]
     return [each[:, :pairs].reshape(len(each), lanes, count) for each in joined]

@@ -1,6 +1,6 @@
 """The losses that a fit of `auto` predicts at one model size, as a function of the mixture and the volume."""
 
-from collections.abc import Callable
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,8 @@ from jaxtyping import Float
 
 from bimixjax._base.float64 import in_float64
 from bimixjax._base.records import record, static
+from bimixjax.auto.mean import ExpectedLosses, Pull
 from bimixjax.auto.one_size import AutoSize, average_at
-from bimixjax.auto.reading import mean_and_pull
-
-# Losses [Q, t], and what pulls derivatives by them [Q, t] back to the mixtures [Q, d].
-HostLosses = tuple[Float[np.ndarray, "Q t"], Callable[[np.ndarray], np.ndarray]]
 
 
 @record
@@ -46,20 +43,35 @@ class AutoLosses:
         return losses if self.lanes is None else jnp.stack([losses[t] for t in self.lanes])
 
     @property
-    def on_host(self) -> Callable[[np.ndarray, np.ndarray], HostLosses] | None:
-        """The same for many points at once, with NumPy and the programs that fit: a search need not compile more.
+    def on_host(self) -> "AutoLosses | None":
+        """Itself where `values` and `with_pull` work, which need not compile more than a fit; else None.
 
-        None for a draw from the posterior, and for a model size that was not fitted.
+        They do not for a draw from the posterior, and for a model size that was not fitted.
         """
-        return None if self.size.drawn is not None or self.size.carried is not None else self._on_host
+        return None if self.size.drawn is not None or self.size.carried is not None else self
 
-    def _on_host(self, r: Float[np.ndarray, "Q d"], s: Float[np.ndarray, " Q"]) -> HostLosses:
-        mean, pull = mean_and_pull(self.size, self.own, r, s)
-        losses, kept = np.exp(mean), slice(None) if self.lanes is None else list(self.lanes)
+    def values(self, r: Float[np.ndarray, "Q d"], s: Float[np.ndarray, " Q"]) -> Float[np.ndarray, "Q t"]:
+        """Evaluate the losses at mixtures and volumes with NumPy and the programs that fit."""
+        return np.exp(self._expected(r, s))[:, self._kept]
+
+    def with_pull(
+        self, r: Float[np.ndarray, "Q d"], s: Float[np.ndarray, " Q"]
+    ) -> tuple[Float[np.ndarray, "Q t"], Pull]:
+        """Evaluate the losses, and return what pulls derivatives by them [Q, t] back to the mixtures [Q, d]."""
+        mean, pull = self._expected.with_pull(r, s)
+        losses = np.exp(mean)
 
         def by_mixture(by_losses: Float[np.ndarray, "Q t"]) -> Float[np.ndarray, "Q d"]:
             by_mean = np.zeros(losses.shape)
-            by_mean[:, kept] = by_losses * losses[:, kept]
+            by_mean[:, self._kept] = by_losses * losses[:, self._kept]
             return pull(by_mean)
 
-        return losses[:, kept], by_mixture
+        return losses[:, self._kept], by_mixture
+
+    @cached_property
+    def _expected(self) -> ExpectedLosses:
+        return ExpectedLosses.of(self.size, self.own)
+
+    @property
+    def _kept(self) -> slice | list[int]:
+        return slice(None) if self.lanes is None else list(self.lanes)

@@ -1,21 +1,19 @@
 """Read a fit of `auto` at many points, with how sure it is: on the host, with the programs that fitted it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jaxtyping import Float
 
 from bimixjax.auto.averaging import MOST_VARIANCE, SPREAD, sane, widest
 from bimixjax.auto.block import RUN, WHITE, noise_of
-from bimixjax.auto.law_values import Points, values_and_place_slopes
-from bimixjax.auto.member import SAME_VOLUME, PackedPrior, Posterior, Rows, cross_and_same, law_at, mean_at, variance_at
+from bimixjax.auto.law_values import Points
+from bimixjax.auto.member import PackedPrior, Posterior, Rows, cross_and_same, law_at, mean_at, variance_at
 from bimixjax.auto.members import Member, named_members, prior_of, relative_level
-from bimixjax.auto.noise import NoiseCovariance, kernel, shifted_root, times
+from bimixjax.auto.noise import NoiseCovariance
 from bimixjax.auto.one_size import AutoSize
 from bimixjax.fitting import devices
 
@@ -44,7 +42,7 @@ def read(
     members = named_members(size.member_names)
     with devices.one_core(), jax.enable_x64(True):
         for member, fitted, posterior in zip(members, size.fitted, posteriors(size, own), strict=True):
-            prior, noise = _prior(member, size, own), noise_of(member)
+            prior, noise = packed_prior(member, size, own), noise_of(member)
             value, slopes = law_at(member.law, prior, np.asarray(fitted.z), rows.own, points)
             cross, same = cross_and_same(noise, rows, points)
             means.append(mean_at(fitted, value, cross, same))
@@ -64,68 +62,6 @@ def read(
     return mean, variance
 
 
-def mean_and_pull(
-    size: AutoSize, own: tuple[int, ...], r: Float[np.ndarray, "Q d"], s: Float[np.ndarray, " Q"]
-) -> tuple[Float[np.ndarray, "Q T"], Callable[[np.ndarray], np.ndarray]]:
-    """Average the members at mixtures and volumes, and return what pulls derivatives back to the mixtures.
-
-    With the places x = sqrt(r + shift) and y of the runs, the kernel k = process^2 exp(-|x - y|^2 / (2 length^2)) has
-
-        dk / dr_i = -k (x_i - y_i) / (2 length^2 x_i)
-
-    Returns:
-        Expected log losses, and a function from derivatives by them [Q, T] to derivatives by the mixtures [Q, d].
-    """
-    donor, pull_donor = np.zeros((len(r), len(own))), None
-    if size.lent is not None:
-        lent, pull_donor = mean_and_pull(size.lent.size, own, r, s)
-        donor = lent - size.lent.center
-    points = Points(mixture=r.T[..., None], volume=(s / size.scale)[:, None], donor=donor)
-    members, x, y = named_members(size.member_names), shifted_root(r), shifted_root(np.asarray(size.mixture).T)
-    near = np.abs(points.volume - size.volume) <= SAME_VOLUME * size.volume
-    same = np.moveaxis(near[:, None] & (np.asarray(size.mask) > 0).any(0).T, 1, -1).astype(float)
-    means, slopes, kernels = [], [], []
-    with devices.one_core(), jax.enable_x64(True):
-        for member, fitted in zip(members, size.fitted, strict=True):
-            noise, coefficients = noise_of(member), _prior(member, size, own).coefficients(fitted.z)
-            value, by_mixture, by_donor = values_and_place_slopes(
-                member.law, np.asarray(coefficients), np.array(own), points
-            )
-            cross = kernel(noise, r.T[..., None], np.asarray(size.mixture)[..., None])[..., 0]
-            means.append(value + cross @ fitted.alpha + times(same, fitted.step))
-            slopes.append((by_mixture, by_donor))
-            kernels.append((cross, noise.length))
-        means = np.stack(means)
-        weights, ends = np.asarray(size.weights)[:, None], np.asarray(size.log_range)[:, None]
-        found = sane(size.member_names, weights, means, ends)
-
-    def pull(by_mean: Float[np.ndarray, "Q T"]) -> Float[np.ndarray, "Q d"]:
-        gradient, of_donor = np.zeros(r.shape), np.zeros(donor.shape)
-        with devices.one_core(), jax.enable_x64(True):
-            shares = weights if (found.gate == 1).all() else _shares(size.member_names, weights, means, ends)
-            for each, fitted, (by_mixture, by_donor), (cross, length) in zip(
-                by_mean * np.asarray(shares), size.fitted, slopes, kernels, strict=True
-            ):
-                gradient += np.einsum("dTQ,QT->Qd", by_mixture, each)
-                of_donor += each * by_donor
-                toward = cross * (each @ np.asarray(fitted.alpha).T)
-                gradient -= (x * toward.sum(1, keepdims=True) - toward @ y) / (2 * length**2 * x)
-        return gradient if pull_donor is None else gradient + pull_donor(of_donor)
-
-    return (found.weights * found.means).sum(0) + size.center, pull
-
-
-@partial(jax.jit, static_argnames=("names",))
-def _shares(names: tuple[str, ...], weights: Array, means: Array, ends: Array) -> Array:
-    """Compute the derivatives of averages of sane members by each member's mean [M, Q, T]."""
-
-    def total(means: Array) -> Array:
-        found = sane(names, weights, means, ends)
-        return jnp.sum(found.weights * found.means)
-
-    return jax.grad(total)(means)
-
-
 def posteriors(size: AutoSize, own: tuple[int, ...]) -> Iterator[Posterior]:
     """Derive how sure each member is, from where the rows are and its slopes at the fit."""
     mask, used, rows = np.asarray(size.mask), np.asarray(size.rows) > 0, _rows(size, own)
@@ -137,11 +73,12 @@ def posteriors(size: AutoSize, own: tuple[int, ...]) -> Iterator[Posterior]:
             noise = noise_of(member)
             if (key := (noise.process, noise.length)) not in covariances:
                 covariances[key] = NoiseCovariance.of(noise, rows.mixture[..., :1], weight)
-            prior = _prior(member, size, own)
+            prior = packed_prior(member, size, own)
             yield Posterior.of(covariances[key], rows.evaluate(member.law, prior, np.asarray(fitted.z)).slopes)
 
 
-def _prior(member: Member, size: AutoSize, own: tuple[int, ...]) -> PackedPrior:
+def packed_prior(member: Member, size: AutoSize, own: tuple[int, ...]) -> PackedPrior:
+    """Build the prior of a member for all targets of a fit."""
     of = np.array(own)
     return prior_of(member, len(size.mixture), relative_level(np.asarray(size.center), of), of)
 

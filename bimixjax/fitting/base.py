@@ -142,7 +142,7 @@ class Fit(ABC):
             points, volumes = np.atleast_2d(r), np.atleast_1d(s)
             rows = max(len(points), len(volumes))
             points = np.broadcast_to(points, (rows, points.shape[1]))
-            losses = jnp.asarray(on_host(points, np.broadcast_to(volumes, rows))[0], dtype)
+            losses = jnp.asarray(on_host.values(points, np.broadcast_to(volumes, rows)), dtype)
             return losses[0] if r.ndim == 1 and s.ndim == 0 else losses
 
     def checked_points(

@@ -65,9 +65,9 @@ class Objective:
         Returns:
             Its values [n], and a function that computes its gradients [n, d]; None where it has to be compiled.
         """
-        if (losses_of := getattr(self.predictor, "on_host", None)) is None:
+        if (predictor := getattr(self.predictor, "on_host", None)) is None:
             return None
-        losses, pull = losses_of(mixtures, np.broadcast_to(self.volume, len(mixtures)))
+        losses, pull = predictor.with_pull(mixtures, np.broadcast_to(self.volume, len(mixtures)))
         weights = np.asarray(self.weights)
         return losses @ weights, lambda: pull(np.broadcast_to(weights, losses.shape))
 

@@ -49,10 +49,11 @@ def test_the_host_agrees_with_what_is_compiled(fit: AutoFit, size: float, narrow
     host = losses.on_host
     assert host is not None
     with jax.enable_x64(True):
-        value, pull = host(r, s)
+        value, pull = host.with_pull(r, s)
         wanted = jax.vmap(losses)(*map(jnp.asarray, (r, s)))
         slopes = jax.vmap(jax.grad(lambda r, s: jnp.sum(weights * losses(r, s))))(*map(jnp.asarray, (r, s)))
     np.testing.assert_allclose(value, wanted, rtol=1e-12)
+    np.testing.assert_allclose(host.values(r, s), wanted, rtol=1e-12)
     np.testing.assert_allclose(pull(np.broadcast_to(weights, value.shape)), slopes, rtol=1e-8, atol=1e-10)
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bimixjax._base.checks import InputError, choice, every, not_negative
+from bimixjax._base.checks import InputError, choice, every, known, not_negative
 from bimixjax._base.summaries import listed
 from bimixjax.observations import cells
 from bimixjax.observations.cells import RawTable
 
-MIXTURE, LOSS = "mixture/", "loss/"
+MIXTURE, LOSS, UNIQUE = "mixture/", "loss/", "unique/"
 RUN_COLUMNS = ("model_size", "step", "tokens", "seed")
 SUM_TOLERANCE = 1e-2
 SAME_TOLERANCE = 1e-6
@@ -54,6 +54,7 @@ def fields(
     # The first row of the run of each row.
     first = np.unique(codes, return_index=True)[1][codes]
     proportions, notes = _proportions(table, domains, first)
+    unique = _unique(table, domains, first)
     for name in ("model_size", "seed"):
         if name in numbers:
             _require_same(table, name, numbers[name], first, name)
@@ -73,6 +74,7 @@ def fields(
         "domains": domains,
         "targets": targets,
         "proportions": proportions,
+        "unique": unique,
         "losses": _losses(table, targets),
         "metadata": _metadata(table),
         "notes": notes,
@@ -186,10 +188,31 @@ def _proportions(table: RawTable, domains: tuple[str, ...], first: Rows) -> tupl
     return made[np.searchsorted(runs, first)], (note,) if off.any() else ()
 
 
+def _unique(table: RawTable, domains: tuple[str, ...], first: Rows) -> Floats | None:
+    """Return the unique tokens of each row's run [n, d], inf where there is no limit; None without such columns."""
+    named = [column.removeprefix(UNIQUE) for column in table.frame if column.startswith(UNIQUE)]
+    if not named:
+        return None
+    known("domain", named, domains, f"the columns {UNIQUE}<domain> of {table.source}")
+    found = np.full((len(table.frame), len(domains)), np.inf)
+    for name in named:
+        column = UNIQUE + name
+        given = table.numbers(column, counts=True)
+        given = np.where(np.isnan(given), np.inf, given)
+
+        def say(i: int, column: str = column, given: Floats = given) -> str:
+            got = f"{given[i]:.15g} unique tokens, {given[first[i]]:.15g} in the first row of the run"
+            return f"{table.place(i, column)}: {got}; allowed: one number above 0 in a run, or blank for no limit"
+
+        every((given > 0) & (given == given[first]), say)
+        found[:, domains.index(name)] = given
+    return found
+
+
 def _metadata(table: RawTable) -> pd.DataFrame:
     """Return every column that is none of the table's own."""
     own = {"run", *RUN_COLUMNS}
-    others = [name for name in table.frame if name not in own and not str(name).startswith((MIXTURE, LOSS))]
+    others = [name for name in table.frame if name not in own and not str(name).startswith((MIXTURE, LOSS, UNIQUE))]
     columns = [cells.plain(table.column(str(name))) for name in others]
     return pd.concat(columns, axis=1) if columns else pd.DataFrame(index=table.frame.index)
 

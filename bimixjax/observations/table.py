@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bimixjax._base.checks import InputError, choice, known, positive
 from bimixjax._base.summaries import listed
 from bimixjax.observations import cells, columns as _columns
-from bimixjax.observations.columns import LOSS, MIXTURE, RUN_COLUMNS, Floats, Keep
+from bimixjax.observations.columns import LOSS, MIXTURE, RUN_COLUMNS, UNIQUE, Floats, Keep
 
 Unit = Literal["steps", "tokens"]
 # In the order of preference.
@@ -57,8 +57,9 @@ class Observations:
     """Losses of n rows (run x checkpoint) over d domains and t targets.
 
     Columns of the table: `run`; optional `model_size` (parameters), `step`, `tokens`, `seed`; `mixture/<domain>`;
-    `loss/<target>` (nats per token). Any other column is metadata and is kept. Missing losses are NaN. Proportions are
-    checked and renormalized to sum to 1; `notes` says so. Build one with `read`, `from_frame` or `join`.
+    `loss/<target>` (nats per token); optional `unique/<domain>`, the tokens that a run had to draw from, blank for no
+    limit. Any other column is metadata and is kept. Missing losses are NaN. Proportions are checked and renormalized to
+    sum to 1; `notes` says so. Build one with `read`, `from_frame` or `join`.
 
     Example:
         >>> import pandas as pd
@@ -79,6 +80,7 @@ class Observations:
     tokens: Floats | None = None
     model_size: Floats | None = None
     seed: NDArray[np.int64] | None = None
+    unique: Floats | None = None
     metadata: pd.DataFrame
     notes: tuple[str, ...] = ()
     source: str = "frame"
@@ -173,6 +175,9 @@ class Observations:
         columns: dict[str, object] = {"run": pd.Series(self.run, dtype=object).astype(str)}
         columns |= {name: _columns.whole(values) for name in RUN_COLUMNS if (values := getattr(self, name)) is not None}
         columns |= {MIXTURE + name: self.proportions[:, i] for i, name in enumerate(self.domains)}
+        if self.unique is not None:
+            blank = np.where(np.isinf(self.unique), np.nan, self.unique)
+            columns |= {UNIQUE + name: blank[:, i] for i, name in enumerate(self.domains)}
         columns |= {LOSS + name: self.losses[:, i] for i, name in enumerate(self.targets)}
         return pd.concat([pd.DataFrame(columns), self.metadata], axis=1)
 
@@ -205,6 +210,11 @@ class Observations:
     def own_targets(self) -> tuple[str, ...]:
         """The targets that bear a domain's name: each is that domain's own loss."""
         return tuple(target for target in self.targets if target in self.domains)
+
+    @property
+    def has_inventory(self) -> bool:
+        """Whether some run had a limited number of tokens of some domain."""
+        return self.unique is not None and bool(np.isfinite(self.unique).any())
 
     def volume_unit(self, requested: Unit | None = None) -> Unit | None:
         """Return the unit of volume to use: the one requested, else tokens, else steps, else None (one volume)."""
@@ -280,7 +290,9 @@ class Observations:
         names = self.targets if targets is None else _names(targets)
         known("target", names, self.targets, self.source)
         columns = [self.targets.index(name) for name in names]
-        optional = {name: values[rows] for name in RUN_COLUMNS if (values := getattr(self, name)) is not None}
+        optional = {
+            name: values[rows] for name in (*RUN_COLUMNS, "unique") if (values := getattr(self, name)) is not None
+        }
         return dataclasses.replace(
             self,
             run=self.run[rows],

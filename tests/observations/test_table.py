@@ -291,3 +291,44 @@ def test_public_tables_have_the_traps_that_they_tell_of(observations_folder: Pat
     swarm = Observations.read(observations_folder / "pile_17domains_train.csv")
     assert groups.notes == ()
     assert swarm.notes == ("renormalized 303 of 512 mixtures, largest change 0.0018",)
+
+
+def test_unique_tokens_are_kept_by_every_way_of_a_table(tmp_path: Path) -> None:
+    given = table(**{"unique/web": [5e8, 5e8, np.nan, np.nan]})
+    one = Observations.from_frame(given)
+    assert one.unique is not None
+    assert one.unique.tolist() == [[np.inf, 5e8]] * 2 + [[np.inf, np.inf]] * 2
+    assert one.metadata.columns.tolist() == ["cluster", "job", "learning_rate"]
+    assert one.has_inventory
+    for name in ("table.csv", "table.parquet"):
+        one.write(tmp_path / name)
+        same(Observations.read(tmp_path / name), one)
+    (tmp_path / "counts.csv").write_text((tmp_path / "table.csv").read_text().replace("500000000.0", '"500,000,000"'))
+    same(Observations.read(tmp_path / "counts.csv"), one)
+    later = one.select(runs=["b"])
+    assert later.unique is not None
+    assert later.unique.tolist() == [[np.inf, np.inf]] * 2
+    assert not later.has_inventory
+    whole = Observations.concat(one.select(runs=["a"]), Observations.from_frame(table()).select(runs=["b"]))
+    assert whole.unique is not None
+    assert whole.unique.tolist() == one.unique.tolist()
+    assert Observations.from_frame(table()).unique is None
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "words"),
+    [
+        ("unique/math", [1.0] * 4, "unknown domain 'math' in the columns unique/<domain> of frame; known: code, web"),
+        ("unique/web", [1.0, 1.0, 0.0, 0.0], "data row 3, column 'unique/web', run 'b': 0 unique tokens"),
+        (
+            "unique/web",
+            [1.0, 2.0, 1.0, 1.0],
+            "data row 2, .* 2 unique tokens, 1 in the first row of the run; allowed: one",
+        ),
+        ("unique/web", [1.0, None, 1.0, 1.0], "data row 2, .* inf unique tokens"),
+        ("unique/web", ["many"] * 4, "got 'many', a number belongs here"),
+    ],
+)
+def test_unique_tokens_that_cannot_be_are_named_by_their_place(column: str, cells: list[object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Observations.from_frame(table(**{column: cells}))

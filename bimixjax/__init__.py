@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from bimixjax.laws import LAWS as LAWS, BiMix as BiMix
     from bimixjax.observations import Budget as Budget, Inventory as Inventory, Observations as Observations
     from bimixjax.optimization import (
+        Baselines as Baselines,
         Limits as Limits,
         OptimalMixture as OptimalMixture,
         OptimalResamples as OptimalResamples,
@@ -64,6 +65,7 @@ _HOME = {
     "Resampled": "fitting",
     "compare": "comparison",
     "Comparison": "comparison",
+    "Baselines": "optimization",
     "objective": "optimization",
     "optimize": "optimization",
     "optimize_resamples": "optimization",

@@ -4,7 +4,6 @@ Exit codes: 0 done, 1 the work failed or was interrupted (Ctrl-C, SIGTERM), 2 th
 imported inside `work`, so that `--help` answers at once.
 """
 
-import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,8 @@ from bimixjax._base.checks import InputError
 from bimixjax.cli import compiled, console, signals
 from bimixjax.cli.console import FIGURES, JSON, TABLES, Answer, Command, File, FileCommand, Flag, Formats
 from bimixjax.cli.fitting import Compare, TableCommand
-from bimixjax.cli.options import Law, Number, Numbers, Stock, Whole, inventory, names, numbers
+from bimixjax.cli.options import Law, Number, Numbers, Whole, names, numbers
+from bimixjax.cli.searching import Optimize
 from bimixjax.cli.training import Corpus, Demo, Design, Entropy, Swarm
 
 if TYPE_CHECKING:
@@ -178,81 +178,6 @@ class Predict(FileCommand):
         return parts[0] if len(parts) == 1 else parts[0].and_then(parts[1])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Optimize(FileCommand):
-    """Find the mixture with the least weighted mean of predicted losses."""
-
-    at_work = "searching"
-    formats: ClassVar[Formats] = {"out": JSON, "figure": FIGURES}
-
-    fit: Annotated[Positional[Path], arg(metavar="FIT")]
-    """A file written by `bimix fit --out`."""
-    volume: Number = None
-    """Training volume at which mixtures are judged, in the unit of the fit."""
-    model_size: Number = None
-    """Model size in parameters, where several were fitted."""
-    from_prior: Flag = False
-    """Search also where nothing fitted tells volumes or mixtures apart, by priors alone; such numbers are marked."""
-    weight: Numbers = ()
-    """Weights of targets; those not named get 0. Default: all the same."""
-    lower: Numbers = ()
-    """Least shares of domains."""
-    upper: Numbers = ()
-    """Greatest shares of domains."""
-    inventory: Stock = ()
-    """Unique tokens of the domains, a file of them (domain,tokens), or a token store. With those of every domain:
-    compare with the natural mixture, which shares without effect follow."""
-    method: Literal["auto", "dual", "softmax"] = "auto"
-    """The exact dual, L-BFGS on a softmax, or the dual where the law allows."""
-    figure: File = None
-    """Draw the proportions beside the baselines (.png, .pdf, .svg)."""
-    draws: Annotated[Whole, arg(metavar="NUMBER")] = 0
-    """How sure the mixture is: draws from the posterior of a fit of auto, each with its own best mixture."""
-    seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
-    """Seed of the draws."""
-
-    def work(self) -> Answer:
-        """Search, and put the baselines and the spread over draws beside the mixture found."""
-        from bimixjax import estimation
-        from bimixjax.reports import documents, tables
-        from bimixjax.reports.predictions import Predictions
-
-        fit = estimation.load(self.fit)
-        budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size, from_prior=self.from_prior)
-        mixtures = _baselines(self, fit.domains)
-        best, draws = self.searched(fit, budget, mixtures.get("natural"))
-        # The search has refused losses that follow from priors alone, but for targets without weight.
-        baselines = Predictions.of(fit, mixtures, budget, refuse=False).beside(best, fit)
-        if self.out:
-            best.save(self.out)
-        if self.figure:
-            from bimixjax.reports import figures
-
-            figures.save(figures.optimum(best, baselines, draws), self.figure)
-        screen = [tables.proportions(best, baselines, draws), tables.losses(best, baselines), tables.certificate(best)]
-        screen += [tables.regret(draws, fit)] if draws else []
-        return Answer(document=documents.optimum(best, baselines, draws), screen=screen, failed=not best.converged)
-
-    def searched(
-        self,
-        fit: "bimixjax.FitResult | bimixjax.AutoFit",
-        budget: "bimixjax.Budget",
-        natural: "np.ndarray | None" = None,
-    ) -> "tuple[bimixjax.OptimalMixture, bimixjax.OptimalResamples | None]":
-        """Return the best mixture, and those of draws where they are asked for."""
-        limits = bimixjax.Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper))
-        options: dict[str, Any] = {"budget": budget, "weights": numbers("weight", self.weight) or None}
-        options |= {"limits": limits, "method": self.method, "reference": natural}
-        if not self.draws:
-            return bimixjax.optimize(fit, **options), None
-        if not isinstance(fit, bimixjax.AutoFit):
-            got = f"{self.fit} has the law {fit.law.name}, and not the runs to resample"
-            instead = "use bimixjax.bootstrap and bimixjax.optimize_resamples in Python"
-            raise InputError(f"--draws takes a fit of auto; {got}: {instead}")
-        found = bimixjax.optimize_resamples(bimixjax.sample(fit, key=self.seed, count=self.draws), **options)
-        return found.best, found
-
-
 _KINDS: tuple[type[Command], ...] = (Demo, Corpus, Entropy, Design, Swarm, Fit, Compare, Predict, Optimize)
 COMMANDS = {kind.__name__.lower(): kind for kind in _KINDS}
 
@@ -270,13 +195,6 @@ def main() -> None:
     if signaled.is_set():
         signals.end(code)
     sys.exit(code)
-
-
-def _baselines(options: Optimize, domains: tuple[str, ...]) -> dict[str, "np.ndarray"]:
-    baselines, stock = {"uniform": bimixjax.mixtures.uniform(len(domains))}, inventory(options.inventory)
-    if stock is not None and all(math.isfinite(count) for count in stock.array(domains)):
-        baselines["natural"] = stock.natural(domains)
-    return baselines
 
 
 def _in_order(domains: tuple[str, ...], given: Mapping[str, float], where: str) -> "np.ndarray":

@@ -3,6 +3,7 @@
 - `objectives`: the weighted mean of predicted losses at a budget, as a function of the mixture.
 - `search`: many mixtures are looked at, the best followed to stationary points.
 - `optimum`: `optimize`, by the exact dual where a law allows, else by that search.
+- `baselines`: mixtures that need no law, to stand beside it.
 - `resamples`: `optimize_resamples`, the choice made again in every resample of the runs.
 
     >>> import bimixjax, pandas as pd
@@ -13,6 +14,7 @@
     [0.5, 0.5]
 """
 
+from bimixjax.optimization.baselines import Baselines as Baselines
 from bimixjax.optimization.objectives import Objective as Objective, objective as objective
 from bimixjax.optimization.optimum import Limits as Limits, OptimalMixture as OptimalMixture, optimize as optimize
 from bimixjax.optimization.resamples import (

@@ -9,14 +9,17 @@ from rich.text import Text
 from bimixjax._base.records import to_plain
 from bimixjax.loop.evidence import CLEAR, Check, Proof
 from bimixjax.loop.workflow import OPTIMIZED, LoopResult
+from bimixjax.optimization import Baselines
 from bimixjax.reports import corpora, documents, tables
 from bimixjax.reports.layout import decimal, framed, percent, table
 from bimixjax.reports.predictions import Predictions
 
 
 def baselines(result: LoopResult) -> Predictions:
-    """Return what the law predicts for the mixtures that the optimized one is compared with."""
-    others = {name: mixture for name, mixture in result.compared.items() if name != OPTIMIZED}
+    """Return what the law predicts for the mixtures trained beside the optimized one, and others that need no law."""
+    found = Baselines.of(result.fit, budget=result.best.budget, observations=result.observations)
+    others = {**found.mixtures, **result.compared}
+    del others[OPTIMIZED]
     baselines = Predictions.of(result.fit, others, result.best.budget, refuse=False)
     return baselines.beside(result.best, result.fit)
 

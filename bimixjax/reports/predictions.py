@@ -17,6 +17,7 @@ from bimixjax.fitting.base import Fit
 from bimixjax.fitting.extrapolation import Extrapolation
 from bimixjax.observations import UNITS, Budget, Observations
 from bimixjax.optimization import OptimalMixture
+from bimixjax.optimization.baselines import BEST_RUN
 
 Losses = Float[np.ndarray, "n t"]
 Shares = Float[np.ndarray, " d"]
@@ -172,8 +173,11 @@ class Predictions:
         )
 
     def beside(self, best: OptimalMixture, fit: Fit) -> Self:
-        """Add, for each mixture that the limits of a search do not allow, the nearest one that they do."""
-        outside = {name: r for name, r in self.mixtures.items() if not best.allows(r)}
+        """Add, for each mixture that the limits of a search do not allow, the nearest one that they do.
+
+        But for the best run: what lies beside it was not trained.
+        """
+        outside = {name: r for name, r in self.mixtures.items() if name != BEST_RUN and not best.allows(r)}
         allowed = {f"{name}, nearest allowed": best.nearest(r) for name, r in outside.items()}
         return self.of(fit, {**self.mixtures, **allowed}, self.budgets[0], refuse=False) if allowed else self
 

@@ -301,7 +301,8 @@ def test_an_optimum_for_machines_has_its_certificate(folder: Path, capsys: pytes
     document = json.loads(capsys.readouterr().out)
     assert document["kkt_residual"] < 1e-10
     assert sum(document["mixture"].values()) == pytest.approx(1)
-    assert [baseline["run"] for baseline in document["baselines"]] == ["uniform"]
+    assert [baseline["run"] for baseline in document["baselines"]] == ["uniform", "zero-run", "best run"]
+    assert document["notes"][0] == "no natural mixture: no inventory is given"
 
 
 def test_a_search_that_is_not_stationary_is_a_failure(

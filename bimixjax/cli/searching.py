@@ -1,0 +1,95 @@
+"""The `bimix optimize` command: the best mixture, beside those that need no law."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from tyro.conf import Positional, arg
+
+import bimixjax
+from bimixjax._base.checks import InputError
+from bimixjax.cli.console import FIGURES, JSON, Answer, File, FileCommand, Flag, Formats
+from bimixjax.cli.options import Number, Numbers, Stock, Whole, inventory, numbers
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimize(FileCommand):
+    """Find the mixture with the least weighted mean of predicted losses."""
+
+    at_work = "searching"
+    formats: ClassVar[Formats] = {"out": JSON, "figure": FIGURES}
+
+    fit: Annotated[Positional[Path], arg(metavar="FIT")]
+    """A file written by `bimix fit --out`."""
+    volume: Number = None
+    """Training volume at which mixtures are judged, in the unit of the fit."""
+    model_size: Number = None
+    """Model size in parameters, where several were fitted."""
+    from_prior: Flag = False
+    """Search also where nothing fitted tells volumes or mixtures apart, by priors alone; such numbers are marked."""
+    weight: Numbers = ()
+    """Weights of targets; those not named get 0. Default: all the same."""
+    lower: Numbers = ()
+    """Least shares of domains."""
+    upper: Numbers = ()
+    """Greatest shares of domains."""
+    inventory: Stock = ()
+    """Unique tokens of the domains, a file of them (domain,tokens), or a token store. With those of every domain:
+    compare with the natural mixture, which shares without effect follow."""
+    runs: File = None
+    """The table that was fitted, for the best of its runs as it was measured."""
+    method: Literal["auto", "dual", "softmax"] = "auto"
+    """The exact dual, L-BFGS on a softmax, or the dual where the law allows."""
+    figure: File = None
+    """Draw the proportions beside the baselines (.png, .pdf, .svg)."""
+    draws: Annotated[Whole, arg(metavar="NUMBER")] = 0
+    """How sure the mixture is: draws from the posterior of a fit of auto, each with its own best mixture."""
+    seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
+    """Seed of the draws."""
+
+    def work(self) -> Answer:
+        """Search, and put the baselines and the spread over draws beside the mixture found."""
+        from bimixjax import estimation
+        from bimixjax.reports import documents, tables
+        from bimixjax.reports.predictions import Predictions
+
+        fit = estimation.load(self.fit)
+        budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size, from_prior=self.from_prior)
+        runs = None if self.runs is None else bimixjax.Observations.read(self.runs)
+        of_goal: dict[str, Any] = {"budget": budget, "weights": numbers("weight", self.weight) or None}
+        found = bimixjax.Baselines.of(fit, inventory=inventory(self.inventory), observations=runs, **of_goal)
+        best, draws = self.searched(fit, of_goal, found.mixtures.get("natural"))
+        # The search has refused losses that follow from priors alone, but for targets without weight.
+        baselines = Predictions.of(fit, found.mixtures, budget, refuse=False).beside(best, fit)
+        if self.out:
+            best.save(self.out)
+        if self.figure:
+            from bimixjax.reports import figures
+
+            figures.save(figures.optimum(best, baselines, draws), self.figure)
+        screen = [tables.proportions(best, baselines, draws), tables.losses(best, baselines), tables.certificate(best)]
+        screen += [tables.regret(draws, fit)] if draws else []
+        screen += tables.notes(found.notes)
+        document = documents.optimum(best, baselines, draws) | {"notes": found.notes}
+        return Answer(document=document, screen=screen, failed=not best.converged)
+
+    def searched(
+        self,
+        fit: "bimixjax.FitResult | bimixjax.AutoFit",
+        of_goal: dict[str, Any],
+        natural: "np.ndarray | None",
+    ) -> "tuple[bimixjax.OptimalMixture, bimixjax.OptimalResamples | None]":
+        """Return the best mixture, and those of draws where they are asked for."""
+        limits = bimixjax.Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper))
+        options = {**of_goal, "limits": limits, "method": self.method, "reference": natural}
+        if not self.draws:
+            return bimixjax.optimize(fit, **options), None
+        if not isinstance(fit, bimixjax.AutoFit):
+            got = f"{self.fit} has the law {fit.law.name}, and not the runs to resample"
+            instead = "use bimixjax.bootstrap and bimixjax.optimize_resamples in Python"
+            raise InputError(f"--draws takes a fit of auto; {got}: {instead}")
+        found = bimixjax.optimize_resamples(bimixjax.sample(fit, key=self.seed, count=self.draws), **options)
+        return found.best, found

@@ -121,6 +121,59 @@ def regret(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None
     return _over(axis, lambda m, p: m[np.argmin(p)] - m.min() if np.isfinite(p.min()) else np.nan, measured, predicted)
 
 
+def normalized_regret(predicted: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Scores:
+    """Return `regret` / (mean measured - min measured): 0 for the best candidate, 1 for as good as an average one.
+
+    NaN where all measured losses are equal.
+
+    Args:
+        predicted: predicted losses of the candidates.
+        measured: measured losses, of the same shape.
+        axis: the axis of the candidates; None for all.
+
+    Raises:
+        InputError: where the shapes differ.
+
+    Example:
+        >>> normalized_regret([1.0, 2.0, 3.0], [2.5, 2.0, 4.5])
+        0.5
+    """
+
+    def of_lane(m: Lane, p: Lane) -> float:
+        spread = m.mean() - m.min()
+        return (m[np.argmin(p)] - m.min()) / spread if np.isfinite(p.min()) and spread > 0 else np.nan
+
+    return _over(axis, of_lane, measured, predicted)
+
+
+def top_recall(predicted: ArrayLike, measured: ArrayLike, *, count: int = 3, axis: int | None = None) -> float | Scores:
+    """Return the share of the `count` best measured candidates that are among the `count` best predicted ones.
+
+    A candidate whose predicted loss is infinite is not among these.
+
+    Args:
+        predicted: predicted losses of the candidates.
+        measured: measured losses, of the same shape.
+        count: how many are the best.
+        axis: the axis of the candidates; None for all.
+
+    Raises:
+        InputError: where the shapes differ.
+
+    Example:
+        >>> round(top_recall([1.0, 2.0, 3.0, 9.0, 8.0], [1.1, 2.1, 9.0, 3.0, 8.0]), 4)
+        0.6667
+    """
+
+    def of_lane(m: Lane, p: Lane) -> float:
+        if np.isnan(p).any():
+            return np.nan
+        liked, best = (np.argsort(values, kind="stable")[:count] for values in (p, m))
+        return float(np.isin(best, liked[np.isfinite(p[liked])]).mean())
+
+    return _over(axis, of_lane, measured, predicted)
+
+
 def coverage(lower: ArrayLike, upper: ArrayLike, measured: ArrayLike, *, axis: int | None = None) -> float | Scores:
     """Return the share of measured losses with lower <= measured <= upper.
 

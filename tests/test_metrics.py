@@ -14,6 +14,7 @@ from bimixjax import InputError, metrics
 
 NAN = math.nan
 PAIRED = [metrics.mean_relative_error, metrics.r2, metrics.spearman, metrics.regret]
+PAIRED += [metrics.normalized_regret, metrics.top_recall]
 
 
 def test_mean_relative_error() -> None:
@@ -87,3 +88,18 @@ def test_shapes_must_agree() -> None:
         metrics.mean_relative_error(np.ones((3, 1)), np.ones(3))
     with pytest.raises(InputError, match=r"arrays have shapes \(2,\), \(3,\), measured \(3,\)"):
         metrics.coverage(np.ones(2), np.ones(3), np.ones(3))
+
+
+def test_a_normalized_regret_is_one_for_an_average_choice() -> None:
+    measured = [1.0, 2.0, 3.0, 6.0]
+    assert [metrics.normalized_regret(-np.eye(4)[i], measured) for i in range(4)] == [0, 0.5, 1, 2.5]
+    assert math.isnan(metrics.normalized_regret([1, 2], [3, 3]))
+    assert metrics.normalized_regret([2.0, 1.0, 3.0], [1.0, NAN, 3.0]) == 0
+
+
+def test_the_top_is_found_among_those_liked_best() -> None:
+    measured = [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert metrics.top_recall(measured, measured) == 1
+    assert metrics.top_recall([5, 4, 3, 2, 1], measured) == pytest.approx(1 / 3)
+    assert metrics.top_recall([1, math.inf, math.inf, math.inf, math.inf], measured) == pytest.approx(1 / 3)
+    assert metrics.top_recall([1, 9, 2, 9, 9], measured, count=2) == 0.5

@@ -101,7 +101,8 @@ def compared(found: Any) -> str:
     """Summarize a comparison: for each law and group of folds errors, ranks and why not to believe them."""
     rows = [["law", found.grouped_by, "error %", "rank", "regret", "caution"]]
     for row in found.to_frame().to_dict("records"):
-        cells = [f"{100 * row['error']:.2f}", f"{row['spearman']:.3f}", f"{row['regret']:.4f}", row["trust"]]
+        numbers = (100 * row["error"], 2), (row["spearman"], 3), (row["regret"], 4)
+        cells = [f"{value:.{digits}f}" if np.isfinite(value) else "-" for value, digits in numbers] + [row["trust"]]
         rows.append([row["law"], f"{row['group']:g}", *cells])
     return f"Held-out losses of {listed(found.targets)}, in {len(found.group)} folds\n{aligned(rows)}"
 

@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 import bimixjax
 from bimixjax._base.checks import InputError
 from bimixjax.cli.console import FIGURES, TABLES, Answer, File, FileCommand, Formats, Unit
-from bimixjax.cli.options import Counts, Names, Number, Whole, names, number, wholes
+from bimixjax.cli.options import Counts, Names, Number, Stock, Whole, inventory, names, number, wholes
 
 if TYPE_CHECKING:
     from bimixjax.comparison.schemes import Scheme
@@ -51,7 +51,10 @@ class Compare(TableCommand):
     """Judge laws on the same held-out runs, later volumes or larger models."""
 
     at_work = "comparing laws"
-    formats: ClassVar[Formats] = {"out": TABLES, **dict.fromkeys(("figure", "agreement", "calibration"), FIGURES)}
+    formats: ClassVar[Formats] = {
+        "out": TABLES,
+        **dict.fromkeys(("figure", "agreement", "calibration", "decisions"), FIGURES),
+    }
 
     laws: Names = ()
     """Laws to compare, by name; `bimix fit --help` lists all. Default: of auto, bimix, bimix_offset, bimix_transfer
@@ -70,6 +73,9 @@ class Compare(TableCommand):
     """For larger: the largest model size to fit, in parameters."""
     at: Annotated[str, arg(metavar="{last,all,NUMBER}")] = "last"
     """Volume at which held-out rows are judged."""
+    inventory: Stock = ()
+    """Unique tokens of the domains, a file of them (domain,tokens), or a token store: where the natural mixture is.
+    Default: those of the table."""
     level: Annotated[float, arg(metavar="SHARE")] = 0.9
     """Share of the losses that intervals should cover; 0 for no intervals."""
     figure: File = None
@@ -78,6 +84,8 @@ class Compare(TableCommand):
     """Draw predicted against measured losses (.png, .pdf, .svg)."""
     calibration: File = None
     """Draw coverage and width of the intervals (.png, .pdf, .svg)."""
+    decisions: File = None
+    """Draw what choosing by each law costs, beside choices without one (.png, .pdf, .svg)."""
 
     def work(self) -> Answer:
         """Compare, write the table, draw."""
@@ -93,15 +101,16 @@ class Compare(TableCommand):
             volume=self.unit,
             targets=names(self.targets) or None,
             level=self.level or None,
+            inventory=inventory(self.inventory),
         )
         if self.out:
             cells.write(self.out, found.to_frame())
-        paths = self.figure, self.agreement, self.calibration
-        drawings = comparisons.errors, comparisons.agreement, comparisons.calibration
+        paths = self.figure, self.agreement, self.calibration, self.decisions
+        drawings = comparisons.errors, comparisons.agreement, comparisons.calibration, comparisons.choices
         for path, draw in zip(paths, drawings, strict=True):
             if path:
                 figures.save(draw(found), path)
-        screen = [comparisons.summary(found), *comparisons.trust(found)]
+        screen = [comparisons.summary(found), comparisons.decisions(found), *comparisons.trust(found)]
         return Answer(document=comparisons.document(found), screen=screen)
 
     def chosen_laws(self, table: "bimixjax.Observations") -> tuple[str, ...]:

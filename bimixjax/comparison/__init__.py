@@ -2,6 +2,7 @@
 
 - `rows`, `schemes`: a table's rows, and which of them are held out. `judge`: `compare`, which fits every law in every
   fold. `table`: `Comparison`, what comes of it.
+- `choices`: what would be chosen without a law.
 - `scores`: errors, ranks and paired differences, where a prediction that is not finite counts as a failure.
 - `intervals`: limits from errors on held-out rows. `trust`: words of caution where a score means little.
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from bimixjax._base.checks import InputError, choice, distinct, known
 from bimixjax._base.stages import counted
 from bimixjax.auto.folds import auto_folds
+from bimixjax.comparison.choices import best_trained, orders
 from bimixjax.comparison.intervals import Errors, half_widths, nearest
 from bimixjax.comparison.rows import At, Mask, Rows
 from bimixjax.comparison.schemes import LeaveOneRunOut, Scheme, Split
@@ -20,7 +21,8 @@ from bimixjax.fitting.lanes import choose_targets
 from bimixjax.fitting.options import Solver
 from bimixjax.fitting.outliers import name_outliers_of_all
 from bimixjax.laws import LAWS, Law
-from bimixjax.observations import Observations, Unit
+from bimixjax.observations import Inventory, Observations, Unit
+from bimixjax.optimization.baselines import NAMES as BASELINES
 from bimixjax.solve import Status
 
 Rival = Law | Auto
@@ -38,8 +40,12 @@ def compare(
     targets: Sequence[str] | None = None,
     level: float | None = 0.9,
     solver: Solver | None = None,
+    inventory: Inventory | None = None,
 ) -> Comparison:
     """Fit laws to the same folds of a table, and put their predictions beside the losses that were held out.
+
+    Beside the laws stand choices without one: the mixtures nearest to the natural and the uniform one, the zero-run
+    order, and the best run that was fitted.
 
     Folds hold out whole runs, later volumes or larger models, never single rows. Intervals of a single law are
     calibrated inside the fitted rows of each fold, by holding out in the same way there, or, where each run is held out
@@ -56,12 +62,14 @@ def compare(
         targets: which losses; by default those named like a domain, where there are any, else all.
         level: what share the intervals should cover; None for no intervals, which saves the fits that they take.
         solver: for single laws, as in `fit`.
+        inventory: unique tokens of every domain, for the natural mixture; by default those of the table.
 
     Returns:
         The comparison, with one table by `to_frame()`.
 
     Raises:
-        InputError: for an unknown law or target, a table that cannot be split so, or a level not within 0 to 1.
+        InputError: for an unknown law or target, a law with the name of a baseline, a table that cannot be split so, or
+            a level not within 0 to 1.
 
     Example:
         >>> import pandas as pd
@@ -85,8 +93,9 @@ def compare(
     rows = Rows.of(observations, unit, at)
     scheme = folds or LeaveOneRunOut()
     judge = _Judge(observations, rows, unit, names, scheme, scheme.split(rows), level, solver)
+    without = orders(observations, names, inventory)
     outcomes = [judge.outcome(law) for law in counted("laws compared", len(rivals), rivals.values())]
-    return judge.comparison(tuple(rivals), outcomes)
+    return judge.comparison(tuple(rivals), outcomes, without)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,8 +198,13 @@ class _Judge:
         distance = nearest(self.rows, self.observations.proportions, fitted)
         return Errors(size=self.rows.model_size[judged], distance=distance[judged], log=log)
 
-    def comparison(self, laws: tuple[str, ...], outcomes: Sequence[dict[str, np.ndarray]]) -> Comparison:
-        """Put the outcomes of all laws beside what was measured."""
+    def comparison(
+        self,
+        laws: tuple[str, ...],
+        outcomes: Sequence[dict[str, np.ndarray]],
+        without: tuple[dict[str, np.ndarray], dict[str, str]],
+    ) -> Comparison:
+        """Put the outcomes of all laws, and the orders of mixtures `without` one, beside what was measured."""
         fold, row = self.places
         rows, split = self.rows, self.split
         every, *stacked = ([found[name] for found in outcomes] for name in ("every", *_STACKED))
@@ -214,6 +228,9 @@ class _Judge:
             absent=np.stack(own, axis=1)[row] == 0,
             measured=self.losses[row],
             notes=(outlying,) if outlying else (),
+            orders={name: values[row] for name, values in without[0].items()},
+            missing=without[1],
+            best_run=best_trained(rows, split, self.losses.mean(axis=1))[self.places],
             **{name: np.stack(arrays) for name, arrays in zip(_STACKED, stacked, strict=True)},
         )
 
@@ -236,6 +253,10 @@ def _named(laws: Sequence[str | Rival] | Mapping[str, str | Rival]) -> dict[str,
         names = [law if isinstance(law, str) else law.name if isinstance(law, Law) else AUTO for law in laws]
         distinct("law", names, "laws")
         given = dict(zip(names, laws, strict=True))
+    if taken := [name for name in given if name in BASELINES]:
+        raise InputError(
+            f"a law is named {taken[0]!r}, as one of the baselines {', '.join(BASELINES)}; name it otherwise"
+        )
     if not given:
         raise InputError(f"no law to compare; laws: {', '.join([AUTO, *LAWS])}")
     found = {name: choice("law", law, [AUTO, *LAWS]) if isinstance(law, str) else law for name, law in given.items()}

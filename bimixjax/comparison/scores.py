@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from bimixjax import metrics
+from bimixjax.optimization.baselines import BEST_RUN
 
 if TYPE_CHECKING:
     from bimixjax.comparison.table import Comparison
@@ -15,7 +16,8 @@ Losses = Float[np.ndarray, "n t"]
 
 # A rank correlation of fewer mixtures says nothing.
 FEWEST_RANKED = 5
-_AVERAGED = ["r2", "spearman", "spearman_target", "regret", "coverage", "width"]
+_AVERAGED = ["r2", "spearman", "spearman_target", "regret", "regret_normalized", "top3", "coverage", "width"]
+_WITH_ERRORS = ["regret", "regret_normalized"]
 
 
 def failures(found: "Comparison") -> Bool[np.ndarray, "L C t"]:
@@ -54,7 +56,7 @@ def _units(found: "Comparison") -> Int[np.ndarray, " C"]:
 
 
 def scores(found: "Comparison") -> pd.DataFrame:
-    """Return one row per law, block, model size and volume."""
+    """Return one row per law, block, model size and volume; the same of baselines, with decision scores only."""
     failed, of_fold = failures(found), {"group": found.group[found.fold], "block": found.block[found.fold]}
     places = pd.DataFrame({**of_fold, "model_size": found.model_size, "volume": found.volume})
     rows = []
@@ -62,7 +64,13 @@ def scores(found: "Comparison") -> pd.DataFrame:
         at = place.index
         for i, law in enumerate(found.laws):
             one = [array[i, at] for array in (found.predicted, found.lower, found.upper, failed)]
-            rows.append({"law": law, **place.iloc[0], **_score(found.measured[at], *one)})
+            rows.append({"law": law, "baseline": False, **place.iloc[0], **_score(found.measured[at], *one)})
+        measured = found.measured[at].mean(axis=1)
+        without = {name: _decision(order[at], measured) for name, order in found.orders.items()}
+        if found.best_run is not None:
+            without[BEST_RUN] = _of_best_run(found.best_run[at], measured)
+        of_all = {"mixtures": len(at), "cells": int(np.isfinite(found.measured[at]).sum()), "silent": 0, "failed": 0}
+        rows += [{"law": name, "baseline": True, **place.iloc[0], **of_all, **one} for name, one in without.items()]
     return pd.DataFrame(rows).astype({"block": int})
 
 
@@ -88,12 +96,33 @@ def _score(
         "error": float(metrics.mean_relative_error(given, asked)),
         "bias": float(metrics.bias(given, asked)),
         "r2": _mean(metrics.r2(given, asked, axis=0)) if enough and not failed.any() else np.nan,
-        "spearman": float(metrics.spearman(mean_ranked, mean_measured)) if enough else np.nan,
+        **_decision(mean_ranked, mean_measured),
         "spearman_target": _mean(metrics.spearman(ranked, measured, axis=0)) if enough else np.nan,
-        "regret": float(metrics.regret(mean_ranked, mean_measured)),
         "coverage": float(metrics.coverage(lower, upper, covered)),
         "width": float(metrics.width(lower, upper, wide)),
     }
+
+
+def _decision(ranked: Float[np.ndarray, " n"], measured: Float[np.ndarray, " n"]) -> dict[str, float]:
+    """Score an order of n mixtures, the least first, by their measured mean losses."""
+    enough = np.isfinite(measured).sum() >= FEWEST_RANKED
+    return {
+        "spearman": float(metrics.spearman(ranked, measured)) if enough else np.nan,
+        "top3": float(metrics.top_recall(ranked, measured)) if enough else np.nan,
+        "regret": float(metrics.regret(ranked, measured)),
+        "regret_normalized": float(metrics.normalized_regret(ranked, measured)),
+    }
+
+
+def _of_best_run(trained: Float[np.ndarray, " n"], measured: Float[np.ndarray, " n"]) -> dict[str, float]:
+    """Score the best run trained beside n held-out mixtures; in the mean over folds, where several are ranked together.
+
+    It orders no mixtures, so it has regrets only.
+    """
+    known = measured[np.isfinite(measured)]
+    regret = float(np.mean(trained) - known.min()) if len(known) else np.nan
+    spread = float(known.mean() - known.min()) if len(known) else 0.0
+    return {"regret": regret, "regret_normalized": regret / spread if spread > 0 else np.nan}
 
 
 def _mean(values: Float[np.ndarray, " t"] | float) -> float:
@@ -101,7 +130,7 @@ def _mean(values: Float[np.ndarray, " t"] | float) -> float:
 
 
 def summary(found: "Comparison", scored: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per law and group, least error on the common cells first, laws without one last.
+    """Return one row per law and group, least error on the common cells first, laws without one last; then baselines.
 
     Args:
         found: the comparison.
@@ -115,7 +144,9 @@ def summary(found: "Comparison", scored: pd.DataFrame) -> pd.DataFrame:
     frame["error"] = frame["bias"].abs()
     frame["common"] = frame["error"].where(frame["common"])
     by_block: Any = scored.groupby(["group", "law", "block"])[_AVERAGED].mean()
-    averaged = by_block.groupby(level=["group", "law"]).mean()
+    of_group = by_block.groupby(level=["group", "law"])
+    averaged = of_group.mean().join(of_group[_WITH_ERRORS].sem().add_suffix("_se"))
+    baselines = list(dict.fromkeys(scored["law"][scored["baseline"]]))
     parts = []
     for group, part in frame.groupby("group"):
         errors, common = _by_unit(part, "error"), _by_unit(part, "common")
@@ -124,7 +155,8 @@ def summary(found: "Comparison", scored: pd.DataFrame) -> pd.DataFrame:
         by_target = part.pivot_table("error", "law", "target", dropna=False)
         by_target = by_target.reindex(columns=list(found.targets)).fillna(-np.inf)
         worst, counts = by_target.max(axis=1), part.groupby("law")[["silent", "failed"]].sum()
-        means = averaged.loc[group]
+        means: Any = averaged.loc[group]
+        of_laws = means.loc[list(found.laws)]
         columns = {
             "group": group,
             "cells": part.groupby("law").size(),
@@ -134,13 +166,16 @@ def summary(found: "Comparison", scored: pd.DataFrame) -> pd.DataFrame:
             "worst": worst.where(worst >= 0),
             "worst_target": by_target.idxmax(axis=1).where(worst >= 0, ""),
             "bias": _by_unit(part, "bias").mean(),
-            **means.assign(r2=means["r2"].mask(counts["failed"] > 0)),
+            **of_laws.assign(r2=of_laws["r2"].mask(counts["failed"] > 0)),
             "common": common.mean(),
             "difference": gaps.mean(),
             "difference_se": gaps.sem(),
         }
-        parts.append(pd.DataFrame(columns, index=pd.Index(found.laws, name="law")).sort_values("common", kind="stable"))
-    return pd.concat(parts).reset_index()
+        laws = pd.DataFrame(columns, index=pd.Index(found.laws, name="law")).sort_values("common", kind="stable")
+        without = means.loc[baselines].assign(group=group, cells=columns["cells"].max(), silent=0, failed=0)
+        both = [part.assign(baseline=baseline) for part, baseline in ((laws, False), (without, True)) if len(part)]
+        parts.append(pd.concat(both).fillna({"worst_target": ""}))
+    return pd.concat(parts).rename_axis("law").reset_index()
 
 
 def _by_unit(frame: Any, column: str) -> Any:

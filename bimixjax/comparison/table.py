@@ -1,6 +1,7 @@
 """What laws predict for the same held-out rows, beside what was measured there, and its tables."""
 
 import dataclasses
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
@@ -32,6 +33,9 @@ class Comparison:
         predicted, lower, upper: losses and ends of the intervals.
         at_bound, unconverged: share of the fits of a fold that ended so, NaN for an average of laws.
         notes: what else a reader should know: of rows far outside what every law says.
+        orders: of each row, what orders mixtures without a law, the least first, by the name of a baseline.
+        missing: why there is no such order, by the name of a baseline.
+        best_run: of each row, the mean loss measured at its size and volume of the best run that its fold fits.
 
     Example:
         >>> import pandas as pd
@@ -66,6 +70,9 @@ class Comparison:
     at_bound: Float[np.ndarray, "L F"]
     unconverged: Float[np.ndarray, "L F"]
     notes: tuple[str, ...] = ()
+    orders: Mapping[str, Float[np.ndarray, " C"]] = dataclasses.field(default_factory=dict)
+    missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    best_run: Float[np.ndarray, " C"] | None = None
 
     def __repr__(self) -> str:
         laws, targets = summaries.listed(self.laws), summaries.listed(self.targets)
@@ -84,7 +91,7 @@ class Comparison:
         return scores.cells(self).drop(columns=["row", "failed"])
 
     def scores(self) -> pd.DataFrame:
-        """Return one row per law, block of folds, model size and volume: `to_frame` before averaging."""
+        """Return one row per law or baseline, block of folds, model size and volume: `to_frame` before averaging."""
         return self._scored.copy()
 
     @cached_property
@@ -93,11 +100,14 @@ class Comparison:
         return scores.scores(self)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per law and group of folds, the best of each group first.
+        """Return one row per law and group of folds, the best of each group first, then one per baseline.
 
         Returns:
             A frame with the columns
-            law, group: the law, and what distinguishes groups of folds, such as the number of runs fitted;
+            law, group: the law or baseline, and what distinguishes groups of folds, such as the number of runs fitted;
+            baseline: whether it is a baseline, which needs no law and has the decision scores only: `natural` and
+            `uniform` choose the held-out mixture nearest to that one, `zero-run` the first in its order, and `best run`
+            is the best run that the fold fits, as it was measured at that size and volume;
             cells, silent: held-out losses, and those without a finite prediction;
             failed: those of them that it has no right to, where no share of zero makes it diverge; with any such one,
             error, bias, r2, common and difference are NaN, since a mean of the others would flatter the law;
@@ -108,14 +118,18 @@ class Comparison:
             spearman, spearman_target: rank correlation over held-out mixtures of the mean loss, and mean over targets,
             with predictions that are not finite last;
             regret: measured mean loss of the mixture that the law likes best among those held out, minus the least one;
+            below 0 for a best run that is better than all of them;
+            regret_normalized: over the mean of these measured mean losses minus the least one: 0 is the best mixture of
+            those held out, 1 as good as an average one;
+            regret_se, regret_normalized_se: standard errors over blocks of folds, NaN for a single one;
+            top3: share of the three best held-out mixtures among the three that the law likes best;
             coverage, width: share of losses inside the interval, and its width relative to the loss;
             common: error on the cells that all laws predict (laws that fail somewhere aside);
             difference, difference_se: `common` minus that of the group's best law, paired over units;
             trust: why a row should not be believed, in words, or nothing.
         """
         summary = scores.summary(self, self._scored)
-        words = [trust.sentence(self, *row) for row in zip(summary["law"], summary["group"], strict=True)]
-        return summary.assign(trust=words)
+        return summary.assign(trust=trust.sentences(self, summary))
 
     def difference(self, law: str, other: str, group: float | None = None) -> tuple[float, float]:
         """Return the mean error of one law minus another's where both predict, and its standard error over units.

@@ -1,11 +1,12 @@
 """Why a score should not be believed, in words."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bimixjax.comparison.scores import FEWEST_RANKED, failures
+from bimixjax.optimization.baselines import BEST_RUN, NATURAL, UNIFORM, ZERO_RUN
 
 if TYPE_CHECKING:
     from bimixjax.comparison.table import Comparison
@@ -16,10 +17,31 @@ SHARE = 0.1
 COVERAGE = 0.1
 
 
-def sentence(found: "Comparison", law: str, group: float) -> str:
-    """Return all reasons to doubt the scores of a law in a group of folds; "" where nothing does."""
-    number = found.laws.index(law)
-    return "; ".join([*_of_all_laws(found, group), *_of_one_law(found, number, group)])
+def sentences(found: "Comparison", summary: Any) -> list[str]:
+    """Return, for each row of a summary, all reasons to doubt its scores; "" where nothing does."""
+    words = []
+    for _, group in summary.groupby("group", sort=False):
+        regrets = dict(zip(group["law"], group["regret_normalized"], strict=True))
+        number = group["group"].iloc[0]
+        of_all = list(_of_all_laws(found, number))
+        for law, baseline in zip(group["law"], group["baseline"], strict=True):
+            own = (
+                []
+                if baseline
+                else [*_of_one_law(found, found.laws.index(law), number), *_of_choice(found, law, regrets)]
+            )
+            words.append("; ".join([*of_all, *own]))
+    return words
+
+
+def _of_choice(found: "Comparison", law: str, regrets: dict[str, float]) -> Iterator[str]:
+    """Say which choices without a law are as good as that by a law, if it is a choice at all."""
+    # Where folds are ranked together each run is held out once, and the best run trained is the best of all.
+    crossed = len(np.unique(found.block)) < len(found.block)
+    rivals = [name for name in (ZERO_RUN, UNIFORM, NATURAL, *(() if crossed else (BEST_RUN,))) if name in regrets]
+    own = regrets[law]
+    if as_good := [name for name in rivals if own > 0 and regrets[name] <= own]:
+        yield f"its choice is no better than without a law, by {' and '.join(as_good)}"
 
 
 def _of_all_laws(found: "Comparison", group: float) -> Iterator[str]:

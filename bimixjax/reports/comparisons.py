@@ -1,6 +1,7 @@
 """Laws on the same held-out runs: a table for a terminal, a document for machines, and figures."""
 
 import math
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -13,31 +14,69 @@ from rich.console import Group
 from rich.text import Text
 
 from bimixjax.comparison import Comparison
+from bimixjax.optimization.baselines import BEST_RUN, NAMES, NATURAL, UNIFORM, ZERO_RUN
 from bimixjax.reports.figures import MARKERS, PALE, PALETTE, log_ticks, loss_axes
 from bimixjax.reports.lanes import short
 from bimixjax.reports.layout import decimal, framed, table
+from bimixjax.reports.sheet import Sheet
 
 _GLOSS = {
     "error %": "mean relative error, ± standard error",
     "gap %": "error minus the best law's, paired, on the held-out losses that all laws predict",
-    "rank": "Spearman correlation of the mean loss",
-    "regret": "of the mixture that the law would choose, nats per token",
     "inside %": "share of losses in the interval",
 }
+_DECIDED = {
+    "regret": "of the held-out mixture that would be chosen, ± standard error: 0 the best of them, 1 an average one",
+    "nats": "the same in nats per token",
+    "top 3": "share of the best three among the three liked best",
+    "rank": "Spearman correlation of the mean loss",
+}
 # The number of each of them, its unit, and how many digits are shown.
-_SHOWN = {"error %": ("error", 100, 2), "gap %": ("difference", 100, 2), "rank": ("spearman", 1, 3)}
-_SHOWN |= {"regret": ("regret", 1, 4), "inside %": ("coverage", 100, 0)}
+_SHOWN = {"error %": ("error", 100, 2), "gap %": ("difference", 100, 2), "inside %": ("coverage", 100, 0)}
+_SHOWN |= {"regret": ("regret_normalized", 1, 3), "nats": ("regret", 1, 4), "top 3": ("top3", 1, 2)}
+_SHOWN |= {"rank": ("spearman", 1, 3)}
+# Standard errors are shown with these; that of nats would be the same again.
+_ERRORS = ("error %", "gap %", "regret")
+# What the baselines are.
+NOTES = {
+    NATURAL: "the held-out mixture nearest to that of the available tokens",
+    UNIFORM: "the held-out mixture nearest to equal shares",
+    ZERO_RUN: "the held-out mixture with the least mean of -log(own share + 0.001) over targets",
+    BEST_RUN: "the best of the runs fitted, as it was measured",
+}
 _MORE = "Worst target, bias, R2 and width of the intervals: --json, --out"
 _PANEL_COLUMNS = 4
+# Below it the axis of regrets is linear.
+_SMALL_REGRET = 0.05
 # More dots than these in a panel hide their intervals.
 _MOST_BARS = 300
 
 
 def summary(found: Comparison) -> Group:
-    """Return one row per law and group of folds, the best of each group first."""
-    frame = found.to_frame()
-    grouped = _grouped(frame)
+    """Return one row per law and group of folds, the best of each group first: errors."""
     columns = [name for name in _GLOSS if name != "inside %" or found.level is not None]
+    frame = _of_laws(found)
+    groups = "" if _grouped(frame) else f" ({_group(found, found.group[0])} {found.grouped_by} fitted)"
+    folds = f"{len(found.group)} fold{'s' if len(found.group) > 1 else ''}"
+    targets = ", ".join([*found.targets[:6], *(["..."] if len(found.targets) > 6 else [])])
+    shown, gloss = _rows(found, frame, columns), [f"{name}: {_GLOSS[name]}" for name in columns]
+    return framed(f"Held-out losses of {targets}; {folds}{groups}", shown, "\n".join([*gloss, _MORE]))
+
+
+def decisions(found: Comparison) -> Group:
+    """Return one row per law or baseline and group of folds, the best choice first: what choosing by it would cost."""
+    frame = found.to_frame().sort_values(["group", "regret_normalized"], kind="stable")
+    gloss = [f"{name}: {NOTES[name]}" for name in dict.fromkeys(frame["law"][frame["baseline"]])]
+    gloss += [f"no row {name}: {why}" for name, why in found.missing.items()]
+    gloss += [f"{name}: {words}" for name, words in _DECIDED.items()]
+    return framed(
+        "Decisions: the mixture chosen among those held out", _rows(found, frame, [*_DECIDED]), "\n".join(gloss)
+    )
+
+
+def _rows(found: Comparison, frame: pd.DataFrame, columns: Sequence[str]) -> Sheet:
+    """Lay rows of `Comparison.to_frame` out under columns of `_GLOSS` or `_DECIDED`, with gaps between groups."""
+    grouped = _grouped(frame)
     shown = table(["law", *([found.grouped_by] if grouped else []), *columns], keys=1 + grouped)
     for number, (_, group) in enumerate(frame.groupby("group", sort=False)):
         if number:
@@ -45,27 +84,29 @@ def summary(found: Comparison) -> Group:
         for row in group.to_dict("records"):
             cells = [_cell(name, row) for name in columns]
             shown.add_row(row["law"], *([_group(found, row["group"])] if grouped else []), *cells)
-    gloss = [f"{name}: {_GLOSS[name]}" for name in columns]
-    groups = "" if grouped else f" ({_group(found, found.group[0])} {found.grouped_by} fitted)"
-    folds = f"{len(found.group)} fold{'s' if len(found.group) > 1 else ''}"
-    targets = ", ".join([*found.targets[:6], *(["..."] if len(found.targets) > 6 else [])])
-    return framed(f"Held-out losses of {targets}; {folds}{groups}", shown, "\n".join([*gloss, _MORE]))
+    return shown
+
+
+def _of_laws(found: Comparison) -> pd.DataFrame:
+    """Return the rows of `Comparison.to_frame` that are of laws."""
+    frame = found.to_frame()
+    return pd.DataFrame(frame[~frame["baseline"].astype(bool)])
 
 
 def _cell(column: str, row: dict[str, Any]) -> str:
-    """Write a number of a row of `Comparison.to_frame` for one of the columns of `_GLOSS`."""
+    """Write a number of a row of `Comparison.to_frame` for one of the columns of `_SHOWN`."""
     if column == "error %" and 0 < row["failed"] < row["cells"]:
         return f"{row['failed']} not finite"
     if column == "gap %" and row["difference"] == 0:
         return "best"
     name, unit, digits = _SHOWN[column]
-    error = decimal(unit * row.get(f"{name}_se", np.nan), 2, otherwise="")
+    error = decimal(unit * row.get(f"{name}_se", np.nan), digits, otherwise="") if column in _ERRORS else ""
     return decimal(unit * row[name], digits) + (f" ± {error}" if error and np.isfinite(row[name]) else "")
 
 
 def trust(found: Comparison) -> list[Text]:
     """Say what holds for the table, and each reason not to believe a row, once, with its laws and groups."""
-    frame = found.to_frame()
+    frame = _of_laws(found)
     reasons: dict[str, list[tuple[float, str]]] = {}
     for law, group, words in zip(frame["law"], frame["group"], frame["trust"], strict=True):
         for reason in filter(None, words.split("; ")):
@@ -81,6 +122,7 @@ def document(found: Comparison) -> dict[str, Any]:
         "level": found.level,
         "grouped_by": found.grouped_by,
         "notes": found.notes,
+        "missing": found.missing,
         "laws": found.to_frame().to_dict("records"),
     }
 
@@ -93,11 +135,28 @@ def errors(found: Comparison) -> Figure:
     return figure
 
 
+def choices(found: Comparison) -> Figure:
+    """Draw what choosing by each law or baseline costs by group of folds, with standard errors, and top-3 recall."""
+    frame = found.to_frame()
+    figure, left, right, grouped = _two_panels(found, "regret_normalized", "top3", frame)
+    words = "Regret of the choice (1: an average mixture)", "Share of the best three found"
+    for axes, label in zip((left, right), words, strict=True):
+        (axes.set_ylabel if grouped else axes.set_xlabel)(label)
+    # Small regrets are what matters, and an order that is the wrong way round may have one of several units.
+    (left.set_yscale if grouped else left.set_xscale)("symlog", linthresh=_SMALL_REGRET)
+    axis = left.yaxis if grouped else left.xaxis
+    axis.set_major_locator(FixedLocator([-0.5, -0.1, -_SMALL_REGRET, 0.0, _SMALL_REGRET, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    (left.axhline if grouped else left.axvline)(0, color="black", linewidth=0.6)
+    return figure
+
+
 def calibration(found: Comparison) -> Figure:
     """Draw how many held-out losses lie inside each law's intervals, and how wide these are."""
     figure, left, right, grouped = _two_panels(found, "coverage", "width")
     _label_percents(left, "Share of held-out losses inside the interval", grouped=grouped)
-    least = float(np.fmin(0.5, np.min(found.to_frame()["coverage"])))
+    least = float(np.fmin(0.5, np.min(_of_laws(found)["coverage"])))
     (left.set_ylim if grouped else left.set_xlim)(least, 1.01)
     _label_percents(right, "Width of the interval, relative to the loss", grouped=grouped, log=True)
     if found.level is not None:
@@ -166,9 +225,11 @@ def _grouped(frame: pd.DataFrame) -> bool:
     return len(set(frame["group"])) > 1
 
 
-def _two_panels(found: Comparison, left: str, right: str) -> tuple[Figure, Axes, Axes, bool]:
+def _two_panels(
+    found: Comparison, left: str, right: str, frame: pd.DataFrame | None = None
+) -> tuple[Figure, Axes, Axes, bool]:
     """Draw two columns of a comparison side by side; also return whether laws are lines over groups."""
-    frame = found.to_frame()
+    frame = _of_laws(found) if frame is None else frame
     grouped = _grouped(frame)
     figure = Figure(figsize=(10.0, 4.2 if grouped else 1.4 + 0.3 * len(frame)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=not grouped)
@@ -183,14 +244,14 @@ def _two_panels(found: Comparison, left: str, right: str) -> tuple[Figure, Axes,
 def _draw_laws(axes: Axes, found: Comparison, frame: pd.DataFrame, column: str) -> None:
     """Draw a line for each law over the groups, or a point for each where there is one group."""
     if _grouped(frame):
-        for i, law in enumerate(found.laws):
+        for i, law in enumerate(dict.fromkeys([*found.laws, *frame["law"]])):
             rows = frame.loc[frame["law"] == law]
-            bars = {"yerr": rows["error_se"] if column == "error" else None, "label": law, "linewidth": 1.2}
+            bars = {"yerr": rows.get(f"{column}_se"), "label": law, "linewidth": 1.2}
             axes.errorbar(rows["group"], rows[column], **bars, **style(i, law))
         _group_axis(axes, found)
     else:
         bars = {"fmt": "o", "color": PALETTE[0], "capsize": 2}
-        axes.errorbar(frame[column], frame["law"], xerr=frame["error_se"] if column == "error" else None, **bars)
+        axes.errorbar(frame[column], frame["law"], xerr=frame.get(f"{column}_se"), **bars)
         axes.set_ylim(len(frame) - 0.5, -0.5)
         axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="y" if _grouped(frame) else "x", color=PALE, linewidth=0.4)
@@ -198,9 +259,19 @@ def _draw_laws(axes: Axes, found: Comparison, frame: pd.DataFrame, column: str) 
 
 
 def style(number: int, law: str) -> dict[str, Any]:
-    """Color, marker and dashes of a law: `auto` is black, the others differ in two of the three."""
+    """Color, marker and dashes of a law: `auto` is black, baselines gray, the others differ in two of the three."""
     if law == "auto":
         return {"color": "black", "marker": "o", "markersize": 5, "zorder": 3}
+    if law in NAMES:
+        dashes, markers = ("-", "--", "-.", ":"), ("o", "s", "D", "v")
+        place = NAMES.index(law)
+        return {
+            "color": "#888888",
+            "marker": markers[place],
+            "markersize": 3,
+            "linestyle": dashes[place],
+            "zorder": 1.5,
+        }
     turn = number // len(PALETTE)
     return {
         "color": PALETTE[number % len(PALETTE)],

@@ -115,5 +115,8 @@ def test_an_optimum_sums_up_shares_losses_and_the_search(
 def test_a_comparison_sums_up_laws(three_domains: Observations) -> None:
     found = bimixjax.compare(["bimix", "bimix_offset"], three_domains, targets=["web"], level=None)
     said = found.summary()
-    for law, error in zip(found.to_frame()["law"], found.to_frame()["error"], strict=True):
+    frame = found.to_frame()
+    assert all(any(line.startswith(name) for line in said.splitlines()) for name in frame["law"])
+    laws = frame[~frame["baseline"]]
+    for law, error in zip(laws["law"], laws["error"], strict=True):
         assert any(line.split()[0] == law and f"{100 * error:.2f}" in line.split() for line in said.splitlines())

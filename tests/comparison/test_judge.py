@@ -39,6 +39,12 @@ def compared(laws, observations: Observations, **options) -> Any:
     return bimixjax.compare(laws, observations, **options)
 
 
+def of_laws(found: Any) -> Any:
+    """The rows of laws, without those of baselines."""
+    frame = found.to_frame()
+    return frame[~frame["baseline"]]
+
+
 def rough(observations: Observations) -> np.ndarray:
     """Losses that are off by some 2 %."""
     noise = np.random.default_rng(1).standard_normal(observations.losses.shape)
@@ -90,7 +96,7 @@ def test_every_law_has_the_same_cells(designs: Any) -> None:
     parts = [part for _, part in designs.cells().groupby("law", observed=True)]
     for column in ("group", "fold", "run", "target", "measured"):
         assert parts[0][column].tolist() == parts[1][column].tolist()
-    assert designs.to_frame()["cells"].tolist() == [3 * 6 * 2 * 2] * 2 + [3 * 4 * 2 * 2] * 2
+    assert of_laws(designs)["cells"].tolist() == [3 * 6 * 2 * 2] * 2 + [3 * 4 * 2 * 2] * 2
 
 
 def test_the_summary_is_what_the_cells_say(designs: Any) -> None:
@@ -120,7 +126,7 @@ def test_differences_are_paired_over_folds(designs: Any) -> None:
     gaps = errors["bimix_offset"] - errors["bimix"]
     mean, error = designs.difference("bimix_offset", "bimix", group=6)
     assert (mean, error) == (pytest.approx(gaps.mean()), pytest.approx(gaps.std() / 3**0.5))
-    best, other = designs.to_frame().query("group == 6")[["law", "difference", "difference_se"]].to_numpy()
+    best, other = of_laws(designs).query("group == 6")[["law", "difference", "difference_se"]].to_numpy()
     assert best[1:].tolist() == [0, 0]
     assert other[1:].tolist() == pytest.approx([abs(mean), error])
     assert designs.difference("bimix", "bimix_offset", group=6)[0] == pytest.approx(-mean)
@@ -130,7 +136,7 @@ def test_ranks_of_single_runs_are_taken_over_all_of_them(monkeypatch: pytest.Mon
     told(monkeypatch, bimix=rough)
     found = compared(["bimix"], table(), level=None)
     scores = found.scores()
-    assert len(scores) == 1
+    assert scores["law"].tolist() == ["bimix", "uniform", "zero-run", "best run"]
     losses = found.cells().groupby("run")[["predicted", "measured"]].mean()
     expected = scipy.stats.spearmanr(losses["predicted"], losses["measured"])[0]
     assert scores["spearman"][0] == pytest.approx(expected)
@@ -146,7 +152,7 @@ def test_what_a_law_is_silent_of_is_counted_and_left_out(monkeypatch: pytest.Mon
     told(monkeypatch, bimix=partly, additive=lambda o: 1.2 * o.losses, joint=lambda o: np.nan * o.losses)
     said = compared(["joint", "bimix", "additive"], table(), level=None)
     absent = np.isposinf(said.predicted).any(axis=0)
-    found = dataclasses.replace(said, absent=absent).to_frame().set_index("law")
+    found = of_laws(dataclasses.replace(said, absent=absent)).set_index("law")
     assert found.index.tolist() == ["bimix", "additive", "joint"]
     assert found["silent"].to_dict() == {"bimix": 2, "additive": 0, "joint": 20}
     assert found["failed"].to_dict() == {"bimix": 0, "additive": 0, "joint": 20}
@@ -164,7 +170,7 @@ def test_predictions_that_are_not_finite_are_counted_and_leave_no_error(monkeypa
 
     told(monkeypatch, bimix=broken(NAN), joint=broken(np.inf), additive=lambda o: 1.2 * o.losses)
     said = compared(["bimix", "joint", "additive"], table(), level=None)
-    found = said.to_frame().set_index("law")
+    found = of_laws(said).set_index("law")
     assert found.index[0] == "additive"
     assert found["failed"].to_dict() == found["silent"].to_dict() == {"bimix": 1, "joint": 1, "additive": 0}
     for law in ("bimix", "joint"):
@@ -176,7 +182,7 @@ def test_predictions_that_are_not_finite_are_counted_and_leave_no_error(monkeypa
     # What others fail at is not taken from the cells that are compared.
     assert found["common"]["additive"] == pytest.approx(0.2)
     scores = said.scores().set_index("law")
-    assert scores["failed"].to_dict() == {"bimix": 1, "joint": 1, "additive": 0}
+    assert scores["failed"][list(said.laws)].to_dict() == {"bimix": 1, "joint": 1, "additive": 0}
     assert np.isnan(scores["error"]["bimix"])
 
 
@@ -195,7 +201,7 @@ def test_a_share_of_zero_is_told_from_a_failure() -> None:
     frame = table().to_frame()
     frame.loc[frame["run"] == frame["run"].iloc[0], ["mixture/x", "mixture/y"]] = [0.0, 1.0]
     found = compared(["bimix", "additive"], Observations.from_frame(frame), level=None)
-    rows = found.to_frame().set_index("law")
+    rows = of_laws(found).set_index("law")
     assert rows["failed"].to_dict() == {"bimix": 0, "additive": 0}
     assert rows["silent"].to_dict() == {"bimix": 1, "additive": 0}
     assert np.isfinite(rows["error"]).all()
@@ -210,7 +216,7 @@ def test_common_cells_are_those_of_which_all_laws_speak(monkeypatch: pytest.Monk
 
     told(monkeypatch, bimix=partly, additive=twofold)
     said = compared(["bimix", "additive"], table(), level=None)
-    found = dataclasses.replace(said, absent=np.isposinf(said.predicted[0])).to_frame().set_index("law")
+    found = of_laws(dataclasses.replace(said, absent=np.isposinf(said.predicted[0]))).set_index("law")
     assert found["error"]["additive"] == pytest.approx(0.2 * 1.0 + 0.8 * 0.2)
     assert found["common"].to_dict() == pytest.approx({"bimix": 0.1, "additive": 0.2})
 
@@ -221,13 +227,15 @@ def test_regret_is_what_the_chosen_mixture_costs(monkeypatch: pytest.MonkeyPatch
     found = compared(["bimix"], observations, level=None).to_frame()
     means = observations.select(volume=(8000, None)).losses.mean(1)
     assert found["regret"][0] == pytest.approx(means.max() - means.min())
+    assert found["regret_normalized"][0] == pytest.approx((means.max() - means.min()) / (means.mean() - means.min()))
     assert found["spearman"][0] == pytest.approx(-1)
+    assert found["top3"][0] == 0
 
 
 def test_laws_without_size_are_silent_of_larger_models() -> None:
     folds = LargerSizes(largest=4e6)
     found = compared(["bimix", "bimix_sized"], table(sizes=(1e6, 4e6, 1.6e7)), folds=folds, solver=QUICK)
-    summary = found.to_frame().set_index("law")
+    summary = of_laws(found).set_index("law")
     assert summary["silent"].to_dict() == {"bimix_sized": 0, "bimix": 20}
     assert summary["error"]["bimix_sized"] < 0.02
     assert "extrapolates in model size" in summary["trust"]["bimix_sized"]
@@ -315,6 +323,7 @@ def test_laws_may_be_objects_and_have_names_of_ones_own(monkeypatch: pytest.Monk
         (["bimix"], {"targets": ["z"]}, "unknown target 'z'"),
         (["bimix"], {"level": 1.0}, "level is 1.0"),
         (["bimix"], {"volume": "tokens"}, "no column 'tokens'"),
+        ({"uniform": "bimix"}, {}, "a law is named 'uniform'"),
         (["bimix"], {"folds": RunDesigns(runs=(10,))}, "at most 9"),
     ],
 )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         mixtures as mixtures,
         observations as observations,
         optimization as optimization,
+        planning as planning,
         proxy as proxy,
         reports as reports,
         solve as solve,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         optimize as optimize,
         optimize_resamples as optimize_resamples,
     )
+    from bimixjax.planning import Plan as Plan, plan as plan
 
 _HOME = {
     "InputError": "_base.checks",
@@ -72,12 +74,14 @@ _HOME = {
     "OptimalMixture": "optimization",
     "OptimalResamples": "optimization",
     "Limits": "optimization",
+    "Plan": "planning",
+    "plan": "planning",
 }
 # Modules that are public by their paths; the first two are names of the package as well.
 _MODULES = (
     *("metrics", "mixtures"),
     *("cli", "comparison", "corpus", "estimation", "fitting", "laws", "loop", "observations", "optimization"),
-    *("proxy", "reports", "solve"),
+    *("planning", "proxy", "reports", "solve"),
 )
 
 __all__ = sorted([*_HOME, *_MODULES[:2]])

@@ -26,7 +26,8 @@ MOST_ENTRIES, MOST_ROOMS = 20, 22
 ANYWHERE = {"jax", "jaxtyping", "numpy"}
 THIRD_PARTY = {
     "optax": {"mixtures", "solve", "optimization", "proxy"},
-    "pandas": {"observations", "metrics", "comparison", "proxy", "interchange", "loop", "reports"},
+    "pandas": {"observations", "metrics", "comparison", "proxy", "interchange", "loop", "planning", "reports"},
+    "scipy": {"planning"},
     "threadpoolctl": {"fitting"},
     "pyarrow": {"observations", "corpus", "interchange"},
     "tokenizers": {"corpus"},

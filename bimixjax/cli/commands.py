@@ -20,6 +20,7 @@ from bimixjax.cli import compiled, console, signals
 from bimixjax.cli.console import FIGURES, JSON, TABLES, Answer, Command, File, FileCommand, Flag, Formats
 from bimixjax.cli.fitting import Compare, TableCommand
 from bimixjax.cli.options import Law, Number, Numbers, Whole, names, numbers
+from bimixjax.cli.planning import Plan
 from bimixjax.cli.searching import Optimize
 from bimixjax.cli.training import Corpus, Demo, Design, Entropy, Swarm
 
@@ -178,7 +179,7 @@ class Predict(FileCommand):
         return parts[0] if len(parts) == 1 else parts[0].and_then(parts[1])
 
 
-_KINDS: tuple[type[Command], ...] = (Demo, Corpus, Entropy, Design, Swarm, Fit, Compare, Predict, Optimize)
+_KINDS: tuple[type[Command], ...] = (Demo, Corpus, Entropy, Design, Plan, Swarm, Fit, Compare, Predict, Optimize)
 COMMANDS = {kind.__name__.lower(): kind for kind in _KINDS}
 
 

@@ -1,0 +1,103 @@
+"""The `bimix plan` command: which runs to train next."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from tyro.conf import Positional, arg
+
+import bimixjax
+from bimixjax._base.checks import InputError, known
+from bimixjax.cli.console import TABLES, Answer, File, FileCommand, Formats
+from bimixjax.cli.options import Counts, Names, Number, Numbers, Stock, Whole, inventory, names, number, numbers
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(FileCommand):
+    """Choose the runs to train next: from nothing, from a table of measured losses, or from a fit of auto."""
+
+    at_work = "planning"
+    formats: ClassVar[Formats] = {"out": TABLES}
+
+    source: Annotated[Positional[Path | None], arg(metavar="TABLE|FIT", help_behavior_hint="")] = None
+    """A table of measured losses, or a fit of auto (.json) that `bimix fit --out` wrote; or none, and --domains."""
+    domains: Names = ()
+    """From nothing: the names of the domains."""
+    targets: Names = ()
+    """Whose mean loss counts. Default: the targets that are domains, or all where none is."""
+    runs: Annotated[Whole, arg(metavar="NUMBER")] = 4
+    """How many runs to plan."""
+    candidates: File = None
+    """A table of mixtures (run, mixture/<domain>) to choose among, each once. Default: any within the limits."""
+    weight: Numbers = ()
+    """Weights of targets; those not named get 0. Default: all the same."""
+    lower: Numbers = ()
+    """Least shares of domains."""
+    upper: Numbers = ()
+    """Greatest shares of domains."""
+    inventory: Stock = ()
+    """Unique tokens of every domain: from nothing, the natural mixture is then the last run."""
+    model_size: Number = None
+    """Model size at which mixtures are judged, in parameters. Default: the largest measured."""
+    model_sizes: Counts = ()
+    """Model sizes that runs may have; then what counts is improvement per cost, size x volume. Default: that above."""
+    volume: Number = None
+    """For a fit: the volume at which mixtures are judged."""
+    keep: Annotated[Literal["first", "last"] | None, arg(metavar="{first,last}", help_behavior_hint="")] = None
+    """Where a run has several rows at one step, as after a restart: which of them to take."""
+    seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
+    """Seed of the random mixtures and draws."""
+    run_seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
+    """Seed of the runs, written into the plan."""
+
+    def work(self) -> Answer:
+        """Plan, and write the design."""
+        from bimixjax import planning
+        from bimixjax.reports import plans
+
+        given = self.given()
+        options: dict[str, Any] = {"domains": names(self.domains) or None, "targets": names(self.targets) or None}
+        options |= {"runs": self.runs, "weights": numbers("weight", self.weight) or None, "key": self.seed}
+        options |= {"limits": bimixjax.Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper))}
+        if given is not None:
+            options["budget"] = bimixjax.Budget(volume=self.volume, model_size=self.model_size)
+            options["model_sizes"] = [number("model-sizes", each) for each in names(self.model_sizes)] or None
+        elif self.volume or self.model_size or self.model_sizes:
+            raise InputError("--volume, --model-size and --model-sizes go with a table or a fit; none is given")
+        domains, ids = options["domains"], None
+        if self.candidates:
+            known_domains = domains or (None if given is None else given.domains)
+            options["candidates"], ids = self.choices(known_domains)
+        made = planning.plan(given, inventory=inventory(self.inventory), **options)
+        made = made if ids is None else made.named(ids)
+        if self.out:
+            made.write(self.out, seed=self.run_seed)
+        return Answer(document=plans.document(made), screen=plans.screen(made))
+
+    def given(self) -> "bimixjax.Observations | bimixjax.AutoFit | bimixjax.FitResult | None":
+        """Return the table or fit to plan from."""
+        if self.source is None:
+            return None
+        if self.source.suffix == ".json":
+            from bimixjax import estimation
+
+            return estimation.load(self.source)
+        return bimixjax.Observations.read(self.source, keep=self.keep)
+
+    def choices(self, domains: tuple[str, ...] | None) -> "tuple[np.ndarray, tuple[str, ...]]":
+        """Return the mixtures of the file of candidates, over the domains in order, and their ids."""
+        from bimixjax.proxy import Design
+
+        if domains is None:
+            raise InputError("--candidates without a table needs --domains as well")
+        table = Design.read(str(self.candidates))
+        known("domain", table.domains, domains, str(self.candidates))
+        missing = [name for name in domains if name not in table.domains]
+        if missing:
+            raise InputError(
+                f"{self.candidates} has no column of {', '.join(missing)}; needed: mixture/<domain> of all"
+            )
+        return table.proportions[:, [table.domains.index(name) for name in domains]], table.runs

@@ -1,0 +1,173 @@
+"""Which run to train next: that whose expected improvement per cost is greatest.
+
+With b the run of least expected mean loss so far, a run of mixture r at size s, whose mean loss Y will be measured,
+moves what is expected of J(b) - J(r), at the size that counts, by a Gaussian of mean and standard deviation
+
+    g = E[J(b)] - E[J(r)],    d = |Cov(J(r) - J(b), Y)| / sd(Y),
+
+so the improvement that it is expected to bring is E max(g + d e, 0) = d h(g / d), h(z) = z Phi(z) + phi(z), e standard
+normal: that of Jones et al. (1998) where s is the size that counts. It is divided by the cost of the run. The runs of a
+batch follow one another, each as if those before had come out as expected.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float
+from scipy import linalg, optimize, special
+
+from bimixjax.mixtures import nearest
+from bimixjax.planning.process import MeanLoss
+from bimixjax.planning.space import Chosen, Space
+
+# Of the imaginary step by which slopes are computed; squares of it vanish.
+_IMAGINARY = 1e-100
+# Below this, h is taken to its leading order, h = phi(z) / z^2: the next one is smaller by 3 / z^2.
+_FAR = -1e4
+# How many of the best mixtures looked at are followed uphill, and how far.
+_STARTS, _STEPS = 3, 40
+# Below it a deviation is rounding.
+_LEAST = 1e-12
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Improvement:
+    """The expected improvement by runs of one size, given the runs so far.
+
+    Attributes:
+        process: what these say.
+        best: the mixture b [d].
+        size: log of the model size s of the runs.
+    """
+
+    process: MeanLoss
+    best: Float[np.ndarray, " d"]
+    size: float
+
+    @classmethod
+    def of(cls, process: MeanLoss, size: float) -> "Improvement":
+        """Take for b the run of least expected J."""
+        return cls(process=process, best=process.runs[process.expected(process.runs).argmin()], size=size)
+
+    def moments(self, mixtures: Float[np.ndarray, "m d"]) -> tuple[np.ndarray, np.ndarray]:
+        """Return g and d of runs of some mixtures [m]."""
+        p, best = self.process, self.best[None]
+        gain = p.expected(best) - p.expected(mixtures)
+        at_r, at_y, at_b = (
+            linalg.solve_triangular(p.factor, p.cross(points, size).T, lower=True)
+            for points, size in ((mixtures, p.size), (mixtures, self.size), (best, p.size))
+        )
+        shared = p.between(mixtures, p.size, mixtures, self.size) - p.between(best, p.size, mixtures, self.size)
+        shared = shared - np.sum((at_r - at_b) * at_y, axis=0)
+        own = p.between(mixtures, self.size, mixtures, self.size) + p.noise() - np.sum(at_y**2, axis=0)
+        return gain, np.maximum(np.abs(shared) / np.sqrt(np.maximum(own, _LEAST**2)), _LEAST)
+
+    def logs(self, mixtures: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " m"]:
+        """Return the log of the expected improvement [m]."""
+        gain, deviation = self.moments(mixtures)
+        return np.log(deviation) + log_h(gain / deviation)
+
+    def with_slope(self, mixture: Float[np.ndarray, " d"]) -> tuple[float, Float[np.ndarray, " d"]]:
+        """Return the log of the expected improvement of one mixture, and its slope by the shares [d]."""
+        p, s, best = self.process, self.size, self.best[None]
+        points = ((mixture[None], p.size), (mixture[None], s), (best, p.size))
+        of_r, of_y, of_b = (p.cross(each, size)[0] for each, size in points)
+        in_r, in_y, in_b = (linalg.cho_solve((p.factor, True), each) for each in (of_r, of_y, of_b))
+        shared = p.between(mixture, p.size, mixture, s) - p.between(best[0], p.size, mixture, s) - (of_r - of_b) @ in_y
+        own = max(p.between(mixture, s, mixture, s) + p.noise() - of_y @ in_y, _LEAST**2)
+        gain = float(p.expected(best)[0] - p.expected(mixture[None])[0])
+        deviation = max(abs(shared) / np.sqrt(own), _LEAST)
+        # Covariances are analytic in the shares: a step along the imaginary axis gives slopes to the last digit.
+        steps = mixture + 1j * _IMAGINARY * np.eye(len(mixture))
+        d_r, d_y = (p.cross(steps, size).imag for size in (p.size, s))
+        gain_slope = -(p.prior_mean(steps).imag @ p.scale + d_r @ p.alpha)
+        of_pairs = (p.between(steps, p.size, steps, s) - p.between(best, p.size, steps, s)).imag
+        shared_slope = of_pairs - d_r @ in_y - d_y @ (in_r - in_b)
+        own_slope = p.between(steps, s, steps, s).imag - 2 * d_y @ in_y
+        slope = np.sign(shared) * (shared_slope - shared * own_slope / (2 * own)) / np.sqrt(own)
+        # The slopes of log(d h(g / d)) by g and d are Phi / (d h) and phi / (d h).
+        z = gain / deviation
+        log_value = float(log_h(np.array([z]))[0])
+        by_gain, by_deviation = np.exp(special.log_ndtr(z) - log_value), np.exp(_log_phi(z) - log_value)
+        found = (by_gain * gain_slope + by_deviation * slope) / deviation / _IMAGINARY
+        return float(np.log(deviation)) + log_value, found
+
+    def climb(
+        self, start: Float[np.ndarray, " d"], lower: Float[np.ndarray, " d"], upper: Float[np.ndarray, " d"]
+    ) -> Float[np.ndarray, " d"]:
+        """Follow the slope uphill within limits, and return the mixture where it ends."""
+
+        def goal(mixture: np.ndarray) -> tuple[float, np.ndarray]:
+            value, slope = self.with_slope(np.maximum(mixture, 0.0))
+            return -value, -slope
+
+        sums = {"type": "eq", "fun": lambda r: r.sum() - 1, "jac": np.ones_like}
+        options = {"maxiter": _STEPS, "ftol": 1e-6}
+        bounds = list(zip(lower, upper, strict=True))
+        end = optimize.minimize(
+            goal, start, jac=True, method="SLSQP", bounds=bounds, constraints=[sums], options=options
+        )
+        if not np.isfinite(end.x).all():
+            return start
+        # It keeps the limits up to rounding.
+        return nearest(end.x, lower, upper)
+
+    def best_of(
+        self, mixtures: Float[np.ndarray, "m d"], lower: Float[np.ndarray, " d"], upper: Float[np.ndarray, " d"]
+    ) -> tuple[Float[np.ndarray, " d"], float]:
+        """Return the mixture within limits, and the log of the improvement, that climbs from the best of some reach."""
+        values = self.logs(mixtures)
+        starts = mixtures[np.argsort(-values, kind="stable")[:_STARTS]]
+        ends = np.concatenate([starts, [self.climb(start, lower, upper) for start in starts]])
+        found = self.logs(ends)
+        return ends[found.argmax()], float(found.max())
+
+
+def batch(space: Space, process: MeanLoss, costs: Mapping[float, float], count: int) -> Chosen:
+    """Choose runs one after the other, each as if those before had come out as expected.
+
+    Args:
+        space: what to choose among.
+        process: what the runs so far say.
+        costs: of a run, by the model sizes that it may have.
+        count: how many.
+    """
+    chosen, taken = Chosen(), []
+    for _ in range(count):
+        found = []
+        for size, cost in costs.items():
+            here = Improvement.of(process, np.log(size))
+            pool = space.pool(around=here.best)
+            if space.candidates is None:
+                row, (mixture, value) = -1, here.best_of(pool, space.lower, space.upper)
+            else:
+                values = here.logs(pool)
+                values[taken] = -np.inf
+                row = int(values.argmax())
+                mixture, value = pool[row], float(values[row])
+            found.append((value - np.log(cost), value, size, row, mixture, here))
+        _, value, size, row, mixture, here = max(found, key=lambda each: each[0])
+        gain, deviation = (float(each[0]) for each in here.moments(mixture[None]))
+        off = f"{abs(gain):.2g} {'below' if gain >= 0 else 'above'} the best run before, ± {deviation:.2g}"
+        chosen.add(mixture, row, f"expected {off}", float(np.exp(value)), size)
+        taken.append(row)
+        process = process.with_run(mixture, float(np.log(size)))
+    return chosen
+
+
+def log_h(z: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+    """Return log(z Phi(z) + phi(z)), as exact far below 0 as above.
+
+    Source: Ament et al., Unexpected improvements to expected improvement (2023), Eq. 9.
+    """
+    below = np.clip(z, _FAR, -1.0)
+    tail = 1 + below * np.sqrt(np.pi / 2) * special.erfcx(-below / np.sqrt(2))
+    above = np.maximum(z, -1.0)
+    near = np.log(above * special.ndtr(above) + np.exp(_log_phi(above)))
+    far = _log_phi(z) + np.where(z < _FAR, -2 * np.log(np.maximum(-z, 1.0)), np.log(np.maximum(tail, 1e-300)))
+    return np.where(z > -1.0, near, far)
+
+
+def _log_phi(z: np.ndarray | float) -> np.ndarray | float:
+    return -(z**2) / 2 - np.log(2 * np.pi) / 2

@@ -1,0 +1,49 @@
+"""Plans of runs: tables, and documents for machines."""
+
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+
+from bimixjax.planning import Plan
+from bimixjax.reports.layout import framed, table
+from bimixjax.reports.tables import notes
+
+
+def screen(plan: Plan) -> list[RenderableType]:
+    """Return the mixtures of the runs, and why each was chosen."""
+    return [_mixtures(plan), _reasons(plan), *notes(plan.notes)]
+
+
+def _mixtures(plan: Plan) -> Group:
+    sizes = [] if plan.model_sizes is None else [f"{size:g}" for size in plan.model_sizes]
+    rows = []
+    for i, (run, mixture) in enumerate(zip(plan.runs, plan.mixtures, strict=True)):
+        rows.append([run, *sizes[i : i + 1], *(f"{share:.4f}" for share in mixture)])
+    return framed("Runs to train next", table(["", *(["model size"] if sizes else []), *plan.domains], rows))
+
+
+def _reasons(plan: Plan) -> Group:
+    rows = []
+    for run, reason, gain in zip(plan.runs, plan.reasons, plan.improvement, strict=True):
+        rows.append([run, *([f"{gain:.2g}"] if np.isfinite(plan.improvement).all() else []), reason])
+    columns = ["", *(["improvement"] if np.isfinite(plan.improvement).all() else []), "why"]
+    gloss = "improvement: of the least mean loss, expected, in nats per token" if len(columns) > 2 else None
+    return framed(plan.method, table(columns, rows), gloss)
+
+
+def document(plan: Plan) -> dict[str, Any]:
+    """Return the plan for machines: a list of runs, null where a run has no such number."""
+    runs = []
+    for i, run in enumerate(plan.runs):
+        runs.append(
+            {
+                "run": run,
+                "mixture": dict(zip(plan.domains, plan.mixtures[i].tolist(), strict=True)),
+                "candidate": None if plan.index is None else int(plan.index[i]),
+                "model_size": None if plan.model_sizes is None else float(plan.model_sizes[i]),
+                "improvement": float(plan.improvement[i]),
+                "reason": plan.reasons[i],
+            }
+        )
+    return {"method": plan.method, "runs": runs, "notes": plan.notes}

@@ -18,7 +18,7 @@ from bimixjax.fitting.options import FitOptions, Solver, TableOptions
 from bimixjax.fitting.resamples import Redraw
 from bimixjax.fitting.resampling import Resampled as Resampled
 from bimixjax.fitting.result import FitResult
-from bimixjax.laws import LAWS, Law
+from bimixjax.laws import Law, law_named
 from bimixjax.observations import Observations, Unit
 
 
@@ -98,7 +98,10 @@ def fit(
 def _is_single(law: Law | str | Auto) -> TypeGuard[Law | str]:
     """Say whether this is a single law; raise `InputError` for a name that is neither that of one nor "auto"."""
     if isinstance(law, str):
-        return checks.choice("law", law, ("auto", *LAWS)) != "auto"
+        if law == "auto":
+            return False
+        law_named(law, also=("auto",))
+        return True
     return not isinstance(law, Auto)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from bimixjax._base.arrays import Stored
 from bimixjax._base.float64 import in_float64
 from bimixjax._base.records import record, static
 from bimixjax.auto.mean import ExpectedLosses, Pull
@@ -22,11 +23,13 @@ class AutoLosses:
         own: for each target, which domain it is, or -1.
         lanes: the targets wanted; None for all.
         size: what was fitted.
+        unique: unique tokens of each domain, for members that read epochs; None for no limit.
     """
 
     own: tuple[int, ...] = static()
     lanes: tuple[int, ...] | None = static(default=None)
     size: AutoSize
+    unique: Float[Stored, " d"] | Float[Stored, "n d"] | None = None
 
     name = "auto"
     separable = False

@@ -20,6 +20,7 @@ from bimixjax.auto.reweight import Reweighted, reweigh
 from bimixjax.fitting.base import losses_at
 from bimixjax.fitting.resamples import Redraw
 from bimixjax.fitting.resampling import Resamples
+from bimixjax.observations import Unique
 
 # Numbers in memory at once: resamples x runs x members x targets x points.
 _AT_ONCE = 1 << 22
@@ -112,18 +113,23 @@ class AutoResampled(Resamples):
         sizes = tuple(_resample(size, jax.tree.map(lambda leaf: leaf[index], moved)) for size, moved in self._sizes)
         return dataclasses.replace(self.fit, sizes=sizes)
 
-    def _predictions(self, one: AutoFit, r: Array, s: Array, model_size: float | None) -> Array:
+    def _predictions(
+        self, one: AutoFit, r: Array, s: Array, model_size: float | None, inventory: Unique | None
+    ) -> Array:
         points = math.prod(np.broadcast_shapes(r.shape[:-1], s.shape)) or 1
         numbers = max(size.mixture.shape[1] * np.size(size.weights) for size in self.fit.sizes) * points
-        return _predict(self, r, s, model_size=model_size, together=max(1, _AT_ONCE // numbers))
+        together, unique = max(1, _AT_ONCE // numbers), one.unique_tokens(inventory)
+        return _predict(self, r, s, unique, model_size=model_size, together=together)
 
 
 @partial(jax.jit, static_argnames=("model_size", "together"))
-def _predict(found: AutoResampled, r: Array, s: Array, *, model_size: float | None, together: int) -> Array:
+def _predict(
+    found: AutoResampled, r: Array, s: Array, unique: Array | None, *, model_size: float | None, together: int
+) -> Array:
     """Predict losses [R, n, T] or [R, T] at mixtures and volumes, so many resamples at a time."""
 
     def one(index: Array) -> Array:
-        return losses_at(found.resample(index).at_size(model_size).predictor(), r, s)
+        return losses_at(found.resample(index).at_size(model_size).predictor(inventory=unique), r, s)
 
     return lax.map(one, jnp.arange(len(found)), batch_size=together)
 

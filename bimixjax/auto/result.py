@@ -20,13 +20,14 @@ from bimixjax.auto.averaging import reach
 from bimixjax.auto.beyond import Beyond, Carried
 from bimixjax.auto.files import read_size, saved_size
 from bimixjax.auto.losses import AutoLosses
+from bimixjax.auto.members import named_members
 from bimixjax.auto.one_size import AutoSize
 from bimixjax.auto.reading import read
 from bimixjax.fitting.base import Fit
 from bimixjax.fitting.coverage import Coverage
 from bimixjax.fitting.extrapolation import Extrapolation, outside_of
 from bimixjax.fitting.files import NAMES, names_of
-from bimixjax.observations import Unit
+from bimixjax.observations import Unique, Unit
 
 # The version of the file format, and of the priors by which a file's standardized coefficients are read.
 _VERSION = 3
@@ -274,9 +275,20 @@ class AutoFit(Fit):
             width = reach(level) * np.sqrt(variance)
             return jnp.asarray(mean * np.exp(-width), dtype), jnp.asarray(mean * np.exp(width), dtype)
 
-    def predictor(self, model_size: float | None = None, lanes: Sequence[int] | None = None) -> AutoLosses:
+    @property
+    def reads_unique(self) -> bool:
+        """Whether a member reads how many unique tokens there are."""
+        names = {name for size in self.sizes for name in size.member_names}
+        return any(member.law.reads_unique for member in named_members(tuple(names)))
+
+    def predictor(
+        self, model_size: float | None = None, lanes: Sequence[int] | None = None, inventory: Unique | None = None
+    ) -> AutoLosses:
         """Return the averaged losses as a function of the mixture and the volume, see `Fit.predictor`."""
-        return AutoLosses(own=self.own, lanes=None if lanes is None else tuple(lanes), size=self.sizes[0])
+        unique = self.unique_tokens(inventory)
+        return AutoLosses(
+            own=self.own, lanes=None if lanes is None else tuple(lanes), size=self.sizes[0], unique=unique
+        )
 
     def save(self, path: str | Path) -> None:
         """Write one strict JSON file; a number that is not finite becomes null."""

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from bimixjax._base.checks import InputError, choice, distinct, known
+from bimixjax._base.checks import InputError, distinct, known
 from bimixjax._base.stages import counted
 from bimixjax.auto.folds import auto_folds
 from bimixjax.comparison.choices import best_trained, orders
@@ -20,7 +20,7 @@ from bimixjax.fitting import fit_folds
 from bimixjax.fitting.lanes import choose_targets
 from bimixjax.fitting.options import Solver
 from bimixjax.fitting.outliers import name_outliers_of_all
-from bimixjax.laws import LAWS, Law
+from bimixjax.laws import LAWS, Law, law_named
 from bimixjax.observations import Inventory, Observations, Unit
 from bimixjax.optimization.baselines import NAMES as BASELINES
 from bimixjax.solve import Status
@@ -259,8 +259,10 @@ def _named(laws: Sequence[str | Rival] | Mapping[str, str | Rival]) -> dict[str,
         )
     if not given:
         raise InputError(f"no law to compare; laws: {', '.join([AUTO, *LAWS])}")
-    found = {name: choice("law", law, [AUTO, *LAWS]) if isinstance(law, str) else law for name, law in given.items()}
-    return {name: Auto() if law == AUTO else LAWS[law] if isinstance(law, str) else law for name, law in found.items()}
+    return {
+        name: Auto() if law == AUTO else law_named(law, also=(AUTO,)) if isinstance(law, str) else law
+        for name, law in given.items()
+    }
 
 
 def _targets(laws: Iterable[Rival], table: Observations, asked: Sequence[str] | None) -> tuple[str, ...]:

@@ -70,13 +70,17 @@ class Rows:
             yield own, fitted & own if (fitted & own).any() else fitted
 
     def last(self) -> Float[np.ndarray, " n"]:
-        """Return the largest volume that at least half of the runs of a row's size reach, for each row."""
+        """Return the largest volume that at least half of the runs of a row's size reach, for each row.
+
+        Where runs of many lengths have one row each, none is reached by half of them: then the largest of all.
+        """
         last = np.zeros(len(self.volume))
         for size in self.sizes:
             own = self.model_size == size
             volumes, runs = self.volume[own], self.run[own]
             needed = _SHARED * len(np.unique(runs))
-            last[own] = max(s for s in np.unique(volumes) if len(np.unique(runs[volumes == s])) >= needed)
+            shared = (s for s in np.unique(volumes) if len(np.unique(runs[volumes == s])) >= needed)
+            last[own] = max(shared, default=volumes.max())
         return last
 
     def runs_of(self, size: float) -> list[int]:

@@ -1,7 +1,8 @@
 """What every fit offers, of one law or of `auto`: predictions, and where these extrapolate."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
@@ -16,7 +17,8 @@ from numpy.typing import ArrayLike
 from bimixjax._base import checks
 from bimixjax.fitting.coverage import Coverage
 from bimixjax.fitting.extrapolation import ROUNDING, Extrapolation, alike, far, outside_of
-from bimixjax.observations import Unit
+from bimixjax.fitting.lanes import require_tokens
+from bimixjax.observations import Inventory, Unique, Unit
 
 _PRIOR = "--from-prior (in Python from_prior=True) asks the priors"
 
@@ -80,6 +82,11 @@ class Fit(ABC):
         return False
 
     @property
+    def reads_unique(self) -> bool:
+        """Whether a loss depends on how many unique tokens there are."""
+        return False
+
+    @property
     def _reads_own_only(self) -> bool:
         """Whether a target's loss is a function of its own proportion alone."""
         return False
@@ -89,7 +96,9 @@ class Fit(ABC):
         """Return the fit of one model size."""
 
     @abstractmethod
-    def predictor(self, model_size: float | None = None, lanes: Sequence[int] | None = None) -> Any:
+    def predictor(
+        self, model_size: float | None = None, lanes: Sequence[int] | None = None, inventory: Unique | None = None
+    ) -> Any:
         """Return the losses of a fit of one size as a function: from r [d] and s, in float64, to losses [targets].
 
         It is a pytree, callable inside any transform, and holds arrays only, so that fits of one shape share a
@@ -98,6 +107,10 @@ class Fit(ABC):
         Args:
             model_size: N, for a law that reads it.
             lanes: the targets wanted; by default all.
+            inventory: as in `predict`.
+
+        Raises:
+            InputError: for an inventory that cannot be used.
         """
 
     def predict(
@@ -106,6 +119,7 @@ class Fit(ABC):
         volume: ArrayLike | None = None,
         model_size: float | None = None,
         *,
+        inventory: Unique | None = None,
         from_prior: bool = False,
     ) -> Array:
         """Predict the loss of every target.
@@ -114,6 +128,8 @@ class Fit(ABC):
             mixtures: proportions r over `domains` [n, d] or [d].
             volume: s in the fit's unit, one number or [n]; may be left out where a single volume was fitted.
             model_size: N in parameters; needed where several sizes were fitted.
+            inventory: the unique tokens that there are, for a law that reads epochs: an `Inventory`, or numbers over
+                `domains`, [d], or [n, d] where each mixture has its own; by default there is no limit.
             from_prior: whether to answer at volumes that no observation constrains.
 
         Returns:
@@ -135,15 +151,36 @@ class Fit(ABC):
         """
         one, r, s, dtype = self.checked_points(mixtures, volume, model_size, from_prior=from_prior)
         with jax.enable_x64(True):
-            predictor = one.predictor(model_size)
+            predictor = one.predictor(model_size, inventory=inventory)
             on_host = getattr(predictor, "on_host", None)
             if on_host is None or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((r, s, predictor))):
                 return losses_at(predictor, r, s).astype(dtype)
             points, volumes = np.atleast_2d(r), np.atleast_1d(s)
-            rows = max(len(points), len(volumes))
+            unique = predictor.unique
+            rows = max(len(points), len(volumes), 1 if unique is None or unique.ndim == 1 else len(unique))
             points = np.broadcast_to(points, (rows, points.shape[1]))
             losses = jnp.asarray(on_host.values(points, np.broadcast_to(volumes, rows)), dtype)
-            return losses[0] if r.ndim == 1 and s.ndim == 0 else losses
+            return losses[0] if r.ndim == 1 and s.ndim == 0 and rows == 1 else losses
+
+    def unique_tokens(self, inventory: Unique | None) -> Array | np.ndarray | None:
+        """Return the unique tokens [d] or [n, d] in the order of the domains; None where no law reads them.
+
+        Raises:
+            InputError: where they are not over the domains or not above 0, or the volume of the fit is not in tokens.
+        """
+        if inventory is None:
+            return None
+        found = inventory.array(self.domains) if isinstance(inventory, Inventory) else inventory
+        if not isinstance(found, Tracer):
+            found = np.asarray(found, float)
+            checks.every(found > 0, lambda *i: f"the inventory has {found[i]:g} tokens; allowed: above 0, or inf")
+        if found.ndim not in (1, 2) or found.shape[-1] != len(self.domains):
+            allowed = f"[{len(self.domains)}] or [n, {len(self.domains)}], over the domains {', '.join(self.domains)}"
+            raise checks.InputError(f"unique tokens have shape {tuple(found.shape)}; allowed: {allowed}")
+        if not self.reads_unique:
+            return None
+        require_tokens(self.name, self.volume_unit, "unique tokens")
+        return found
 
     def checked_points(
         self, mixtures: ArrayLike, volume: ArrayLike | None, model_size: float | None, *, from_prior: bool
@@ -333,13 +370,15 @@ class Fit(ABC):
 
 
 @jax.jit
-def losses_at(
-    predictor: Callable[[Array, Array], Array], mixtures: Float[Array, "*n d"], volume: Float[Array, "*n"]
-) -> Float[Array, "*n T"]:
-    """Evaluate a predictor at mixtures [n, d] or [d] and volumes [n] or one."""
+def losses_at(predictor: Any, mixtures: Float[Array, "*n d"], volume: Float[Array, "*n"]) -> Float[Array, "*n T"]:
+    """Evaluate a predictor at mixtures [n, d] or [d] and volumes [n] or one, each with its unique tokens, if any."""
     predictor = jax.tree.map(partial(jnp.asarray, dtype=jnp.float64), predictor)
-    if mixtures.ndim == 1 and volume.ndim == 0:
+    unique = getattr(predictor, "unique", None)
+    each = unique is not None and unique.ndim == 2
+    if mixtures.ndim == 1 and volume.ndim == 0 and not each:
         return predictor(mixtures, volume)
-    rows = mixtures.shape[0] if mixtures.ndim == 2 else volume.shape[0]
-    mixtures = jnp.broadcast_to(mixtures, (rows, mixtures.shape[-1]))
-    return jax.vmap(predictor)(mixtures, jnp.broadcast_to(volume, (rows,)))
+    rows = mixtures.shape[0] if mixtures.ndim == 2 else volume.shape[0] if volume.ndim else unique.shape[0]
+    mixtures, volume = jnp.broadcast_to(mixtures, (rows, mixtures.shape[-1])), jnp.broadcast_to(volume, (rows,))
+    if each:
+        return jax.vmap(lambda r, s, u: replace(predictor, unique=u)(r, s))(mixtures, volume, unique)
+    return jax.vmap(predictor)(mixtures, volume)

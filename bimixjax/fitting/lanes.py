@@ -41,6 +41,7 @@ class Lanes:
         weight: weights of the squared residuals.
         run: the run of the table, as a number, or -1.
         row: the row of the table, or -1.
+        unique: what there is of each domain, in units of `volume`; None where the law or the table knows no limit.
     """
 
     group: Int[Stored, " L"]
@@ -54,6 +55,7 @@ class Lanes:
     weight: Float[Stored, "m t L"]
     run: Int[Stored, "m 1 S"]
     row: Int[Stored, "m t S"]
+    unique: Float[Stored, "d m 1 S"] | None = None
 
     @property
     def rows(self) -> int:
@@ -111,6 +113,7 @@ class Table:
         by_size: the rows that are fitted together.
         diverges: whether the law has no value where the own proportion is zero.
         unit: of the volume.
+        unique: the unique tokens of each row, where the law reads them and the table has any.
     """
 
     observations: Observations
@@ -124,13 +127,14 @@ class Table:
     by_size: tuple[Int[np.ndarray, " n"], ...]
     diverges: bool
     unit: Unit | None
+    unique: Float[np.ndarray, "N d"] | None = None
 
     @classmethod
     def of(cls, law: Law, observations: Observations, unit: Unit | None, targets: tuple[str, ...]) -> "Table":
         """Take the columns that a law reads.
 
         Raises:
-            InputError: where the law reads a model size and there is none.
+            InputError: where the law reads a model size and there is none, or tokens and the volume is in steps.
         """
         if law.sized and observations.model_size is None:
             raise InputError(f"{observations.source} has no column 'model_size', which {law.name} reads")
@@ -151,6 +155,7 @@ class Table:
             by_size=tuple(np.flatnonzero(size == each) for each in sizes) or (np.arange(len(size)),),
             diverges=law.diverges_at_zero,
             unit=unit,
+            unique=unique_tokens(law, observations, unit),
         )
 
     @property
@@ -196,7 +201,27 @@ class Table:
             weight=usable * np.repeat(weight, count, axis=-1),
             run=np.where(first >= 0, self.run[first], -1),
             row=row,
+            unique=None if self.unique is None else np.moveaxis(self.unique[first], -1, 0) / volume_scale,
         )
+
+
+def unique_tokens(law: Law, observations: Observations, unit: Unit | None) -> Float[np.ndarray, "N d"] | None:
+    """Return the unique tokens of each row where a law reads them; None where it does not, or there is no limit.
+
+    Raises:
+        InputError: where the volume is not in tokens.
+    """
+    if not law.reads_unique or not observations.has_inventory:
+        return None
+    require_tokens(law.name, unit, f"the columns unique/<domain> of {observations.source}")
+    return observations.unique
+
+
+def require_tokens(law: str, unit: Unit | None, what: str) -> None:
+    """Raise unless a volume is in tokens, of which unique ones make epochs."""
+    if unit != "tokens":
+        got = "has no unit" if unit is None else f"is in {unit}"
+        raise InputError(f"law {law} reads {what}, which are in tokens; the volume {got}; allowed: fit it in tokens")
 
 
 def row_sizes(observations: Observations) -> Float[np.ndarray, " N"]:

@@ -23,7 +23,7 @@ from bimixjax.fitting.resamples import Bootstrap
 from bimixjax.fitting.resampling import Resampled as Resampled
 from bimixjax.fitting.result import FitResult as FitResult, target_loss
 from bimixjax.fitting.views import Ends, brief, describe, scaled
-from bimixjax.laws import LAWS, Law
+from bimixjax.laws import LAWS, Law, law_named
 from bimixjax.observations import Observations, Unit
 from bimixjax.solve import VarPro
 
@@ -166,7 +166,7 @@ def _prepared(
     solver: Solver | None = None,
 ) -> tuple[Table, Batch]:
     """Check what is asked for, and lay the table out: its columns, and the argument of the compiled call."""
-    chosen = LAWS[checks.choice("law", law, LAWS)] if isinstance(law, str) else law
+    chosen = law_named(law) if isinstance(law, str) else law
     names = choose_targets(chosen, observations, None if targets is None else tuple(targets))
     table = Table.of(chosen, observations, observations.volume_unit(volume), names)
     lanes, solver = table.lanes(table.groups(_of_rows(observations, weights))), solver or _SOLVER
@@ -249,9 +249,15 @@ def _check_units(result: FitResult, table: Table, lanes: Lanes, ends: Ends) -> N
     mixture, volume, model_size = (
         lanes.flat(values)[..., row, lanes.group[lane]] for values in (lanes.mixture, lanes.volume, lanes.model_size)
     )
+    unique = np.inf if lanes.unique is None else lanes.flat(lanes.unique)[..., row, lanes.group[lane]]
     loss = float(
         target_loss(result.law)(
-            result.values[lane], lanes.domain[lane], mixture, volume * table.scales[0], model_size * table.scales[1]
+            result.values[lane],
+            lanes.domain[lane],
+            mixture,
+            volume * table.scales[0],
+            model_size * table.scales[1],
+            unique * table.scales[0],
         )
     )
     if not np.isclose(loss, ends.predicted[lane, row], rtol=1e-6):

@@ -238,7 +238,8 @@ def take_lanes(lanes: Lanes, taken: Callable[[Stored], Stored]) -> Lanes:
     group, found = taken(lanes.group), {}
     for name in ("domain", "unit", "own", "loss", "weight"):
         found[name] = taken(getattr(lanes, name))
-    for name in ("mixture", "volume", "model_size", "run", "row"):
+    shared = ("mixture", "volume", "model_size", "run", "row", *(() if lanes.unique is None else ("unique",)))
+    for name in shared:
         values = getattr(lanes, name)
         # Those of an only group are not gathered.
         alone = values.shape[-1] == 1
@@ -255,6 +256,7 @@ def points_of(lanes: Lanes) -> Point:
         model_size=jnp.asarray(lanes.model_size),
         is_own=jnp.arange(lanes.mixture.shape[0])[:, None, None, None] == lanes.domain,
         unit=lanes.unit,
+        unique=np.inf if lanes.unique is None else jnp.asarray(lanes.unique),
     )
 
 

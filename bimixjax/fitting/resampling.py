@@ -20,6 +20,7 @@ from bimixjax.fitting.base import Fit, losses_at
 from bimixjax.fitting.files import check_bounds
 from bimixjax.fitting.result import FitResult
 from bimixjax.laws import Law
+from bimixjax.observations import Unique
 from bimixjax.solve import Status
 
 
@@ -41,7 +42,7 @@ class Resamples(ABC):
         """Return the fit of one resample; inside a transform, any index."""
 
     @abstractmethod
-    def _predictions(self, one: Any, r: Array, s: Array, model_size: float | None) -> Array:
+    def _predictions(self, one: Any, r: Array, s: Array, model_size: float | None, inventory: Unique | None) -> Array:
         """Predict with every resample of the lanes of `one` size [R, ...], in float64."""
 
     def predict(
@@ -50,12 +51,13 @@ class Resamples(ABC):
         volume: ArrayLike | None = None,
         model_size: float | None = None,
         *,
+        inventory: Unique | None = None,
         from_prior: bool = False,
     ) -> np.ndarray:
         """Predict with every resample, in nats per token [R, ...]; arguments and errors as in `Fit.predict`."""
         one, r, s, _ = self.fit.checked_points(mixtures, volume, model_size, from_prior=from_prior)
         with jax.enable_x64(True):
-            return np.asarray(self._predictions(one, r, s, model_size))
+            return np.asarray(self._predictions(one, r, s, model_size, inventory))
 
     def interval(
         self,
@@ -64,6 +66,7 @@ class Resamples(ABC):
         model_size: float | None = None,
         *,
         level: float = 0.9,
+        inventory: Unique | None = None,
         from_prior: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the limits that hold the share `level` of the resamples' predictions, in the middle.
@@ -75,6 +78,7 @@ class Resamples(ABC):
             volume: as in `predict` of the fit.
             model_size: as in `predict` of the fit.
             level: above 0 and below 1.
+            inventory: as in `predict` of the fit.
             from_prior: as in `predict` of the fit.
 
         Returns:
@@ -84,7 +88,7 @@ class Resamples(ABC):
             InputError: as `predict` of the fit; and for another level.
         """
         checks.share("level", level)
-        losses = self.predict(mixtures, volume, model_size, from_prior=from_prior)
+        losses = self.predict(mixtures, volume, model_size, inventory=inventory, from_prior=from_prior)
         # Between losses without bound, which some laws have at a share of 0, numpy finds no number.
         with np.errstate(invalid="ignore"):
             found = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -144,9 +148,11 @@ class Resampled(Resamples):
         """Return the fit with the coefficients of one resample, and all else as it is."""
         return dataclasses.replace(self.fit, values=self.values[index])
 
-    def _predictions(self, one: FitResult, r: Array, s: Array, model_size: float | None) -> Array:
+    def _predictions(
+        self, one: FitResult, r: Array, s: Array, model_size: float | None, inventory: Unique | None
+    ) -> Array:
         start = 0 if one is self.fit else self.fit.model_sizes.index(model_size or 0.0) * len(self.fit.targets)
-        predictor = one.predictor(model_size)
+        predictor = one.predictor(model_size, inventory=inventory)
         each = jax.vmap(lambda values: losses_at(dataclasses.replace(predictor, values=values), r, s))
         return each(jnp.asarray(self.values)[:, start : start + len(self.fit.targets)])
 

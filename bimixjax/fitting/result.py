@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Int
+from numpy.typing import ArrayLike
 
 from bimixjax._base import checks, summaries
 from bimixjax._base.arrays import Stored
@@ -18,8 +19,8 @@ from bimixjax._base.records import read_json, record, static, write_json
 from bimixjax.fitting.base import Fit
 from bimixjax.fitting.coverage import Coverage
 from bimixjax.fitting.files import checked
-from bimixjax.laws import LAWS, Law, Point
-from bimixjax.observations import Unit
+from bimixjax.laws import Law, Point, law_named
+from bimixjax.observations import Unique, Unit
 from bimixjax.solve import Status
 
 
@@ -165,12 +166,20 @@ class FitResult(Fit):
         sentences = self.sentences[start : start + count]
         return dataclasses.replace(lanes, model_sizes=(model_size,), sentences=sentences, mixtures=self.mixtures)
 
-    def predictor(self, model_size: float | None = None, lanes: Sequence[int] | None = None) -> "LawLosses":
+    @property
+    def reads_unique(self) -> bool:
+        """Whether the law reads how many unique tokens there are."""
+        return self.law.reads_unique
+
+    def predictor(
+        self, model_size: float | None = None, lanes: Sequence[int] | None = None, inventory: Unique | None = None
+    ) -> "LawLosses":
         """Return the law's losses as a function of the mixture and the volume, see `Fit.predictor`."""
         chosen = range(len(self.targets)) if lanes is None else lanes
         size = model_size if model_size is not None else next(iter(self.model_sizes), 1.0)
         values = self.values if lanes is None else self.values[np.array(lanes)]
-        return LawLosses(law=self.law, own=tuple(self.own[t] for t in chosen), values=values, model_size=size)
+        own, unique = tuple(self.own[t] for t in chosen), self.unique_tokens(inventory)
+        return LawLosses(law=self.law, own=own, values=values, model_size=size, unique=unique)
 
     @property
     def _joint_in_size(self) -> bool:
@@ -225,7 +234,7 @@ def law_of(found: object, path: str | Path, law: Law | None) -> Law:
     """Return the law that a file names; raise `InputError` where it is not the `law` given."""
     named = checks.fields(found, ["law", "law_version"], path)
     if law is None:
-        law = LAWS[checks.choice(f"the law of {path}", str(named["law"]), LAWS)]
+        law = law_named(str(named["law"]), f"the law of {path}")
     if (law.name, law.version) != (named["law"], named["law_version"]):
         raise checks.InputError(
             f"{path} holds law {named['law']!r} version {named['law_version']!r}, "
@@ -242,17 +251,20 @@ class LawLosses:
         law: the law; own: for each target, which domain it is, or -1.
         values: packed coefficients.
         model_size: N in parameters; 1 where the law does not read it.
+        unique: U, unique tokens of each domain; None for no limit.
     """
 
     law: Law = static()
     own: tuple[int, ...] = static()
     values: Float[Stored, "t k"]
     model_size: Float[Stored, ""] | float
+    unique: Float[Stored, " d"] | Float[Stored, "n d"] | None = None
 
     def __call__(self, mixture: Float[Array, " d"], volume: Float[Array, ""]) -> Float[Array, " t"]:
         """Evaluate the losses in nats per token, in float64 and inside any transform."""
-        losses = jax.vmap(target_loss(self.law), in_axes=(0, 0, None, None, None))
-        return losses(self.values, jnp.array(self.own), mixture, volume, self.model_size)
+        limits = () if self.unique is None else (self.unique,)
+        losses = jax.vmap(target_loss(self.law), in_axes=(0, 0, *[None] * (3 + len(limits))))
+        return losses(self.values, jnp.array(self.own), mixture, volume, self.model_size, *limits)
 
     @property
     def name(self) -> str:
@@ -286,12 +298,15 @@ class LawLosses:
 
 
 def target_loss(law: Law) -> Callable[..., Array]:
-    """Return one target's loss as a function of packed coefficients [k], its domain's index, r [d], s and N."""
+    """Return one target's loss as a function of packed coefficients [k], its domain's index, r [d], s, N and U [d]."""
 
-    def loss(vector: Array, index: Array, mixture: Array, volume: Array, size: Array) -> Array:
+    def loss(
+        vector: Array, index: Array, mixture: Array, volume: Array, size: Array, unique: ArrayLike = np.inf
+    ) -> Array:
         named = law.unpack(vector, law.ordered(), mixture.shape[0])
         is_own = jnp.arange(mixture.shape[0]) == index
         own = jnp.sum(jnp.where(is_own, mixture, 0.0))
-        return law.loss(named, Point(mixture=mixture, own=own, volume=volume, model_size=size, is_own=is_own))
+        point = Point(mixture=mixture, own=own, volume=volume, model_size=size, is_own=is_own, unique=unique)
+        return law.loss(named, point)
 
     return in_float64(loss)

@@ -3,7 +3,7 @@
 - `law`: what a law is, its coefficients, and the point at which it is evaluated. `dependence`: which inputs it reads.
 - `bimix`, `transfer`: BiMix, with an offset, with model size, with cross-domain terms.
 - `additive`, `exponential`, `power_linear`, `chinchilla`, `dcpt`, `capacity`: other laws.
-- `volume`, `repetition`: a power of the volume, or repeated tokens, around any law.
+- `volume`, `repetition`, `epochs`: a power of the volume, repeated tokens, or their harm as well, around any law.
 
 A law of your own takes a name, its coefficients, and what multiplies each linear one; nothing else needs to know of it.
 This one stays finite where its domain is absent, and `WithVolume` adds a power of the volume:
@@ -34,6 +34,9 @@ Where a law reads volumes or model sizes itself, `with_units` says how its coeff
 refuses a law that needs it and has none.
 """
 
+from collections.abc import Collection
+
+from bimixjax._base.checks import choice
 from bimixjax.laws.additive import (
     Additive as Additive,
     AdditiveSized as AdditiveSized,
@@ -44,6 +47,7 @@ from bimixjax.laws.bimix import BiMix as BiMix, BiMixOffset as BiMixOffset, BiMi
 from bimixjax.laws.capacity import Capacity as Capacity
 from bimixjax.laws.chinchilla import Chinchilla as Chinchilla, Kaplan as Kaplan
 from bimixjax.laws.dcpt import DCPT as DCPT, DCPTSized as DCPTSized
+from bimixjax.laws.epochs import WithEpochs as WithEpochs
 from bimixjax.laws.exponential import (
     Exponential as Exponential,
     ExponentialM1 as ExponentialM1,
@@ -80,3 +84,28 @@ _ALL = (
 )
 
 LAWS: dict[str, Law] = {law.name: law for law in _ALL}
+
+# Behind the name of any law of these: what reads it in epochs.
+IN_EPOCHS: dict[str, type[Repeated] | type[WithEpochs]] = {"_repeated": Repeated, "_epochs": WithEpochs}
+
+
+def law_named(name: str, what: str = "law", also: Collection[str] = ()) -> Law:
+    """Return the law of a name in `LAWS`, or of one with `_repeated` or `_epochs` behind it.
+
+    Args:
+        name: of the law.
+        what: what messages call it.
+        also: further names that messages allow.
+
+    Raises:
+        InputError: for any other name; it suggests the nearest.
+
+    Example:
+        >>> from bimixjax.laws import law_named
+        >>> law_named("bimix").name, law_named("bimix_repeated").name, law_named("additive_epochs").inner.name
+        ('bimix', 'bimix_repeated', 'additive')
+    """
+    for ending, wrapper in IN_EPOCHS.items():
+        if name.removesuffix(ending) in LAWS and name not in LAWS:
+            return wrapper(LAWS[name.removesuffix(ending)])
+    return LAWS[choice(what, name, (*also, *LAWS))]

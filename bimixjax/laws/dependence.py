@@ -33,7 +33,13 @@ def dependence(law: Law, domains: int) -> tuple[list[list[list[bool]]], list[lis
 
     def factors(inputs: Mapping[str, Array]) -> list[tuple[Array, ...]]:
         point = Point(
-            mixture=shares, own=shares[0], volume=inputs[_VOLUME], model_size=one, is_own=shares > 1, unit=one
+            mixture=shares,
+            own=shares[0],
+            volume=inputs[_VOLUME],
+            model_size=one,
+            is_own=shares > 1,
+            unit=one,
+            unique=shares if law.reads_unique else np.inf,
         )
         found = law.factors(inputs, point)
         return [jax.tree.map(jnp.asarray, found[c.name]) for c in linear]

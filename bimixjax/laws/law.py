@@ -28,6 +28,8 @@ class Point(NamedTuple):
         model_size: N.
         is_own: for each domain, whether it is the target [d]; False for a target that is no domain.
         unit: in how many of the user's units of volume s is given.
+        unique: U, what there is of each domain to be drawn from, in the unit of s [d], infinite for no limit; one
+            number for all. Only laws that say `reads_unique` get more than infinity.
     """
 
     mixture: Array
@@ -36,6 +38,7 @@ class Point(NamedTuple):
     model_size: Array
     is_own: ArrayLike = False
     unit: ArrayLike = 1.0
+    unique: ArrayLike = math.inf
 
 
 class Units(NamedTuple):
@@ -160,7 +163,8 @@ class Law(ABC):
     others too where it says `cross_domain`, as laws without `own_proportion` may. One that `diverges_at_zero` is not
     defined where the own proportion is zero. A law that is `sized` reads the model size; under the others each size is
     fitted by itself. A cost with several local minima is minimized from as many of the best starts as `local_minima`
-    says, chosen among those that `starts` gives and `draws` more about the priors.
+    says, chosen among those that `starts` gives and `draws` more about the priors. One that `reads_unique` reads how
+    many unique tokens there are of each domain, which make epochs of a share.
 
     Example:
         >>> import jax.numpy as jnp
@@ -187,6 +191,7 @@ class Law(ABC):
     cross_domain: ClassVar[bool] = False
     diverges_at_zero: ClassVar[bool] = False
     sized: ClassVar[bool] = False
+    reads_unique: ClassVar[bool] = False
     local_minima: ClassVar[int] = 1
     draws: ClassVar[int] = 0
 

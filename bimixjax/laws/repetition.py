@@ -11,8 +11,11 @@ from jax.typing import ArrayLike
 from bimixjax.laws.law import Basis, Law, Point, Units
 from bimixjax.laws.volume import adopt
 
+# R*_D of 2305.16264: its fit to losses of models that repeat all of their data.
+DECAY = 15.387756
 
-def effective_volume(seen: ArrayLike, unique: ArrayLike, decay: float = 15.387756) -> Array:
+
+def effective_volume(seen: ArrayLike, unique: ArrayLike, decay: ArrayLike = DECAY) -> Array:
     """Return D' = U + U R* (1 - exp(-R / R*)), R = D/U - 1, what `seen` tokens are worth of which `unique` differ.
 
     Args:
@@ -37,6 +40,17 @@ def effective_volume(seen: ArrayLike, unique: ArrayLike, decay: float = 15.38775
     return jnp.where(limited, jnp.minimum(seen, there) - there * decay * jnp.expm1(-epochs / decay), seen)
 
 
+def effective(point: Point, decay: ArrayLike) -> Point:
+    """Return the point at which each domain's tokens are its effective ones: s' = sum_j D'_j, r'_j = D'_j / s'."""
+    parts = effective_volume(point.mixture * point.volume, point.unique, decay)
+    volume = jnp.sum(parts, axis=0)
+    # From `own`, not from the mixture, which is zero in a masked row.
+    own_unique = jnp.sum(jnp.where(point.is_own, point.unique, 0.0), axis=0)
+    own_unique = jnp.where(own_unique > 0, own_unique, jnp.inf)
+    own = effective_volume(point.own * point.volume, own_unique, decay) / volume
+    return point._replace(mixture=parts / volume, own=own, volume=volume)
+
+
 @dataclass(frozen=True)
 class Repeated(Law):
     """Any law, for domains with a limited number of tokens: each domain counts with its effective tokens.
@@ -46,7 +60,8 @@ class Repeated(Law):
 
     Attributes:
         inner: the law.
-        unique: unique tokens of each domain, in the order of the table's domains and in the unit of volume of the fit.
+        unique: unique tokens of each domain, in the order of the table's domains and in the unit of volume of the fit;
+            None for those of each run, as the columns `unique/<domain>` of its table say.
         decay: R*, see `effective_volume`.
 
     Example:
@@ -64,23 +79,20 @@ class Repeated(Law):
     """
 
     inner: Law
-    unique: tuple[float, ...]
-    decay: float = 15.387756
+    unique: tuple[float, ...] | None = None
+    decay: float = DECAY
 
     def __post_init__(self) -> None:
-        adopt(self, self.inner, name=f"{self.inner.name}_repeated", cross_domain=True)
+        # A file of a fit names its law: one with tokens of its own is not that of a name alone.
+        name = f"{self.inner.name}_repeated" + ("" if self.unique is None else "_given")
+        adopt(self, self.inner, name=name, cross_domain=True, reads_unique=self.unique is None)
 
     def effective(self, point: Point) -> Point:
         """Return the point at which the inner law is evaluated."""
+        if self.unique is None:
+            return effective(point, self.decay)
         axes = (-1,) + (1,) * (jnp.ndim(point.mixture) - 1)
-        unique = np.asarray(self.unique, float).reshape(axes) / point.unit
-        parts = effective_volume(point.mixture * point.volume, unique, self.decay)
-        volume = jnp.sum(parts, axis=0)
-        # From `own`, not from the mixture, which is zero in a masked row.
-        own_unique = jnp.sum(jnp.where(point.is_own, unique, 0.0), axis=0)
-        own_unique = jnp.where(own_unique > 0, own_unique, jnp.inf)
-        own = effective_volume(point.own * point.volume, own_unique, self.decay) / volume
-        return point._replace(mixture=parts / volume, own=own, volume=volume)
+        return effective(point._replace(unique=np.asarray(self.unique, float).reshape(axes) / point.unit), self.decay)
 
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """Return the basis of the inner law at the effective point."""

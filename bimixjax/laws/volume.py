@@ -17,6 +17,7 @@ def adopt(wrapper: Law, inner: Law, **changed: Any) -> None:
         "cross_domain",
         "diverges_at_zero",
         "sized",
+        "reads_unique",
         "local_minima",
         "draws",
         "coefficients",

@@ -15,5 +15,5 @@ whose loss is measured, and is a *domain's own* where it bears that domain's nam
     ('web',)
 """
 
-from bimixjax.observations.inventory import Inventory as Inventory
+from bimixjax.observations.inventory import Inventory as Inventory, Unique as Unique
 from bimixjax.observations.table import UNITS as UNITS, Budget as Budget, Observations as Observations, Unit as Unit

@@ -143,6 +143,10 @@ class Inventory:
         return shares / shares.sum()
 
 
+# What predictions take: an inventory, or unique tokens in the order of the domains, [d], or [n, d] for each mixture.
+Unique = Inventory | ArrayLike
+
+
 def _count(written: Any, where: str) -> float:
     """Read one number of tokens, from text or as it is."""
     number = scaled(written) if isinstance(written, str) else written

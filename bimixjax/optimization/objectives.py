@@ -20,7 +20,7 @@ from bimixjax.fitting.base import Fit
 from bimixjax.fitting.coverage import Coverage
 from bimixjax.fitting.resampling import Resamples
 from bimixjax.laws import power
-from bimixjax.observations import Budget
+from bimixjax.observations import Budget, Unique
 from bimixjax.solve import power_dual
 
 # Objective weights: by target, or in the order of a fit's targets.
@@ -93,7 +93,9 @@ class Objective:
             return _optimum(self, jnp.asarray(lower, jnp.float64), jnp.asarray(upper, jnp.float64))
 
 
-def objective(fit: Fit, *, budget: Budget | None = None, weights: Weights | None = None) -> Objective:
+def objective(
+    fit: Fit, *, budget: Budget | None = None, weights: Weights | None = None, inventory: Unique | None = None
+) -> Objective:
     """Build the objective that `optimize` minimizes: the weighted mean of predicted losses, by the mixture.
 
     J(r) = sum_t w_t L_t(r, s), with the weights divided by their sum.
@@ -102,6 +104,7 @@ def objective(fit: Fit, *, budget: Budget | None = None, weights: Weights | None
         fit: a fitted law.
         budget: volume s in the fit's unit, and the model size where several were fitted.
         weights: w by target, those not named get 0, or in the order of `fit.targets`; by default all count the same.
+        inventory: unique tokens of the domains, for a law that reads epochs; by default there is no limit.
 
     Returns:
         A callable of a mixture r [d]; a pytree.
@@ -132,7 +135,7 @@ def objective(fit: Fit, *, budget: Budget | None = None, weights: Weights | None
     if blank:
         raise InputError(f"no usable observation of {', '.join(blank)}: give it weight 0 or fit it on other data")
     s = one.allowed_volume(budget.volume, from_prior=budget.from_prior, lanes=chosen)
-    predictor = one.predictor(budget.model_size, chosen)
+    predictor = one.predictor(budget.model_size, chosen, inventory)
     return Objective(predictor=predictor, chosen=chosen, weights=w[list(chosen)], volume=np.asarray(s, float))
 
 
@@ -170,7 +173,7 @@ def _alike(weighted: Coverage) -> str:
 def of_resample(goal: Objective, found: Resamples, index: int | Array, model_size: float | None) -> Objective:
     """Build the objective of one resample of a fit."""
     fit = found.resample(index).at_size(model_size)
-    return dataclasses.replace(goal, predictor=fit.predictor(model_size, goal.chosen))
+    return dataclasses.replace(goal, predictor=fit.predictor(model_size, goal.chosen, goal.predictor.unique))
 
 
 @jax.jit

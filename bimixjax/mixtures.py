@@ -116,7 +116,7 @@ def _project(x: Array) -> Array:
     return projection_simplex(x - jnp.max(x))
 
 
-def nearest(x: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> NDArray[np.float64]:
+def nearest(x: ArrayLike, lower: ArrayLike, upper: ArrayLike, total: ArrayLike = 1.0) -> NDArray[np.float64]:
     """Return the mixtures within limits that are nearest to x, argmin_r |r - x|_2 over lower <= r <= upper.
 
     Some mixture must keep to the limits: sum lower <= 1 <= sum upper (checked by `checks.limits`).
@@ -125,6 +125,7 @@ def nearest(x: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> NDArray[np.floa
         x: finite numbers [..., n].
         lower: lower limits [n] or [..., n].
         upper: upper limits [n] or [..., n].
+        total: what the shares sum to, one number or [..., 1].
 
     Example:
         >>> nearest([0.7, 0.2, 0.1], [0.0, 0.0, 0.2], [0.6, 1.0, 1.0]).round(3).tolist()
@@ -135,11 +136,11 @@ def nearest(x: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> NDArray[np.floa
     first, last = np.min(x - high, axis=-1, keepdims=True), np.max(x - low, axis=-1, keepdims=True)
     for _ in range(60):
         shift = (first + last) / 2
-        over = np.clip(x - shift, low, high).sum(-1, keepdims=True) > 1
+        over = np.clip(x - shift, low, high).sum(-1, keepdims=True) > total
         first, last = np.where(over, shift, first), np.where(over, last, shift)
     r = np.clip(x - last, low, high)
     free = (r > low) & (r < high)
-    left = (1 - r.sum(-1, keepdims=True)) / np.maximum(free.sum(-1, keepdims=True), 1)
+    left = (total - r.sum(-1, keepdims=True)) / np.maximum(free.sum(-1, keepdims=True), 1)
     return np.clip(np.where(free, r + left, r), low, high)
 
 
@@ -243,6 +244,49 @@ def _box_map(z: Array, lower: Array, upper: Array) -> Array:
     t, most = lax.stop_gradient(t), 4 * most * jnp.maximum(1, jnp.abs(lax.stop_gradient(t)))
     # A large t is known to its last digit only; the rest of it is found where z - t is small.
     return lower + width * jax.nn.sigmoid(z - t - shift(z - t, -most, most))
+
+
+def group_map(z: Array, lower: Array, upper: Array, group: Array, totals: Array) -> Array:
+    """Map z [n] onto the shares within limits whose sums by group are given: that of `box_map`, in each group.
+
+    Args:
+        z: free numbers [n].
+        lower: lower limits [n].
+        upper: upper limits [n].
+        group: the group of each share, from 0 [n].
+        totals: what each group sums to, between the sums of its limits [G].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> r = group_map(jnp.zeros(3), jnp.zeros(3), jnp.ones(3), jnp.array([0, 0, 1]), jnp.array([0.6, 0.4]))
+        >>> r.round(3).tolist() == jnp.array([0.3, 0.3, 0.4]).tolist()
+        True
+    """
+    tiny, width = jnp.finfo(z.dtype).tiny, upper - lower
+    count, ones = totals.shape[0], jnp.ones_like(z)
+    total = partial(jax.ops.segment_sum, segment_ids=group, num_segments=count)
+    goal = jnp.log(jnp.maximum(totals - total(lower), tiny)) - jnp.log(jnp.maximum(total(upper) - totals, tiny))
+    goal = lax.stop_gradient(goal)
+    weights = lax.stop_gradient(jnp.where(total(width)[group] > 0, width, 1))
+    empty = total(ones) == 0
+
+    def shift(z: Array, low: Array, high: Array) -> Array:
+        def excess(t: Array) -> Array:
+            up, down = jax.nn.sigmoid(z - t[group]), jax.nn.sigmoid(t[group] - z)
+            up, down = (jnp.where(empty, 1.0, total(weights * each)) for each in (up, down))
+            return jnp.where(empty, -t, jnp.log(up) - jnp.log(down) - goal)
+
+        def equation(t: Array) -> Array:
+            return jnp.where(empty, -t, total(lower + width * jax.nn.sigmoid(z - t[group])) - totals)
+
+        return root(excess, low, high, (low + high) / 2, equation)
+
+    fixed, most = lax.stop_gradient(z), jnp.finfo(z.dtype).eps
+    ends = (each(fixed, group, num_segments=count) for each in (jax.ops.segment_min, jax.ops.segment_max))
+    t = shift(fixed, *(jnp.where(empty, 0.0, end - goal) for end in ends))
+    t, most = lax.stop_gradient(t), 4 * most * jnp.maximum(1, jnp.abs(lax.stop_gradient(t)))
+    # As in `box_map`: a large t is known to its last digit only, the rest of it is found where z - t is small.
+    return lower + width * jax.nn.sigmoid(z - t[group] - shift(z - t[group], -most, most)[group])
 
 
 def box_inverse(r: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Array:

@@ -29,6 +29,7 @@ THIRD_PARTY = {
     "pandas": {"observations", "metrics", "comparison", "proxy", "interchange", "loop", "planning", "reports"},
     "scipy": {"planning"},
     "threadpoolctl": {"fitting"},
+    "scipy": {"optimization"},
     "pyarrow": {"observations", "corpus", "interchange"},
     "tokenizers": {"corpus"},
     "zstandard": {"corpus"},

@@ -1,6 +1,7 @@
 """The mixture of least predicted loss within limits, with a certificate, and how sure it is.
 
 - `objectives`: the weighted mean of predicted losses at a budget, as a function of the mixture.
+- `limits`: what a mixture must keep to.
 - `search`: many mixtures are looked at, the best followed to stationary points.
 - `optimum`: `optimize`, by the exact dual where a law allows, else by that search.
 - `baselines`: mixtures that need no law, to stand beside it.
@@ -14,9 +15,11 @@
     [0.5, 0.5]
 """
 
+from bimixjax.optimization.answer import OptimalMixture as OptimalMixture
 from bimixjax.optimization.baselines import Baselines as Baselines
+from bimixjax.optimization.limits import Limits as Limits
 from bimixjax.optimization.objectives import Objective as Objective, objective as objective
-from bimixjax.optimization.optimum import Limits as Limits, OptimalMixture as OptimalMixture, optimize as optimize
+from bimixjax.optimization.optimum import optimize as optimize
 from bimixjax.optimization.resamples import (
     OptimalResamples as OptimalResamples,
     optimize_resamples as optimize_resamples,

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -76,10 +77,17 @@ class Objective:
         """Whether each loss is a power of the own proportion, so that `optimal_proportions` applies."""
         return self.predictor.separable
 
-    def optimal_proportions(self, lower: ArrayLike, upper: ArrayLike) -> Array:
+    def optimal_proportions(
+        self, lower: ArrayLike, upper: ArrayLike, groups: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None
+    ) -> Array:
         """Compute the exact minimizer r [d] within limits [d], for laws that are a power of the own proportion.
 
         Differentiable to first order in the limits and in the leaves of the objective.
+
+        Args:
+            lower: the least share of each domain [d].
+            upper: the greatest [d].
+            groups: the group of each domain [d], and the least and greatest total of each group [G]; None for none.
 
         Raises:
             InputError: if the losses are no such powers; those of `auto` never are.
@@ -90,7 +98,9 @@ class Objective:
             name = self.predictor.name
             raise InputError(f"the dual needs a law that is a power of the own proportion; {name} is not one")
         with jax.enable_x64(True):
-            return _optimum(self, jnp.asarray(lower, jnp.float64), jnp.asarray(upper, jnp.float64))
+            if groups is not None:
+                groups = jnp.asarray(groups[0]), *(jnp.asarray(ends, jnp.float64) for ends in groups[1:])
+            return _optimum(self, jnp.asarray(lower, jnp.float64), jnp.asarray(upper, jnp.float64), groups)
 
 
 def objective(
@@ -182,19 +192,27 @@ def _value(goal: Objective, mixture: Array) -> Array:
     return jnp.sum(goal.weights * goal.predictor(mixture, goal.volume))
 
 
-@jax.jit
-def _optimum(goal: Objective, lower: Array, upper: Array) -> Array:
+@partial(jax.jit, static_argnames=("domains",))
+def own_powers(goal: Objective, domains: int) -> Float[Array, "3 d"]:
+    """Return (c, a, e) of each domain's part c (r_i + e)^-a of a separable objective; 0 where it has none."""
     goal = jax.tree.map(_wide, goal)
-    scale, exponent, offset = goal.predictor.powers(lower.shape[0], goal.volume)
-    domain = jnp.array(goal.predictor.own)[:, None] == jnp.arange(lower.shape[0])
-    # Of all domains: c_i, a_i and e_i of the target that bears its name, 0 where there is none.
-    scale, exponent, offset = (
-        jnp.sum(jnp.where(domain, each[:, None], 0.0), axis=0) for each in (goal.weights * scale, exponent, offset)
-    )
+    scale, exponent, offset = goal.predictor.powers(domains, goal.volume)
+    own = np.array(goal.predictor.own)
+    parts = jnp.stack([goal.weights * scale, exponent, offset])
+    return parts if np.array_equal(own, np.arange(domains)) else jnp.zeros((3, domains)).at[:, own].add(parts)
+
+
+@jax.jit
+def _optimum(goal: Objective, lower: Array, upper: Array, groups: tuple[Array, Array, Array] | None = None) -> Array:
+    scale, exponent, offset = own_powers(goal, lower.shape[0])
     # The shifted shares r + e, over their sum, are a mixture again.
     total = 1 + jnp.sum(offset)
+    lower_shifted, upper_shifted = (lower + offset) / total, (upper + offset) / total
+    if groups is not None:
+        shift = jax.ops.segment_sum(offset, groups[0], groups[1].shape[0])
+        groups = groups[0], (groups[1] + shift) / total, (groups[2] + shift) / total
     shifted = in_float64(power_dual)(
-        scale * power(total, -exponent), exponent, (lower + offset) / total, (upper + offset) / total
+        scale * power(total, -exponent), exponent, lower_shifted, upper_shifted, *(groups or ())
     )
     return jnp.clip(shifted * total - offset, lower, upper)
 

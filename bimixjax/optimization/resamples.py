@@ -15,9 +15,11 @@ from bimixjax._base.stages import counted
 from bimixjax.fitting.resampling import Resamples
 from bimixjax.mixtures import box_inverse, softmax_inverse
 from bimixjax.observations import Budget
+from bimixjax.optimization.answer import OptimalMixture
+from bimixjax.optimization.limits import Limits
 from bimixjax.optimization.objectives import Objective, Weights, objective, of_resample
-from bimixjax.optimization.optimum import NEAR, Limits, Method, OptimalMixture, optimize
-from bimixjax.solve import LBFGS, softmax_search
+from bimixjax.optimization.optimum import Method, optimize
+from bimixjax.solve import LBFGS, NEAR, softmax_search
 
 # A search in a resample has a good start, and no certificate to meet.
 _QUICK = LBFGS(max_steps=200, tolerance=1e-10, patience=3)

@@ -10,6 +10,7 @@ Domains on which the objective does not depend have no gradient; they share what
 reference.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 
@@ -21,9 +22,9 @@ from numpy.typing import ArrayLike
 
 from bimixjax._base import checks
 from bimixjax._base.checks import InputError
-from bimixjax.mixtures import box_inverse, nearest, softmax_inverse
-from bimixjax.optimization.objectives import Objective
-from bimixjax.solve import LBFGS, Certificate, certify, cheapest, softmax_search, softmax_search_on_host
+from bimixjax.mixtures import box_inverse, softmax_inverse
+from bimixjax.optimization.objectives import Objective, own_powers
+from bimixjax.solve import LBFGS, Certificate, Region, certify, polish, softmax_search, softmax_search_on_host
 
 # The largest KKT residual, and Frank-Wolfe gap in nats per token, of a stationary point.
 STATIONARY = 1e-5, 1e-6
@@ -46,53 +47,95 @@ _LEAST_SHARE = 1e-8
 # Objectives that differ by less than this part of them are ties.
 _SAME = 1e-12
 
+# Descents agree whose objectives differ by less than this part of them, or mixtures by less in total variation; of
+# those that do not, so many are followed to their ends.
+_AGREES, _ALIKE, _SECONDS = 1e-7, 0.01, 2
+
 # The KKT residual is relative to the multiplier, or to this part of the objective where that is larger: at a minimum
 # inside the limits both gradient and multiplier are 0.
 _LEAST_SLOPE = 1e-2
 
 
-def best_mixture(
-    goal: Objective, lower: np.ndarray, upper: np.ndarray, measured: np.ndarray, *, solver: LBFGS, starts: int
-) -> np.ndarray | None:
-    """Find the best mixture [d] within limits; None where the objective is finite at no mixture that was evaluated.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+    """Where a search ended.
+
+    Attributes:
+        mixture: the best [d].
+        certificate: how far it is from optimal.
+        starts: how many descents there were; 0 where there was no search.
+        agreed: how many of them ended at this mixture.
+        second: by how much the objective is higher at the best of the others that is stationary, in nats per token;
+            None where there is none.
+    """
+
+    mixture: np.ndarray
+    certificate: Certificate
+    starts: int = 0
+    agreed: int = 0
+    second: float | None = None
+
+
+def best_mixture(goal: Objective, region: Region, measured: np.ndarray, *, solver: LBFGS, starts: int) -> Found | None:
+    """Find the best mixture within limits; None where the objective is finite at no mixture that was evaluated.
 
     Args:
         goal: the objective.
-        lower: the least share of each domain [d].
-        upper: the greatest [d].
+        region: the limits.
         measured: mixtures to evaluate beside random ones and those near the vertices [m, d].
         solver: settings of the L-BFGS.
         starts: how many descents run side by side.
     """
-    if lower.sum() >= 1 or upper.sum() <= 1:
-        return nearest(lower, lower, upper)
-    begin = _begin(goal, lower, upper, measured, starts)
+    least, most = region.span()
+    if least.sum() >= 1 or most.sum() <= 1 or region.lower.sum() >= 1:
+        return at_mixture(goal, region.nearest(region.lower), region)
+    begin = _begin(goal, region, measured, starts)
     if begin is None:
         return None
-    best, fixed = begin[:1], np.zeros(begin.shape, bool)
+    best, fixed, others = begin[0], np.zeros(begin.shape, bool), np.empty((0, len(begin[0])))
     for turn in range(_ROUNDS):
-        ends = _descended(goal, begin, fixed, lower, upper, solver)
-        known, best = best, _lowest(goal, np.concatenate([best, ends, *_snapped(ends, lower, upper)]), lower, upper)
-        slope = gradients_at(goal, best)[0]
+        ends = _descended(goal, begin, fixed, region, solver)
+        ends = _lowest(goal, np.stack([ends, *_snapped(ends, region)], axis=1), region)
+        others = ends if turn == 0 else others
+        known, best = best, _lowest(goal, np.concatenate([[best], ends])[None], region)[0]
+        best, found = _polished(goal, best, region)
         # From where it was, the search would only do the same again.
-        if settled(certificate(goal, best[0], lower, upper, slope)) or (turn and (best == known).all()):
+        if settled(found) or (turn and (best == known).all()):
             break
-        begin, fixed = _onward(best[0], slope, lower, upper, starts)
-    return best[0]
+        begin, fixed = _onward(best, gradients_at(goal, best[None])[0], region, found, starts)
+    agreed, second = _agreement(goal, best, others, region)
+    return Found(mixture=best, certificate=found, starts=starts, agreed=agreed, second=second)
 
 
-def certificate(
-    goal: Objective, r: np.ndarray, lower: np.ndarray, upper: np.ndarray, slope: np.ndarray | None = None
-) -> Certificate:
+def at_mixture(goal: Objective, r: np.ndarray, region: Region) -> Found:
+    """Certify a mixture that is known."""
+    return Found(mixture=r, certificate=certificate(goal, r, region))
+
+
+def certificate(goal: Objective, r: np.ndarray, region: Region) -> Certificate:
     """Certify a mixture by the gradient of the objective."""
-    slope = gradients_at(goal, r[None])[0] if slope is None else slope
-    least = _LEAST_SLOPE * abs(float(values_at(goal, r[None])[0]))
-    return jax.tree.map(np.asarray, _certified(slope, r, lower, upper, least))
+    return certify(gradients_at(goal, r[None])[0], r, region, least=_least_slope(goal, r))
 
 
-@jax.jit
-def _certified(slope: Array, r: Array, lower: Array, upper: Array, least: Array) -> Certificate:
-    return certify(slope, r, lower, upper, least=least)
+def _least_slope(goal: Objective, r: np.ndarray) -> float:
+    return _LEAST_SLOPE * abs(float(values_at(goal, r[None])[0]))
+
+
+def _polished(goal: Objective, r: np.ndarray, region: Region) -> tuple[np.ndarray, Certificate]:
+    """Follow a mixture to the stationary point beside it."""
+    return polish(partial(values_at, goal), partial(gradients_at, goal), r, region, _least_slope(goal, r))
+
+
+def _agreement(goal: Objective, best: np.ndarray, ends: np.ndarray, region: Region) -> tuple[int, float | None]:
+    """Count the descents that ended at the best, and find what the best stationary end of the others costs."""
+    values, least = values_at(goal, ends), float(values_at(goal, best[None])[0])
+    same = (values <= least + _AGREES * abs(least)) | (np.abs(ends - best).sum(1) / 2 <= _ALIKE)
+    costs = []
+    for end in ends[~same][np.argsort(values[~same], kind="stable")][:_SECONDS]:
+        other, found = _polished(goal, end, region)
+        if settled(found) and np.abs(other - best).sum() / 2 > _ALIKE:
+            costs.append(float(values_at(goal, other[None])[0]) - least)
+    return int(same.sum()), min(costs) if costs else None
 
 
 def settled(found: Certificate) -> bool:
@@ -102,6 +145,9 @@ def settled(found: Certificate) -> bool:
 
 def flat_domains(goal: Objective, domains: int) -> np.ndarray:
     """Find the domains on which the objective does not depend [d], by its gradient at random mixtures."""
+    if goal.separable:
+        scale, exponent, _ = np.asarray(own_powers(goal, domains))
+        return scale * exponent == 0
     drawn = np.random.default_rng(1).dirichlet(np.ones(domains), _SLOPES)
     return np.all(gradients_at(goal, drawn) == 0, axis=0)
 
@@ -117,6 +163,9 @@ def gradients_at(goal: Objective, mixtures: np.ndarray) -> np.ndarray:
     """Evaluate the gradient of the objective at mixtures [n, d], with shares of at least `_LEAST_SHARE`."""
     if (found := goal.on_host(np.maximum(mixtures, _LEAST_SHARE))) is not None:
         return found[1]()
+    if goal.separable:
+        scale, exponent, offset = np.asarray(own_powers(goal, mixtures.shape[1]))
+        return -scale * exponent * (np.maximum(mixtures, _LEAST_SHARE) + offset) ** (-exponent - 1)
     return _in_calls(_gradients, goal, mixtures, _SLOPES)
 
 
@@ -138,18 +187,16 @@ def _gradients(goal: Objective, mixtures: Array) -> Array:
     return jax.vmap(jax.grad(goal))(jnp.maximum(mixtures, _LEAST_SHARE))
 
 
-def _begin(
-    goal: Objective, lower: np.ndarray, upper: np.ndarray, measured: np.ndarray, starts: int
-) -> np.ndarray | None:
+def _begin(goal: Objective, region: Region, measured: np.ndarray, starts: int) -> np.ndarray | None:
     """Choose starts [k, d], the best first: the best mixtures evaluated that are `_APART` from each other."""
-    domains, draw = len(lower), np.random.default_rng(0)
-    middle = nearest(np.full((1, domains), 1 / domains), lower, upper)
-    vertices = nearest(0.9 * np.eye(domains) + 0.1 * middle, lower, upper)
+    domains, draw, lower = len(region.lower), np.random.default_rng(0), region.lower
+    middle = region.nearest(np.full((1, domains), 1 / domains))
+    vertices = region.nearest(0.9 * np.eye(domains) + 0.1 * middle)
     drawn = np.concatenate([draw.dirichlet(np.full(domains, c), count) for c, count in _DRAWN.items()])
     # Half of them over all mixtures, for narrow limits may leave the others no room, half above the lower limits.
     drawn[::2] = lower + (1 - lower.sum()) * drawn[::2]
-    special = np.concatenate([middle, vertices, nearest(np.eye(domains), lower, upper)])
-    tried = np.concatenate([special, nearest(measured, lower, upper), nearest(drawn, lower, upper)])
+    special = np.concatenate([middle, vertices, region.nearest(np.eye(domains))])
+    tried = np.concatenate([special, region.nearest(measured), region.nearest(drawn)])
     values = values_at(goal, tried)
     order = [i for i in np.argsort(values, kind="stable").tolist() if np.isfinite(values[i])]
     if not order:
@@ -162,61 +209,74 @@ def _begin(
     return tried[np.resize(chosen, starts)]
 
 
-def _descended(
-    goal: Objective, begin: np.ndarray, fixed: np.ndarray, lower: np.ndarray, upper: np.ndarray, solver: LBFGS
-) -> np.ndarray:
+def _descended(goal: Objective, begin: np.ndarray, fixed: np.ndarray, region: Region, solver: LBFGS) -> np.ndarray:
     """Descend from mixtures [k, d] to others [k, d], with the shares `fixed` [k, d]."""
-    low = np.where(fixed, begin, lower)
-    high = np.where(fixed, begin, upper) if np.any(upper < 1) else None
-    z = _coordinates(begin, low, high, fixed)
+    low = np.where(fixed, begin, region.lower)
+    plain = region.is_box
+    high = np.where(fixed, begin, region.upper) if np.any(region.upper < 1) or not plain else None
+    z, beyond = _coordinates(begin, low, high, fixed, region), None if plain else region
     if goal.on_host(begin[:1]) is None:
-        return np.asarray(_descend(goal, z, low, high, fixed, solver=solver))
+        return np.asarray(_descend(goal, z, low, high, fixed, beyond, solver=solver))
 
     def evaluate(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = goal.on_host(r)
         assert found is not None
         return found[0], found[1]()
 
-    return softmax_search_on_host(evaluate, low, high, z, solver, fixed)
+    return softmax_search_on_host(evaluate, low, high, z, solver, fixed, beyond)
 
 
-@jax.jit
-def _coordinates(begin: Array, low: Array, high: Array | None, fixed: Array) -> Array:
+def _coordinates(
+    begin: np.ndarray, low: np.ndarray, high: np.ndarray | None, fixed: np.ndarray, region: Region
+) -> np.ndarray:
     """Compute the coordinates of mixtures a little inside the limits."""
     if high is None:
-        room = (1 - jnp.sum(low, -1, keepdims=True)) / jnp.sum(~fixed, -1, keepdims=True)
+        room = (1 - low.sum(-1, keepdims=True)) / (~fixed).sum(-1, keepdims=True)
         inside = low + (1 - _INSIDE) * (begin - low) + _INSIDE * room
-        return softmax_inverse(jnp.where(fixed, low + 1, inside), low)
-    return box_inverse(low + _INSIDE * (high - low) + (1 - 2 * _INSIDE) * (begin - low), low, high)
+        return np.asarray(softmax_inverse(np.where(fixed, low + 1, inside), low))
+    inside = low + _INSIDE * (high - low) + (1 - 2 * _INSIDE) * (begin - low)
+    z = np.asarray(box_inverse(inside, low, high))
+    if not region.grouped:
+        return z
+    least, most = region.within_box(low, high).span()
+    totals = least + _INSIDE * (most - least) + (1 - 2 * _INSIDE) * (region.totals(begin) - least)
+    return np.concatenate([z, np.asarray(box_inverse(totals, least, most))], axis=-1)
 
 
 @partial(jax.jit, static_argnames=("solver",))
-def _descend(goal: Objective, z: Array, low: Array, high: Array | None, fixed: Array, *, solver: LBFGS) -> Array:
-    return softmax_search(goal, low, high, z, solver, fixed)[0]
+def _descend(
+    goal: Objective, z: Array, low: Array, high: Array | None, fixed: Array, region: Region | None, *, solver: LBFGS
+) -> Array:
+    return softmax_search(goal, low, high, z, solver, fixed, region)[0]
 
 
-def _snapped(ends: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> list[np.ndarray]:
+def _snapped(ends: np.ndarray, region: Region) -> list[np.ndarray]:
     """Put the shares that are nearly at a limit there, by several measures of nearly."""
     found = []
     for near in _SNAPPED:
-        low = np.where(upper - ends < near, upper, lower)
-        high = np.maximum(low, np.where(ends - lower < near, lower, upper))
-        possible = (low.sum(-1) <= 1 + 1e-12) & (high.sum(-1) >= 1 - 1e-12)
-        found.append(nearest(ends[possible], low[possible], high[possible]))
+        low = np.where(region.upper - ends < near, region.upper, region.lower)
+        high = np.maximum(low, np.where(ends - region.lower < near, region.lower, region.upper))
+        least, most = region.within_box(low, high).span()
+        possible = (least <= most).all(-1) & (least.sum(-1) <= 1 + 1e-12) & (most.sum(-1) >= 1 - 1e-12)
+        put = ends.copy()
+        if possible.any():
+            put[possible] = region.within_box(low[possible], high[possible]).nearest(ends[possible])
+        found.append(put)
     return found
 
 
-def _lowest(goal: Objective, tried: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Choose the mixture of least objective [1, d] of [n, d]; of ties, the one with the most shares at limits."""
-    values = values_at(goal, tried)
+def _lowest(goal: Objective, tried: np.ndarray, region: Region) -> np.ndarray:
+    """Choose the mixture of least objective of each row [k, d] of [k, n, d]; of ties, the one most at limits."""
+    values = values_at(goal, tried.reshape(-1, tried.shape[-1])).reshape(tried.shape[:2])
     values = np.where(np.isfinite(values), values, np.inf)
-    same = values <= values.min() + _SAME * abs(values.min())
-    at_limits = np.sum((tried == lower) | (tried == upper), axis=1)
-    return tried[[np.argmax(np.where(same, at_limits, -1))]]
+    least = values.min(1, keepdims=True)
+    same = values <= least + _SAME * np.abs(least)
+    at_limits = np.sum((tried == region.lower) | (tried == region.upper), axis=-1)
+    return tried[np.arange(len(tried)), np.argmax(np.where(same, at_limits, -1), axis=1)]
 
 
 def _onward(
-    r: np.ndarray, slope: np.ndarray, lower: np.ndarray, upper: np.ndarray, starts: int
+    r: np.ndarray, slope: np.ndarray, region: Region, found: Certificate, starts: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose where to go on from a mixture that is not stationary, and which shares are fixed there: [k, d] each.
 
@@ -224,12 +284,13 @@ def _onward(
     r + w (v - r) towards the vertex v of the limits that minimizes the linearized objective (Frank-Wolfe), w = .5 to
     1e-9.
     """
-    price = float(np.asarray(_certified(slope, r, lower, upper, 0.0).multiplier))
-    reduced = np.nan_to_num(slope) + price
+    lower, upper, slope = region.lower, region.upper, np.nan_to_num(slope)
+    reduced = slope + found.prices[region.group]
     fixed = ((r <= lower) & (reduced >= 0)) | ((r >= upper) & (reduced <= 0)) | (lower == upper)
-    toward = np.asarray(jax.jit(cheapest)(np.nan_to_num(slope), lower, upper))
+    toward = region.cheapest(slope)
     way = 10.0 ** -np.linspace(0.3, 9, max(starts - 2, 1))[:, None]
     begin = np.concatenate([r[None], r[None], r + way * (toward - r)])
+    begin = begin if region.ball is None else region.ball.drawn_in(begin)
     stays = np.stack([fixed, lower == upper, *(fixed & (toward == r),) * len(way)])
     # At least one share must be free.
     most = np.argmax(np.where(lower < upper, begin, -1.0), axis=1)
@@ -251,21 +312,13 @@ def reference_shares(given: Mapping[str, float] | ArrayLike | None, domains: tup
     return shares
 
 
-def shared_out(
-    r: np.ndarray, flat: np.ndarray, reference: np.ndarray, lower: np.ndarray, upper: np.ndarray
-) -> np.ndarray:
+def shared_out(r: np.ndarray, flat: np.ndarray, reference: np.ndarray, region: Region) -> np.ndarray:
     """Split what falls to domains without a gradient in the proportions of a reference, within limits."""
-    low, high, like, mass = lower[flat], upper[flat], reference[flat], float(r[flat].sum())
-    there = like > 0
-    # The sum of clip(scale * like, low, high) is linear in the scale between these.
-    knots = np.unique(np.concatenate([[0.0], low[there] / like[there], high[there] / like[there]]))
-    sums = np.array([np.clip(knot * like, low, high).sum() for knot in knots])
-    shares = np.clip(np.interp(mass, sums, knots) * like, low, high)
-    # The rest is for those that the reference does not have.
-    room, left = np.where(there, 0.0, high - low), max(mass - shares.sum(), 0.0)
-    found = r.copy()
-    found[flat] = shares + left * room / max(room.sum(), np.finfo(float).tiny)
-    return found
+    if not flat.any():
+        return r
+    lower, upper = (np.where(flat, ends, r) for ends in (region.lower, region.upper))
+    found = region.within_box(lower, upper).in_proportion(reference if region.ball is None else region.ball.reference)
+    return np.where(flat, found, r)
 
 
 def idle_domains(goal: Objective, flat: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ Of least squares, many small problems (*lanes*) side by side on the last axis:
 - `linear`: linear algebra of many small matrices. `precision`: iterations in float32 or float64.
 - `inference`: what the rows identify. `solution`: what every solver returns, and how each lane ended.
 
-Of mixtures: `simplex`, by an exact dual or by descent, with certificates.
+Of mixtures: `region`, those that limits allow; `simplex`, the best of them by an exact dual or by descent; `newton`,
+the last digits of it; `certificate`, how far it is from optimal.
 
     >>> import jax, jax.numpy as jnp
     >>> from bimixjax.solve import LBFGS
@@ -18,10 +19,13 @@ Of mixtures: `simplex`, by an exact dual or by descent, with certificates.
     [3.0, 3.0]
 """
 
+from bimixjax.solve.certificate import Certificate as Certificate, certify as certify
 from bimixjax.solve.inference import Inference as Inference, infer as infer
 from bimixjax.solve.lbfgs import LBFGS as LBFGS
 from bimixjax.solve.linear import IN_LANES as IN_LANES, UNROLLED as UNROLLED
+from bimixjax.solve.newton import polish as polish
 from bimixjax.solve.precision import Precision as Precision
+from bimixjax.solve.region import NEAR as NEAR, Ball as Ball, Region as Region
 from bimixjax.solve.separable import (
     Problem as Problem,
     Starts as Starts,
@@ -31,9 +35,6 @@ from bimixjax.solve.separable import (
     unit_directions as unit_directions,
 )
 from bimixjax.solve.simplex import (
-    Certificate as Certificate,
-    certify as certify,
-    cheapest as cheapest,
     power_dual as power_dual,
     softmax_search as softmax_search,
     softmax_search_on_host as softmax_search_on_host,

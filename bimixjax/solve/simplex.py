@@ -1,4 +1,4 @@
-"""Minimization over mixtures: an exact dual for sums of powers, L-BFGS for any smooth objective, and certificates."""
+"""Minimization over mixtures: an exact dual for sums of powers, and L-BFGS for any smooth objective."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,82 +6,44 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from jaxtyping import Float
+from jax import Array, lax
 
 from bimixjax._base.arrays import Stored
-from bimixjax._base.records import record
 from bimixjax._base.roots import root
-from bimixjax.mixtures import box_map, softmax_map
+from bimixjax.mixtures import box_map, group_map, softmax_map
 from bimixjax.solve.descent import Descent, DescentState, Minimum
 from bimixjax.solve.lbfgs import LBFGS
+from bimixjax.solve.region import Ball, Region
 
 
-@record
-class Certificate:
-    """How far a mixture is from optimal.
+def power_dual(
+    scale: Array,
+    exponent: Array,
+    lower: Array,
+    upper: Array,
+    group: Array | None = None,
+    least: Array | None = None,
+    most: Array | None = None,
+) -> Array:
+    """Minimize sum_i scale_i r_i^-exponent_i over mixtures within limits, exactly, through its dual.
 
-    Attributes:
-        multiplier: price mu of the constraint sum r = 1: what the objective gains per unit of share.
-        kkt_residual: largest of stationarity over |mu| (or over the least slope that counts), sign violation and
-            |sum r - 1|; a coordinate is excused from stationarity only as far as it stands at the limit that holds it.
-        gap: Frank-Wolfe gap, the most that any feasible move gains to first order; where the objective is convex, an
-            upper bound on what is lost against the optimum.
-    """
+    Stationarity gives r_i(p) = clip((scale_i exponent_i / p)^(1 / (1 + exponent_i)), lower_i, upper_i) at a price p.
+    That of the whole, mu, is the root of
 
-    multiplier: Float[Array, ""]
-    kkt_residual: Float[Array, ""]
-    gap: Float[Array, ""]
+        sum_k clip(T_k(mu), least_k, most_k) = 1,    T_k(p) = sum_{i in k} r_i(p),
 
-
-def certify(gradient: Array, r: Array, lower: Array, upper: Array, *, least: Array | float = 0.0) -> Certificate:
-    """Return the certificate of a mixture r [n] within limits, from the objective's gradient there [n].
-
-    Stationarity is taken over |mu|, or over `least` where that is larger.
-    """
-    multiplier = _multiplier(gradient, r, lower, upper)
-    reduced = (gradient + multiplier) / jnp.maximum(jnp.abs(multiplier), jnp.maximum(least, jnp.finfo(r.dtype).tiny))
-    excess = jnp.minimum(jnp.maximum(reduced, 0.0), r - lower) + jnp.minimum(jnp.maximum(-reduced, 0.0), upper - r)
-    outside = jnp.maximum(jnp.max(lower - r), jnp.max(r - upper))
-    residual = jnp.max(jnp.array([jnp.max(excess), jnp.abs(jnp.sum(r) - 1), outside]))
-    vertex = cheapest(gradient, lower, upper)
-    return Certificate(multiplier=multiplier, kkt_residual=residual, gap=gradient @ (r - vertex))
-
-
-def _multiplier(gradient: Array, r: Array, lower: Array, upper: Array) -> Array:
-    """Return the mean of -gradient over coordinates with room on both sides; a price between the sides if none has."""
-    room = jnp.minimum(r - lower, upper - r)
-    inside = jnp.sum(room)
-    mean = -jnp.sum(room * gradient) / jnp.where(inside > 0, inside, 1.0)
-    at_lower = jnp.max(jnp.where(r - lower <= upper - r, -gradient, -jnp.inf))
-    at_upper = jnp.min(jnp.where(r - lower > upper - r, -gradient, jnp.inf))
-    between = jnp.where(
-        jnp.isfinite(at_lower), jnp.where(jnp.isfinite(at_upper), (at_lower + at_upper) / 2, at_lower), at_upper
-    )
-    return jnp.where(inside > 1e-12, mean, between)
-
-
-def cheapest(gradient: Array, lower: Array, upper: Array) -> Array:
-    """Return the feasible mixture that minimizes gradient . r: domains at lower limits, the best ones filled up."""
-    order = jnp.argsort(gradient)
-    room = (upper - lower)[order]
-    before = jnp.cumsum(room) - room
-    fill = jnp.clip(1 - jnp.sum(lower) - before, 0.0, room)
-    return lower.at[order].add(fill)
-
-
-def power_dual(scale: Array, exponent: Array, lower: Array, upper: Array) -> Array:
-    """Minimize sum_i scale_i r_i^-exponent_i over mixtures within limits, exactly, through its scalar dual.
-
-    Stationarity gives r_i(mu) = clip((scale_i exponent_i / mu)^(1 / (1 + exponent_i)), lower_i, upper_i), and the
-    price mu is the root of sum_i r_i(mu) = 1, searched in log mu. A domain whose term is zero gets
-    its lower limit; where the others cannot fill the mixture, such domains share the rest in proportion to their room.
+    searched in log mu; a group whose total is then at a limit has a price of its own, the root of T_k(p) = that limit.
+    A domain whose term is zero gets its lower limit; where the others cannot fill the mixture or a group, such domains
+    share the rest in proportion to their room.
 
     Args:
         scale: c_i >= 0 [n].
         exponent: alpha_i >= 0 [n].
-        lower: lower limits [n], summing to at most 1.
-        upper: upper limits [n], summing to at least 1.
+        lower: lower limits [n].
+        upper: upper limits [n].
+        group: the group of each domain, from 0 [n]; None for no groups.
+        least: the least total of each group [G], infinite where it has none. Some mixture must keep to all limits.
+        most: the greatest total [G].
 
     Returns:
         The mixture r [n], differentiable in all arguments by the implicit function theorem (to first order).
@@ -106,11 +68,43 @@ def power_dual(scale: Array, exponent: Array, lower: Array, upper: Array) -> Arr
     high = jnp.max(jnp.where(active, log_drive + 230.0 * (1 + exponent), -jnp.inf))
     low, high = (jnp.where(jnp.any(active), end, 0.0) for end in (low, high))
     start = jnp.clip(jax.nn.logsumexp(log_drive, where=active), low, high)
-    r = shares(root(lambda mu: jnp.log(jnp.sum(shares(mu))), low, high, start, lambda mu: jnp.sum(shares(mu)) - 1))
-    left = jnp.maximum(1 - jnp.sum(r), 0.0)
     room = jnp.where(active, 0.0, upper - lower)
-    whole = jnp.sum(room)
-    return r + left * room / jnp.where(whole > 0, whole, 1.0)
+    if group is None or least is None or most is None:
+        r = shares(root(lambda mu: jnp.log(jnp.sum(shares(mu))), low, high, start, lambda mu: jnp.sum(shares(mu)) - 1))
+        left = jnp.maximum(1 - jnp.sum(r), 0.0)
+        return r + left * _part(room, jnp.sum(room))
+
+    total = partial(jax.ops.segment_sum, segment_ids=group, num_segments=least.shape[0])
+    least, most = jnp.maximum(least, total(lower)), jnp.minimum(most, total(upper))
+
+    def whole(mu: Array) -> Array:
+        return jnp.sum(jnp.clip(total(shares(mu)), least, most))
+
+    mu = root(lambda mu: jnp.log(whole(mu)), low, high, start, lambda mu: whole(mu) - 1)
+    free = total(shares(mu))
+    wanted, held = jnp.clip(free, least, most), (free < least) | (free > most)
+
+    def excess(price: Array) -> Array:
+        # Groups at no limit have the price of the whole, and no search.
+        return jnp.where(held, jnp.log(total(shares(price[group]))) - jnp.log(wanted), mu - price)
+
+    def equation(price: Array) -> Array:
+        return jnp.where(held, total(shares(price[group])) - wanted, mu - price)
+
+    at = jnp.full(least.shape, 1.0) * lax.stop_gradient(mu)
+    ends = (jnp.full_like(at, 1.0) * end for end in (low, high))
+    r = shares(root(excess, *ends, at, equation)[group])
+    # Domains without effect fill what a group lacks of its least total, then what the whole lacks.
+    own, rooms = total(r), total(room)
+    lacking = jnp.clip(least - own, 0.0, rooms)
+    more = jnp.minimum(rooms - lacking, jnp.maximum(most - own - lacking, 0.0))
+    left = jnp.maximum(1 - jnp.sum(own) - jnp.sum(lacking), 0.0)
+    filled = lacking + jnp.minimum(left, jnp.sum(more)) * _part(more, jnp.sum(more))
+    return r + _part(room, rooms[group]) * filled[group]
+
+
+def _part(part: Array, whole: Array) -> Array:
+    return part / jnp.where(whole > 0, whole, 1.0)
 
 
 def softmax_search(
@@ -120,6 +114,7 @@ def softmax_search(
     starts: Array,
     solver: LBFGS,
     held: Array | bool = False,
+    region: Region | None = None,
 ) -> tuple[Array, Minimum]:
     """Minimize any smooth objective of a mixture by L-BFGS in unconstrained coordinates z, from several starts.
 
@@ -133,6 +128,8 @@ def softmax_search(
         starts: z [k, n].
         solver: settings of the L-BFGS.
         held: shares that stay at their lower limit [k, n], not all of one start; the upper limit is the same there.
+        region: groups and a ball that mixtures keep to besides; of its shares the limits are those given. Starts then
+            have G more coordinates, those of the groups' totals.
 
     Returns:
         The end of every start, as mixtures [k, n]; and the minima behind them, whose `known` is the gradient of the
@@ -140,7 +137,7 @@ def softmax_search(
     """
 
     def one(z: Array, low: Array, high: Array | None, stays: Array) -> tuple[Array, Minimum]:
-        to_mixture = _within(low, high, stays)
+        to_mixture = _within(low, high, stays, region)
 
         def evaluate(z: Array) -> tuple[Array, Array, Array]:
             r, pull = jax.vjp(to_mixture, z)
@@ -151,18 +148,52 @@ def softmax_search(
         minimum = solver.descend(evaluate, z)
         return to_mixture(minimum.point), minimum
 
-    low, stays = jnp.broadcast_to(lower, starts.shape), jnp.broadcast_to(held, starts.shape)
-    high = None if upper is None else jnp.broadcast_to(upper, starts.shape)
+    shape = starts.shape[0], np.shape(lower)[-1]
+    low, stays = jnp.broadcast_to(lower, shape), jnp.broadcast_to(held, shape)
+    high = None if upper is None else jnp.broadcast_to(upper, shape)
     return jax.vmap(one)(starts, low, high, stays)
 
 
-def _within(low: Stored, high: Stored | None, stays: Stored) -> Callable[[Array], Array]:
-    """Return the map from free coordinates to a mixture within limits."""
+def _within(low: Stored, high: Stored | None, stays: Stored, region: Region | None = None) -> Callable[[Array], Array]:
+    """Return the map from free coordinates to a mixture within limits.
+
+    With groups, coordinates beyond the shares' own are those of the groups' totals.
+    """
+    if high is None:
+        return lambda z: softmax_map(jnp.where(stays, -jnp.inf, z), jnp.asarray(low))
+    if region is None or region.is_box:
+        return lambda z: box_map(z, low, high)
 
     def to_mixture(z: Array) -> Array:
-        return softmax_map(jnp.where(stays, -jnp.inf, z), jnp.asarray(low)) if high is None else box_map(z, low, high)
+        lower, upper = jnp.asarray(low), jnp.asarray(high)
+        if region.grouped:
+            total = partial(jax.ops.segment_sum, segment_ids=region.group, num_segments=len(region.least))
+            least, most = jnp.maximum(region.least, total(lower)), jnp.minimum(region.most, total(upper))
+            totals = box_map(z[lower.shape[0] :], least, most)
+            r = group_map(z[: lower.shape[0]], lower, upper, region.group, totals)
+        else:
+            r = box_map(z, lower, upper)
+        return r if region.ball is None else _drawn_in(r, region.ball)
 
     return to_mixture
+
+
+def _drawn_in(r: Array, ball: Ball) -> Array:
+    """Move a mixture that is outside of a ball straight towards its center, onto its surface."""
+    center, reference = jnp.asarray(ball.center), jnp.asarray(ball.reference)
+
+    def slack(x: Array) -> Array:
+        there = x > 0
+        x = jnp.where(there, x, 1.0)
+        if ball.divergence == "hellinger":
+            return ball.radius - 1 + jnp.sum(jnp.where(there, jnp.sqrt(x * reference), 0.0))
+        ratio = x / jnp.where(reference > 0, reference, 1.0)
+        return ball.radius - jnp.sum(jnp.where(there, x * jnp.log(ratio), 0.0))
+
+    way = r - center
+    ends = jnp.zeros((), r.dtype), jnp.ones((), r.dtype)
+    part = root(lambda t: slack(center + t * way), *ends, ends[1] / 2)
+    return jnp.where(slack(r) >= 0, r, center + part * way)
 
 
 def softmax_search_on_host(
@@ -172,6 +203,7 @@ def softmax_search_on_host(
     starts: Array,
     solver: LBFGS,
     held: np.ndarray,
+    region: Region | None = None,
 ) -> np.ndarray:
     """Take the steps of `softmax_search` for an objective that is evaluated outside of them, all starts at once.
 
@@ -182,29 +214,31 @@ def softmax_search_on_host(
         starts: z [k, n].
         solver: settings of the L-BFGS.
         held: shares that stay at their lower limit [k, n].
+        region: as in `softmax_search`.
 
     Returns:
         The end of every start, as mixtures [k, n].
     """
-    limits, descent, best = (lower, upper, held), solver.descent(starts.dtype), np.asarray(starts)
+    limits, descent = (lower, upper, held), solver.descent(starts.dtype)
     # As NumPy's arrays, for those that a program returns would have another program compiled.
-    state, mixtures = jax.tree.map(np.asarray, _first_turn(descent, limits, starts))
+    state, mixtures, best = jax.tree.map(np.asarray, _first_turn(descent, limits, region, starts))
     moving = np.ones(len(starts), bool)
     while moving.any():
         found = evaluate(mixtures)
-        state, mixtures, best, moving = jax.tree.map(np.asarray, _turn(descent, limits, state, *found, moving))
+        state, mixtures, best, moving = jax.tree.map(np.asarray, _turn(descent, limits, region, state, *found, moving))
     return best
 
 
 @partial(jax.jit, static_argnames=("descent",))
 def _first_turn(
-    descent: Descent, limits: tuple[Stored, Stored | None, Stored], starts: Array
-) -> tuple[DescentState, Array]:
-    """Begin at the starts, and return the mixtures to evaluate first."""
+    descent: Descent, limits: tuple[Stored, Stored | None, Stored], region: Region | None, starts: Array
+) -> tuple[DescentState, Array, Array]:
+    """Begin at the starts, and return the mixtures to evaluate first, twice: they are the best so far."""
 
-    def one(start: Array, limits: tuple[Stored, Stored | None, Stored]) -> tuple[DescentState, Array]:
-        state = descent.begin(start, jnp.zeros_like(start))
-        return state, _within(*limits)(state.trial)
+    def one(start: Array, limits: tuple[Stored, Stored | None, Stored]) -> tuple[DescentState, Array, Array]:
+        state = descent.begin(start, jnp.zeros_like(limits[0]))
+        mixture = _within(*limits, region)(state.trial)
+        return state, mixture, mixture
 
     return jax.vmap(one)(starts, limits)
 
@@ -213,6 +247,7 @@ def _first_turn(
 def _turn(
     descent: Descent,
     limits: tuple[Stored, Stored | None, Stored],
+    region: Region | None,
     state: DescentState,
     values: Array,
     slopes: Array,
@@ -223,7 +258,7 @@ def _turn(
     def one(
         state: DescentState, value: Array, slope: Array, moves: Array, limits: tuple[Stored, Stored | None, Stored]
     ) -> tuple[DescentState, Array, Array, Array]:
-        to_mixture = _within(*limits)
+        to_mixture = _within(*limits, region)
         _, pull = jax.vjp(to_mixture, state.trial)
         gradient = pull(jnp.where(limits[2], 0.0, slope))[0]
         after = descent.advance(state, value, gradient, slope)

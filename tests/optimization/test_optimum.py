@@ -138,7 +138,7 @@ def test_derivatives_of_the_optimized_objective(result, x64):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"limits": Limits(lower={"d00": 0.6, "d01": 0.6})}, "lower limits sum to 1.2"),
+        ({"limits": Limits(lower={"d00": 0.6, "d01": 0.6})}, "lower d00=0.6, lower d01=0.6 conflict"),
         ({"limits": Limits(lower={"x": 0.6})}, "unknown domain 'x' in limits"),
         ({"weights": {"x": 1.0}}, "unknown target 'x' in weights"),
         ({"weights": {"d00": -1.0}}, "weight of 'd00' is -1.0"),

@@ -94,7 +94,27 @@ def optimum(best: Any) -> str:
     limits = best.objective_interval
     within = "" if limits is None else f"; 90 % of measured ones within {limits[0]:.4f} to {limits[1]:.4f}"
     lines.append(f"weighted mean {best.objective:.4f}{within}")
-    return "\n".join([*lines, f"search ({best.method}) {ended}; KKT residual {best.kkt_residual:.1e}"])
+    lines += [f"limits that bind: {listed(best.held)}"] if best.held else []
+    lines += [hull] if (hull := outside_hull(best)) else []
+    sure = f"within {max(best.gap, 0.0):.1e} of the best there is" if best.convex else agreement(best)
+    return "\n".join([*lines, f"search ({best.method}) {ended}; KKT residual {best.kkt_residual:.1e}; {sure}"])
+
+
+def outside_hull(best: Any) -> str:
+    """Say how far a mixture is from all averages of those measured; nothing where it is one of them."""
+    if best.beyond_hull is None or best.beyond_hull < 1e-6:
+        return ""
+    return f"No average of measured mixtures is nearer to it than {best.beyond_hull:.2g} in total variation"
+
+
+def agreement(best: Any) -> str:
+    """Say how many descents agree on a mixture, and what the next best minimum costs."""
+    if not best.starts:
+        return "there may be other local minima"
+    other = "no other minimum was found"
+    if best.second is not None:
+        other = f"the next best minimum is higher by {best.second:.1e} nats per token"
+    return f"{best.agreed} of {best.starts} descents ended here, and {other}"
 
 
 def compared(found: Any) -> str:

@@ -276,6 +276,15 @@ class LawLosses:
         """Whether the law is a power of the own proportion, so that `powers` has an answer."""
         return type(self.law).own_power is not Law.own_power
 
+    def convex(self, domains: int) -> bool:
+        """Say whether every loss is known to be convex in the mixture of so many domains."""
+        if self.separable:
+            return True
+        values, parts = np.asarray(self.values), self.law.ordered()
+        each = [self.law.unpack(vector, parts, domains) for vector in values]
+        signs = all(np.min(named[c.name]) >= 0 for named in each for c in parts if c.linear)
+        return signs and all(self.law.convex(named) for named in each)
+
     @property
     def own_by_convention(self) -> tuple[int, ...]:
         """The targets' own domains, where the law fixes the slope in these by convention.

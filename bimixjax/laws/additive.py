@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from bimixjax.laws.law import Basis, Coefficient, Law, Point, Units, power, rescaled, share_power
@@ -80,6 +81,10 @@ class Additive(Law):
         learnt = _weighted(nonlinear["C"], share_power(point.mixture, nonlinear["g"]), point)
         return {"E": jnp.ones_like(point.volume), "K": 1 / learnt, "B": power(point.volume, -nonlinear["beta"])}
 
+    def convex(self, coefficients: Mapping[str, np.ndarray]) -> bool:
+        """The inverse of a sum that is concave, where all g of domains that help are at most 1."""
+        return bool(np.all((coefficients["g"] <= 1) | (coefficients["C"] == 0)))
+
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Little and much learnt from the others, at two powers."""
         return {"beta": (0.2, 0.8), "C": (0.05, 0.5), "g": (0.2, 0.5, 1.0)}
@@ -146,6 +151,11 @@ def _scale(term: str, nonlinear: Mapping[str, Array], point: Point) -> Array:
     return power(_weighted(nonlinear[f"C{term}"], point.mixture, point), nonlinear[f"g{term}"])
 
 
+def _bends_up(exponent: np.ndarray) -> bool:
+    """Say whether x^exponent is convex for x >= 0."""
+    return bool((exponent <= 0) | (exponent >= 1))
+
+
 @dataclass(frozen=True)
 class Joint(Additive):
     """The joint law at one model size: the mixture also scales what the volume adds.
@@ -171,6 +181,10 @@ class Joint(Additive):
         """Multiply the term of B of the additive law by (sum_j CB_j r_j)^gB."""
         volume = power(point.volume, -nonlinear["beta"])
         return {**super().basis(nonlinear, point), "B": (_scale("B", nonlinear, point), volume)}
+
+    def convex(self, coefficients: Mapping[str, np.ndarray]) -> bool:
+        """Where that of the additive law is, and the power of what scales each term has no bend downwards."""
+        return super().convex(coefficients) and _bends_up(coefficients["gB"])
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Few, as draws do better, with a volume term that falls with the own proportion."""
@@ -206,6 +220,10 @@ class JointSized(AdditiveSized):
             "A": (_scale("A", nonlinear, point), power(point.model_size, -nonlinear["alpha"])),
             "B": (_scale("B", nonlinear, point), power(point.volume, -nonlinear["beta"])),
         }
+
+    def convex(self, coefficients: Mapping[str, np.ndarray]) -> bool:
+        """Where that of the additive law is, and the power of what scales each term has no bend downwards."""
+        return super().convex(coefficients) and all(_bends_up(coefficients[g]) for g in ("gA", "gB"))
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Few, as draws do better, with terms that fall with the own proportion."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from bimixjax.laws.law import Basis, Coefficient, Law, Point, Units, power, rescaled
@@ -44,6 +45,10 @@ class Chinchilla(Law):
             "A": power(point.model_size, -nonlinear["alpha"]),
             "B": power(point.volume, -nonlinear["beta"]),
         }
+
+    def convex(self, coefficients: Mapping[str, np.ndarray]) -> bool:
+        """The mixture plays no part."""
+        return True
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Exponents around those of published losses."""
@@ -87,6 +92,10 @@ class Kaplan(Law):
         """K multiplies the power of the sum."""
         lack = nonlinear["n"] * power(point.model_size, -nonlinear["aN"] / nonlinear["aD"])
         return {"K": power(lack + 1 / point.volume, nonlinear["aD"])}
+
+    def convex(self, coefficients: Mapping[str, np.ndarray]) -> bool:
+        """The mixture plays no part."""
+        return True
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Size or volume as the bottleneck."""

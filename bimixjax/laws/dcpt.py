@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from bimixjax.laws.law import Basis, Coefficient, Law, Point, Units, power, rescaled, share_power
@@ -58,6 +59,10 @@ class DCPT(Law):
             "B": (share_power(point.own, nonlinear["eta"]), power(point.volume, -nonlinear["beta"])),
             "C": (power(point.own + nonlinear["eps"], -nonlinear["gamma"]),),
         }
+
+    def convex(self, coefficients: Mapping[str, np.ndarray]) -> bool:
+        """Where the middle term is, which has a power eta of the share."""
+        return bool((coefficients["eta"] >= 1) | (coefficients["eta"] == 0) | (coefficients["B"] == 0))
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Volume terms that do and do not grow with the share, offsets small and large."""

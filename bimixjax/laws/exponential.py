@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from bimixjax.laws.law import Basis, Coefficient, Law, Point
@@ -65,6 +66,10 @@ class Exponential(Law):
         """C multiplies 1, k the exponential."""
         slopes = jnp.where(point.is_own, 0.0, nonlinear["t"])
         return {"c": jnp.ones_like(point.volume), "k": jnp.exp(jnp.sum(slopes * point.mixture, axis=0))}
+
+    def convex(self, coefficients: Mapping[str, np.ndarray]) -> bool:
+        """A sum of exponentials of linear functions, with factors that are not negative."""
+        return True
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Start from losses that fall with the own proportion, slowly to steeply."""
@@ -129,6 +134,10 @@ class ExponentialM1(Law):
         terms = weights * jnp.exp(nonlinear["t"] * point.mixture)
         return {"c": jnp.ones_like(point.volume), "k": jnp.sum(terms, axis=0)}
 
+    def convex(self, coefficients: Mapping[str, np.ndarray]) -> bool:
+        """A sum of exponentials of linear functions, with factors that are not negative."""
+        return True
+
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Start from losses that fall with every proportion; draws rise with some."""
         return {"K": (0.05, 0.5), "t": (-4.0, -1.0)}
@@ -156,6 +165,10 @@ class ExponentialM2(Law):
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """C multiplies 1, k the sum of exponentials."""
         return {"c": jnp.ones_like(point.volume), "k": jnp.sum(jnp.exp(nonlinear["t"] * point.mixture), axis=0)}
+
+    def convex(self, coefficients: Mapping[str, np.ndarray]) -> bool:
+        """A sum of exponentials of linear functions, with factors that are not negative."""
+        return True
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Start from losses that rise or fall with every proportion."""

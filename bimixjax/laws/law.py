@@ -227,6 +227,10 @@ class Law(ABC):
         """Return (c, a, e), for a law whose loss is c (r_i + e)^-a in the own proportion and free of all others."""
         raise TypeError(f"{self.name} is not a power of the own proportion")
 
+    def convex(self, coefficients: Mapping[str, np.ndarray]) -> bool:
+        """Say whether a loss with these coefficients is known to be convex in the mixture; False unless a law says."""
+        return False
+
     def part(self, *, linear: bool) -> tuple[Coefficient, ...]:
         """Return the linear or the non-linear coefficients, in their order."""
         return tuple(c for c in self.coefficients if c.linear == linear)

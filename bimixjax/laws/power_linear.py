@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from bimixjax.laws.law import Basis, Coefficient, Law, Point, share_power
@@ -52,6 +53,10 @@ class PowerLinear(Law):
         """B multiplies the linear terms, w the own power."""
         cross = jnp.where(point.is_own, 0.0, nonlinear["W"])
         return {"b": 1 + jnp.sum(cross * point.mixture, axis=0), "w": -share_power(point.own, nonlinear["e"])}
+
+    def convex(self, coefficients: Mapping[str, np.ndarray]) -> bool:
+        """A linear function, less a power that is concave for e <= 1."""
+        return bool(coefficients["e"] <= 1)
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Own powers from nearly a logarithm to nearly linear."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from bimixjax.laws.bimix import BiMix, BiMixSized
@@ -60,6 +61,10 @@ class BiMixTransfer(Law):
         """Return {B: rho^-alpha s^-beta, C: rho^-alpha}."""
         share = power(effective_share(nonlinear, point), -nonlinear["alpha"])
         return {"B": (share, power(point.volume, -nonlinear["beta"])), "C": (share,)}
+
+    def convex(self, coefficients: Mapping[str, np.ndarray]) -> bool:
+        """A negative power of rho, which is concave for g <= 1."""
+        return bool(coefficients.get("g", 1.0) <= 1)
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Little and much transfer, at two powers."""
@@ -127,6 +132,10 @@ class BiMixTransferSized(Law):
             "A": (share, power(point.model_size, -nonlinear["alpha"])),
             "B": (share, power(point.volume, -nonlinear["beta"])),
         }
+
+    def convex(self, coefficients: Mapping[str, np.ndarray]) -> bool:
+        """A negative power of rho, which is concave for g <= 1."""
+        return bool(coefficients.get("g", 1.0) <= 1)
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Little and much transfer, at two powers."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from jax import Array
 
 from bimixjax.laws.law import Basis, Coefficient, Law, Point, Units, power
@@ -55,6 +56,10 @@ class WithVolume(Law):
     def basis(self, nonlinear: Mapping[str, Array], point: Point) -> Basis:
         """Add s^-beta for B to the terms of the inner law."""
         return {**self.inner.basis(nonlinear, point), "B": power(point.volume, -nonlinear["beta"])}
+
+    def convex(self, coefficients: Mapping[str, np.ndarray]) -> bool:
+        """Where the law of the mixture is."""
+        return self.inner.convex(coefficients)
 
     def starts(self) -> Mapping[str, tuple[float, ...]]:
         """Combine those of the inner law with three exponents."""

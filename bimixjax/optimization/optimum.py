@@ -186,7 +186,8 @@ def _describe(
 
 def convex(goal: Objective, domains: int) -> bool:
     """Say whether an objective is known to be convex in the mixture."""
-    return goal.separable or bool(getattr(goal.predictor, "convex", lambda _: False)(domains))
+    known = getattr(goal.predictor, "convex", None)
+    return known is not None and bool(known(domains))
 
 
 def _held(limits: Limits, region: Region, r: np.ndarray) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Shaped
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from bimixjax._base import summaries
 from bimixjax.estimation import AutoFit, Resampled
 from bimixjax.fitting import FitResult
 from bimixjax.observations import Budget
@@ -190,11 +191,15 @@ def certificate(best: OptimalMixture) -> Text:
         text.append(f"to first order a small change gains {gap:.1e} nats per token.")
         return text
     text = Text(f"Search ({best.method}) converged; {residual}; ")
-    if best.method == "dual":
+    if best.convex:
         text.append(f"under this law no mixture within the limits is better by more than {gap:.1e} nats per token.")
     else:
         text.append(f"to first order no small change gains more than {gap:.1e} nats per token; ")
-        text.append("the best of several starts, since an objective that is not convex may have other local minima.")
+        text.append(f"{summaries.agreement(best)}.")
+    if best.held:
+        text.append(f" Limits that bind, beside those of shares: {', '.join(best.held)}.")
+    if hull := summaries.outside_hull(best):
+        text.append(f" {hull}.")
     for sentence in best.untold:
         text.append(f" Caution: {sentence}.")
     return text

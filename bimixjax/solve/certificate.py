@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from bimixjax.solve.region import NEAR, Region
 
@@ -42,7 +42,8 @@ def certify(
     As D is convex, J(r) - min J <= g . (r - v) + eta (radius - D(r)) for convex J, with v the cheapest vertex.
     """
     totals = region.totals(r)
-    pull = _pull(gradient, r, region, totals)
+    held = region.ball is not None and region.ball.radius - region.ball.of(r) <= NEAR * max(region.ball.radius, NEAR)
+    pull = ball_pull(gradient, r, region) if held else 0.0
     slope = gradient if region.ball is None or pull == 0 else gradient + pull * region.ball.slopes(r)
     mu, prices = _prices(slope, r, region, totals)
     scale = max(abs(mu), least, float(np.finfo(float).tiny))
@@ -68,16 +69,12 @@ def tight(region: Region, totals: np.ndarray) -> np.ndarray:
     return (totals - region.least <= NEAR) | (region.most - totals <= NEAR)
 
 
-def classes(region: Region, totals: np.ndarray) -> Int[np.ndarray, " d"]:
-    """Return for each domain which price holds: that of its group where the group is tight, else of the whole, 0."""
-    return np.where(tight(region, totals), np.arange(1, len(totals) + 1), 0)[region.group]
-
-
-def _pull(gradient: np.ndarray, r: np.ndarray, region: Region, totals: np.ndarray) -> float:
-    """Return the multiplier of the ball that leaves the least of the slopes of shares between their limits."""
-    if region.ball is None or region.ball.radius - region.ball.of(r) > NEAR * max(region.ball.radius, NEAR):
+def ball_pull(gradient: np.ndarray, r: np.ndarray, region: Region) -> float:
+    """Return the multiplier of the ball, as if it held r, that leaves the least of the slopes of shares with room."""
+    if region.ball is None:
         return 0.0
-    place = classes(region, totals)
+    totals = region.totals(r)
+    place = np.where(tight(region, totals), np.arange(1, len(totals) + 1), 0)[region.group]
     room = np.minimum(r - region.lower, region.upper - r)
     room = np.where(room > NEAR, room, 0.0)
     mass = np.bincount(place, room)

@@ -1,11 +1,8 @@
-"""The last digits of a minimum over mixtures within limits: Newton steps on the face of the limits that bind.
+"""The last digits of a minimum over mixtures within limits: Newton steps, each the solution of a quadratic program.
 
-With the shares F that no limit holds, the gradient g and the Hessian H of the objective plus the pull of the ball,
-
-    minimize g_F . d + d . H_FF d / 2   over d with  sum_{i in F, k} d_i = 0 for each price k,  D' . d = radius - D(r),
-
-by the absolute values of the eigenvalues of H on these directions, so that it goes down where H is not convex. Near a
-share of 0 the slope of many laws is not bounded: the coordinates of a descent hardly move there, while this step,
+Its Hessian is that of the objective plus the pull of the ball, by differences of gradients; where it is not convex its
+eigenvalues count by their absolute values, first of all directions, then of those of the face on which the step ends.
+Near a share of 0 the slope of many laws is not bounded: the coordinates of a descent hardly move there, while this step,
 scaled by the curvature of each share, does.
 """
 
@@ -13,18 +10,22 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bimixjax.solve.certificate import Certificate, certify, classes
+from bimixjax.solve.certificate import Certificate, ball_pull, certify
+from bimixjax.solve.quadratic import Face, program
 from bimixjax.solve.region import Region
 
 Values = Callable[[np.ndarray], np.ndarray]
 
 # Differences of the gradient, relative to the share, and the least share that they are relative to.
 _STEP, _LEAST = 1e-4, 2e-8
-_ROUNDS, _HALVED = 40, 14
-# How much of its room a share keeps in a step.
+_ROUNDS, _HALVED, _GENTLE = 40, 14, 4
+# How much of its room a share keeps in a gentle step.
 _KEPT = 0.05
-# Certified to rounding; and shares this near a limit are tried there.
-_DONE, _NEAR = 1e-13, 1e-6
+# Certified to rounding.
+_DONE = 1e-13
+# Values that hardly differ, and how much higher one may be, relative to them: a step that ends outside of the ball is
+# drawn in, which takes shares off their limits by its square.
+_CLOSE, _HIGHER = 1e-9, 1e-10
 
 # Beyond so many domains the Hessian costs more than it is worth.
 MOST_DOMAINS = 128
@@ -43,110 +44,102 @@ def polish(
         least: the least slope that counts, as in `certify`.
 
     Returns:
-        A mixture whose objective is not higher, and its certificate.
+        A mixture whose objective is not higher, but for 1e-10 of it, and its certificate.
     """
     value, slope = values(r[None])[0], gradients(r[None])[0]
     best = certify(slope, r, region, least=least)
     for _ in range(_ROUNDS):
         if best.kkt_residual <= _DONE or len(r) > MOST_DOMAINS or not np.isfinite(slope).all():
             break
-        tried = _trials(gradients, r, slope, region, best)
+        tried = _trials(gradients, r, slope, region)
         found = values(tried)
         found = np.where(np.isfinite(found), found, np.inf)
         place = int(np.argmin(found))
-        rounding = 4 * np.finfo(float).eps * abs(value)
-        # Where values differ by rounding, the full step is judged by what it leaves of the slopes.
-        place = place if found[place] < value - rounding else 0
-        after = gradients(tried[[place]])[0]
-        known = certify(after, tried[place], region, least=least) if np.isfinite(after).all() else best
-        if not found[place] < value - rounding and not (
-            found[place] <= value + rounding and known.kkt_residual < 0.9 * best.kkt_residual
-        ):
+        # Where values hardly differ, whole steps are judged by what they leave of the slopes.
+        close = not found[place] < value - _CLOSE * abs(value)
+        asked = [k for k in (0, _HALVED) if found[k] <= value + _HIGHER * abs(value)] if close else [place]
+        after = gradients(tried[asked]) if asked else np.empty((0, len(r)))
+        known = [certify(each, tried[k], region, least=least) for k, each in zip(asked, after, strict=True)]
+        chosen = int(np.argmin([one.kkt_residual for one in known])) if known else 0
+        if not known or (close and not known[chosen].kkt_residual < 0.5 * best.kkt_residual):
             break
-        r, value, slope, best = tried[place], found[place], after, known
+        r, value, slope, best = tried[asked[chosen]], found[asked[chosen]], after[chosen], known[chosen]
     return r, best
 
 
-def _trials(gradients: Values, r: np.ndarray, slope: np.ndarray, region: Region, known: Certificate) -> np.ndarray:
-    """Return mixtures to try: the Newton step and parts of it, without and with shares put at a near limit."""
-    bent = slope if region.ball is None or known.pull == 0 else slope + known.pull * region.ball.slopes(r)
-    reduced = bent + known.prices[region.group]
-    below, above = r - region.lower, region.upper - r
-    pushed = ((below <= _NEAR) & (reduced >= 0)) | ((above <= _NEAR) & (reduced <= 0))
-    held = (region.lower == region.upper) | (pushed & (np.minimum(below, above) <= 0))
-    free = np.flatnonzero(~held)
-    place = _prices(region, r, known)
-    step = _newton(gradients, r, bent, region, known, free, place)
-    ways = 0.5 ** np.arange(_HALVED)[:, None] * step
-    snapped = np.where(pushed, np.where(below <= above, region.lower, region.upper), r)
-    gentle = _moved(r, ways, region, place)
-    # Straight to the limits, and with shares near one put there, the rest of the step as it is.
-    direct = region.nearest(np.clip(r + ways[:4], region.lower, region.upper))
-    put = region.nearest(np.where(pushed, snapped, gentle[:4]))
-    return np.concatenate([gentle, direct, put])
+def _trials(gradients: Values, r: np.ndarray, slope: np.ndarray, region: Region) -> np.ndarray:
+    """Return mixtures to try: Newton steps and parts of them, and such that keep some of each share's room."""
+    bends, tangent, pull = _hessian(gradients, r), np.zeros(len(r)), 0.0
+    if region.ball is not None:
+        tangent, pull = region.ball.slopes(r), ball_pull(slope, r, region)
+        bends = bends + np.diag(pull * region.ball.curvatures(r))
+    scale = 1 / np.sqrt(np.maximum(np.abs(np.diag(bends)), 1e-12 * np.abs(bends).max() + 1e-300))
+    scaled = scale[:, None] * bends * scale
+    # The sum of all shares is given, so bends along it are of no account; as a large one they leave the others alone.
+    ones = 1 / scale / np.linalg.norm(1 / scale)
+    across = scaled - np.outer(ones, ones @ scaled)
+    across = across - np.outer(across @ ones, ones)
+    convex = _absolute(across + np.outer(ones, ones) * max(np.abs(scaled).max(), 1e-300))
+    step, face = program(convex / scale[:, None] / scale, slope, r, region, tangent, pull > 0)
+    on_face = _step_on(face, step, bends, slope, region, tangent, scale)
+    ways = 0.5 ** np.arange(_HALVED)[:, None]
+    full = region.nearest(np.clip(r + on_face, region.lower, region.upper))
+    tried = [_within(r + ways * way, region) for way in (full - r, step)]
+    return np.concatenate([*tried, _within(_gentle(r, ways[:_GENTLE] * step, region, face), region)])
 
 
-def _prices(region: Region, r: np.ndarray, known: Certificate) -> np.ndarray:
-    """Return which sum each share counts in: of its group where that stands at a limit that holds it, else of all."""
-    totals = region.totals(r)
-    place = classes(region, totals)
-    nu = known.prices - known.multiplier
-    lets_go = ((totals - region.least <= region.most - totals) & (nu > 0)) | (
-        (totals - region.least > region.most - totals) & (nu < 0)
-    )
-    lets_go &= region.least < region.most
-    return np.where(lets_go[region.group], 0, place)
+def _hessian(gradients: Values, r: np.ndarray) -> np.ndarray:
+    size = _STEP * np.maximum(r, _LEAST)
+    ahead, behind = np.split(gradients(np.concatenate([r + np.diag(size), r - np.diag(size)])), 2)
+    bends = np.nan_to_num((ahead - behind) / (2 * size[:, None]))
+    return (bends + bends.T) / 2
 
 
-def _newton(
-    gradients: Values,
-    r: np.ndarray,
+def _absolute(matrix: np.ndarray) -> np.ndarray:
+    """Return the matrix with the absolute values of its eigenvalues, none of them nearly 0."""
+    values, axes = np.linalg.eigh(matrix)
+    values = np.maximum(np.abs(values), 1e-10 * max(np.abs(values).max(initial=0.0), 1e-300))
+    return (axes * values) @ axes.T
+
+
+def _step_on(
+    face: Face,
+    step: np.ndarray,
+    bends: np.ndarray,
     slope: np.ndarray,
     region: Region,
-    known: Certificate,
-    free: np.ndarray,
-    place: np.ndarray,
+    tangent: np.ndarray,
+    scale: np.ndarray,
 ) -> np.ndarray:
-    """Compute the step [d] of the free shares."""
-    whole = np.zeros(len(r))
-    size = _STEP * np.maximum(r[free], _LEAST)
-    moves = size[:, None] * np.eye(len(r))[free]
-    ahead, behind = np.split(gradients(np.concatenate([r + moves, r - moves])), 2)
-    bends = (ahead - behind)[:, free] / (2 * size[:, None])
-    bends = np.nan_to_num((bends + bends.T) / 2)
-    rows = [np.where(place[free] == k, 1.0, 0.0) for k in np.unique(place[free])]
-    wanted = [0.0] * len(rows)
-    if region.ball is not None and known.pull > 0:
-        bends += np.diag(known.pull * region.ball.curvatures(r)[free])
-        rows.append(region.ball.slopes(r)[free])
-        wanted.append(region.ball.radius - float(region.ball.of(r)))
-    scale = 1 / np.sqrt(np.maximum(np.abs(np.diag(bends)), 1e-12))
-    bends, pull, rows = scale[:, None] * bends * scale, scale * slope[free], np.array(rows) * scale
-    # Directions that the rows leave, by their singular vectors.
+    """Return the step to the stationary point on a face: that given, and what the Hessian as it is adds to it."""
+    free = np.flatnonzero(face.shares == 0)
+    rows = (face.rows(region, tangent) * scale)[:, free]
     _, sizes, vectors = np.linalg.svd(rows)
-    rank = int(np.sum(sizes > 1e-12 * max(sizes.max(initial=0.0), 1e-300)))
-    across = vectors[rank:].T
-    base = np.linalg.lstsq(rows, np.array(wanted), rcond=None)[0]
-    values, axes = np.linalg.eigh(across.T @ bends @ across)
-    values = np.maximum(np.abs(values), 1e-10 * max(np.abs(values).max(initial=0.0), 1e-300))
-    along = across @ (axes @ ((axes.T @ (across.T @ (pull + bends @ base))) / values))
-    whole[free] = scale * (base - along)
-    return whole
+    across = vectors[int(np.sum(sizes > 1e-12 * max(sizes.max(initial=0.0), 1e-300))) :].T
+    if not across.size:
+        return step
+    left = (scale * (slope + bends @ step))[free]
+    inner = _absolute(across.T @ (scale[free, None] * bends[np.ix_(free, free)] * scale[free]) @ across)
+    found = step.copy()
+    found[free] -= scale[free] * (across @ np.linalg.solve(inner, across.T @ left))
+    return found
 
 
-def _moved(r: np.ndarray, ways: np.ndarray, region: Region, place: np.ndarray) -> np.ndarray:
+def _within(x: np.ndarray, region: Region) -> np.ndarray:
+    """Return mixtures as they are, where they keep to the limits but for rounding, else the nearest that do."""
+    if wrong := [i for i, one in enumerate(x) if region.violation(one) > 1e-15]:
+        x = x.copy()
+        x[wrong] = region.nearest(x[wrong])
+    return x
+
+
+def _gentle(r: np.ndarray, ways: np.ndarray, region: Region, face: Face) -> np.ndarray:
     """Take steps [n, d], each share at most so far that some of its room is left; what sums lack goes by room."""
     low, high = r - (1 - _KEPT) * (r - region.lower), r + (1 - _KEPT) * (region.upper - r)
-    moved = np.clip(r + ways, np.minimum(r, low), np.maximum(r, high))
-    # A share at a limit that lets it go has no room to scale by.
-    moved = np.where((r <= region.lower) | (r >= region.upper), np.clip(r + ways, region.lower, region.upper), moved)
+    moved = np.clip(r + ways, low, high)
     room = np.minimum(moved - region.lower, region.upper - moved)
-    for k in np.unique(place):
-        some = place == k
-        lacking = r[some].sum() - moved[:, some].sum(1, keepdims=True)
+    for some in face.rows(region, r)[: 1 + np.count_nonzero(face.totals)].astype(bool):
+        lacking = (r + ways)[:, some].sum(1, keepdims=True) - moved[:, some].sum(1, keepdims=True)
         rooms = room[:, some].sum(1, keepdims=True)
         moved[:, some] += np.clip(lacking / np.where(rooms > 0, rooms, 1), -1, 1) * room[:, some]
-    wrong = [i for i, one in enumerate(moved) if region.violation(one) > 1e-14]
-    if wrong:
-        moved[wrong] = region.nearest(moved[wrong])
     return moved

@@ -190,10 +190,23 @@ def test_certificate_states_residual_and_gap(best: OptimalMixture) -> None:
 
 
 def test_certificate_of_a_search_from_several_starts_speaks_of_nearby_mixtures(best: OptimalMixture) -> None:
-    shown = text(tables.certificate(dataclasses.replace(best, method="softmax")))
+    searched = dataclasses.replace(best, method="softmax", convex=False, starts=12, agreed=11, second=0.01)
+    shown = " ".join(text(tables.certificate(searched)).split())
     assert "Search (softmax) converged" in shown
     assert "no small change gains more" in shown
+    assert "11 of 12 descents ended here, and the next best minimum is higher by 1.0e-02 nats per token" in shown
     assert "no mixture within the limits" not in shown
+
+
+def test_certificate_names_what_binds_and_what_no_average_of_runs_is(best: OptimalMixture) -> None:
+    shown = " ".join(
+        text(tables.certificate(dataclasses.replace(best, held=("web", "near"), beyond_hull=0.12))).split()
+    )
+    assert "Limits that bind, beside those of shares: web, near." in shown
+    assert "No average of measured mixtures is nearer to it than 0.12 in total variation." in shown
+    inside = text(tables.certificate(dataclasses.replace(best, beyond_hull=0.0)))
+    assert "average" not in inside
+    assert "bind" not in inside
 
 
 def test_what_is_not_stationary_is_not_headed_as_found(best: OptimalMixture, baselines: Predictions) -> None:

@@ -2,8 +2,8 @@
 
 Its Hessian is that of the objective plus the pull of the ball, by differences of gradients; where it is not convex its
 eigenvalues count by their absolute values, first of all directions, then of those of the face on which the step ends.
-Near a share of 0 the slope of many laws is not bounded: the coordinates of a descent hardly move there, while this step,
-scaled by the curvature of each share, does.
+Near a share of 0 the slope of many laws is not bounded: the coordinates of a descent hardly move there, while this
+step, scaled by the curvature of each share, does.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,6 @@
 """The `bimix optimize` command: the best mixture, beside those that need no law."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -9,6 +10,7 @@ from tyro.conf import Positional, arg
 import bimixjax
 from bimixjax._base.checks import InputError
 from bimixjax.cli.console import FIGURES, JSON, Answer, File, FileCommand, Flag, Formats
+from bimixjax.cli.limits import epochs, groups, near_mixture
 from bimixjax.cli.options import Number, Numbers, Stock, Whole, inventory, numbers
 
 if TYPE_CHECKING:
@@ -36,6 +38,14 @@ class Optimize(FileCommand):
     """Least shares of domains."""
     upper: Numbers = ()
     """Greatest shares of domains."""
+    fixed: Numbers = ()
+    """Shares of domains that are given."""
+    group: Annotated[tuple[str, ...], arg(metavar="NAME=DOMAIN+...:MOST")] = ()
+    """A sum of shares: web=cc+c4:0.7 is at most .7, web=cc+c4:0.2..0.7 from .2 to .7. May be repeated."""
+    max_epochs: Annotated[tuple[str, ...], arg(metavar="NUMBER|NAME=NUMBER,...")] = ()
+    """How often the unique tokens of --inventory may be repeated in a training of --volume tokens."""
+    near: Annotated[tuple[str, ...], arg(metavar="natural|uniform|NAME=NUMBER,...:RADIUS")] = ()
+    """Stay within so many nats of KL divergence from a mixture: natural:0.1."""
     inventory: Stock = ()
     """Unique tokens of the domains, a file of them (domain,tokens), or a token store. With those of every domain:
     compare with the natural mixture, which shares without effect follow."""
@@ -60,7 +70,9 @@ class Optimize(FileCommand):
         budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size, from_prior=self.from_prior)
         runs = None if self.runs is None else bimixjax.Observations.read(self.runs)
         of_goal: dict[str, Any] = {"budget": budget, "weights": numbers("weight", self.weight) or None}
-        found = bimixjax.Baselines.of(fit, inventory=inventory(self.inventory), observations=runs, **of_goal)
+        stock = inventory(self.inventory)
+        found = bimixjax.Baselines.of(fit, inventory=stock, observations=runs, **of_goal)
+        of_goal |= {"limits": self.limits(found.mixtures), "inventory": stock}
         best, draws = self.searched(fit, of_goal, found.mixtures.get("natural"))
         # The search has refused losses that follow from priors alone, but for targets without weight.
         baselines = Predictions.of(fit, found.mixtures, budget, refuse=False).beside(best, fit)
@@ -76,6 +88,12 @@ class Optimize(FileCommand):
         document = documents.optimum(best, baselines, draws) | {"notes": found.notes}
         return Answer(document=document, screen=screen, failed=not best.converged)
 
+    def limits(self, mixtures: "Mapping[str, np.ndarray]") -> bimixjax.Limits:
+        """Return what the mixture must keep to; baselines may be named as mixtures nearby."""
+        near = near_mixture(self.near[-1], mixtures) if self.near else None
+        of_shares = {name: numbers(name, getattr(self, name)) for name in ("lower", "upper", "fixed")}
+        return bimixjax.Limits(**of_shares, groups=groups(self.group), max_epochs=epochs(self.max_epochs), near=near)
+
     def searched(
         self,
         fit: "bimixjax.FitResult | bimixjax.AutoFit",
@@ -83,8 +101,7 @@ class Optimize(FileCommand):
         natural: "np.ndarray | None",
     ) -> "tuple[bimixjax.OptimalMixture, bimixjax.OptimalResamples | None]":
         """Return the best mixture, and those of draws where they are asked for."""
-        limits = bimixjax.Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper))
-        options = {**of_goal, "limits": limits, "method": self.method, "reference": natural}
+        options = {**of_goal, "method": self.method, "reference": natural}
         if not self.draws:
             return bimixjax.optimize(fit, **options), None
         if not isinstance(fit, bimixjax.AutoFit):

@@ -262,6 +262,10 @@ class LawLosses:
 
     def __call__(self, mixture: Float[Array, " d"], volume: Float[Array, ""]) -> Float[Array, " t"]:
         """Evaluate the losses in nats per token, in float64 and inside any transform."""
+        if self.law.own_proportion and not self.law.cross_domain and -1 not in self.own and self.unique is None:
+            # So that time and memory grow as the number of targets, not as its square; those of derivatives do.
+            own, losses = np.array(self.own), jax.vmap(own_loss(self.law), in_axes=(0, 0, None, None))
+            return losses(self.values, in_float64(lambda r: r[own])(mixture), volume, self.model_size)
         limits = () if self.unique is None else (self.unique,)
         losses = jax.vmap(target_loss(self.law), in_axes=(0, 0, *[None] * (3 + len(limits))))
         return losses(self.values, jnp.array(self.own), mixture, volume, self.model_size, *limits)
@@ -304,6 +308,16 @@ class LawLosses:
 
         each = jax.vmap(in_float64(power), in_axes=(0, None, None), out_axes=1)
         return each(self.values, volume, self.model_size)
+
+
+def own_loss(law: Law) -> Callable[..., Array]:
+    """Return one target's loss under a law of the own proportion alone: of coefficients [k], its share, s and N."""
+
+    def loss(vector: Array, share: Array, volume: Array, size: Array) -> Array:
+        named, alone = law.unpack(vector, law.ordered(), 1), jnp.ones(1, bool)
+        return law.loss(named, Point(mixture=share[None], own=share, volume=volume, model_size=size, is_own=alone))
+
+    return in_float64(loss)
 
 
 def target_loss(law: Law) -> Callable[..., Array]:

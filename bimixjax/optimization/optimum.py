@@ -49,7 +49,8 @@ def optimize(
             volume was fitted.
         weights: w by target, those not named get 0, or in the order of `fit.targets`; by default all count the same.
         limits: of domains, groups of them, epochs, and how far from another mixture.
-        inventory: unique tokens by domain, unlimited where one is not named; asked for by limits of epochs.
+        inventory: unique tokens by domain, unlimited where one is not named; for limits of epochs, and laws that read
+            them.
         method: "dual", exact, for laws that are a power of the own proportion; "softmax", L-BFGS and Newton steps, for
             every law; "auto" takes the dual where it can.
         reference: a mixture, by domain or in the order of `fit.domains`, as `mixtures.natural` gives it: domains on
@@ -84,9 +85,10 @@ def optimize(
     budget, limits = budget or Budget(), limits or Limits()
     checks.choice("method", method, ("auto", "dual", "softmax"))
     starts = checks.starts(starts)
-    goal = objective(fit, budget=budget, weights=weights)
+    stock = Inventory(inventory) if isinstance(inventory, Mapping) else inventory
+    goal = objective(fit, budget=budget, weights=weights, inventory=stock)
     check_constrained(fit, goal, budget)
-    region = limits.region(fit.domains, **available(fit, goal, limits, inventory))
+    region = limits.region(fit.domains, **available(fit, goal, limits, stock))
     exact = goal.separable and region.ball is None and method != "softmax"
     if method == "dual" and not exact:
         if not goal.separable:
@@ -108,25 +110,25 @@ def optimize(
             r = search.shared_out(found.mixture, flat, shares, region)
             found = dataclasses.replace(found, mixture=r, certificate=search.certificate(goal, r, region))
     if found is None:
-        raise InputError(_not_finite(fit, goal, region.nearest(shares), budget, "no mixture that was looked at"))
-    return _describe(fit, budget, goal, found, flat, "dual" if exact else "softmax", limits, region)
+        at = region.nearest(shares), budget, stock
+        raise InputError(_not_finite(fit, goal, *at, "no mixture that was looked at"))
+    return _describe(fit, budget, stock, goal, found, flat, "dual" if exact else "softmax", limits, region)
 
 
-def available(
-    fit: Fit, goal: Objective, limits: Limits, inventory: Inventory | Mapping[str, float] | None
-) -> dict[str, Any]:
+def available(fit: Fit, goal: Objective, limits: Limits, stock: Inventory | None) -> dict[str, Any]:
     """Return the unique tokens of the domains [d] and how many are trained on, where limits ask for them."""
     if limits.max_epochs is None:
         return {}
     tokens = float(goal.volume) if fit.volume_unit == "tokens" else None
-    stock = Inventory(inventory) if isinstance(inventory, Mapping) else inventory
     return {"unique": None if stock is None else stock.array(fit.domains), "tokens": tokens}
 
 
-def _not_finite(fit: Fit, goal: Objective, r: np.ndarray, budget: Budget, where: str) -> str:
+def _not_finite(
+    fit: Fit, goal: Objective, r: np.ndarray, budget: Budget, stock: Inventory | None, where: str
+) -> str:
     """Say which targets have no finite loss at a mixture."""
     one = fit.at_size(budget.model_size)
-    losses = np.asarray(one.predict(r, goal.volume, budget.model_size))
+    losses = np.asarray(one.predict(r, goal.volume, budget.model_size, inventory=stock, from_prior=True))
     bad = [f"{one.targets[t]} ({losses[t]:g})" for t in goal.chosen if not np.isfinite(losses[t])]
     at = ", ".join(f"{domain}={share:.3g}" for domain, share in zip(fit.domains, r, strict=True))
     return f"the objective is finite at {where} within the limits; at {at} these losses are not: {', '.join(bad)}"
@@ -135,6 +137,7 @@ def _not_finite(fit: Fit, goal: Objective, r: np.ndarray, budget: Budget, where:
 def _describe(
     fit: Fit,
     budget: Budget,
+    stock: Inventory | None,
     goal: Objective,
     found: Found,
     flat: np.ndarray,
@@ -146,11 +149,11 @@ def _describe(
     names, (lower, upper) = np.array(fit.domains), (region.lower, region.upper)
     asked = r, goal.volume, budget.model_size
     outside, reasons = one.extrapolates(*asked), one.extrapolations(*asked)[0]
-    losses, weights = np.asarray(one.predict(*asked, from_prior=True)), np.zeros(len(one.targets))
+    losses, weights = np.asarray(one.predict(*asked, inventory=stock, from_prior=True)), np.zeros(len(one.targets))
     weights[list(goal.chosen)] = goal.weights
     objective = float(weights[weights > 0] @ losses[weights > 0])
     if not np.isfinite(objective):
-        raise InputError(_not_finite(fit, goal, r, budget, "no mixture"))
+        raise InputError(_not_finite(fit, goal, r, budget, stock, "no mixture"))
     return OptimalMixture(
         domains=fit.domains,
         proportions=r,

@@ -14,12 +14,12 @@ from bimixjax._base import checks, summaries
 from bimixjax._base.stages import counted
 from bimixjax.fitting.resampling import Resamples
 from bimixjax.mixtures import box_inverse, softmax_inverse
-from bimixjax.observations import Budget
+from bimixjax.observations import Budget, Inventory
 from bimixjax.optimization.answer import OptimalMixture
 from bimixjax.optimization.limits import Limits
 from bimixjax.optimization.objectives import Objective, Weights, objective, of_resample
-from bimixjax.optimization.optimum import Method, optimize
-from bimixjax.solve import LBFGS, NEAR, softmax_search
+from bimixjax.optimization.optimum import Method, available, optimize
+from bimixjax.solve import LBFGS, NEAR, Region, softmax_search
 
 # A search in a resample has a good start, and no certificate to meet.
 _QUICK = LBFGS(max_steps=200, tolerance=1e-10, patience=3)
@@ -102,6 +102,7 @@ def optimize_resamples(
     budget: Budget | None = None,
     weights: Weights | None = None,
     limits: Limits | None = None,
+    inventory: Inventory | Mapping[str, float] | None = None,
     method: Method = "auto",
     reference: Mapping[str, float] | ArrayLike | None = None,
     solver: LBFGS = _QUICK,
@@ -118,6 +119,7 @@ def optimize_resamples(
         budget: as in `optimize`.
         weights: as in `optimize`.
         limits: as in `optimize`.
+        inventory: as in `optimize`.
         method: as in `optimize`.
         reference: as in `optimize`.
         solver: settings of the L-BFGS in the resamples; the fit's own search is that of `optimize`.
@@ -141,19 +143,19 @@ def optimize_resamples(
         ((50, 2), True)
     """
     budget, starts = budget or Budget(), checks.starts(starts)
-    best = optimize(found.fit, budget=budget, weights=weights, limits=limits, method=method, reference=reference)
-    goal = objective(found.fit, budget=budget, weights=weights)
-    lower, upper = (limits or Limits()).arrays(found.fit.domains)
+    at = {"budget": budget, "weights": weights}
+    best = optimize(found.fit, **at, limits=limits, inventory=inventory, method=method, reference=reference)
+    stock = Inventory(inventory) if isinstance(inventory, Mapping) else inventory
+    goal, limits = objective(found.fit, **at, inventory=stock), limits or Limits()
+    region = limits.region(found.fit.domains, **available(found.fit, goal, limits, stock))
     with jax.enable_x64(True):
-        chosen, settings = best.proportions, {"model_size": budget.model_size}
-        where = lower, upper, chosen
+        chosen, settings, upper = best.proportions, {"model_size": budget.model_size}, region.upper
         if best.method != "dual":
-            idle = np.isin(best.domains, best.idle) & (chosen <= lower + NEAR)
-            where, settings = (
-                (lower, _pinned(lower, upper, idle), chosen),
-                settings | {"solver": solver, "starts": starts},
-            )
-        search = partial(_best_of_resamples, goal, found, where, **settings)
+            idle = np.isin(best.domains, best.idle) & (chosen <= region.lower + NEAR)
+            upper = _pinned(region, idle) if region.is_box else upper
+            settings |= {"solver": solver, "starts": starts}
+        where = region.lower, upper, chosen
+        search = partial(_best_of_resamples, goal, found, where, None if region.is_box else region, **settings)
         return OptimalResamples(best=best, **_searched(search, len(found)))
 
 
@@ -167,10 +169,10 @@ def _searched(search: Callable[[np.ndarray], dict[str, Array]], count: int) -> d
     return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
 
-def _pinned(lower: np.ndarray, upper: np.ndarray, idle: np.ndarray) -> Array | None:
+def _pinned(region: Region, idle: np.ndarray) -> Array | None:
     """Return upper limits with idle domains fixed at their lower ones, where the rest can fill the mixture."""
-    pinned = np.where(idle, lower, upper)
-    used = pinned if pinned.sum() >= 1 else upper
+    pinned = np.where(idle, region.lower, region.upper)
+    used = pinned if pinned.sum() >= 1 else region.upper
     return jnp.asarray(used) if (used < 1).any() else None
 
 
@@ -179,6 +181,7 @@ def _best_of_resamples(
     goal: Objective,
     found: Resamples,
     where: tuple[Array, Array | None, Array],
+    region: Region | None,
     index: Array,
     *,
     model_size: float | None,
@@ -188,19 +191,21 @@ def _best_of_resamples(
     """Find the best mixture of some resamples, exactly where there is no solver.
 
     The first start of a solver is the mixture chosen, a little inside of the limits. `where`: the limits, and that
-    mixture.
+    mixture; `region`, groups and a ball besides.
     """
     lower, upper, chosen = where
-    z = jax.random.normal(jax.random.key(0), (starts, lower.shape[0]), lower.dtype)
-    z = z.at[1:2].set(0.0).at[0].set(_inside(chosen, lower, upper))
+    first = _inside(chosen, lower, upper, region)
+    z = jax.random.normal(jax.random.key(0), (starts, first.shape[0]), lower.dtype)
+    z = z.at[1:2].set(0.0).at[0].set(first)
+    groups = None if region is None or not region.grouped else (region.group, region.least, region.most)
 
     def one(index: Array) -> dict[str, Array]:
         own = of_resample(goal, found, index, model_size)
         if solver is None:
-            r = own.optimal_proportions(lower, jnp.ones_like(lower) if upper is None else upper)
+            r = own.optimal_proportions(lower, jnp.ones_like(lower) if upper is None else upper, groups)
             regret, converged = own(chosen) - own(r), jnp.asarray(True)
         else:
-            ends, minima = softmax_search(own, lower, upper, z, solver)
+            ends, minima = softmax_search(own, lower, upper, z, solver, region=region)
             best = jnp.argmin(jnp.where(jnp.isfinite(minima.value), minima.value, jnp.inf))
             regret, converged = own(chosen) - minima.value[best], minima.converged[best]
             # The search ends a little inside of a limit where the mixture chosen may stand.
@@ -210,9 +215,15 @@ def _best_of_resamples(
     return jax.vmap(one)(index)
 
 
-def _inside(r: Array, lower: Array, upper: Array | None) -> Array:
+def _inside(r: Array, lower: Array, upper: Array | None, region: Region | None) -> Array:
     """Return the search's coordinates of a mixture near r that keeps off the limits."""
     if upper is None:
         room = 1 - jnp.sum(lower)
         return softmax_inverse(lower + 0.99 * (r - lower) + 0.01 * room / len(r), lower)
-    return box_inverse(lower + 0.01 * (upper - lower) + 0.98 * (r - lower), lower, upper)
+    z = box_inverse(lower + 0.01 * (upper - lower) + 0.98 * (r - lower), lower, upper)
+    if region is None or not region.grouped:
+        return z
+    total = partial(jax.ops.segment_sum, segment_ids=region.group, num_segments=len(region.least))
+    least, most = jnp.maximum(region.least, total(lower)), jnp.minimum(region.most, total(upper))
+    totals = least + 0.01 * (most - least) + 0.98 * (total(r) - least)
+    return jnp.concatenate([z, box_inverse(totals, least, most)])

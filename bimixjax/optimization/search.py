@@ -44,6 +44,9 @@ _SNAPPED = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-9)
 # at most this share times the multiplier over g.
 _LEAST_SHARE = 1e-8
 
+# Slopes of powers, whose exponents are 10 at most, are finite from this share on.
+_LEAST_OF_POWERS = 1e-25
+
 # Objectives that differ by less than this part of them are ties.
 _SAME = 1e-12
 
@@ -156,6 +159,8 @@ def values_at(goal: Objective, mixtures: np.ndarray) -> np.ndarray:
     """Evaluate the objective at mixtures [n, d], where it is compiled in calls of one shape."""
     if (found := goal.on_host(mixtures)) is not None:
         return found[0]
+    if goal.separable:
+        return _of_powers(goal, mixtures)[0]
     return _in_calls(_values, goal, mixtures, _VALUES)
 
 
@@ -164,9 +169,20 @@ def gradients_at(goal: Objective, mixtures: np.ndarray) -> np.ndarray:
     if (found := goal.on_host(np.maximum(mixtures, _LEAST_SHARE))) is not None:
         return found[1]()
     if goal.separable:
-        scale, exponent, offset = np.asarray(own_powers(goal, mixtures.shape[1]))
-        return -scale * exponent * (np.maximum(mixtures, _LEAST_SHARE) + offset) ** (-exponent - 1)
+        return _of_powers(goal, mixtures)[1]
     return _in_calls(_gradients, goal, mixtures, _SLOPES)
+
+
+def _of_powers(goal: Objective, mixtures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Evaluate sum_i c_i (r_i + e_i)^-a_i and its gradients, in time that grows as the number of shares."""
+    scale, exponent, offset = np.asarray(own_powers(goal, mixtures.shape[1]))
+    share, there = mixtures + offset, scale > 0
+    # A term that is not there counts nothing, also where it would be infinite.
+    powers = np.where(there, np.where(exponent > 0, np.maximum(share, 0.0), 1.0), 1.0)
+    with np.errstate(divide="ignore"):
+        values = np.where(there, scale * powers**-exponent, 0.0).sum(-1)
+    least = np.maximum(share, _LEAST_OF_POWERS)
+    return values, -scale * exponent * least ** (-exponent - 1)
 
 
 def _in_calls(function, goal: Objective, mixtures: np.ndarray, size: int) -> np.ndarray:

@@ -31,7 +31,7 @@ class Face:
     ball: bool
 
     def rows(self, region: Region, tangent: np.ndarray) -> Float[np.ndarray, "m d"]:
-        """Return the sums that are given on the face, that of groups at no limit first; then the tangent of the ball."""
+        """Return the sums given on the face, that of groups at no limit first; then the tangent of the ball."""
         place = np.where(self.totals != 0, np.arange(1, len(self.totals) + 1), 0)[region.group]
         rows = [(place == 0).astype(float)]
         rows += [(place == k + 1).astype(float) for k in np.flatnonzero(self.totals)]

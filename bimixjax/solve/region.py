@@ -164,6 +164,8 @@ class Region:
             low, high = np.where(over, price, low), np.where(over, high, price)
         wanted, found = nearest(totals(high), least, most), np.empty(x.shape)
         for k, some in enumerate(self.members):
+            if not len(some):
+                continue
             found[:, some] = nearest(x[:, some], lower[..., some], upper[..., some], wanted[:, k : k + 1])
         return found
 

@@ -27,9 +27,8 @@ ANYWHERE = {"jax", "jaxtyping", "numpy"}
 THIRD_PARTY = {
     "optax": {"mixtures", "solve", "optimization", "proxy"},
     "pandas": {"observations", "metrics", "comparison", "proxy", "interchange", "loop", "planning", "reports"},
-    "scipy": {"planning"},
+    "scipy": {"optimization", "planning"},
     "threadpoolctl": {"fitting"},
-    "scipy": {"optimization"},
     "pyarrow": {"observations", "corpus", "interchange"},
     "tokenizers": {"corpus"},
     "zstandard": {"corpus"},

@@ -88,7 +88,7 @@ class Optimize(FileCommand):
         document = documents.optimum(best, baselines, draws) | {"notes": found.notes}
         return Answer(document=document, screen=screen, failed=not best.converged)
 
-    def limits(self, mixtures: "Mapping[str, np.ndarray]") -> bimixjax.Limits:
+    def limits(self, mixtures: "Mapping[str, np.ndarray]") -> "bimixjax.Limits":
         """Return what the mixture must keep to; baselines may be named as mixtures nearby."""
         near = near_mixture(self.near[-1], mixtures) if self.near else None
         of_shares = {name: numbers(name, getattr(self, name)) for name in ("lower", "upper", "fixed")}

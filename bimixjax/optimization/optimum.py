@@ -123,9 +123,7 @@ def available(fit: Fit, goal: Objective, limits: Limits, stock: Inventory | None
     return {"unique": None if stock is None else stock.array(fit.domains), "tokens": tokens}
 
 
-def _not_finite(
-    fit: Fit, goal: Objective, r: np.ndarray, budget: Budget, stock: Inventory | None, where: str
-) -> str:
+def _not_finite(fit: Fit, goal: Objective, r: np.ndarray, budget: Budget, stock: Inventory | None, where: str) -> str:
     """Say which targets have no finite loss at a mixture."""
     one = fit.at_size(budget.model_size)
     losses = np.asarray(one.predict(r, goal.volume, budget.model_size, inventory=stock, from_prior=True))

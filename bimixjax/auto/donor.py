@@ -17,11 +17,12 @@ from bimixjax.auto.block import noise_of
 from bimixjax.auto.grids import Cells
 from bimixjax.auto.law_values import Points
 from bimixjax.auto.member_fits import Stack, fit_members
-from bimixjax.auto.members import DONATED, MEMBERS, Member, named_members
+from bimixjax.auto.members import DONATED, IN_EPOCHS, MEMBERS, Member, named_members
 from bimixjax.auto.outlying import ROUNDS, outlying, without
 
 # As a part of the runs that a rich member wants, see `Member`: its weight falls with the square.
 _LEAST_RUNS = 0.1
+_ALL, _IN_EPOCHS = (tuple(member.name for member in members) for members in (MEMBERS, IN_EPOCHS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,8 @@ class Auto:
     """Settings of `auto`.
 
     Attributes:
-        members: names of the laws to average; by default all of them.
+        members: names of the laws to average; by default all of them, and those in epochs where the table says how many
+            unique tokens there were.
         donor: whether the losses of a smaller model size that was measured on more mixtures are a covariate of larger
             ones.
         beyond: name of a law with model size, such as "additive_sized", that is fitted to all sizes at once and
@@ -45,21 +47,21 @@ class Auto:
         ('transfer', 'transfer_loose')
     """
 
-    members: tuple[str, ...] = tuple(member.name for member in MEMBERS)
+    members: tuple[str, ...] = _ALL
     donor: bool = True
     beyond: str | None = None
 
     def __post_init__(self) -> None:
-        checks.known("member", self.members, tuple(member.name for member in MEMBERS), "auto")
+        checks.known("member", self.members, (*_ALL, *_IN_EPOCHS), "auto")
         checks.distinct("member", self.members, "auto")
         if not self.members:
             raise checks.InputError("auto has no member; allowed: one or more")
         if self.beyond is not None:
             check_beyond(self.beyond)
 
-    def chosen(self) -> tuple[Member, ...]:
-        """Return the members."""
-        return named_members(self.members)
+    def chosen(self, *, in_epochs: bool = False) -> tuple[Member, ...]:
+        """Return the members; `in_epochs` says whether the table has unique tokens."""
+        return named_members((*_ALL, *_IN_EPOCHS) if in_epochs and self.members == _ALL else self.members)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +76,16 @@ class Donor:
     stack: Stack
     center: np.ndarray
 
-    def losses(self, mixture: np.ndarray, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict the covariate [L, Q] at mixtures [L, Q, d] and volumes [L, Q], and its variance [L, Q].
+    def losses(
+        self, mixture: np.ndarray, volume: np.ndarray, unique: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Predict the covariate [L, Q] at mixtures and unique tokens [L, Q, d] and volumes [L, Q], and its variance.
 
         The covariate is an expected log loss, whose variance is that of a measured one without the noise of a run and
         of a row.
         """
         cell, noise = self.stack.lanes[:, 0], noise_of(self.stack.members[0])
-        points = _points(mixture, volume / self.stack.cells.scale[cell, None])
+        points = _points(mixture, volume, self.stack.cells.scale[cell], unique)
         mean, deviation = self.stack.read(points, np.arange(len(cell)))
         of_noise = (noise.white**2 + noise.run**2) * self.stack.average.spread[:, None] ** 2
         return mean - self.center[:, None], np.maximum(deviation**2 - of_noise, 0.0) / SPREAD**2
@@ -99,22 +103,34 @@ class Donated:
         donor = self.donor and replace(self.donor, stack=self.donor.stack.without_idle())
         return Donated(stack=self.stack.without_idle(), donor=donor)
 
-    def read(self, mixture: np.ndarray, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict log losses and standard deviations [L, Q] at mixtures [G, Q, d] and volumes [G, Q] of each cell."""
+    def read(
+        self, mixture: np.ndarray, volume: np.ndarray, unique: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Predict log losses and standard deviations [L, Q].
+
+        Args:
+            mixture: of points of each cell [G, Q, d].
+            volume: of these [G, Q].
+            unique: their unique tokens [G, Q, d], if any are limited.
+        """
         stack, cell = self.stack, self.stack.lanes[:, 0]
-        scaled = volume / stack.cells.scale[:, None]
         if self.donor is None:
-            return stack.read(_points(mixture, scaled), cell)
-        lent, variance = self.donor.losses(mixture[cell], volume[cell])
-        points = replace(_points(mixture[cell], scaled[cell]), donor=lent.T)
+            return stack.read(_points(mixture, volume, stack.cells.scale, unique), cell)
+        mixture, volume, scale = mixture[cell], volume[cell], stack.cells.scale[cell]
+        unique = None if unique is None else unique[cell]
+        lent, variance = self.donor.losses(mixture, volume, unique)
+        points = replace(_points(mixture, volume, scale, unique), donor=lent.T)
         mean, deviation = stack.read(points, np.arange(len(cell)))
         added = stack.donated_weight[:, None] * variance * stack.average.spread[:, None] ** 2
         return mean, np.sqrt(deviation**2 + added)
 
 
-def _points(mixture: np.ndarray, volume: np.ndarray) -> Points:
-    """Return points at mixtures [P, Q, d] and scaled volumes [P, Q], with no donor."""
-    return Points(mixture=np.moveaxis(mixture, (0, 2), (2, 0)), volume=volume.T, donor=np.zeros(volume.T.shape))
+def _points(mixture: np.ndarray, volume: np.ndarray, scale: np.ndarray, unique: np.ndarray | None) -> Points:
+    """Return points at mixtures and unique tokens [P, Q, d] and volumes [P, Q] of scales [P], with no donor."""
+    limits = None if unique is None else np.moveaxis(unique / scale[:, None, None], (0, 2), (2, 0))
+    volume = (volume / scale[:, None]).T
+    donor = np.zeros(volume.shape)
+    return Points(mixture=np.moveaxis(mixture, (0, 2), (2, 0)), volume=volume, donor=donor, unique=limits)
 
 
 def fit_stacks(cells: Cells, settings: Auto) -> list[Donated]:
@@ -133,7 +149,7 @@ def _fit_stacks(cells: Cells, settings: Auto) -> list[Donated]:
     lanes = cells.lanes()
     if not len(lanes):
         return []
-    members = _worth_fitting(settings.chosen(), cells)
+    members = _worth_fitting(settings.chosen(in_epochs=cells.unique is not None), cells)
     fits = fit_members(members, cells, lanes)
     whole = Stack(members=members, cells=cells, lanes=lanes, fits=fits, average=average(members, fits, cells, lanes))
     link = _links(cells, lanes) if settings.donor else np.full(len(lanes), -1)
@@ -178,7 +194,11 @@ def _help(whole: Stack, lanes: np.ndarray, link: np.ndarray) -> Donated:
     # Every run at every volume [L, m t].
     mixture = np.repeat(np.moveaxis(cells.mixture[cell], 1, -1), mask.shape[2], axis=1)
     volume = np.tile(cells.volume[cell] * cells.scale[cell, None], (1, mask.shape[1]))
-    lent = donor.losses(mixture, volume)[0].reshape(mask.shape)
+    unique = None
+    if cells.unique is not None:
+        tokens = np.moveaxis(cells.unique[cell] * cells.scale[cell, None, None], 1, -1)
+        unique = np.repeat(tokens, mask.shape[2], axis=1)
+    lent = donor.losses(mixture, volume, unique)[0].reshape(mask.shape)
     center = (lent * mask).sum((1, 2)) / mask.sum((1, 2))
     covariate = np.zeros(cells.mask.shape)
     covariate[cell, :, :, target] = lent - center[:, None, None]

@@ -84,6 +84,7 @@ def _size(stack: Stack, lent: Lent | None) -> AutoSize:
         )
 
     mixture = cells.mixture[cell, :, :runs]
+    in_epochs = any(member.law.reads_unique for member in stack.members)
     volume = cells.volume[cell, :volumes]
     loss = np.exp(cells.loss[cell, :runs, :volumes]).reshape(runs * volumes, -1)
     return AutoSize(
@@ -105,6 +106,7 @@ def _size(stack: Stack, lent: Lent | None) -> AutoSize:
         volume_range=share_range((volume * cells.scale[cell])[:, None], mask.max(0)),
         varies=losses_differ(np.tile(np.arange(volumes), runs), loss, mask.reshape(loss.shape)).astype(float),
         lent=lent,
+        unique=None if cells.unique is None or not in_epochs else cells.unique[cell, :, :runs],
     )
 
 
@@ -152,4 +154,6 @@ def fit_auto(
         beyond = Beyond.of(fitting.fit(settings.beyond, observations, volume=unit, targets=names))
     found = build(observations, unit, names, stacks, beyond)
     notes = note(cells, [each.stack.cells for each in stacks], observations, unit)
+    if observations.has_inventory and cells.unique is None:
+        notes = (*notes, "the columns unique/<domain> are not read: they are in tokens, and the volume is not")
     return dataclasses.replace(found, notes=(*found.notes, *notes)), stacks

@@ -8,10 +8,10 @@ import numpy as np
 from bimixjax._base.checks import InputError
 from bimixjax._base.schema import Spot, each, maybe, numbers, record, shares, texts
 from bimixjax.auto.member import Fitted
-from bimixjax.auto.members import DONATED, MEMBERS, named_members
+from bimixjax.auto.members import DONATED, IN_EPOCHS, MEMBERS, named_members
 from bimixjax.auto.one_size import AutoSize, Lent
 
-_NEVER = ("carried", "drawn")
+_NEVER = ("carried", "drawn", "unique")
 
 # Fields of `Fitted`, by what a file calls them.
 _KEYS = {"z": "z", "pull": "alpha", "step": "step"}
@@ -25,6 +25,9 @@ def saved_size(size: AutoSize) -> dict[str, Any]:
         raise InputError("this is a draw from the posterior of a fit; save the fit itself")
     fields = {f.name: getattr(size, f.name) for f in dataclasses.fields(size) if f.name not in _NEVER}
     fields["fitted"] = [{key: getattr(one, field) for key, field in _KEYS.items()} for one in size.fitted]
+    # Absent, not null, where there is none: such a file is one of a release that knew no epochs.
+    if size.unique is not None:
+        fields["unique"] = size.unique
     if size.lent:
         fields["lent"] = {"size": saved_size(size.lent.size), "center": size.lent.center}
     return fields
@@ -33,7 +36,10 @@ def saved_size(size: AutoSize) -> dict[str, Any]:
 def read_size(value: Any, spot: Spot) -> AutoSize:
     """Read and check what `saved_size` gave; `spot` has the lengths "domains" and "targets"."""
     spot = dataclasses.replace(spot, lengths={key: spot.lengths[key] for key in ("domains", "targets")})
-    found = record(_SIZE)(value, spot)
+    limited = isinstance(value, dict) and "unique" in value
+    found = record({**_SIZE, "unique": _UNIQUE} if limited else _SIZE)(value, spot)
+    if limited:
+        found["unique"] = np.where(np.isnan(found["unique"]), np.inf, found["unique"])
     members, fitted = named_members(found["member_names"]), []
     for i, member in enumerate(members):
         count = sum(c.size(len(found["mixture"])) for c in member.law.ordered())
@@ -66,9 +72,11 @@ _FITTED = {
     "pull": numbers("runs", "targets"),
     "step": numbers("volumes", "targets", low=-_LOG, high=_LOG),
 }
+# Null is no limit.
+_UNIQUE = numbers("domains", "runs", low=1e-300, null=True)
 _LENT = {"size": read_size, "center": numbers("targets", low=-_LOG, high=_LOG)}
 _SIZE = {
-    "member_names": texts("members", of=tuple(member.name for member in (*MEMBERS, *DONATED)), names=True),
+    "member_names": texts("members", of=tuple(member.name for member in (*MEMBERS, *DONATED, *IN_EPOCHS)), names=True),
     "model_size": numbers(low=1e-300),
     "mixture": shares("domains", "runs"),
     "volume": numbers("volumes", low=1e-300, high=1),

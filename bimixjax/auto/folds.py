@@ -73,7 +73,8 @@ def auto_folds(
             # Repeated up to one count for all cells.
             count = -(-max(map(len, rows)) // _POINTS) * _POINTS
             row = np.array([np.resize(each, count) for each in rows])
-            mean, deviation = donated.read(observations.proportions[row], observations.volumes(unit)[row])
+            unique = None if cells.unique is None or observations.unique is None else observations.unique[row]
+            mean, deviation = donated.read(observations.proportions[row], observations.volumes(unit)[row], unique)
             place = (cells.fold[cell, None], row[cell], target[:, None])
             found.predicted[place] = np.exp(mean)
             found.lower[place] = np.exp(mean - width * deviation)
@@ -96,8 +97,9 @@ def _extrapolate(
         for each in absent:
             row = np.flatnonzero(size == each)
             where = (observations.proportions[row], observations.volumes(unit)[row], float(each))
-            found.predicted[fold, row] = one.predict(*where)
-            found.lower[fold, row], found.upper[fold, row] = one.interval(*where, level=level)
+            stock = None if observations.unique is None else observations.unique[row]
+            found.predicted[fold, row] = one.predict(*where, inventory=stock)
+            found.lower[fold, row], found.upper[fold, row] = one.interval(*where, level=level, inventory=stock)
 
 
 def _check_weights(weights: np.ndarray, rows: int) -> None:

@@ -33,6 +33,7 @@ class Cells:
         part: the part of the runs with which each run is left out, -1 for padding.
         own: the domain that each target is, or -1.
         donor: log loss at a smaller model size, less its mean; 0 where none is read.
+        unique: unique tokens of each run in the unit of `volume`, infinite for no limit; None where there is none.
     """
 
     fold: Int[np.ndarray, " G"]
@@ -47,6 +48,7 @@ class Cells:
     part: Int[np.ndarray, "G m"]
     own: Int[np.ndarray, " T"]
     donor: Float[np.ndarray, "G m t T"]
+    unique: Float[np.ndarray, "G d m"] | None = None
 
     @property
     def runs(self) -> np.ndarray:
@@ -68,6 +70,7 @@ class Cells:
             part=self.part[cells, runs],
             own=self.own,
             donor=self.donor[cells, runs, volumes],
+            unique=None if self.unique is None else self.unique[cells, :, runs],
         )
 
     def distinct(self, lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -114,6 +117,7 @@ class Cells:
             loss=last(self.loss[cell, :, :, target]),
             mask=last(self.masks(lanes)),
             donor=last(self.donor[cell, :, :, target]),
+            unique=None if self.unique is None else last(self.unique[cell]),
         )
 
 
@@ -156,7 +160,20 @@ def build_cells(observations: Observations, weights: np.ndarray, unit: Unit | No
         part=np.array([_parts(count, runs) for count in present.sum(1)], int).reshape(len(cells), runs),
         own=np.array([observations.domains.index(t) if t in observations.domains else -1 for t in targets]),
         donor=np.zeros(mask.shape),
+        unique=unique_in(observations, unit, first, scale),
     )
+
+
+def unique_in(
+    observations: Observations, unit: Unit | None, row: Int[np.ndarray, "G m"], scale: Float[np.ndarray, " G"]
+) -> Float[np.ndarray, "G d m"] | None:
+    """Return the unique tokens of rows of the table in units of the cells' volumes.
+
+    None where there is no limit, or the volume is not in tokens, of which unique ones make epochs.
+    """
+    if unit != "tokens" or observations.unique is None or not observations.has_inventory:
+        return None
+    return np.moveaxis(observations.unique[row], -1, 1) / scale[:, None, None]
 
 
 def _parts(runs: int, padded: int) -> Int[np.ndarray, " m"]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 
 from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record
@@ -34,15 +35,27 @@ class Points:
         mixture: r.
         volume: s, over the largest that was fitted.
         donor: log loss at a smaller model size, less its mean over the fitted rows; 0 where none is read.
+        unique: unique tokens of each domain in the unit of `volume`, infinite for no limit; None where nobody says.
     """
 
     mixture: Float[Stored, "d Q B"]
     volume: Float[Stored, "Q B"]
     donor: Float[Stored, "Q B"]
+    unique: Float[Stored, "d Q B"] | None = None
 
 
-def log_law(law: Law, coefficients: Stored, mixture: Stored, volume: Stored, own: Stored, donor: Stored) -> Array:
+def log_law(
+    law: Law,
+    coefficients: Stored,
+    mixture: Stored,
+    volume: Stored,
+    own: Stored,
+    donor: Stored,
+    unique: ArrayLike = np.inf,
+) -> Array:
     """Return the log of the law [N] for N packed coefficients [q, N] at mixtures [d, N], volumes, own domains, donors.
+
+    A law that reads epochs gets unique tokens [d, N].
 
     Every model size is fitted by itself: in its place the law gets the loss of the donor.
     """
@@ -51,7 +64,12 @@ def log_law(law: Law, coefficients: Stored, mixture: Stored, volume: Stored, own
     share = jnp.sum(jnp.where(is_own, mixture, 0.0), axis=0)
     named = law.unpack(jnp.asarray(coefficients), law.ordered(), domains)
     point = Point(
-        mixture=jnp.asarray(mixture), own=share, volume=jnp.asarray(volume), model_size=jnp.exp(donor), is_own=is_own
+        mixture=jnp.asarray(mixture),
+        own=share,
+        volume=jnp.asarray(volume),
+        model_size=jnp.exp(donor),
+        is_own=is_own,
+        unique=unique,
     )
     loss = law.loss(named, point)
     # The logarithm goes on along its tangent where a law falls to zero and below: finite, with slopes.
@@ -73,8 +91,8 @@ def _values_and_slopes(law: Law, coefficients: Array, *where: Array) -> tuple[Ar
 
 @partial(jax.jit, static_argnames=("law",))
 def _values_and_place_slopes(law: Law, coefficients: Array, *where: Array) -> tuple[Array, Array, Array]:
-    mixture, volume, own, donor = where
-    value, pull = jax.vjp(lambda r, donor: log_law(law, coefficients, r, volume, own, donor), mixture, donor)
+    mixture, volume, own, donor, *unique = where
+    value, pull = jax.vjp(lambda r, donor: log_law(law, coefficients, r, volume, own, donor, *unique), mixture, donor)
     return value, *pull(jnp.ones_like(value))
 
 
@@ -122,6 +140,10 @@ def _in_calls(
 
     of_pairs = [in_pairs(each) for each in (coefficients[:, None], points.mixture, points.volume, own[None])]
     of_pairs.append(in_pairs(points.donor))
+    # Other laws keep to the programs that they have without an inventory.
+    if law.reads_unique:
+        unlimited = np.full((len(points.mixture), 1, 1), np.inf)
+        of_pairs.append(in_pairs(unlimited if points.unique is None else points.unique))
     with devices.on_host():
         starts = range(0, pairs + len(spare), size)
         found = [function(law, *(each[..., start : start + size] for each in of_pairs)) for start in starts]

@@ -37,10 +37,11 @@ class AutoLosses:
 
     def __call__(self, mixture: Float[Array, " d"], volume: Float[Array, ""]) -> Float[Array, " t"]:
         """Evaluate the losses in nats per token, in float64 and inside any transform."""
-        leaves, tree = jax.tree.flatten(self.size)
+        leaves, tree = jax.tree.flatten((self.size, self.unique))
 
         def found(r: Array, s: Array, *leaves: Array) -> Array:
-            return jnp.exp(average_at(jnp.array(self.own), jax.tree.unflatten(tree, leaves), r, s))
+            size, unique = jax.tree.unflatten(tree, leaves)
+            return jnp.exp(average_at(jnp.array(self.own), size, r, s, unique))
 
         losses = in_float64(found)(mixture, volume, *leaves)
         return losses if self.lanes is None else jnp.stack([losses[t] for t in self.lanes])
@@ -73,7 +74,7 @@ class AutoLosses:
 
     @cached_property
     def _expected(self) -> ExpectedLosses:
-        return ExpectedLosses.of(self.size, self.own)
+        return ExpectedLosses.of(self.size, self.own, None if self.unique is None else np.asarray(self.unique))
 
     @property
     def _kept(self) -> slice | list[int]:

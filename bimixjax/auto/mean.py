@@ -27,7 +27,7 @@ from bimixjax.auto.member import SAME_VOLUME, Fitted
 from bimixjax.auto.members import Member, named_members
 from bimixjax.auto.noise import shifted_root, times
 from bimixjax.auto.one_size import AutoSize
-from bimixjax.auto.reading import packed_prior
+from bimixjax.auto.reading import packed_prior, points_at
 from bimixjax.fitting import devices
 
 # Derivatives by expected log losses [Q, T] -> derivatives by mixtures [Q, d].
@@ -60,6 +60,7 @@ class ExpectedLosses:
         runs: places of the runs.
         seen: whether each target has rows at each fitted volume.
         donor: the same of the smaller model size that is read, if any is.
+        unique: unique tokens of each domain, [d], or [Q, d] at each point; None for no limit.
     """
 
     size: AutoSize
@@ -68,9 +69,10 @@ class ExpectedLosses:
     runs: Float[np.ndarray, "m d"]
     seen: Float[np.ndarray, "t T"]
     donor: "ExpectedLosses | None" = field(default=None)
+    unique: Float[np.ndarray, "*Q d"] | None = None
 
     @classmethod
-    def of(cls, size: AutoSize, own: tuple[int, ...]) -> Self:
+    def of(cls, size: AutoSize, own: tuple[int, ...], unique: np.ndarray | None = None) -> Self:
         """Prepare a fit."""
         members = named_members(size.member_names)
         return cls(
@@ -86,7 +88,8 @@ class ExpectedLosses:
             ),
             runs=shifted_root(np.asarray(size.mixture).T),
             seen=(np.asarray(size.mask) > 0).any(0).astype(float),
-            donor=None if size.lent is None else cls.of(size.lent.size, own),
+            donor=None if size.lent is None else cls.of(size.lent.size, own, unique),
+            unique=unique,
         )
 
     def __call__(self, r: Float[np.ndarray, "Q d"], s: Float[np.ndarray, " Q"]) -> Float[np.ndarray, "Q T"]:
@@ -139,7 +142,7 @@ class ExpectedLosses:
         """Lay out points for all targets, with what they read of the donor."""
         lent = self.size.lent
         read = np.zeros((len(r), len(self.own))) if donor is None or lent is None else donor - lent.center
-        return Points(mixture=r.T[..., None], volume=(s / self.size.scale)[:, None], donor=read)
+        return points_at(self.size, r, s, read, self.unique)
 
     def _kernels(self, x: Float[np.ndarray, "Q d"]) -> dict[float, Float[np.ndarray, "Q m"]]:
         """Correlate the process between points and runs, for each of the few lengths that members have."""

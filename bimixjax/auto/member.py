@@ -69,6 +69,7 @@ class Rows:
         loss: log of the losses, less their mean.
         mask: 1 where a row is fitted.
         donor: log loss at a smaller model size, less its mean; 0 where none is read.
+        unique: unique tokens of each domain in the unit of `volume`, infinite for no limit; None where nobody says.
     """
 
     mixture: Float[np.ndarray, "d m B"]
@@ -77,10 +78,12 @@ class Rows:
     loss: Float[np.ndarray, "m t B"]
     mask: Float[np.ndarray, "m t B"]
     donor: Float[np.ndarray, "m t B"]
+    unique: Float[np.ndarray, "d m B"] | None = None
 
     def lanes(self, index: Int[np.ndarray, " b"]) -> "Rows":
         """Take some of the lanes."""
-        return Rows(**{name: getattr(self, name)[..., index] for name in Rows.__dataclass_fields__})
+        every = {name: getattr(self, name) for name in Rows.__dataclass_fields__}
+        return Rows(**{name: None if values is None else values[..., index] for name, values in every.items()})
 
     def points(self) -> Points:
         """Return all points of the grids, volumes fastest."""
@@ -89,6 +92,7 @@ class Rows:
             mixture=np.repeat(self.mixture, volumes, axis=1),
             volume=np.tile(self.volume, (runs, 1)),
             donor=self.donor.reshape(-1, lanes),
+            unique=None if self.unique is None else np.repeat(self.unique, volumes, axis=1),
         )
 
     def evaluate(self, law: Law, prior: PackedPrior, z: Float[np.ndarray, "q B"]) -> "Linearized":

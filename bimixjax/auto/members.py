@@ -22,6 +22,7 @@ from bimixjax.laws import (
     Law,
     Point,
     PowerLinear,
+    WithEpochs,
     WithVolume,
     power,
 )
@@ -253,6 +254,23 @@ DONATED = (
 )
 
 
+# Harm of repetition, and what repeated tokens are still worth, about the medians of `WithEpochs`.
+_EPOCHS = {
+    "G": Belief(1.0, 1.0),
+    "R": Belief(5.0, 1.0),
+    "tau": Belief(30.0, 0.5),
+    "delta": Belief(0.25, 0.5),
+    "h": Belief(0.1, 1.5, spread=1.0),
+}
+
+# Added to the members where a table says how many unique tokens its runs had; `experiments/repetition` scores them.
+IN_EPOCHS = (
+    Member("transfer_epochs", WithEpochs(BiMixTransfer()), _TRANSFER | _EPOCHS, process=0.02),
+    Member("offset_epochs", WithEpochs(BiMixOffset()), _OFFSET | _EPOCHS, process=0.02, weight=1.0, own=True),
+    Member("additive_epochs", WithEpochs(Additive()), _ADDITIVE | _EPOCHS, process=0.01, weight=0.5, rich=True),
+)
+
+
 def relative_level(center: Float[Any, "*G T"], own: Int[Any, " T"]) -> Float[Any, "*G T"]:
     """Return the log of each target's mean loss over the geometric mean of those of all domains.
 
@@ -296,6 +314,6 @@ def prior_of(member: Member, domains: int, level: Float[Any, " B"], own: Int[Any
 
 def named_members(names: Sequence[str]) -> tuple[Member, ...]:
     """Return the members of these names, or raise an `InputError` for an unknown one."""
-    there = {member.name: member for member in (*MEMBERS, *DONATED)}
+    there = {member.name: member for member in (*MEMBERS, *DONATED, *IN_EPOCHS)}
     known("member", tuple(names), tuple(there), "auto")
     return tuple(there[name] for name in names)

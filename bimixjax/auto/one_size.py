@@ -64,6 +64,7 @@ class AutoSize:
         lent: the smaller model size whose losses are a covariate, if any is.
         carried: where predictions are for a model size that was not fitted, the law that extrapolates to it.
         drawn: in a draw from the posterior, where it differs from the fit.
+        unique: unique tokens of each run, over the largest volume; None where none has a limit.
     """
 
     member_names: tuple[str, ...] = static()
@@ -86,6 +87,7 @@ class AutoSize:
     lent: "Lent | None"
     carried: Carried | None = None
     drawn: "Drawn | None" = None
+    unique: Float[Stored, "d m"] | None = None
 
     def weights_of(self, name: str, weights: Stored | None = None) -> Float[np.ndarray, "*R T"]:
         """Return the weights of a member, of this fit or of others [..., M, T]; 0 where the size does not have it."""
@@ -140,14 +142,15 @@ class Lent:
     center: Float[Stored, " T"]
 
 
-def average_at(own: Array, size: AutoSize, r: Array, s: Array) -> Array:
+def average_at(own: Array, size: AutoSize, r: Array, s: Array, unique: Array | None = None) -> Array:
     """Average the members at one mixture [d] and volume: expected log losses [T].
 
-    With the weights w and means m of members that are sane at this point, it is center + sum w m.
+    With the weights w and means m of members that are sane at this point, it is center + sum w m. Unique tokens [d] are
+    those of the domains, by default without limit.
     """
     lanes, donor = len(own), jnp.zeros(len(own))
     if size.lent is not None:
-        donor = average_at(own, size.lent.size, r, s) - size.lent.center
+        donor = average_at(own, size.lent.size, r, s, unique) - size.lent.center
     at = s / size.scale
     members, level = named_members(size.member_names), relative_level(size.center, own)
 
@@ -159,7 +162,9 @@ def average_at(own: Array, size: AutoSize, r: Array, s: Array) -> Array:
             packed = jnp.concatenate([coefficients[k] for k in alike], axis=1)
             count = packed.shape[1]
             mixture, volume = jnp.broadcast_to(r[:, None], (len(r), count)), jnp.broadcast_to(at, (count,))
-            repeated = (jnp.tile(each, len(alike)) for each in (own, donor))
+            repeated = [jnp.tile(each, len(alike)) for each in (own, donor)]
+            if law.reads_unique and unique is not None:
+                repeated.append(jnp.broadcast_to((unique / size.scale)[:, None], (len(r), count)))
             found |= dict(zip(alike, log_law(law, packed, mixture, volume, *repeated).reshape(-1, lanes), strict=True))
         return jnp.stack([found[k] for k in range(len(members))])
 

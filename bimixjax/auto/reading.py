@@ -19,7 +19,11 @@ from bimixjax.fitting import devices
 
 
 def read(
-    size: AutoSize, own: tuple[int, ...], r: Float[np.ndarray, "Q d"], s: Float[np.ndarray, " Q"]
+    size: AutoSize,
+    own: tuple[int, ...],
+    r: Float[np.ndarray, "Q d"],
+    s: Float[np.ndarray, " Q"],
+    unique: Float[np.ndarray, "*Q d"] | None = None,
 ) -> tuple[Float[np.ndarray, "Q T"], Float[np.ndarray, "Q T"]]:
     """Average the members at mixtures and volumes: expected log losses, and the variance of measured ones.
 
@@ -28,12 +32,12 @@ def read(
         mean = center + sum w m,    variance = spread^2 (sum w (v + (m - sum w m)^2) + doubt)
 
     at most that of losses anywhere in the sane range. To v of a member that reads a donor, the donor's variance is
-    added, less its noise and its own spread.
+    added, less its noise and its own spread. With no unique tokens, there is no limit.
     """
     of_donor = np.zeros((len(r), len(own)))
-    points = Points(mixture=r.T[..., None], volume=(s / size.scale)[:, None], donor=of_donor)
+    points = points_at(size, r, s, of_donor, unique)
     if size.lent is not None:
-        donor, of_donor = read(size.lent.size, own, r, s)
+        donor, of_donor = read(size.lent.size, own, r, s, unique)
         points = replace(points, donor=donor - size.lent.center)
         # The covariate is an expected log loss, without the noise of a run and of a row.
         of_noise = (WHITE**2 + RUN**2) * np.asarray(size.lent.size.spread) ** 2
@@ -83,6 +87,12 @@ def packed_prior(member: Member, size: AutoSize, own: tuple[int, ...]) -> Packed
     return prior_of(member, len(size.mixture), relative_level(np.asarray(size.center), of), of)
 
 
+def points_at(size: AutoSize, r: np.ndarray, s: np.ndarray, donor: np.ndarray, unique: np.ndarray | None) -> Points:
+    """Lay out points for all targets, in the unit of volume of a fit."""
+    limits = None if unique is None else np.broadcast_to(unique, r.shape).T[..., None] / size.scale
+    return Points(mixture=r.T[..., None], volume=(s / size.scale)[:, None], donor=donor, unique=limits)
+
+
 def _rows(size: AutoSize, own: tuple[int, ...]) -> Rows:
     """Lay out the fitted rows, without their losses, and what they read of a donor."""
     mask, mixture, volume = (np.asarray(each) for each in (size.mask, size.mixture, size.volume))
@@ -90,7 +100,8 @@ def _rows(size: AutoSize, own: tuple[int, ...]) -> Rows:
     donor = np.zeros(mask.shape)
     if size.lent is not None:
         r, s = np.repeat(mixture.T, volumes, axis=0), np.tile(volume * size.scale, runs)
-        donor = (read(size.lent.size, own, r, s)[0] - size.lent.center).reshape(mask.shape)
+        unique = None if size.unique is None else np.repeat(size.unique.T, volumes, axis=0) * size.scale
+        donor = (read(size.lent.size, own, r, s, unique)[0] - size.lent.center).reshape(mask.shape)
     return Rows(
         mixture=np.broadcast_to(mixture[..., None], (*mixture.shape, targets)),
         volume=np.broadcast_to(volume[:, None], (volumes, targets)),
@@ -98,4 +109,5 @@ def _rows(size: AutoSize, own: tuple[int, ...]) -> Rows:
         loss=np.zeros(mask.shape),
         mask=mask,
         donor=donor,
+        unique=None if size.unique is None else np.broadcast_to(size.unique[..., None], (*mixture.shape, targets)),
     )

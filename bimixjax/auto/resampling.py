@@ -17,7 +17,7 @@ from bimixjax.auto.members import Member, named_members, prior_of, relative_leve
 from bimixjax.auto.one_size import AutoSize, Drawn
 from bimixjax.auto.result import AutoFit
 from bimixjax.auto.reweight import Reweighted, reweigh
-from bimixjax.fitting.base import losses_at
+from bimixjax.fitting.points import losses_at
 from bimixjax.fitting.resamples import Redraw
 from bimixjax.fitting.resampling import Resamples
 from bimixjax.observations import Unique

@@ -192,6 +192,7 @@ class AutoFit(Fit):
         model_size: float | None = None,
         *,
         level: float = 0.9,
+        inventory: Unique | None = None,
         from_prior: bool = False,
     ) -> tuple[Array, Array]:
         """Predict limits that contain a measured loss with probability `level`: lower and upper, as in `predict`.
@@ -201,19 +202,23 @@ class AutoFit(Fit):
         """
         checks.share("level", level)
         one, r, s, dtype = self.checked_points(mixtures, volume, model_size, from_prior=from_prior)
-        mean, deviation = one._read(r, s)
+        mean, deviation = one._read(r, s, one.unique_tokens(inventory))
         with jax.enable_x64(True):
             lower, upper = (jnp.asarray(np.exp(mean + side * reach(level) * deviation), dtype) for side in (-1, 1))
         return lower, upper
 
-    def _read(self, r: Array, s: Array) -> tuple[Float[np.ndarray, "*n T"], Float[np.ndarray, "*n T"]]:
+    def _read(
+        self, r: Array, s: Array, unique: Array | np.ndarray | None
+    ) -> tuple[Float[np.ndarray, "*n T"], Float[np.ndarray, "*n T"]]:
         """Predict log losses and their standard deviations, with a fit of one model size."""
-        if isinstance(r, Tracer) or isinstance(s, Tracer):
+        if any(isinstance(each, Tracer) for each in (r, s, unique)):
             raise checks.InputError("limits are computed outside of jit, vmap and grad; predictions can be inside")
         mixtures = np.asarray(r)
-        volumes = np.broadcast_to(np.asarray(s), np.broadcast_shapes(mixtures.shape[:-1], s.shape))
+        rows = np.shape(unique)[:-1] if unique is not None else ()
+        volumes = np.broadcast_to(np.asarray(s), np.broadcast_shapes(mixtures.shape[:-1], s.shape, rows))
         mixtures = np.broadcast_to(mixtures, (*volumes.shape, mixtures.shape[-1]))
-        mean, variance = read(self.sizes[0], self.own, mixtures.reshape(-1, mixtures.shape[-1]), volumes.ravel())
+        points = mixtures.reshape(-1, mixtures.shape[-1]), volumes.ravel()
+        mean, variance = read(self.sizes[0], self.own, *points, None if unique is None else np.asarray(unique))
         return mean.reshape(*volumes.shape, -1), np.sqrt(variance).reshape(*volumes.shape, -1)
 
     def mean_interval(
@@ -224,6 +229,7 @@ class AutoFit(Fit):
         *,
         weights: Mapping[str, float] | ArrayLike | None = None,
         level: float = 0.9,
+        inventory: Unique | None = None,
         from_prior: bool = False,
     ) -> tuple[Array, Array]:
         """Predict limits that contain the weighted mean of measured losses with probability `level`.
@@ -241,6 +247,7 @@ class AutoFit(Fit):
             model_size: as in `predict`.
             weights: w by target, those not named get 0, or in the order of `targets`; by default all count the same.
             level: the probability.
+            inventory: as in `predict`.
             from_prior: as in `predict`.
 
         Returns:
@@ -266,7 +273,7 @@ class AutoFit(Fit):
         used = np.flatnonzero(w)
         with jax.enable_x64(True):
             beyond = outside_of(s[..., None], *np.asarray(one.volume_range)[used].T) | (size.carried is not None)
-            log_losses, deviation = (each[..., used] for each in one._read(r, s))
+            log_losses, deviation = (each[..., used] for each in one._read(r, s, one.unique_tokens(inventory)))
             rho = np.where(beyond, 1.0, np.asarray(size.correlation)[used])
             parts = w[used] * np.exp(log_losses)
             mean = parts.sum(-1)

@@ -7,7 +7,8 @@
 - `folds`, `resamples`: the same rows with other weights.
 - `diagnostics`, `outliers`: what the rows identify, which of them do not fit, and sentences that say so.
 - `coverage`, `constant`: what the rows tell of mixtures and volumes, and whether a law says more than a constant.
-- `result`, `resampling`: what a user gets; `base` is what a fit of any kind can be asked. `files`: what is saved.
+- `result`, `resampling`: what a user gets; `base` is what a fit of any kind can be asked, and `points` where.
+  `files`: what is saved.
 - `one_law`: `fit`, `fit_folds` and `bootstrap`, which put these together. `bimixjax.fit` takes `auto` too.
 
     >>> import bimixjax, pandas as pd

@@ -2,8 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any, Self
 
 import jax
@@ -18,7 +16,8 @@ from bimixjax._base import checks
 from bimixjax.fitting.coverage import Coverage
 from bimixjax.fitting.extrapolation import ROUNDING, Extrapolation, alike, far, outside_of
 from bimixjax.fitting.lanes import require_tokens
-from bimixjax.observations import Inventory, Unique, Unit
+from bimixjax.fitting.points import losses_at, unique_over, values_on_host
+from bimixjax.observations import Unique, Unit
 
 _PRIOR = "--from-prior (in Python from_prior=True) asks the priors"
 
@@ -108,9 +107,6 @@ class Fit(ABC):
             model_size: N, for a law that reads it.
             lanes: the targets wanted; by default all.
             inventory: as in `predict`.
-
-        Raises:
-            InputError: for an inventory that cannot be used.
         """
 
     def predict(
@@ -128,8 +124,8 @@ class Fit(ABC):
             mixtures: proportions r over `domains` [n, d] or [d].
             volume: s in the fit's unit, one number or [n]; may be left out where a single volume was fitted.
             model_size: N in parameters; needed where several sizes were fitted.
-            inventory: the unique tokens that there are, for a law that reads epochs: an `Inventory`, or numbers over
-                `domains`, [d], or [n, d] where each mixture has its own; by default there is no limit.
+            inventory: unique tokens, for a law that reads epochs: an `Inventory`, or numbers over `domains`, [d], or
+                [n, d] where each mixture has its own; by default there is no limit.
             from_prior: whether to answer at volumes that no observation constrains.
 
         Returns:
@@ -152,32 +148,15 @@ class Fit(ABC):
         one, r, s, dtype = self.checked_points(mixtures, volume, model_size, from_prior=from_prior)
         with jax.enable_x64(True):
             predictor = one.predictor(model_size, inventory=inventory)
-            on_host = getattr(predictor, "on_host", None)
-            if on_host is None or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((r, s, predictor))):
+            traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((r, s, predictor)))
+            if traced or getattr(predictor, "on_host", None) is None:
                 return losses_at(predictor, r, s).astype(dtype)
-            points, volumes = np.atleast_2d(r), np.atleast_1d(s)
-            unique = predictor.unique
-            rows = max(len(points), len(volumes), 1 if unique is None or unique.ndim == 1 else len(unique))
-            points = np.broadcast_to(points, (rows, points.shape[1]))
-            losses = jnp.asarray(on_host.values(points, np.broadcast_to(volumes, rows)), dtype)
-            return losses[0] if r.ndim == 1 and s.ndim == 0 and rows == 1 else losses
+            return jnp.asarray(values_on_host(predictor, np.asarray(r), np.asarray(s)), dtype)
 
     def unique_tokens(self, inventory: Unique | None) -> Array | np.ndarray | None:
-        """Return the unique tokens [d] or [n, d] in the order of the domains; None where no law reads them.
-
-        Raises:
-            InputError: where they are not over the domains or not above 0, or the volume of the fit is not in tokens.
-        """
-        if inventory is None:
-            return None
-        found = inventory.array(self.domains) if isinstance(inventory, Inventory) else inventory
-        if not isinstance(found, Tracer):
-            found = np.asarray(found, float)
-            checks.every(found > 0, lambda *i: f"the inventory has {found[i]:g} tokens; allowed: above 0, or inf")
-        if found.ndim not in (1, 2) or found.shape[-1] != len(self.domains):
-            allowed = f"[{len(self.domains)}] or [n, {len(self.domains)}], over the domains {', '.join(self.domains)}"
-            raise checks.InputError(f"unique tokens have shape {tuple(found.shape)}; allowed: {allowed}")
-        if not self.reads_unique:
+        """Return unique tokens [d] or [n, d] as `points.unique_over` does; None where no law reads them."""
+        found = None if inventory is None else unique_over(self.domains, inventory)
+        if found is None or not self.reads_unique:
             return None
         require_tokens(self.name, self.volume_unit, "unique tokens")
         return found
@@ -367,18 +346,3 @@ class Fit(ABC):
         several = "fit auto with --beyond LAW (in Python Auto(beyond=LAW)) to go beyond them"
         beyond = several if len(self.model_sizes) > 1 else "it takes two to tell how losses depend on it"
         raise checks.InputError(f"model size {model_size:g} was not fitted; fitted sizes: {sizes}; {beyond}")
-
-
-@jax.jit
-def losses_at(predictor: Any, mixtures: Float[Array, "*n d"], volume: Float[Array, "*n"]) -> Float[Array, "*n T"]:
-    """Evaluate a predictor at mixtures [n, d] or [d] and volumes [n] or one, each with its unique tokens, if any."""
-    predictor = jax.tree.map(partial(jnp.asarray, dtype=jnp.float64), predictor)
-    unique = getattr(predictor, "unique", None)
-    each = unique is not None and unique.ndim == 2
-    if mixtures.ndim == 1 and volume.ndim == 0 and not each:
-        return predictor(mixtures, volume)
-    rows = mixtures.shape[0] if mixtures.ndim == 2 else volume.shape[0] if volume.ndim else unique.shape[0]
-    mixtures, volume = jnp.broadcast_to(mixtures, (rows, mixtures.shape[-1])), jnp.broadcast_to(volume, (rows,))
-    if each:
-        return jax.vmap(lambda r, s, u: replace(predictor, unique=u)(r, s))(mixtures, volume, unique)
-    return jax.vmap(predictor)(mixtures, volume)

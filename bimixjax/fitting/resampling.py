@@ -16,8 +16,9 @@ from bimixjax._base import checks, summaries
 from bimixjax._base.arrays import Stored
 from bimixjax._base.records import read_json, record, write_json
 from bimixjax._base.schema import Spot, numbers, record as record_of
-from bimixjax.fitting.base import Fit, losses_at
+from bimixjax.fitting.base import Fit
 from bimixjax.fitting.files import check_bounds
+from bimixjax.fitting.points import losses_at
 from bimixjax.fitting.result import FitResult
 from bimixjax.laws import Law
 from bimixjax.observations import Unique

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
-from numpy.typing import ArrayLike
 
 from bimixjax._base import checks, summaries
 from bimixjax._base.arrays import Stored

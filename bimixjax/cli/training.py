@@ -12,12 +12,12 @@ from tyro.conf import Positional, arg
 from bimixjax._base.checks import InputError
 from bimixjax.cli import progress
 from bimixjax.cli.console import Answer, File, FileCommand, FolderCommand, Formats
-from bimixjax.cli.options import Counts, Names, Stock, Whole, inventory, names, wholes
+from bimixjax.cli.options import Counts, Names, Number, Stock, Whole, inventory, names, wholes
 
 if TYPE_CHECKING:
-    from bimixjax.corpus import Document, Tokenizer
+    from bimixjax.corpus import Document, Tokenizer, TokenStore
     from bimixjax.loop.designs import Mixtures
-    from bimixjax.proxy import SwarmConfig
+    from bimixjax.proxy import LimitedTokens, SwarmConfig
 
 Store = Annotated[Positional[Path], arg(metavar="STORE")]
 
@@ -193,6 +193,11 @@ class Swarm(FolderCommand):
     """Most validation sequences per domain."""
     checkpoint_every: Annotated[Whole, arg(metavar="STEPS")] = 500
     """Steps between checkpoints."""
+    simulate_epochs: Number = None
+    """Repeat each domain as often as a real run of so many tokens will: it is drawn from its first tokens, as many as
+    its unique tokens in --inventory times the tokens of a run here over those."""
+    inventory: Stock = ()
+    """For --simulate-epochs: unique tokens of the domains in the real run, or a file of them (domain,tokens)."""
     shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="")] = None
     """Train every N-th run from the I-th on (I from 0); the shard that ends last puts the tables together."""
 
@@ -204,13 +209,27 @@ class Swarm(FolderCommand):
 
         store, design = corpus.TokenStore.open(self.store), proxy.Design.read(self.design)
         config, shard = self.swarm_config(store.vocab_size), _shard(self.shard)
+        tokens = self.tokens(store, config)
         with progress.shown() as watch:
             stage = watch(f"swarm of {len(design)} runs")
-            table = proxy.train_swarm(design, store, config, self.folder, shard=shard, progress=stage)
+            table = proxy.train_swarm(design, tokens, config, self.folder, shard=shard, progress=stage)
         observations = Observations.read(table)
         document = {"observations": str(table), "runs": observations.runs, "steps": self.steps}
         diverged = observations.metadata["status"].ne("ok").sum() == len(observations.runs)
         return Answer(document=document, screen=[corpora.swarm(observations), f"Table: {table}"], failed=bool(diverged))
+
+    def tokens(self, store: "TokenStore", config: "SwarmConfig") -> "TokenStore | LimitedTokens":
+        """Return the tokens to train on: all of the store, or as few as make the epochs of the real run."""
+        from bimixjax.proxy import simulate_epochs
+
+        stock = inventory(self.inventory)
+        if (stock is None) != (self.simulate_epochs is None):
+            raise InputError("--simulate-epochs TOKENS and --inventory go together: epochs follow from both")
+        if stock is None or self.simulate_epochs is None:
+            return store
+        own = config.steps * config.train.tokens_per_step
+        window = config.train.model.context + 1
+        return simulate_epochs(store, stock, train_tokens=self.simulate_epochs, proxy_tokens=own, window=window)
 
     def swarm_config(self, vocab_size: int) -> "SwarmConfig":
         """Return what each run does."""

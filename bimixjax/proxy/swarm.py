@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from bimixjax.proxy import batches, mesh as meshes, storage
 from bimixjax.proxy.batches import Resident, Sampler, Streamed, TokenSource, Validation
 from bimixjax.proxy.design import Design
 from bimixjax.proxy.pace import Pace, Progress
+from bimixjax.proxy.repetition import LimitedTokens
 from bimixjax.proxy.train import TRAINING, Measured, Member, Programs, TrainConfig, fill, make_programs, slot_starts
 
 # Settings of how a swarm is computed, which may change from one call to the next.
@@ -105,7 +107,7 @@ def train_swarm(
     Returns:
         The table, as `Observations.read` reads it: `run, model_size, step, tokens, seed, lr, status, mixture/<domain>,
         loss/<target>` (nats per token), `loss_se/<target>` (over validation windows), `realized/<domain>` (tokens
-        trained on).
+        trained on); of tokens from `simulate_epochs` also `unique/<domain>`, blank for no limit.
 
     Raises:
         InputError: where tokens, design and settings do not fit together, the folder holds another swarm, or
@@ -147,11 +149,13 @@ class _Swarm:
     samplers: Sampler
     validation: Validation
     mesh: Mesh
+    unique: Mapping[str, int] | None
 
     @property
     def header(self) -> list[str]:
         domains, targets = self.design.domains, self.targets
         kinds = {"mixture": domains, "loss": targets, "loss_se": targets, "realized": domains}
+        kinds |= {} if self.unique is None else {"unique": domains}
         named = [f"{kind}/{name}" for kind, names in kinds.items() for name in names]
         return ["run", "model_size", "step", "tokens", "seed", "lr", "status", *named]
 
@@ -162,6 +166,7 @@ class _Swarm:
         losses = np.concatenate([measured.losses, measured.errors], axis=1)
         # Tokens of one domain may be more than an int32 holds.
         tokens = np.asarray(measured.sequences, np.int64) * train.model.context
+        limits = [] if self.unique is None else [str(self.unique.get(domain, "")) for domain in design.domains]
         for i, stopped in enumerate(np.asarray(measured.stopped).tolist()[: len(design)]):
             if stopped != TRAINING and stopped <= previous:
                 continue
@@ -170,7 +175,7 @@ class _Swarm:
             status = f"diverged at step {stopped}" if stopped else "ok"
             mixture = map(repr, design.proportions[i].tolist())
             measurements = ("" if stopped else f"{number:.9g}" for number in losses[i])
-            rows.append([*run, status, *mixture, *measurements, *map(str, tokens[i])])
+            rows.append([*run, status, *mixture, *measurements, *map(str, tokens[i]), *limits])
         return rows
 
     def advance(self, members: Member, first: int, last: int, pace: Pace) -> Member:
@@ -226,6 +231,7 @@ def _prepare(design: Design, tokens: TokenSource, config: SwarmConfig, mesh: Mes
         samplers=jax.device_put(samplers, meshes.on_members(mesh)),
         validation=jax.device_put(validation, meshes.replicated(mesh)),
         mesh=mesh,
+        unique=tokens.unique if isinstance(tokens, LimitedTokens) else None,
     )
 
 

@@ -143,6 +143,16 @@ def test_swarm_trains_a_design_and_shows_its_losses(store: TokenStore, capsys: p
     assert yaml.safe_load(Path("swarm/config.yaml").read_text())["steps"] == 4
 
 
+def test_a_swarm_repeats_as_the_real_run_will(store: TokenStore) -> None:
+    assert bimix("design store --out design.csv --spread 0") == DONE
+    # A run here has 32 tokens.
+    line = f"swarm design.csv store swarm {TINY} --eval-steps 4 --simulate-epochs 1T --inventory code=3.125T"
+    assert bimix(line) == DONE
+    table = Observations.read("swarm/observations.csv")
+    assert table.unique is not None
+    assert table.unique.tolist() == [[np.inf, 100.0]] * 3
+
+
 def test_a_swarm_in_shards_is_gathered(store: TokenStore) -> None:
     assert bimix("design store --out design.csv --spread 0") == DONE
     for index in (1, 0):
@@ -224,6 +234,10 @@ def test_demo_shows_the_loop_and_leaves_its_page(
         ("swarm design.csv store new --shard 9/9", "shard is 9/9"),
         ("swarm design.csv store new --eval-steps 600", "eval_steps has 600"),
         ("swarm design.csv store new --steps 0", "steps is 0"),
+        ("swarm design.csv store new --simulate-epochs 1B", "--simulate-epochs TOKENS and --inventory go together"),
+        ("swarm design.csv store new --inventory web=1B", "--simulate-epochs TOKENS and --inventory go together"),
+        ("swarm design.csv store new --simulate-epochs 1T --inventory web=1", "allowed: at least one window of 129"),
+        ("swarm design.csv store new --simulate-epochs 1 --inventory web=9B", "and there are 2989; allowed: at most these"),
         ("demo new --law bimx", "law is 'bimx'"),
         ("demo web.jsonl/new", "Not a directory"),
     ],

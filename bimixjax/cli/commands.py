@@ -19,7 +19,7 @@ from bimixjax._base.checks import InputError
 from bimixjax.cli import compiled, console, signals
 from bimixjax.cli.console import FIGURES, JSON, TABLES, Answer, Command, File, FileCommand, Flag, Formats
 from bimixjax.cli.fitting import Compare, TableCommand
-from bimixjax.cli.options import Law, Number, Numbers, Whole, names, numbers
+from bimixjax.cli.options import Law, Number, Numbers, Stock, Whole, inventory, names, numbers
 from bimixjax.cli.planning import Plan
 from bimixjax.cli.searching import Optimize
 from bimixjax.cli.training import Corpus, Demo, Design, Entropy, Swarm
@@ -145,6 +145,9 @@ class Predict(FileCommand):
     """Training volume, in the unit of the fit; in place of that of the table."""
     model_size: Number = None
     """Model size in parameters, where several were fitted; in place of that of the table."""
+    inventory: Stock = ()
+    """Unique tokens of the domains, for a law that reads epochs, or a file of them (domain,tokens); in place of those
+    of the table. Default: no limit."""
     from_prior: Flag = False
     """Answer also at volumes of which nothing fitted tells, by priors alone; such numbers are marked."""
 
@@ -162,6 +165,8 @@ class Predict(FileCommand):
         screen = [tables.predictions(predicted), *([tables.scores(scored)] if scored else [])]
         if not fit.gives_intervals:
             screen += tables.notes([f"no limits: a fit of {fit.name} alone keeps no errors on runs left out"])
+        if self.inventory and not fit.reads_unique:
+            screen += tables.notes([f"no law of this fit reads epochs ({fit.name}): --inventory changes no prediction"])
         document = {"predictions": documents.predictions(predicted), "scores": documents.scores(scored)}
         return Answer(document=document, screen=screen)
 
@@ -170,10 +175,12 @@ class Predict(FileCommand):
         from bimixjax.reports.predictions import Asked
 
         budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size, from_prior=self.from_prior)
-        parts = [Asked.read(self.mixtures, fit, budget)] if self.mixtures else []
+        stock = inventory(self.inventory)
+        unique = None if stock is None else stock.array(fit.domains)
+        parts = [Asked.read(self.mixtures, fit, budget, unique)] if self.mixtures else []
         if self.mixture:
             given = [_in_order(fit.domains, numbers("mixture", [text]), "--mixture") for text in self.mixture]
-            parts.append(Asked.of({f"mixture {i}": mixture for i, mixture in enumerate(given, 1)}, budget))
+            parts.append(Asked.of({f"mixture {i}": mixture for i, mixture in enumerate(given, 1)}, budget, unique))
         if not parts:
             raise InputError("no mixture to judge: give --mixture NAME=NUMBER,... or --mixtures FILE")
         return parts[0] if len(parts) == 1 else parts[0].and_then(parts[1])

@@ -34,4 +34,5 @@ LINES = {
 
 def listed() -> str:
     """Return one line for each law, as the help of `--law` shows them."""
-    return "\n".join(f"{name}: {line}" for name, line in LINES.items())
+    lines = [f"{name}: {line}" for name, line in LINES.items()]
+    return "\n".join([*lines, "LAW_repeated: repeated tokens count less", "LAW_epochs: and harm, both fitted"])

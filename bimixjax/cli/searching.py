@@ -75,7 +75,7 @@ class Optimize(FileCommand):
         of_goal |= {"limits": self.limits(found.mixtures), "inventory": stock}
         best, draws = self.searched(fit, of_goal, found.mixtures.get("natural"))
         # The search has refused losses that follow from priors alone, but for targets without weight.
-        baselines = Predictions.of(fit, found.mixtures, budget, refuse=False).beside(best, fit)
+        baselines = Predictions.of(fit, found.mixtures, budget, stock, refuse=False).beside(best, fit, stock)
         if self.out:
             best.save(self.out)
         if self.figure:

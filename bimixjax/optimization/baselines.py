@@ -126,7 +126,7 @@ class Baselines:
             fit: a fitted law.
             budget: as in `optimize`.
             weights: as in `optimize`.
-            inventory: unique tokens of every domain, for the natural mixture.
+            inventory: unique tokens of every domain, for the natural mixture, and for laws that read epochs.
             observations: the table that was fitted, for the best run as it was measured: of the runs of the budget's
                 model size, at their last volume up to that of the budget that most of them have. Without it, the best
                 run is that of the least predicted objective.
@@ -138,7 +138,7 @@ class Baselines:
             InputError: as `objective`; for a table without the fit's domains and targets, or an inventory of others.
         """
         budget = budget or Budget()
-        goal = objective(fit, budget=budget, weights=weights)
+        goal = objective(fit, budget=budget, weights=weights, inventory=inventory)
         one = fit.at_size(budget.model_size)
         found, missing, measured = {}, {}, None
         counts = np.full(len(fit.domains), np.inf) if inventory is None else inventory.array(fit.domains)

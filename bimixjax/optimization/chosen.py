@@ -10,6 +10,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from bimixjax.auto.result import AutoFit
+from bimixjax.observations import Unique
 
 LEVEL = 0.9
 
@@ -21,14 +22,20 @@ _MOVED = 0.16
 
 
 def chosen_interval(
-    fit: AutoFit, mixture: Float[np.ndarray, " d"], volume: ArrayLike, model_size: float | None, weights: np.ndarray
+    fit: AutoFit,
+    mixture: Float[np.ndarray, " d"],
+    volume: ArrayLike,
+    model_size: float | None,
+    weights: np.ndarray,
+    inventory: Unique | None = None,
 ) -> tuple[float, float]:
     """Compute limits that hold the measured weighted mean of losses at the best mixture in 90 % of cases.
 
     With the limits l and u of the mean at a mixture that was not chosen, see `AutoFit.mean_interval`, they are l m and
     u m for the factor m = (u / l)^(.16 / 2).
     """
-    ends = fit.mean_interval(mixture, volume, model_size, weights=weights, level=LEVEL, from_prior=True)
+    options = {"weights": weights, "level": LEVEL, "inventory": inventory, "from_prior": True}
+    ends = fit.mean_interval(mixture, volume, model_size, **options)
     lower, upper = map(float, ends)
     moved = (upper / lower) ** (_MOVED / 2)
     return lower * moved, upper * moved

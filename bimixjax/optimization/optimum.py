@@ -181,7 +181,7 @@ def _describe(
         extrapolated=tuple(np.array(one.targets)[outside].tolist()),
         outside=reasons,
         untold=unconstrained(fit, goal, budget, r),
-        objective_interval=chosen_interval(one, *asked, weights) if isinstance(one, AutoFit) else None,
+        objective_interval=chosen_interval(one, *asked, weights, stock) if isinstance(one, AutoFit) else None,
     )
 
 

@@ -175,7 +175,8 @@ def plan(
     if model_sizes is not None:
         raise InputError("a plan from a fit takes no model sizes; give the table that was fitted with them")
     draws = sample(given, key=key, count=_DRAWS) if isinstance(given, AutoFit) else given
-    chosen, said = _from_draws(space, draws, tuple(targets or draws.fit.targets), weights, budget or Budget(), runs)
+    of_goal = tuple(targets or draws.fit.targets), weights, budget or Budget(), inventory
+    chosen, said = _from_draws(space, draws, *of_goal, runs)
     return _made(chosen, space, names, said, draws.fit.notes, len(_fitted(draws.fit, budget or Budget())))
 
 
@@ -250,7 +251,13 @@ def _from_table(
 
 
 def _from_draws(
-    space: Space, draws: Resamples, targets: tuple[str, ...], weights: Weights | None, budget: Budget, runs: int
+    space: Space,
+    draws: Resamples,
+    targets: tuple[str, ...],
+    weights: Weights | None,
+    budget: Budget,
+    inventory: Inventory | None,
+    runs: int,
 ) -> tuple[Chosen, str]:
     fit = draws.fit
     checks.known("target", targets, fit.targets, "the fit")
@@ -259,7 +266,8 @@ def _from_draws(
     fitted = _fitted(fit, budget)
 
     def means(points: np.ndarray) -> np.ndarray:
-        losses = draws.predict(points, budget.volume, budget.model_size, from_prior=budget.from_prior)
+        at = {"inventory": inventory, "from_prior": budget.from_prior}
+        losses = draws.predict(points, budget.volume, budget.model_size, **at)
         found = losses[..., w > 0] @ w[w > 0]
         return np.where(np.isfinite(found), found, np.inf)
 

@@ -15,7 +15,7 @@ from bimixjax.comparison.scores import FEWEST_RANKED
 from bimixjax.estimation import AutoFit
 from bimixjax.fitting.base import Fit
 from bimixjax.fitting.extrapolation import Extrapolation
-from bimixjax.observations import UNITS, Budget, Observations
+from bimixjax.observations import UNITS, Budget, Inventory, Observations
 from bimixjax.optimization import OptimalMixture
 from bimixjax.optimization.baselines import BEST_RUN
 
@@ -34,24 +34,28 @@ class Asked:
         names, proportions: a name for each, and its shares of the fit's domains.
         budgets: where each is judged.
         measured: losses that were measured there, by target, NaN where there is none.
+        unique: unique tokens of each domain for each mixture; None for no limit.
     """
 
     names: tuple[str, ...]
     proportions: Float[np.ndarray, "n d"]
     budgets: tuple[Budget, ...]
     measured: Mapping[str, Float[np.ndarray, " n"]]
+    unique: Float[np.ndarray, "n d"] | None = None
 
     @classmethod
-    def of(cls, mixtures: Mapping[str, Shares], budget: Budget) -> Self:
-        """Ask for mixtures by name, all at one budget, without measured losses."""
-        proportions = np.stack(list(mixtures.values()))
-        return cls(names=tuple(mixtures), proportions=proportions, budgets=(budget,) * len(mixtures), measured={})
+    def of(cls, mixtures: Mapping[str, Shares], budget: Budget, unique: Shares | None = None) -> Self:
+        """Ask for mixtures by name, all at one budget and with one inventory [d], without measured losses."""
+        proportions, budgets = np.stack(list(mixtures.values())), (budget,) * len(mixtures)
+        each = None if unique is None else np.broadcast_to(unique, proportions.shape)
+        return cls(names=tuple(mixtures), proportions=proportions, budgets=budgets, measured={}, unique=each)
 
     @classmethod
-    def read(cls, path: Path, fit: Fit, budget: Budget) -> Self:
+    def read(cls, path: Path, fit: Fit, budget: Budget, unique: Shares | None = None) -> Self:
         """Ask for the runs of a table, each where it was measured; a number that the budget names holds for all.
 
-        Where the budget moves a run away from where it was measured, its losses are not those of that place.
+        So does an inventory; without one, each run has its own, if the table says. Where the budget moves a run away
+        from where it was measured, its losses are not those of that place.
 
         Raises:
             InputError: for a domain that the fit does not have, or a table with the other unit of volume only.
@@ -71,23 +75,32 @@ class Asked:
         places = pd.DataFrame({"run": table.run, **asked})
         first = places.iloc[np.argsort(~kept, kind="stable")].drop_duplicates().index
         rows = np.sort(np.asarray(first))
-        proportions = np.zeros((len(table), len(fit.domains)))
-        proportions[:, [fit.domains.index(name) for name in table.domains]] = table.proportions
+        proportions, place = np.zeros((len(table), len(fit.domains))), [fit.domains.index(n) for n in table.domains]
+        proportions[:, place] = table.proportions
+        each = None if unique is None else np.broadcast_to(unique, proportions.shape)
+        if each is None and table.unique is not None:
+            each = np.full(proportions.shape, np.inf)
+            each[:, place] = table.unique
         return cls(
             names=tuple(table.run[rows].tolist()),
             proportions=proportions[rows],
             budgets=tuple(replace(budget, **{name: asked[name][row] for name in own}) for row in rows.tolist()),
             measured=dict(zip(table.targets, np.where(kept[:, None], table.losses, np.nan)[rows].T, strict=True)),
+            unique=None if each is None else each[rows],
         )
 
     def and_then(self, other: "Asked") -> "Asked":
         """Return these and others; a loss that one of both lacks is missing."""
         measured = [pd.DataFrame(part.measured, index=range(len(part.names))) for part in (self, other)]
+        limits = [
+            np.full(part.proportions.shape, np.inf) if part.unique is None else part.unique for part in (self, other)
+        ]
         return Asked(
             names=self.names + other.names,
             proportions=np.concatenate([self.proportions, other.proportions]),
             budgets=self.budgets + other.budgets,
             measured={str(target): values.to_numpy() for target, values in pd.concat(measured).items()},
+            unique=None if self.unique is None and other.unique is None else np.concatenate(limits),
         )
 
 
@@ -129,9 +142,18 @@ class Predictions:
     measured: Losses
 
     @classmethod
-    def of(cls, fit: Fit, mixtures: Mapping[str, Shares], budget: Budget, *, refuse: bool = True) -> Self:
+    def of(
+        cls,
+        fit: Fit,
+        mixtures: Mapping[str, Shares],
+        budget: Budget,
+        inventory: Inventory | None = None,
+        *,
+        refuse: bool = True,
+    ) -> Self:
         """Ask a fit for the losses of mixtures over its domains at one budget; arguments as in `judged`."""
-        return cls.judged(fit, Asked.of(mixtures, budget), refuse=refuse)
+        unique = None if inventory is None else inventory.array(fit.domains)
+        return cls.judged(fit, Asked.of(mixtures, budget, unique), refuse=refuse)
 
     @classmethod
     def judged(cls, fit: Fit, asked: Asked, *, intervals: bool = False, refuse: bool = True) -> Self:
@@ -154,11 +176,13 @@ class Predictions:
         for (size, from_prior), rows in groups.items():
             volume = None if fit.volume_unit is None else np.array([budgets[i].volume for i in rows], float)
             where = asked.proportions[rows], volume, size
-            losses[rows] = fit.predict(*where, from_prior=from_prior)
+            unique = None if asked.unique is None else asked.unique[rows]
+            losses[rows] = fit.predict(*where, inventory=unique, from_prior=from_prior)
             for row, found in zip(rows, fit.extrapolations(*where), strict=True):
                 outside[row] = found
             if intervals and isinstance(fit, AutoFit):
-                lower[rows], upper[rows] = fit.interval(*where, level=COVERED, from_prior=from_prior)
+                limits = fit.interval(*where, level=COVERED, inventory=unique, from_prior=from_prior)
+                lower[rows], upper[rows] = limits
         return cls(
             domains=fit.domains,
             names=asked.names,
@@ -172,14 +196,16 @@ class Predictions:
             measured=np.stack([asked.measured.get(t, np.full(count, np.nan)) for t in fit.targets], axis=1),
         )
 
-    def beside(self, best: OptimalMixture, fit: Fit) -> Self:
+    def beside(self, best: OptimalMixture, fit: Fit, inventory: Inventory | None = None) -> Self:
         """Add, for each mixture that the limits of a search do not allow, the nearest one that they do.
 
         But for the best run: what lies beside it was not trained.
         """
         outside = {name: r for name, r in self.mixtures.items() if name != BEST_RUN and not best.allows(r)}
         allowed = {f"{name}, nearest allowed": best.nearest(r) for name, r in outside.items()}
-        return self.of(fit, {**self.mixtures, **allowed}, self.budgets[0], refuse=False) if allowed else self
+        if not allowed:
+            return self
+        return self.of(fit, {**self.mixtures, **allowed}, self.budgets[0], inventory, refuse=False)
 
     @property
     def mixtures(self) -> dict[str, Shares]:

@@ -452,3 +452,36 @@ def test_every_option_says_what_it_does(command: str, capsys: pytest.CaptureFixt
 def _is_bare(line: str) -> bool:
     """Whether a line of help is an option and its placeholder only, so that words must follow below."""
     return line.startswith("--") and len(line.split()) <= 2
+
+
+def test_predictions_read_epochs_of_an_inventory_or_of_the_table(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"run": f"{share}-{stock:g}", "tokens": s, "mixture/web": share, "mixture/code": 1 - share, "unique/web": stock}
+        | {"loss/web": share**-0.1 * (100 / s**0.25 + 2) + (0.1 * share * s / stock if share * s > stock else 0)}
+        for share in (0.2, 0.5, 0.8)
+        for s in (1e9, 4e9, 16e9)
+        for stock in (1e9, 64e9)
+    ]
+    pd.DataFrame(rows).to_csv("epochs.csv", index=False)
+    assert bimix("fit epochs.csv --law bimix_repeated --out epochs.json") == DONE
+    ask = "predict epochs.json --json --volume 16B --mixture web=0.8,code=0.2"
+    found = {}
+    for name, more in {"free": "", "web": " --inventory web=1B", "file": " --inventory stock.csv"}.items():
+        Path("stock.csv").write_text("domain,tokens\nweb,1B\n")
+        capsys.readouterr()
+        assert bimix(ask + more) == DONE
+        found[name] = json.loads(capsys.readouterr().out)["predictions"]
+    assert found["web"] == found["file"] != found["free"]
+    assert bimix("predict epochs.json --mixtures epochs.csv --json") == DONE
+    of_table = json.loads(capsys.readouterr().out)["predictions"]
+    assert bimix("predict epochs.json --mixtures epochs.csv --inventory web=1B --json") == DONE
+    of_option = json.loads(capsys.readouterr().out)["predictions"]
+    same = [one == other for one, other in zip(of_table, of_option, strict=True)]
+    assert True in same
+    assert False in same
+    assert bimix("optimize epochs.json --volume 16B --inventory web=1B --json") == DONE
+    assert bimix("predict fit.json --volume 16000 --mixture web=1 --inventory web=1B") == DONE
+    assert "--inventory changes no prediction" in " ".join(capsys.readouterr().out.split())
+    assert bimix("predict epochs.json --mixture web=1 --volume 1B --inventory wob=1") == BAD_INPUT

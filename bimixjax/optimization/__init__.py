@@ -5,6 +5,7 @@
 - `search`: many mixtures are looked at, the best followed to stationary points.
 - `optimum`: `optimize`, by the exact dual where a law allows, else by that search.
 - `baselines`: mixtures that need no law, to stand beside it.
+- `implicit`: an optimum with its derivatives.
 - `resamples`: `optimize_resamples`, the choice made again in every resample of the runs.
 
     >>> import bimixjax, pandas as pd
@@ -17,6 +18,7 @@
 
 from bimixjax.optimization.answer import OptimalMixture as OptimalMixture
 from bimixjax.optimization.baselines import Baselines as Baselines
+from bimixjax.optimization.implicit import differentiable_optimum as differentiable_optimum
 from bimixjax.optimization.limits import Limits as Limits
 from bimixjax.optimization.objectives import Objective as Objective, objective as objective
 from bimixjax.optimization.optimum import optimize as optimize

@@ -101,7 +101,7 @@ def best_mixture(goal: Objective, region: Region, measured: np.ndarray, *, solve
         ends = _lowest(goal, np.stack([ends, *_snapped(ends, region)], axis=1), region)
         others = ends if turn == 0 else others
         known, best = best, _lowest(goal, np.concatenate([[best], ends])[None], region)[0]
-        best, found = _polished(goal, best, region)
+        best, found = polished(goal, best, region)
         # From where it was, the search would only do the same again.
         if settled(found) or (turn and (best == known).all()):
             break
@@ -124,7 +124,7 @@ def _least_slope(goal: Objective, r: np.ndarray) -> float:
     return _LEAST_SLOPE * abs(float(values_at(goal, r[None])[0]))
 
 
-def _polished(goal: Objective, r: np.ndarray, region: Region) -> tuple[np.ndarray, Certificate]:
+def polished(goal: Objective, r: np.ndarray, region: Region) -> tuple[np.ndarray, Certificate]:
     """Follow a mixture to the stationary point beside it."""
     return polish(partial(values_at, goal), partial(gradients_at, goal), r, region, _least_slope(goal, r))
 
@@ -135,7 +135,7 @@ def _agreement(goal: Objective, best: np.ndarray, ends: np.ndarray, region: Regi
     same = (values <= least + _AGREES * abs(least)) | (np.abs(ends - best).sum(1) / 2 <= _ALIKE)
     costs = []
     for end in ends[~same][np.argsort(values[~same], kind="stable")][:_SECONDS]:
-        other, found = _polished(goal, end, region)
+        other, found = polished(goal, end, region)
         if settled(found) and np.abs(other - best).sum() / 2 > _ALIKE:
             costs.append(float(values_at(goal, other[None])[0]) - least)
     return int(same.sum()), min(costs) if costs else None

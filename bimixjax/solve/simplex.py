@@ -178,17 +178,21 @@ def _within(low: Stored, high: Stored | None, stays: Stored, region: Region | No
     return to_mixture
 
 
+def divergence(r: Array, ball: Ball) -> Array:
+    """Compute that of a mixture from the reference of a ball; a share of 0 has no slope."""
+    there, reference = r > 0, jnp.asarray(ball.reference)
+    x = jnp.where(there, r, 1.0)
+    if ball.divergence == "hellinger":
+        return 1 - jnp.sum(jnp.where(there, jnp.sqrt(x * reference), 0.0))
+    return jnp.sum(jnp.where(there, x * jnp.log(x / jnp.where(reference > 0, reference, 1.0)), 0.0))
+
+
 def _drawn_in(r: Array, ball: Ball) -> Array:
     """Move a mixture that is outside of a ball straight towards its center, onto its surface."""
-    center, reference = jnp.asarray(ball.center), jnp.asarray(ball.reference)
+    center = jnp.asarray(ball.center)
 
     def slack(x: Array) -> Array:
-        there = x > 0
-        x = jnp.where(there, x, 1.0)
-        if ball.divergence == "hellinger":
-            return ball.radius - 1 + jnp.sum(jnp.where(there, jnp.sqrt(x * reference), 0.0))
-        ratio = x / jnp.where(reference > 0, reference, 1.0)
-        return ball.radius - jnp.sum(jnp.where(there, x * jnp.log(ratio), 0.0))
+        return ball.radius - divergence(x, ball)
 
     way = r - center
     ends = jnp.zeros((), r.dtype), jnp.ones((), r.dtype)

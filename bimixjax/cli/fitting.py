@@ -59,8 +59,14 @@ class Compare(TableCommand):
     laws: Names = ()
     """Laws to compare, by name; `bimix fit --help` lists all. Default: of auto, bimix, bimix_offset, bimix_transfer
     and additive those that can describe every target."""
-    folds: Literal["each-run", "designs", "later", "larger"] = "each-run"
-    """What is held out: each run in turn, all runs but some, volumes beyond a cut, or model sizes beyond one."""
+    folds: Annotated[
+        Literal["each-run", "parts", "designs", "later", "larger"] | None,
+        arg(metavar="{each-run,parts,designs,later,larger}", help_behavior_hint=""),
+    ] = None
+    """What is held out: each run in turn, parts of the runs in turn, all runs but some, volumes beyond a cut, or model
+    sizes beyond one. Default: each-run, or above 64 mixtures, parts."""
+    parts: Whole = 16
+    """For parts: how many."""
     runs: Counts = ()
     """For designs: how many runs of each model size to fit. Default: 4,8."""
     draws: Whole = 20
@@ -121,9 +127,14 @@ class Compare(TableCommand):
         return names(self.laws) or tuple(able)
 
 
-def _scheme(options: Compare) -> "Scheme":
-    """Return the scheme that the options name."""
+def _scheme(options: Compare) -> "Scheme | None":
+    """Return the scheme that the options name, if any."""
     from bimixjax import comparison
+
+    if options.folds == "each-run":
+        return comparison.LeaveOneRunOut()
+    if options.folds == "parts":
+        return comparison.RunParts(parts=options.parts)
 
     if options.folds == "designs":
         counts = wholes("runs", options.runs) or (4, 8)
@@ -134,4 +145,4 @@ def _scheme(options: Compare) -> "Scheme":
         if options.largest is None:
             raise InputError("--folds larger needs --largest, the largest model size to fit")
         return comparison.LargerSizes(largest=options.largest)
-    return comparison.LeaveOneRunOut()
+    return None

@@ -18,5 +18,6 @@ from bimixjax.comparison.schemes import (
     LaterVolumes as LaterVolumes,
     LeaveOneRunOut as LeaveOneRunOut,
     RunDesigns as RunDesigns,
+    RunParts as RunParts,
 )
 from bimixjax.comparison.table import Comparison as Comparison

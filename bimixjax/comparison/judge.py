@@ -13,7 +13,7 @@ from bimixjax.auto.folds import auto_folds
 from bimixjax.comparison.choices import best_trained, orders
 from bimixjax.comparison.intervals import Errors, half_widths, nearest
 from bimixjax.comparison.rows import At, Mask, Rows
-from bimixjax.comparison.schemes import LeaveOneRunOut, Scheme, Split
+from bimixjax.comparison.schemes import Scheme, Split, every_run
 from bimixjax.comparison.table import Comparison
 from bimixjax.estimation import Auto
 from bimixjax.fitting import fit_folds
@@ -55,7 +55,8 @@ def compare(
     Args:
         laws: names in `LAWS`, "auto", laws, or `Auto` settings; a mapping gives them names of one's own.
         observations: measured losses.
-        folds: `LeaveOneRunOut` (the default), `RunDesigns`, `ChosenRuns`, `LaterVolumes` or `LargerSizes`.
+        folds: `LeaveOneRunOut` (the default; above 64 mixtures it is `RunParts`), `RunDesigns`, `ChosenRuns`,
+            `LaterVolumes` or `LargerSizes`.
         at: the volume at which held-out rows are judged: "last", the last one that at least half of the runs of a model
             size reach; "all"; or a number.
         volume: "tokens" or "steps"; by default tokens where the table has them, else steps.
@@ -91,7 +92,7 @@ def compare(
     unit = observations.volume_unit(volume)
     names = _targets(rivals.values(), observations, targets)
     rows = Rows.of(observations, unit, at)
-    scheme = folds or LeaveOneRunOut()
+    scheme = folds or every_run(rows)
     judge = _Judge(observations, rows, unit, names, scheme, scheme.split(rows), level, solver)
     without = orders(observations, names, inventory)
     outcomes = [judge.outcome(law) for law in counted("laws compared", len(rivals), rivals.values())]

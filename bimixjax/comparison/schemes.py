@@ -16,6 +16,10 @@ from bimixjax.comparison.rows import Mask, Rows
 # Folds within one fold: with more mixtures than these, several are left out at once.
 _MOST_WITHIN = 20
 
+# Mixtures that are each held out in turn. 512 of them, with `auto` and additive among the laws, took over 8 minutes of
+# processor without coming to an end; in 16 parts `benchmarks/comparison.py` times them.
+_MOST_IN_TURN = 64
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Split:
@@ -96,6 +100,49 @@ class LeaveOneRunOut(Scheme):
             allowed = "at least 2, each with a row at the volume that is evaluated"
             raise InputError(f"{len(out)} run or mixture can be held out; allowed: {allowed}")
         return [(len(out) - 1, ~held_out, held_out) for held_out in out]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunParts(Scheme):
+    """Hold out one part of the runs after the other: cross-validation for tables of very many runs.
+
+    Runs of the same mixture are in the same part. Parts are drawn at random and differ by at most one mixture.
+
+    Attributes:
+        parts: how many.
+        seed: of the draw.
+
+    Example:
+        >>> from bimixjax.comparison import RunParts
+        >>> RunParts().parts
+        16
+
+    Raises:
+        InputError: for fewer than 2 parts, or a negative seed.
+    """
+
+    crossed = True
+    parts: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.parts < 2 or self.seed < 0:
+            raise InputError(f"{self.parts} parts, seed {self.seed}; allowed: at least 2 parts, a seed of at least 0")
+
+    def folds(self, rows: Rows) -> list[tuple[float, Mask, Mask]]:
+        """Make one fold for each part; of the group, how many mixtures the smallest fit has."""
+        mixtures = np.unique(rows.mixture[rows.judged])
+        if len(mixtures) < self.parts:
+            raise InputError(f"{self.parts} parts of {len(mixtures)} mixtures; allowed: at most as many parts")
+        shuffled = np.random.default_rng(self.seed).permutation(mixtures)
+        out = [np.isin(rows.mixture, shuffled[start :: self.parts]) for start in range(self.parts)]
+        fewest = len(mixtures) - math.ceil(len(mixtures) / self.parts)
+        return [(fewest, ~held_out, held_out) for held_out in out]
+
+
+def every_run(rows: Rows) -> Scheme:
+    """Choose how each run is held out once: in turn, or where there are more than 64 mixtures, in 16 parts."""
+    return LeaveOneRunOut() if len(np.unique(rows.mixture[rows.judged])) <= _MOST_IN_TURN else RunParts()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,16 @@ import pytest
 
 from bimixjax import InputError, Observations
 from bimixjax.comparison.rows import Rows
-from bimixjax.comparison.schemes import ChosenRuns, LargerSizes, LaterVolumes, LeaveOneRunOut, RunDesigns, Scheme
+from bimixjax.comparison.schemes import (
+    ChosenRuns,
+    LargerSizes,
+    LaterVolumes,
+    LeaveOneRunOut,
+    RunDesigns,
+    RunParts,
+    Scheme,
+    every_run,
+)
 
 SHARES = (0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.85)
 
@@ -29,6 +38,7 @@ def rows(frame: Any = None, at: Any = "last") -> Rows:
     [
         LeaveOneRunOut(),
         LeaveOneRunOut(alone=True),
+        RunParts(parts=3),
         RunDesigns(runs=(2, 5), draws=4),
         RunDesigns(runs=(2,), donors=(1e6,)),
     ],
@@ -55,6 +65,30 @@ def test_a_run_takes_its_mixture_with_it_unless_alone() -> None:
     assert (together.held_out.sum(0) == 1).all()
     assert (together.fitted == ~together.held_out).all()
     assert set(together.block) == {0}
+
+
+def test_parts_hold_out_each_run_once() -> None:
+    """Seven mixtures in three parts are three, two and two; both sizes of a mixture go together."""
+    read = rows()
+    split = RunParts(parts=3).split(read)
+    assert sorted(len(set(read.mixture[held])) for held in split.held_out) == [2, 2, 3]
+    assert (split.held_out.sum(0) == 1).all()
+    assert (split.fitted == ~split.held_out).all()
+    assert set(split.group) == {4.0}
+    assert set(split.block) == {0}
+    assert not np.array_equal(split.held_out, RunParts(parts=3, seed=1).split(read).held_out)
+    for parts, seed in ((1, 0), (2, -1)):
+        with pytest.raises(InputError, match="allowed: at least 2 parts"):
+            RunParts(parts=parts, seed=seed)
+    with pytest.raises(InputError, match="8 parts of 7 mixtures"):
+        RunParts(parts=8).split(read)
+
+
+def test_above_64_mixtures_runs_are_held_out_in_parts() -> None:
+    many = pd.DataFrame({"run": np.arange(65).astype(str), "mixture/x": np.linspace(0.1, 0.9, 65), "loss/x": 3.0})
+    many = many.assign(step=1000, **{"mixture/y": 1 - many["mixture/x"]})
+    assert every_run(rows(many.iloc[:64])) == LeaveOneRunOut()
+    assert every_run(rows(many)) == RunParts()
 
 
 def test_designs_are_the_documented_draws_of_runs_in_the_order_of_their_numbers() -> None:

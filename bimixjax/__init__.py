@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         fit as fit,
         sample as sample,
     )
-    from bimixjax.fitting import FitResult as FitResult, Resampled as Resampled
+    from bimixjax.fitting import FitResult as FitResult, Refit as Refit, Resampled as Resampled, refit as refit
     from bimixjax.laws import LAWS as LAWS, BiMix as BiMix
     from bimixjax.observations import Budget as Budget, Inventory as Inventory, Observations as Observations
     from bimixjax.optimization import (
@@ -65,6 +65,8 @@ _HOME = {
     "AutoResampled": "estimation",
     "FitResult": "fitting",
     "Resampled": "fitting",
+    "Refit": "fitting",
+    "refit": "fitting",
     "compare": "comparison",
     "Comparison": "comparison",
     "Baselines": "optimization",

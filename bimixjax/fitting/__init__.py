@@ -9,6 +9,7 @@
 - `coverage`, `constant`: what the rows tell of mixtures and volumes, and whether a law says more than a constant.
 - `result`, `resampling`: what a user gets; `base` is what a fit of any kind can be asked, and `points` where.
   `files`: what is saved.
+- `refit`: a fit as a function of its losses, differentiable, and how much it hangs on each run.
 - `one_law`: `fit`, `fit_folds` and `bootstrap`, which put these together. `bimixjax.fit` takes `auto` too.
 
     >>> import bimixjax, pandas as pd
@@ -21,5 +22,6 @@
 from bimixjax.fitting.criterion import Criterion as Criterion
 from bimixjax.fitting.folds import FoldFits as FoldFits
 from bimixjax.fitting.one_law import bootstrap as bootstrap, fit as fit, fit_folds as fit_folds
+from bimixjax.fitting.refit import Refit as Refit, refit as refit
 from bimixjax.fitting.resampling import Resampled as Resampled
 from bimixjax.fitting.result import FitResult as FitResult

@@ -67,8 +67,8 @@ def fit(law: Law | str, observations: Observations, **options: Unpack[FitOptions
 
     Source: the law of arXiv 2405.14908, Eq. 1-3; the method, Golub and Pereyra (1973).
     """
-    table, batch = _prepared(law, observations, **options)
-    return _result(table, batch, devices.solve(batch))
+    table, batch = prepared(law, observations, **options)
+    return reported(table, batch, devices.solve(batch))
 
 
 def bootstrap(
@@ -108,12 +108,12 @@ def bootstrap(
     Source: Rubin, The Bayesian bootstrap, Annals of Statistics 9 (1981).
     """
     count = checks.resamples(count)
-    table, batch = _prepared(law, observations, **options)
+    table, batch = prepared(law, observations, **options)
     ends = devices.solve(batch)
     resamples, starts = Bootstrap(key=key, count=count, runs=table.runs), ends.solution.nonlinear.T[None]
     found = devices.solve(dataclasses.replace(batch, view=brief, resamples=resamples, starts=starts))
     return Resampled(
-        fit=_result(table, batch, ends),
+        fit=reported(table, batch, ends),
         values=found.values.reshape(count, len(ends.values), -1),
         status=found.status.reshape(count, -1),
     )
@@ -147,14 +147,14 @@ def fit_folds(
         >>> round(float(folds.predicted[0, 2, 0]), 3)
         2.828
     """
-    table, batch = _prepared(law, observations, **options)
+    table, batch = prepared(law, observations, **options)
     lanes, group = fold_lanes(table, checks.fold_weights(weights, len(observations)))
     chunk = lanes_at_once(batch.law, lanes)
     ends = devices.solve(dataclasses.replace(batch, view=scaled, lanes=lanes, chunk=chunk))
     return fold_fits(batch.law, table, lanes, group, ends)
 
 
-def _prepared(
+def prepared(
     law: Law | str,
     observations: Observations,
     *,
@@ -188,7 +188,7 @@ def _prepared(
     return table, batch
 
 
-def _result(table: Table, batch: Batch, ends: Ends) -> FitResult:
+def reported(table: Table, batch: Batch, ends: Ends) -> FitResult:
     """Report on solved lanes, with notes on the table, on targets that are not fitted and on rows far outside."""
     law, named, notes = batch.law, table.observations.targets, list(table.observations.notes)
     if law.own_proportion and len(named) > len(table.targets):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
@@ -108,7 +109,9 @@ class FitResult(Fit):
 
     @property
     def usable(self) -> Bool[np.ndarray, " L"]:
-        """Whether each lane has finite coefficients."""
+        """Whether each lane has finite coefficients, or has been given those that a transform traces."""
+        if isinstance(self.values, Tracer):
+            return np.asarray(self.rows) > 0
         return np.isfinite(np.sum(self.values, axis=-1))
 
     @property

@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 import bimixjax
 from bimixjax._base.checks import InputError, known
 from bimixjax.cli.console import TABLES, Answer, File, FileCommand, Formats
+from bimixjax.cli.limits import epochs, groups, near_mixture
 from bimixjax.cli.options import Counts, Names, Number, Numbers, Stock, Whole, inventory, names, number, numbers
 
 if TYPE_CHECKING:
@@ -38,14 +39,23 @@ class Plan(FileCommand):
     """Least shares of domains."""
     upper: Numbers = ()
     """Greatest shares of domains."""
+    fixed: Numbers = ()
+    """Shares of domains that are given."""
+    group: Annotated[tuple[str, ...], arg(metavar="NAME=DOMAIN+...:MOST")] = ()
+    """A sum of shares: web=cc+c4:0.7 is at most .7, web=cc+c4:0.2..0.7 from .2 to .7. May be repeated."""
+    max_epochs: Annotated[tuple[str, ...], arg(metavar="NUMBER|NAME=NUMBER,...")] = ()
+    """How often the unique tokens of --inventory may be repeated in a training of --volume tokens."""
+    near: Annotated[tuple[str, ...], arg(metavar="natural|uniform|NAME=NUMBER,...:RADIUS")] = ()
+    """Stay within so many nats of KL divergence from a mixture: natural:0.1."""
     inventory: Stock = ()
-    """Unique tokens of every domain: from nothing, the natural mixture is then the last run."""
+    """Unique tokens of the domains, a file of them (domain,tokens), or a token store. With those of every domain: from
+    nothing, the natural mixture is the last run."""
     model_size: Number = None
     """Model size at which mixtures are judged, in parameters. Default: the largest measured."""
     model_sizes: Counts = ()
     """Model sizes that runs may have; then what counts is improvement per cost, size x volume. Default: that above."""
     volume: Number = None
-    """For a fit: the volume at which mixtures are judged."""
+    """Tokens of the training in view, for --max-epochs; for a fit, in its unit, where mixtures are judged."""
     keep: Annotated[Literal["first", "last"] | None, arg(metavar="{first,last}", help_behavior_hint="")] = None
     """Where a run has several rows at one step, as after a restart: which of them to take."""
     seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
@@ -58,20 +68,18 @@ class Plan(FileCommand):
         from bimixjax import planning
         from bimixjax.reports import plans
 
-        given = self.given()
+        given, stock = self.given(), inventory(self.inventory)
+        domains = names(self.domains) or (() if given is None else given.domains)
+        unit = "tokens" if given is None and self.volume else None
+        budget = bimixjax.Budget(volume=self.volume, unit=unit, model_size=self.model_size)
         options: dict[str, Any] = {"domains": names(self.domains) or None, "targets": names(self.targets) or None}
         options |= {"runs": self.runs, "weights": numbers("weight", self.weight) or None, "key": self.seed}
-        options |= {"limits": bimixjax.Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper))}
-        if given is not None:
-            options["budget"] = bimixjax.Budget(volume=self.volume, model_size=self.model_size)
-            options["model_sizes"] = [number("model-sizes", each) for each in names(self.model_sizes)] or None
-        elif self.volume or self.model_size or self.model_sizes:
-            raise InputError("--volume, --model-size and --model-sizes go with a table or a fit; none is given")
-        domains, ids = options["domains"], None
+        options |= {"limits": self.limits(domains, stock), "inventory": stock, "budget": budget}
+        options["model_sizes"] = [number("model-sizes", each) for each in names(self.model_sizes)] or None
+        ids = None
         if self.candidates:
-            known_domains = domains or (None if given is None else given.domains)
-            options["candidates"], ids = self.choices(known_domains)
-        made = planning.plan(given, inventory=inventory(self.inventory), **options)
+            options["candidates"], ids = self.choices(domains)
+        made = planning.plan(given, **options)
         made = made if ids is None else made.named(ids)
         if self.out:
             made.write(self.out, seed=self.run_seed)
@@ -87,11 +95,22 @@ class Plan(FileCommand):
             return estimation.load(self.source)
         return bimixjax.Observations.read(self.source, keep=self.keep)
 
-    def choices(self, domains: tuple[str, ...] | None) -> "tuple[np.ndarray, tuple[str, ...]]":
+    def limits(self, domains: tuple[str, ...], stock: "bimixjax.Inventory | None") -> "bimixjax.Limits":
+        """Return what the mixtures must keep to; the natural and the uniform one may be named as mixtures nearby."""
+        near = None
+        if self.near:
+            known_mixtures = {"uniform": bimixjax.mixtures.uniform(max(len(domains), 1))}
+            if stock is not None and set(domains) <= stock.tokens.keys():
+                known_mixtures["natural"] = stock.natural(domains)
+            near = near_mixture(self.near[-1], known_mixtures)
+        of_shares = {name: numbers(name, getattr(self, name)) for name in ("lower", "upper", "fixed")}
+        return bimixjax.Limits(**of_shares, groups=groups(self.group), max_epochs=epochs(self.max_epochs), near=near)
+
+    def choices(self, domains: tuple[str, ...]) -> "tuple[np.ndarray, tuple[str, ...]]":
         """Return the mixtures of the file of candidates, over the domains in order, and their ids."""
         from bimixjax.proxy import Design
 
-        if domains is None:
+        if not domains:
             raise InputError("--candidates without a table needs --domains as well")
         table = Design.read(str(self.candidates))
         known("domain", table.domains, domains, str(self.candidates))

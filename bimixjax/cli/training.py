@@ -12,13 +12,15 @@ from tyro.conf import Positional, arg
 from bimixjax._base.checks import InputError
 from bimixjax.cli import progress
 from bimixjax.cli.console import Answer, File, FileCommand, FolderCommand, Formats
-from bimixjax.cli.options import Counts, Names, Number, Stock, Whole, inventory, names, wholes
+from bimixjax.cli.options import Counts, Names, Number, Numbers, Stock, Whole, inventory, names, numbers, wholes
 
 if TYPE_CHECKING:
     from bimixjax.corpus import Document, Tokenizer, TokenStore
     from bimixjax.loop.designs import Mixtures
     from bimixjax.proxy import LimitedTokens, SwarmConfig
 
+# In place of the file of a design.
+PLANNED = Path("plan")
 Store = Annotated[Positional[Path], arg(metavar="STORE")]
 
 
@@ -165,10 +167,11 @@ class Design(FileCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class Swarm(FolderCommand):
-    """Train a small model on each mixture of a design; the same command goes on where it was killed."""
+    """Train a small model on each mixture of a design, or in rounds; the same command goes on where it was killed."""
 
-    design: Annotated[Positional[Path], arg(metavar="DESIGN")]
-    """A table of runs (.csv): run, seed, mixture/<domain>; as `bimix design` makes one."""
+    design: Annotated[Positional[Path], arg(metavar="DESIGN|plan")]
+    """A table of runs (.csv): run, seed, mixture/<domain>; as `bimix design` or `bimix plan` makes one. The word plan
+    with --rounds: the first round is planned from nothing."""
     store: Store
     """A token store, as `bimix corpus` makes one."""
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
@@ -200,6 +203,14 @@ class Swarm(FolderCommand):
     """For --simulate-epochs: unique tokens of the domains in the real run, or a file of them (domain,tokens)."""
     shard: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="")] = None
     """Train every N-th run from the I-th on (I from 0); the shard that ends last puts the tables together."""
+    rounds: Annotated[Whole, arg(metavar="NUMBER")] = 0
+    """Train in so many rounds: the design, then runs that are planned from what all before have lost."""
+    per_round: Annotated[Whole, arg(metavar="NUMBER")] = 4
+    """For --rounds: runs of a planned round. Planned from nothing, its last run has the natural mixture."""
+    lower: Numbers = ()
+    """For --rounds: least shares of domains."""
+    upper: Numbers = ()
+    """For --rounds: greatest shares of domains."""
 
     def work(self) -> Answer:
         """Train, and show the last losses."""
@@ -207,6 +218,10 @@ class Swarm(FolderCommand):
         from bimixjax.observations import Observations
         from bimixjax.reports import corpora
 
+        if self.rounds:
+            return self.in_rounds()
+        if self.lower or self.upper or self.design == PLANNED:
+            raise InputError("--lower, --upper and the word plan in place of a design go with --rounds NUMBER")
         store, design = corpus.TokenStore.open(self.store), proxy.Design.read(self.design)
         config, shard = self.swarm_config(store.vocab_size), _shard(self.shard)
         tokens = self.tokens(store, config)
@@ -230,6 +245,28 @@ class Swarm(FolderCommand):
         own = config.steps * config.train.tokens_per_step
         window = config.train.model.context + 1
         return simulate_epochs(store, stock, train_tokens=self.simulate_epochs, proxy_tokens=own, window=window)
+
+    def in_rounds(self) -> Answer:
+        """Plan and train by turns, and show what each round brought and the last losses."""
+        from bimixjax import corpus, proxy
+        from bimixjax.loop.rounds import RoundsConfig, run_rounds
+        from bimixjax.observations import Inventory
+        from bimixjax.optimization import Limits
+        from bimixjax.reports import corpora, plans
+
+        if self.shard:
+            raise InputError("--rounds trains the runs of a round together; leave --shard out")
+        store = corpus.TokenStore.open(self.store)
+        first = None if self.design == PLANNED else proxy.Design.read(self.design)
+        limits = Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper))
+        swarm, stock = self.swarm_config(store.vocab_size), inventory(self.inventory)
+        stock = stock or Inventory(dict(zip(store.domains, store.tokens.tolist(), strict=True)))
+        config = RoundsConfig(per_round=self.per_round, limits=limits, inventory=stock, swarm=swarm)
+        tokens = self.tokens(store, swarm)
+        with progress.shown() as watch:
+            found = run_rounds(self.folder, tokens, config, rounds=self.rounds, first=first, watch=watch)
+        screen = [*plans.rounds(found), corpora.swarm(found.observations), f"Table: {found.table}"]
+        return Answer(document=plans.rounds_document(found), screen=screen)
 
     def swarm_config(self, vocab_size: int) -> "SwarmConfig":
         """Return what each run does."""

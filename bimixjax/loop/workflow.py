@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from bimixjax import __version__
-from bimixjax._base.checks import InputError, choice, fields
-from bimixjax._base.records import read_json, to_plain, write_json
+from bimixjax._base.checks import InputError, choice
 from bimixjax.corpus import TokenStore, local_corpus
 from bimixjax.corpus.entropy import Entropies, corpus_entropies
 from bimixjax.estimation import Auto, AutoFit, fit
@@ -16,6 +14,7 @@ from bimixjax.fitting.base import Fit
 from bimixjax.laws import LAWS
 from bimixjax.loop.designs import Mixtures, Spread, make_design, training_free
 from bimixjax.loop.evidence import UNIT, Check, Proof, extrapolate, generalize, prove
+from bimixjax.loop.settings import settle
 from bimixjax.observations import Budget, Observations
 from bimixjax.optimization import Limits, OptimalMixture, optimize
 from bimixjax.proxy import Design, ModelConfig, Progress, SwarmConfig, TrainConfig, train_swarm
@@ -141,7 +140,7 @@ def run_loop(
     """
     folder, config, watch = Path(folder), config or LoopConfig(), watch or (lambda stage: None)
     with held(folder):
-        _settle(folder / SETTINGS, config)
+        settle(folder / SETTINGS, dataclasses.asdict(config))
         if store is None and (folder / "corpus").exists():
             store = TokenStore.open(folder / "corpus")
         elif store is None:
@@ -185,18 +184,6 @@ def _loop(folder: Path, config: LoopConfig, corpus: TokenStore, watch: Watch) ->
         compared=compared,
         proof=prove(law, measured, compared, config.proof_seeds),
     )
-
-
-def _settle(path: Path, config: LoopConfig) -> None:
-    """Write the settings that the folder is begun with, or compare: a later call must not mix two loops."""
-    settings = to_plain({"version": __version__, **dataclasses.asdict(config)})
-    if not path.exists():
-        write_json(path, settings, hashed=True)
-        return
-    begun = fields(read_json(path), settings, path)
-    differ = [name for name in settings if begun[name] != settings[name]]
-    if differ:
-        raise InputError(f"{path.parent} was begun with another {', '.join(differ)} (see {path}); use another folder")
 
 
 def _fitted_range(law: Fit) -> Limits:

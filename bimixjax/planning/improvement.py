@@ -12,14 +12,16 @@ batch follow one another, each as if those before had come out as expected.
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy import linalg, optimize, special
 
-from bimixjax.mixtures import nearest
 from bimixjax.planning.process import MeanLoss
 from bimixjax.planning.space import Chosen, Space
+from bimixjax.solve import Region
 
 # Of the imaginary step by which slopes are computed; squares of it vanish.
 _IMAGINARY = 1e-100
@@ -80,11 +82,11 @@ class Improvement:
         deviation = max(abs(shared) / np.sqrt(own), _LEAST)
         # Covariances are analytic in the shares: a step along the imaginary axis gives slopes to the last digit.
         steps = mixture + 1j * _IMAGINARY * np.eye(len(mixture))
-        d_r, d_y = (p.cross(steps, size).imag for size in (p.size, s))
-        gain_slope = -(p.prior_mean(steps).imag @ p.scale + d_r @ p.alpha)
-        of_pairs = (p.between(steps, p.size, steps, s) - p.between(best, p.size, steps, s)).imag
+        d_r, d_y = (np.imag(p.cross(steps, size)) for size in (p.size, s))
+        gain_slope = -(np.imag(p.prior_mean(steps)) @ p.scale + d_r @ p.alpha)
+        of_pairs = np.imag(p.between(steps, p.size, steps, s) - p.between(best, p.size, steps, s))
         shared_slope = of_pairs - d_r @ in_y - d_y @ (in_r - in_b)
-        own_slope = p.between(steps, s, steps, s).imag - 2 * d_y @ in_y
+        own_slope = np.imag(p.between(steps, s, steps, s)) - 2 * d_y @ in_y
         slope = np.sign(shared) * (shared_slope - shared * own_slope / (2 * own)) / np.sqrt(own)
         # The slopes of log(d h(g / d)) by g and d are Phi / (d h) and phi / (d h).
         z = gain / deviation
@@ -93,35 +95,41 @@ class Improvement:
         found = (by_gain * gain_slope + by_deviation * slope) / deviation / _IMAGINARY
         return float(np.log(deviation)) + log_value, found
 
-    def climb(
-        self, start: Float[np.ndarray, " d"], lower: Float[np.ndarray, " d"], upper: Float[np.ndarray, " d"]
-    ) -> Float[np.ndarray, " d"]:
+    def climb(self, start: Float[np.ndarray, " d"], region: Region) -> Float[np.ndarray, " d"]:
         """Follow the slope uphill within limits, and return the mixture where it ends."""
 
         def goal(mixture: np.ndarray) -> tuple[float, np.ndarray]:
             value, slope = self.with_slope(np.maximum(mixture, 0.0))
             return -value, -slope
 
-        sums = {"type": "eq", "fun": lambda r: r.sum() - 1, "jac": np.ones_like}
+        limits: list[dict[str, Any]] = [{"type": "eq", "fun": lambda r: r.sum() - 1, "jac": np.ones_like}]
+        for members, least, most in zip(region.members, region.least, region.most, strict=True):
+            row = np.isin(np.arange(len(start)), members).astype(float)
+            for sign, end in ((1.0, least), (-1.0, most)):
+                if np.isfinite(end):
+                    inside = partial(_above, sign * row, sign * end)
+                    limits.append({"type": "ineq", "fun": inside, "jac": lambda r, row=sign * row: row})
+        if (ball := region.ball) is not None:
+            limits.append({"type": "ineq", "fun": lambda r: ball.radius - ball.of(r), "jac": lambda r: -ball.slopes(r)})
         options = {"maxiter": _STEPS, "ftol": 1e-6}
-        bounds = list(zip(lower, upper, strict=True))
-        end = optimize.minimize(
-            goal, start, jac=True, method="SLSQP", bounds=bounds, constraints=[sums], options=options
+        bounds = list(zip(region.lower, region.upper, strict=True))
+        found = optimize.minimize(
+            goal, start, jac=True, method="SLSQP", bounds=bounds, constraints=limits, options=options
         )
-        if not np.isfinite(end.x).all():
-            return start
-        # It keeps the limits up to rounding.
-        return nearest(end.x, lower, upper)
+        # It keeps the limits up to rounding, or less well where it was stopped.
+        return region.nearest(found.x) if np.isfinite(found.x).all() else start
 
-    def best_of(
-        self, mixtures: Float[np.ndarray, "m d"], lower: Float[np.ndarray, " d"], upper: Float[np.ndarray, " d"]
-    ) -> tuple[Float[np.ndarray, " d"], float]:
+    def best_of(self, mixtures: Float[np.ndarray, "m d"], region: Region) -> tuple[Float[np.ndarray, " d"], float]:
         """Return the mixture within limits, and the log of the improvement, that climbs from the best of some reach."""
         values = self.logs(mixtures)
         starts = mixtures[np.argsort(-values, kind="stable")[:_STARTS]]
-        ends = np.concatenate([starts, [self.climb(start, lower, upper) for start in starts]])
+        ends = np.concatenate([starts, [self.climb(start, region) for start in starts]])
         found = self.logs(ends)
         return ends[found.argmax()], float(found.max())
+
+
+def _above(row: np.ndarray, end: float, r: np.ndarray) -> float:
+    return float(row @ r - end)
 
 
 def batch(space: Space, process: MeanLoss, costs: Mapping[float, float], count: int) -> Chosen:
@@ -140,7 +148,7 @@ def batch(space: Space, process: MeanLoss, costs: Mapping[float, float], count: 
             here = Improvement.of(process, np.log(size))
             pool = space.pool(around=here.best)
             if space.candidates is None:
-                row, (mixture, value) = -1, here.best_of(pool, space.lower, space.upper)
+                row, (mixture, value) = -1, here.best_of(pool, space.region)
             else:
                 values = here.logs(pool)
                 values[taken] = -np.inf

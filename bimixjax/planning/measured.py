@@ -64,7 +64,7 @@ class Measured:
         kept = np.flatnonzero(rows)[~_diverged(losses, sizes[rows], table.run[rows], notes)]
         seen = np.isfinite(table.losses[kept]).any(axis=0)
         if not seen.all():
-            blank = listed(name for name, there in zip(targets, seen, strict=True) if not there)
+            blank = listed(name for name, there in zip(targets, seen.tolist(), strict=True) if not there)
             raise InputError(f"{observations.source}: no usable loss of {blank}; allowed: one at least of each target")
         found = cls(
             mixtures=table.proportions[kept],

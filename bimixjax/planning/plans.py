@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,6 +25,7 @@ from bimixjax.planning.measured import Measured
 from bimixjax.planning.process import DOMAINS, TASKS, MeanLoss
 from bimixjax.planning.space import Chosen, Space
 from bimixjax.proxy import Design
+from bimixjax.solve import Region
 
 Weights = Mapping[str, float] | ArrayLike
 
@@ -77,6 +79,22 @@ class Plan:
             rows.append([run, *(f"{share:.4f}" for share in mixture), reason])
         return "\n".join([self.method, summaries.aligned(rows), *self.notes])
 
+    @classmethod
+    def given(cls, design: Design) -> "Plan":
+        """Return a design as a plan that gives no reasons."""
+        count = len(design)
+        return cls(
+            runs=design.runs,
+            domains=design.domains,
+            mixtures=design.proportions,
+            index=None,
+            reasons=("of the design given",) * count,
+            improvement=np.full(count, np.nan),
+            model_sizes=None,
+            method="The design given",
+            notes=(),
+        )
+
     def named(self, ids: Sequence[str]) -> "Plan":
         """Return the plan with runs named by the ids of all candidates [m]."""
         if self.index is None:
@@ -124,10 +142,12 @@ def plan(
         targets: whose mean loss counts; by default those that are domains, or all where none is.
         candidates: mixtures to choose among, each once [m, d]; by default any within the limits.
         runs: k, how many.
-        inventory: unique tokens of every domain: from nothing, the natural mixture is then the last run of the plan.
-        limits: of the mixtures.
+        inventory: unique tokens of the domains, for limits of epochs. Those of every domain make the natural mixture
+            the last run of a plan from nothing, scaled where it does not keep to the limits.
+        limits: of the mixtures; epochs are those of a training of the budget's tokens.
         weights: of the targets, by name or in their order; by default all the same.
-        budget: where mixtures are judged: the model size, by default the largest measured; and the volume, for a fit.
+        budget: where mixtures are judged: the model size, by default the largest measured; and the volume, for a fit
+            and for epochs.
         model_sizes: sizes that runs may have, each at a cost of size x the volume that runs of that size had; by
             default that of the budget.
         key: of the random mixtures and draws, or a seed for one.
@@ -157,13 +177,17 @@ def plan(
     if isinstance(given, FitResult):
         how = "bimixjax.bootstrap gives them, or give the table that was fitted"
         raise InputError(f"a fit of {given.law.name} alone has no draws to plan from; {how}")
-    fit = given.fit if isinstance(given, Resamples) else given
-    names = _domains(domains, None if fit is None else fit.domains)
-    space = Space.of(candidates, (limits or Limits()).arrays(names), names, runs, key)
+    known = given if given is None or isinstance(given, Observations) else _fit_of(given)
+    names = _domains(domains, None if known is None else known.domains)
+    region = _region(limits or Limits(), names, inventory, budget or Budget(), given)
+    space = Space.of(candidates, region, names, runs, key)
     if given is None:
-        if budget is not None or model_sizes is not None:
-            raise InputError("from nothing a plan takes no budget and no model sizes; give measured losses with them")
-        natural = inventory.natural(names) if inventory is not None and space.candidates is None else None
+        if (budget is not None and budget.model_size is not None) or model_sizes is not None:
+            raise InputError("from nothing a plan takes no model sizes; give measured losses with them")
+        natural = None
+        if inventory is not None and space.candidates is None and np.isfinite(inventory.array(names)).all():
+            natural = inventory.natural(names)
+            natural = natural if region.allows(natural) else region.nearest(region.in_proportion(natural))
         chosen, said = _from_nothing(space, names, tuple(targets or names), weights, runs, natural)
         return _made(chosen, space, names, said, ())
     if isinstance(given, Observations):
@@ -193,6 +217,26 @@ def _domains(given: Sequence[str] | None, known: tuple[str, ...] | None) -> tupl
     if known is not None and names != known:
         raise InputError(f"domains are {', '.join(names)}; those measured are {', '.join(known)}: leave them out")
     return names
+
+
+def _region(
+    limits: Limits,
+    domains: tuple[str, ...],
+    inventory: Inventory | None,
+    budget: Budget,
+    given: Observations | AutoFit | Resamples | None,
+) -> Region:
+    """Return the limits, with epochs counted in a training of the budget's tokens."""
+    unit = budget.unit
+    if unit is None and given is not None:
+        unit = given.volume_unit() if isinstance(given, Observations) else _fit_of(given).volume_unit
+    tokens = budget.volume if unit in ("tokens", None) else None
+    unique = None if inventory is None else inventory.array(domains)
+    return limits.region(domains, unique=unique, tokens=tokens)
+
+
+def _fit_of(given: AutoFit | Resamples) -> Any:
+    return given.fit if isinstance(given, Resamples) else given
 
 
 def _from_nothing(

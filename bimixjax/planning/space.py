@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from bimixjax import mixtures
 from bimixjax._base import checks
 from bimixjax._base.checks import InputError
+from bimixjax.solve import Region
 
 # Random mixtures looked at where no candidates are given, by the concentration of their Dirichlet distribution.
 _DRAWN = {1.0: 512, 4.0: 256, 0.3: 128}
@@ -53,14 +53,13 @@ class Space:
     """The mixtures to choose among.
 
     Attributes:
-        lower, upper: limits [d].
+        region: the limits.
         candidates: mixtures within the limits, or None for all of these [m, d].
         rows: which of the candidates given these are [m].
         seed: of random mixtures.
     """
 
-    lower: Float[np.ndarray, " d"]
-    upper: Float[np.ndarray, " d"]
+    region: Region
     candidates: Float[np.ndarray, "m d"] | None
     rows: np.ndarray | None
     seed: Sequence[int]
@@ -69,7 +68,7 @@ class Space:
     def of(
         cls,
         candidates: ArrayLike | None,
-        limits: tuple[np.ndarray, np.ndarray],
+        region: Region,
         domains: Sequence[str],
         runs: int,
         key: jax.Array | int,
@@ -79,35 +78,30 @@ class Space:
         Raises:
             InputError: for a wrong shape, what is no mixture, or fewer candidates than runs.
         """
-        lower, upper = limits
         seed = [key] if isinstance(key, int) else np.ravel(jax.random.key_data(key)).tolist()
         if candidates is None:
-            return cls(lower=lower, upper=upper, candidates=None, rows=None, seed=seed)
+            return cls(region=region, candidates=None, rows=None, seed=seed)
         found = np.asarray(candidates, float)
         if found.ndim != 2 or not len(found):
             raise InputError(f"candidates have shape {found.shape}; allowed: [m, {len(domains)}], at least one mixture")
         checks.mixtures(found, domains)
         found = found / found.sum(axis=1, keepdims=True)
-        within = ((found >= lower - _ROUNDING) & (found <= upper + _ROUNDING)).all(axis=1)
-        rows = np.flatnonzero(within)
+        rows = np.flatnonzero([region.allows(mixture, _ROUNDING) for mixture in found])
         if len(rows) < runs:
             kept = f"{len(found)} candidates, {len(rows)} of them within the limits"
             raise InputError(f"{runs} runs of {kept}; allowed: at most as many runs as candidates")
-        return cls(lower=lower, upper=upper, candidates=found[rows], rows=rows, seed=seed)
+        return cls(region=region, candidates=found[rows], rows=rows, seed=seed)
 
     def pool(self, around: Float[np.ndarray, " d"] | None = None) -> Float[np.ndarray, "m d"]:
         """Return the candidates; or mixtures drawn at random within the limits, and some around one of them."""
         if self.candidates is not None:
             return self.candidates
+        lower = np.asarray(self.region.lower)
         # NumPy draws at once where JAX would compile.
-        random, count = np.random.default_rng(self.seed), len(self.lower)
+        random, count = np.random.default_rng(self.seed), len(lower)
         parts = [random.dirichlet(np.full(count, strength), number) for strength, number in _DRAWN.items()]
-        drawn = self.lower + max(1 - self.lower.sum(), 0.0) * np.concatenate(parts)
+        drawn = lower + max(1 - lower.sum(), 0.0) * np.concatenate(parts)
         if around is not None:
             near = random.dirichlet(_AROUND * np.maximum(around, 1e-3), _NEAR)
             drawn = np.concatenate([near, drawn])
-        return self.within(drawn)
-
-    def within(self, points: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
-        """Return the mixtures within the limits that are nearest to some points."""
-        return mixtures.nearest(points, self.lower, self.upper)
+        return self.region.nearest(drawn)

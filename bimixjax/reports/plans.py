@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from rich.console import Group, RenderableType
 
+from bimixjax.loop.rounds import Rounds
 from bimixjax.planning import Plan
 from bimixjax.reports.layout import framed, table
 from bimixjax.reports.tables import notes
@@ -47,3 +48,23 @@ def document(plan: Plan) -> dict[str, Any]:
             }
         )
     return {"method": plan.method, "runs": runs, "notes": plan.notes}
+
+
+def rounds(found: Rounds) -> list[RenderableType]:
+    """Return each round's runs with why they were chosen, and the least mean loss until its end."""
+    rows = []
+    for number, (plan, least) in enumerate(zip(found.plans, found.least, strict=True), 1):
+        for i, run in enumerate(plan.runs):
+            first = i == 0
+            rows.append([str(number) if first else "", run, plan.reasons[i], f"{least:.4f}" if first else ""])
+    shown = table(["round", "run", "why", "least mean loss"], rows, keys=2)
+    return [framed("Rounds", shown, "least mean loss: of all runs until the end of the round, at the last step")]
+
+
+def rounds_document(found: Rounds) -> dict[str, Any]:
+    """Return all rounds for machines."""
+    each = zip(found.plans, found.least, strict=True)
+    return {
+        "observations": str(found.table),
+        "rounds": [{**document(plan), "least_mean_loss": least} for plan, least in each],
+    }

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from bimixjax import Limits
 from bimixjax.optimization.baselines import zero_run_values
 from bimixjax.planning import beginning, improvement
 from bimixjax.planning.process import Constants, MeanLoss
@@ -14,8 +15,8 @@ from experiments.planning.losses import Runs
 
 def space(runs: Runs, rows: np.ndarray) -> Space:
     """Return what is left to choose among."""
-    ends = np.zeros(runs.mixtures.shape[1]), np.ones(runs.mixtures.shape[1])
-    return Space.of(runs.mixtures[rows], ends, runs.observations.domains, 0, jax.random.key(0))
+    everywhere = Limits().region(runs.observations.domains)
+    return Space.of(runs.mixtures[rows], everywhere, runs.observations.domains, 0, jax.random.key(0))
 
 
 def own_weights(runs: Runs) -> np.ndarray | None:
@@ -55,25 +56,50 @@ def zero_run(runs: Runs, count: int) -> list[int]:
     return np.argsort(zero_run_values(runs.mixtures, weights), kind="stable")[:count].tolist()
 
 
+def d_optimal(runs: Runs, count: int, first: int) -> list[int]:
+    """Add to a first run the ones that most enlarge det(1e-3 I + sum r r'), of a law that is linear in the shares."""
+    chosen = [first]
+    while len(chosen) < count:
+        known = runs.mixtures[chosen]
+        inverse = np.linalg.inv(1e-3 * np.eye(known.shape[1]) + known.T @ known)
+        gain = np.einsum("ij,jk,ik->i", runs.mixtures, inverse, runs.mixtures)
+        gain[chosen] = -1.0
+        chosen.append(int(gain.argmax()))
+    return chosen
+
+
 Choose = Callable[[Runs, Constants, int, int], list[int]]
 
 
-def _split(runs: Runs, constants: Constants, count: int, draw: int, together: int) -> list[int]:
-    return onward(runs, constants, at_random(runs, 2, draw), count, together)
+def _random_then(together: int) -> Choose:
+    return lambda runs, constants, count, draw: onward(runs, constants, at_random(runs, 2, draw), count, together)
+
+
+def _begun_then(together: int) -> Choose:
+    return lambda runs, constants, count, draw: onward(runs, constants, from_nothing(runs, 2), count, together)
 
 
 METHODS: dict[str, Choose] = {
     "random": lambda runs, constants, count, draw: at_random(runs, count, draw),
     "zero-run order": lambda runs, constants, count, draw: zero_run(runs, count),
-    "2 random, then one by one": lambda *given: _split(*given, 1),
-    "2 random, then in twos": lambda *given: _split(*given, 2),
+    "2 random, then one by one": _random_then(1),
+    "2 random, then in twos": _random_then(2),
     "from nothing, all at once": lambda runs, constants, count, draw: from_nothing(runs, count),
-    "from nothing 2, then one by one": lambda runs, constants, count, draw: onward(
-        runs, constants, from_nothing(runs, 2), count
-    ),
-    "from nothing 2, then in twos": lambda runs, constants, count, draw: onward(
-        runs, constants, from_nothing(runs, 2), count, 2
-    ),
+    "from nothing 2, then one by one": _begun_then(1),
+    "from nothing 2, then in twos": _begun_then(2),
 }
-# These depend on no draw.
-FIXED = ("zero-run order", *(name for name in METHODS if name.startswith("from nothing")))
+# Runs that `auto` then reads.
+DESIGNS: dict[str, Choose] = {
+    "random": METHODS["random"],
+    "D-optimal": lambda runs, constants, count, draw: d_optimal(runs, count, at_random(runs, 1, draw)[0]),
+    "planned from nothing": METHODS["from nothing, all at once"],
+    "planned from nothing, half of them from losses": lambda runs, constants, count, draw: onward(
+        runs, constants, from_nothing(runs, count // 2), count
+    ),
+    "planned from 2 random": METHODS["2 random, then one by one"],
+}
+
+
+def depends_on_draw(method: str) -> bool:
+    """Say whether a method begins with random runs."""
+    return "nothing" not in method and method != "zero-run order"

@@ -35,5 +35,9 @@ TABLES = (
     Table(name="pile_17domains test", file="pile_17domains_test", family="17domains", model_size=1e6),
     Table(name="topics_24", file="topics_24", family="topics", model_size=30e6, tasks=True),
 )
-# Methods are chosen on these draws and reported on those after.
-CHOSEN, REPORTED = range(5), range(5, 20)
+# Methods were chosen on draws 0 to 4.
+DRAWS, REPORTED = range(20), range(10, 20)
+COUNTS = (2, 3, 4, 6, 8)
+# For the mixture that `auto` chooses from the runs of a design.
+AUTO_COUNTS, AUTO_DRAWS = (4, 8, 16), range(10, 15)
+AUTO_TABLES = tuple(table for table in TABLES if table.name not in ("pile_5groups 160M", "pile_5groups 305M"))

@@ -8,6 +8,7 @@ differences. Leaving a family out gives what it is judged with.
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import linalg, optimize
@@ -68,7 +69,7 @@ def likelihood(logs: np.ndarray, mixtures: np.ndarray, losses: np.ndarray, own: 
         later, moved = prior(logs + step)
         change = (later - covariance) / _STEP
         gradient.append(np.sum((inverse - np.outer(alpha, alpha)) * change) / 2 + alpha @ (moved - off) / _STEP)
-    return value / z.size, np.array(gradient) / z.size
+    return float(value) / z.size, np.array(gradient) / z.size
 
 
 def learn(tables: Iterable[Runs]) -> Constants:
@@ -86,7 +87,7 @@ def learn(tables: Iterable[Runs]) -> Constants:
 
     def goal(logs: np.ndarray) -> tuple[float, np.ndarray]:
         off = (logs - begin) / SPREAD
-        value, gradient = WORTH * off @ off / 2, WORTH * off / SPREAD
+        value, gradient = float(WORTH * off @ off / 2), WORTH * off / SPREAD
         for weight, *data in parts:
             found, slope = likelihood(logs, *data)
             value, gradient = value + weight * found, gradient + weight * slope
@@ -126,14 +127,14 @@ def rounded(constants: Constants) -> dict[str, float | list[float]]:
     """Return all constants, rounded to four digits."""
 
     def each(value: float | tuple[float, float]) -> float | list[float]:
-        return float(f"{value:.4g}") if isinstance(value, float) else [float(f"{one:.4g}") for one in value]
+        return [float(f"{one:.4g}") for one in value] if isinstance(value, tuple) else float(f"{value:.4g}")
 
-    return {name: each(value) for name, value in dataclasses.asdict(constants).items()}
+    return {name: each(getattr(constants, name)) for name in _NAMES}
 
 
 def read_constants(family: str) -> Constants:
     """Return the constants that were learned without a family."""
-    found = read_json(FILE)[f"without {family}"]
+    found: dict[str, Any] = read_json(FILE)[f"without {family}"]
     return Constants(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
 
 

@@ -31,7 +31,7 @@ def test_from_nothing_it_writes_a_design_and_says_why(tmp_path, capsys):
     assert run([*line, "--run-seed", "5", "--out", str(out)]) == 0
     screen = capsys.readouterr().out
     assert "in the zero-run order" in screen
-    assert "the natural mixture" in screen
+    assert "natural, the baseline" in screen
     design = Design.read(out)
     np.testing.assert_allclose(design.proportions[-1], [0.6, 0.3, 0.1])
     assert design.seeds.tolist() == [5, 5, 5]
@@ -41,6 +41,17 @@ def test_from_a_table_with_limits(losses, capsys):
     found = planned(capsys, losses, "--runs", "2", "--upper", "web=0.2", "--weight", "math=2,web=1")
     assert all(run["mixture"]["web"] <= 0.2 for run in found["runs"])
     assert all(run["improvement"] > 0 for run in found["runs"])
+
+
+def test_groups_epochs_and_a_mixture_nearby(losses, capsys):
+    line = ["--inventory", "web=6B,code=3B,math=1B", "--volume", "10B", "--max-epochs", "math=2", "--fixed", "web=0.5"]
+    found = planned(capsys, "--domains", ",".join(DOMAINS), *line, "--runs", "3")
+    assert all(run["mixture"]["math"] <= 0.2 + 1e-9 for run in found["runs"])
+    assert all(run["mixture"]["web"] == pytest.approx(0.5) for run in found["runs"])
+    found = planned(capsys, losses, "--runs", "1", "--near", "uniform:0.01", "--group", "two=web+code:0.6")
+    shares = np.array(list(found["runs"][0]["mixture"].values()))
+    assert shares[:2].sum() <= 0.6 + 1e-9
+    assert (shares * np.log(3 * shares)).sum() <= 0.01 + 1e-9
 
 
 def test_candidates_keep_their_names_whatever_the_order_of_columns(losses, tmp_path, capsys):
@@ -70,9 +81,9 @@ def test_a_fit_of_a_single_law_is_refused(tmp_path, capsys):
     [
         ([], "needs domains"),
         (["--domains", "a,b", "--runs", "0"], "runs is 0"),
-        (["--domains", "a,b", "--model-size", "1e8"], "go with a table or a fit"),
+        (["--domains", "a,b", "--model-size", "1e8"], "takes no model sizes"),
         (["--domains", "a,b", "--upper", "c=0.5"], "unknown domain 'c'"),
-        (["--domains", "a,b", "--inventory", "a=1e9"], "no number of tokens of 'b'"),
+        (["--domains", "a,b", "--inventory", "c=1e9"], "unknown domain 'c'"),
         (["no.csv"], "no.csv"),
     ],
 )

@@ -277,3 +277,30 @@ def test_a_sparse_config_may_hold_some_positional_options(store: TokenStore) -> 
     assert bimix("design store --out design.csv --spread 0") == DONE
     Path("sparse.yaml").write_text("design: design.csv\nstore: none\n")
     assert bimix("swarm --config sparse.yaml") == BAD_INPUT
+
+
+def test_a_swarm_in_rounds_plans_trains_and_plans_again(capsys: pytest.CaptureFixture[str], store: TokenStore) -> None:
+    assert bimix(f"swarm plan store swarm --rounds 2 --per-round 2 {TINY}") == DONE
+    shown = capsys.readouterr()
+    assert "round 2 of 2" in shown.err
+    assert "natural, the baseline" in shown.out
+    assert Observations.read("swarm/observations.csv").runs == ("plan-1", "plan-2", "plan-3", "plan-4")
+
+
+def test_rounds_begin_with_a_design_that_is_given(store: TokenStore) -> None:
+    assert bimix("plan --domains web,code --runs 2 --out first.csv") == DONE
+    assert bimix(f"swarm first.csv store swarm --rounds 1 --upper web=0.9 {TINY}") == DONE
+    assert Observations.read("swarm/observations.csv").runs == ("plan-1", "plan-2")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("swarm plan store swarm", "go with --rounds"),
+        ("swarm first.csv store swarm --upper web=0.5", "go with --rounds"),
+        ("swarm plan store swarm --rounds 2 --shard 0/2", "leave --shard out"),
+    ],
+)
+def test_what_does_not_go_with_rounds_is_said(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bimix(line) == BAD_INPUT
+    assert message in capsys.readouterr().err

@@ -1,10 +1,10 @@
 """Expected improvement against integrals and finite differences."""
 
-import jax
 import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from bimixjax import Limits
 from bimixjax.planning import improvement
 from bimixjax.planning.improvement import Improvement, log_h
 from bimixjax.planning.process import DOMAINS, MeanLoss
@@ -58,23 +58,32 @@ def three_runs() -> MeanLoss:
     return MeanLoss.of(runs, losses, np.arange(3), np.full(3, 1 / 3), DOMAINS)
 
 
-def space(lower, upper, candidates=None) -> Space:
-    return Space.of(candidates, (np.array(lower), np.array(upper)), ("a", "b", "c"), 1, jax.random.key(0))
+def space(limits: Limits, candidates=None) -> Space:
+    return Space.of(candidates, limits.region(("a", "b", "c")), ("a", "b", "c"), 1, 0)
 
 
-def test_climbing_ends_within_the_limits_and_higher_than_any_mixture_of_the_pool():
-    here = Improvement.of(three_runs(), 0.0)
-    lower, upper = np.array([0.0, 0.3, 0.05]), np.array([0.25, 1.0, 0.6])
-    pool = space(lower, upper).pool(here.best)
-    found, value = here.best_of(pool, lower, upper)
-    assert (found >= lower).all()
-    assert (found <= upper).all()
-    assert found.sum() == pytest.approx(1, abs=1e-14)
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(lower={"b": 0.3, "c": 0.05}, upper={"a": 0.25, "c": 0.6}),
+        Limits(fixed={"a": 0.1}, groups={"rest": (("b",), 0.0, 0.2)}),
+        Limits(groups={"two": (("a", "b"), 0.8, 0.9)}, upper={"a": 0.3}),
+        Limits(near=([0.6, 0.2, 0.2], 0.05)),
+        Limits(near=([0.6, 0.2, 0.2], 0.1, "hellinger"), upper={"b": 0.25}),
+    ],
+)
+def test_climbing_ends_within_the_limits_and_higher_than_any_mixture_of_the_pool(limits):
+    here, among = Improvement.of(three_runs(), 0.0), space(limits)
+    pool = among.pool(here.best)
+    found, value = here.best_of(pool, among.region)
+    assert among.region.violation(found) < 1e-9
     assert value >= here.logs(pool).max()
+    others = among.region.nearest(np.random.default_rng(5).dirichlet(np.ones(3), 4000))
+    assert value >= here.logs(others).max() - 0.02
 
 
 def test_a_batch_does_not_repeat_itself():
-    free = space(np.zeros(3), np.ones(3))
+    free = space(Limits())
     chosen = np.array(improvement.batch(free, three_runs(), {1.0: 1.0}, 4).mixtures)
     apart = 1 - np.sqrt(chosen) @ np.sqrt(chosen).T + np.eye(4)
     assert apart.min() > 1e-4
@@ -83,8 +92,7 @@ def test_a_batch_does_not_repeat_itself():
 def test_a_cheap_size_is_preferred_until_it_is_too_dear():
     made, _, asked = both()
     small, large = np.exp(SIZES[0]), np.exp(SIZES[-1])
-    limits = (np.zeros(4), np.ones(4))
-    among = Space.of(asked, limits, tuple("abcd"), 1, jax.random.key(0))
+    among = Space.of(asked, Limits().region(tuple("abcd")), tuple("abcd"), 1, 0)
     cheap = improvement.batch(among, made, {small: 1e-3, large: 1.0}, 1)
     dear = improvement.batch(among, made, {small: 1e3, large: 1.0}, 1)
     assert (cheap.sizes, dear.sizes) == ([small], [large])

@@ -51,6 +51,16 @@ def test_an_inventory_adds_the_natural_mixture():
     np.testing.assert_allclose(made.mixtures[-1], [0.6, 0.3, 0.1])
 
 
+def test_epochs_and_groups_limit_every_run():
+    limits = Limits(max_epochs=2.0, groups={"hard": (("code", "math"), 0.3, 0.5)})
+    stock = Inventory({"web": 6e9, "code": 3e9, "math": 1e9})
+    options = {"limits": limits, "inventory": stock, "budget": Budget(volume=1e10, unit="tokens"), "runs": 3}
+    for made in (plan(domains=DOMAINS, **options), plan(observe(), **options)):
+        assert (made.mixtures[:, 2] <= 0.2 + 1e-9).all()
+        hard = made.mixtures[:, 1:].sum(axis=1)
+        assert ((hard >= 0.3 - 1e-9) & (hard <= 0.5 + 1e-9)).all()
+
+
 def test_a_seed_gives_one_plan_and_so_does_its_key():
     first, again, other = (plan(domains=DOMAINS, runs=4, key=key).mixtures for key in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -154,11 +164,12 @@ def test_ids_go_on_from_those_of_an_earlier_plan():
         ({"domains": DOMAINS, "runs": 0}, "runs is 0"),
         ({"domains": ("a", "a")}, "more than once"),
         ({"domains": DOMAINS, "limits": Limits(lower={"x": 0.1})}, "unknown domain"),
-        ({"domains": DOMAINS, "limits": Limits(lower={"web": 0.8, "code": 0.8})}, "no mixture keeps"),
+        ({"domains": DOMAINS, "limits": Limits(lower={"web": 0.8, "code": 0.8})}, "no mixture keeps|conflict"),
         ({"domains": DOMAINS, "candidates": [[0.5, 0.5]]}, "mixtures have shape"),
         ({"domains": DOMAINS, "candidates": [[0.5, 0.5, 0.5]]}, "sums to 1.5"),
         ({"domains": DOMAINS, "candidates": [[0.5, 0.5, 0.0]], "runs": 2}, "1 candidates"),
         ({"domains": DOMAINS, "budget": Budget(model_size=1e8)}, "from nothing"),
+        ({"domains": DOMAINS, "limits": Limits(max_epochs=4.0)}, "an inventory"),
         ({"domains": DOMAINS, "key": -1}, "key is -1"),
         ({"given": observe(), "targets": ["arc"]}, "unknown target"),
         ({"given": observe(), "domains": ("web", "code")}, "leave them out"),

@@ -1,0 +1,25 @@
+"""What a folder of the loop was begun with: a later call must go on with the same, not mix two loops."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bimixjax import __version__
+from bimixjax._base.checks import InputError, fields
+from bimixjax._base.records import read_json, to_plain, write_json
+
+
+def settle(path: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings that a folder is begun with, or compare them with those written.
+
+    Raises:
+        InputError: where they differ; it names which.
+    """
+    plain = to_plain({"version": __version__, **settings})
+    if not path.exists():
+        write_json(path, plain, hashed=True)
+        return
+    begun = fields(read_json(path), plain, path)
+    differ = [name for name in plain if begun[name] != plain[name]]
+    if differ:
+        raise InputError(f"{path.parent} was begun with another {', '.join(differ)} (see {path}); use another folder")

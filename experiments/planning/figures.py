@@ -1,0 +1,30 @@
+"""Regret by the number of runs, one curve per method."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+TITLES = {"best_run": "Best of the runs trained", "auto": "Mixture that auto chooses from the runs trained"}
+
+
+def curves(found: pd.DataFrame, path: Path, part: str) -> None:
+    """Draw the mean over tables with its standard error."""
+    figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
+    methods = list(dict.fromkeys(found["method"]))
+    for i, method in enumerate(methods):
+        of_method = found[found["method"] == method].sort_values("runs")
+        # Side by side, so that bars of one number of runs do not cover each other.
+        at = of_method["runs"] * (1 + 0.012 * (i - len(methods) / 2))
+        axes.errorbar(at, of_method["mean"], of_method["sem"], label=method, marker="o", markersize=4, capsize=2)
+    axes.set_xscale("log", base=2)
+    ticks = sorted(set(found["runs"]))
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("runs trained")
+    axes.set_ylabel("normalized regret (0 best run of the table, 1 an average one)")
+    axes.set_title(f"{TITLES[part]}: mean over 8 public tables, standard error over tables")
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

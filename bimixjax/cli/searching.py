@@ -10,11 +10,14 @@ from tyro.conf import Positional, arg
 import bimixjax
 from bimixjax._base.checks import InputError
 from bimixjax.cli.console import FIGURES, JSON, Answer, File, FileCommand, Flag, Formats
+from bimixjax.cli.goals import goal, reference_mixture
 from bimixjax.cli.limits import epochs, groups, near_mixture
 from bimixjax.cli.options import Number, Numbers, Stock, Whole, inventory, numbers
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from bimixjax.optimization.goals import Goal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,14 @@ class Optimize(FileCommand):
     """Search also where nothing fitted tells volumes or mixtures apart, by priors alone; such numbers are marked."""
     weight: Numbers = ()
     """Weights of targets; those not named get 0. Default: all the same."""
+    objective: Annotated[str, arg(metavar="mean|worst|excess|risk:KAPPA|average:TOLERANCE")] = "mean"
+    """What is minimized: the weighted mean of losses; the worst weighted loss; the worst excess over the loss at
+    --reference; the mean + KAPPA standard deviations, for a fit of auto; or take the average of the mixtures within
+    TOLERANCE, a share, of the least mean."""
+    guard: Numbers = ()
+    """Guardrails: by how much the loss of a target may be above that at --reference, in nats per token."""
+    reference: Annotated[str | None, arg(metavar="natural|uniform|NAME=NUMBER,...", help_behavior_hint="")] = None
+    """What an excess and guardrails are over. Default: natural where the inventory is known, else uniform."""
     lower: Numbers = ()
     """Least shares of domains."""
     upper: Numbers = ()
@@ -49,6 +60,8 @@ class Optimize(FileCommand):
     inventory: Stock = ()
     """Unique tokens of the domains, a file of them (domain,tokens), or a token store. With those of every domain:
     compare with the natural mixture, which shares without effect follow."""
+    train_tokens: Number = None
+    """Length of the real training in tokens, for epochs. Default: --volume, where it is in tokens."""
     runs: File = None
     """The table that was fitted, for the best of its runs as it was measured."""
     method: Literal["auto", "dual", "softmax"] = "auto"
@@ -63,7 +76,7 @@ class Optimize(FileCommand):
     def work(self) -> Answer:
         """Search, and put the baselines and the spread over draws beside the mixture found."""
         from bimixjax import estimation
-        from bimixjax.reports import documents, tables
+        from bimixjax.reports import documents, tables, worth
         from bimixjax.reports.predictions import Predictions
 
         fit = estimation.load(self.fit)
@@ -73,7 +86,8 @@ class Optimize(FileCommand):
         stock = inventory(self.inventory)
         found = bimixjax.Baselines.of(fit, inventory=stock, observations=runs, **of_goal)
         of_goal |= {"limits": self.limits(found.mixtures), "inventory": stock}
-        best, draws = self.searched(fit, of_goal, found.mixtures.get("natural"))
+        aim = goal(self.objective, self.guard, reference_mixture(self.reference, found.mixtures))
+        best, draws, sampled = self.searched(fit, of_goal, found.mixtures.get("natural"), aim)
         # The search has refused losses that follow from priors alone, but for targets without weight.
         baselines = Predictions.of(fit, found.mixtures, budget, stock, refuse=False).beside(best, fit, stock)
         if self.out:
@@ -83,9 +97,11 @@ class Optimize(FileCommand):
 
             figures.save(figures.optimum(best, baselines, draws), self.figure)
         screen = [tables.proportions(best, baselines, draws), tables.losses(best, baselines), tables.certificate(best)]
-        screen += [tables.regret(draws, fit)] if draws else []
+        of_worth = {"inventory": stock, "train_tokens": self.train_tokens, "draws": sampled}
+        value = best.worth(fit, baselines=found, **of_worth)
+        screen += [*worth.goal(best), *([tables.regret(draws, fit)] if draws else []), "", *worth.worth(value)]
         screen += tables.notes(found.notes)
-        document = documents.optimum(best, baselines, draws) | {"notes": found.notes}
+        document = documents.optimum(best, baselines, draws) | {"notes": found.notes, "worth": worth.document(value)}
         return Answer(document=document, screen=screen, failed=not best.converged)
 
     def limits(self, mixtures: "Mapping[str, np.ndarray]") -> "bimixjax.Limits":
@@ -99,14 +115,22 @@ class Optimize(FileCommand):
         fit: "bimixjax.FitResult | bimixjax.AutoFit",
         of_goal: dict[str, Any],
         natural: "np.ndarray | None",
-    ) -> "tuple[bimixjax.OptimalMixture, bimixjax.OptimalResamples | None]":
-        """Return the best mixture, and those of draws where they are asked for."""
+        aim: "Goal",
+    ) -> "tuple[bimixjax.OptimalMixture, bimixjax.OptimalResamples | None, bimixjax.AutoResampled | None]":
+        """Return the best mixture, those of draws, and the draws, where they are asked for.
+
+        Of an objective other than the weighted mean, each draw has no best mixture of its own.
+        """
         options = {**of_goal, "method": self.method, "reference": natural}
+        composed = self.objective != "mean" or bool(self.guard)
         if not self.draws:
-            return bimixjax.optimize(fit, **options), None
+            return bimixjax.optimize(fit, **options, objective=aim), None, None
         if not isinstance(fit, bimixjax.AutoFit):
             got = f"{self.fit} has the law {fit.law.name}, and not the runs to resample"
             instead = "use bimixjax.bootstrap and bimixjax.optimize_resamples in Python"
             raise InputError(f"--draws takes a fit of auto; {got}: {instead}")
-        found = bimixjax.optimize_resamples(bimixjax.sample(fit, key=self.seed, count=self.draws), **options)
-        return found.best, found
+        drawn = bimixjax.sample(fit, key=self.seed, count=self.draws)
+        if composed:
+            return bimixjax.optimize(fit, **options, objective=aim), None, drawn
+        found = bimixjax.optimize_resamples(drawn, **options)
+        return found.best, found, drawn

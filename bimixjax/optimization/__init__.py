@@ -4,8 +4,11 @@
 - `limits`: what a mixture must keep to.
 - `search`: many mixtures are looked at, the best followed to stationary points.
 - `optimum`: `optimize`, by the exact dual where a law allows, else by that search.
+- `goals`: what else a mixture may be best for: the worst target, guardrails, risk, the average of what is nearly best.
+  `composed` searches for it, with `epigraph`, `risk` and `near_optimal`; `losses` is what these read.
 - `baselines`: mixtures that need no law, to stand beside it.
 - `implicit`: an optimum with its derivatives.
+- `worth`: what a mixture gains over those that need no law, and how flat the objective is about it.
 - `resamples`: `optimize_resamples`, the choice made again in every resample of the runs.
 
     >>> import bimixjax, pandas as pd
@@ -18,6 +21,14 @@
 
 from bimixjax.optimization.answer import OptimalMixture as OptimalMixture
 from bimixjax.optimization.baselines import Baselines as Baselines
+from bimixjax.optimization.goals import (
+    Excess as Excess,
+    Guarded as Guarded,
+    NearOptimal as NearOptimal,
+    RiskAverse as RiskAverse,
+    WeightedMean as WeightedMean,
+    WorstTarget as WorstTarget,
+)
 from bimixjax.optimization.implicit import differentiable_optimum as differentiable_optimum
 from bimixjax.optimization.limits import Limits as Limits
 from bimixjax.optimization.objectives import Objective as Objective, objective as objective
@@ -26,3 +37,4 @@ from bimixjax.optimization.resamples import (
     OptimalResamples as OptimalResamples,
     optimize_resamples as optimize_resamples,
 )
+from bimixjax.optimization.worth import Worth as Worth

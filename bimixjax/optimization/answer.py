@@ -2,16 +2,21 @@
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bimixjax._base import checks, schema, summaries
 from bimixjax._base.records import read_json, write_json
+from bimixjax.fitting.base import Fit
 from bimixjax.fitting.extrapolation import Extrapolation
 from bimixjax.observations import UNITS, Budget
 from bimixjax.optimization.limits import GroupTotal, Limits, Nearby
 from bimixjax.solve import Region
+
+if TYPE_CHECKING:
+    from bimixjax.optimization.worth import Worth
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,9 @@ class OptimalMixture:
         untold: what of the mixture itself no run constrains, in words.
         objective_interval: limits that hold the measured objective in 90 % of cases, moved up for the mixture being
             the best of many by the fit, see `chosen_interval`; None where a fit has no intervals.
+        goal: what was minimized, in words.
+        value: what that is here, in nats per token, where it is another than the weighted mean; else None.
+        active: the losses that are the worst ones, or that stand at a guardrail.
 
     Example:
         >>> import pandas as pd
@@ -79,6 +87,9 @@ class OptimalMixture:
     outside: tuple[Extrapolation, ...] = ()
     untold: tuple[str, ...] = ()
     objective_interval: tuple[float, float] | None = None
+    goal: str = "weighted mean"
+    value: float | None = None
+    active: tuple[str, ...] = ()
     convex: bool = False
     starts: int = 0
     agreed: int = 0
@@ -122,6 +133,12 @@ class OptimalMixture:
         """Say in plain text what was found: shares, predicted losses, and how the search ended."""
         return summaries.optimum(self)
 
+    def worth(self, fit: Fit, **options: Any) -> "Worth":
+        """Say what the mixture is worth by the fit that chose it; options as in `Worth.of`."""
+        from bimixjax.optimization.worth import Worth
+
+        return Worth.of(self, fit, **options)
+
     def as_dict(self) -> dict[str, float]:
         """Return proportions by domain."""
         return dict(zip(self.domains, self.proportions.tolist(), strict=True))
@@ -139,6 +156,7 @@ class OptimalMixture:
             before = {"lower": [0.0] * len(domains), "upper": [1.0] * len(domains), "outside": [], "untold": []}
             before |= dict.fromkeys(("objective_interval", "second", "near", "beyond_hull"))
             before |= {"convex": found.get("method") == "dual", "starts": 0, "agreed": 0, "groups": [], "held": []}
+            before |= {"goal": "weighted mean", "value": None, "active": []}
             found = {**before, **found}
             if isinstance(found.get("budget"), dict):
                 found["budget"] = {"from_prior": False, **found["budget"]}
@@ -199,6 +217,9 @@ _TABLE: dict[str, schema.Kind] = {
     ),
     "untold": schema.texts(),
     "objective_interval": schema.maybe(schema.numbers(2)),
+    "goal": schema.text(),
+    "value": schema.maybe(schema.number()),
+    "active": schema.texts(),
     "convex": schema.flag,
     **dict.fromkeys(("starts", "agreed"), schema.whole(low=0, high=10**9)),
     **dict.fromkeys(("second", "beyond_hull"), schema.maybe(schema.number())),

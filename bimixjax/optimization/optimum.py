@@ -1,7 +1,7 @@
 """The mixture of least predicted loss within limits, with a certificate."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -16,8 +16,16 @@ from bimixjax.observations import Budget, Inventory
 from bimixjax.optimization import search
 from bimixjax.optimization.answer import OptimalMixture
 from bimixjax.optimization.chosen import chosen_interval
+from bimixjax.optimization.composed import Asked, composed
+from bimixjax.optimization.goals import Goal, WeightedMean
 from bimixjax.optimization.limits import Limits
-from bimixjax.optimization.objectives import Objective, Weights, check_constrained, objective, unconstrained
+from bimixjax.optimization.objectives import (
+    Objective,
+    Weights,
+    check_constrained,
+    objective as build_objective,
+    unconstrained,
+)
 from bimixjax.optimization.search import Found
 from bimixjax.solve import LBFGS, NEAR, Region
 
@@ -30,8 +38,9 @@ _MOST_NUMBERS = 1_000_000
 def optimize(
     fit: Fit,
     *,
-    budget: Budget | None = None,
+    budget: Budget | Sequence[Budget] | None = None,
     weights: Weights | None = None,
+    objective: Goal | None = None,
     limits: Limits | None = None,
     inventory: Inventory | Mapping[str, float] | None = None,
     method: Method = "auto",
@@ -46,8 +55,10 @@ def optimize(
     Args:
         fit: a fitted law.
         budget: volume s in the fit's unit, and the model size where several were fitted; may be left out where a single
-            volume was fitted.
+            volume was fitted. Of several budgets the mean counts; the answer is described at the first.
         weights: w by target, those not named get 0, or in the order of `fit.targets`; by default all count the same.
+        objective: what the mixture should be best for, see `optimization.goals`: `WorstTarget`, `Excess`, `Guarded`,
+            `RiskAverse`, `NearOptimal`; by default `WeightedMean`.
         limits: of domains, groups of them, epochs, and how far from another mixture.
         inventory: unique tokens by domain, unlimited where one is not named; for limits of epochs, and laws that read
             them.
@@ -82,23 +93,37 @@ def optimize(
 
     Source: arXiv 2405.14908, Eq. 15-16 (there an unweighted sum).
     """
-    budget, limits = budget or Budget(), limits or Limits()
+    budgets = (budget,) if isinstance(budget, Budget) else tuple(budget or (Budget(),))
+    budget, limits = budgets[0], limits or Limits()
     checks.choice("method", method, ("auto", "dual", "softmax"))
     starts = checks.starts(starts)
     stock = Inventory(inventory) if isinstance(inventory, Mapping) else inventory
-    goal = objective(fit, budget=budget, weights=weights, inventory=stock)
-    check_constrained(fit, goal, budget)
-    region = limits.region(fit.domains, **available(fit, goal, limits, stock))
-    exact = goal.separable and region.ball is None and method != "softmax"
+    parts = tuple(build_objective(fit, budget=each, weights=weights, inventory=stock) for each in budgets)
+    goal = parts[0]
+    for part, each in zip(parts, budgets, strict=True):
+        check_constrained(fit, part, each)
+    region = limits.region(
+        fit.domains, **available(fit, max(parts, key=lambda part: float(part.volume)), limits, stock)
+    )
+    plain = isinstance(objective, WeightedMean | None) and len(parts) == 1
+    exact = plain and goal.separable and region.ball is None and method != "softmax"
     if method == "dual" and not exact:
         if not goal.separable:
             raise InputError(f"the dual needs a law that is a power of the own proportion; {fit.name} is not one")
-        raise InputError("the dual knows no mixture that others keep near to; leave method or near out")
+        raise InputError(
+            "the dual knows no mixture that others keep near to, no other objective than the weighted mean, and one "
+            "budget; leave method out"
+        )
     shares = search.reference_shares(reference, fit.domains)
     measured = fit.at_size(budget.model_size).fitted_mixtures
     with jax.enable_x64(True):
-        flat = search.flat_domains(goal, len(fit.domains))
-        if flat.all():
+        flat = np.all([search.flat_domains(part, len(fit.domains)) for part in parts], axis=0)
+        outcome = None
+        if not plain:
+            settings: dict[str, Any] = {"region": region, "solver": solver or LBFGS(), "starts": starts}
+            outcome = composed(objective or WeightedMean(), Asked(fit=fit, budgets=budgets, parts=parts, **settings))
+            found = None if outcome is None else outcome.found
+        elif flat.all():
             found = search.at_mixture(goal, region.nearest(region.lower), region)
         elif exact:
             groups = (region.group, region.least, region.most) if region.grouped else None
@@ -108,11 +133,15 @@ def optimize(
             found = search.best_mixture(goal, region, measured, solver=solver or LBFGS(), starts=starts)
         if found is not None and flat.any():
             r = search.shared_out(found.mixture, flat, shares, region)
-            found = dataclasses.replace(found, mixture=r, certificate=search.certificate(goal, r, region))
+            known = search.certificate(goal, r, region) if plain else found.certificate
+            found = dataclasses.replace(found, mixture=r, certificate=known)
     if found is None:
         at = region.nearest(shares), budget, stock
         raise InputError(_not_finite(fit, goal, *at, "no mixture that was looked at"))
-    return _describe(fit, budget, stock, goal, found, flat, "dual" if exact else "softmax", limits, region)
+    best = _describe(fit, budget, stock, goal, found, flat, "dual" if exact else "softmax", limits, region)
+    if outcome is None:
+        return best
+    return dataclasses.replace(best, goal=outcome.words, value=outcome.value, active=outcome.active)
 
 
 def available(fit: Fit, goal: Objective, limits: Limits, stock: Inventory | None) -> dict[str, Any]:

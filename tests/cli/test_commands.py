@@ -305,6 +305,36 @@ def test_an_optimum_for_machines_has_its_certificate(folder: Path, capsys: pytes
     assert document["notes"][0] == "no natural mixture: no inventory is given"
 
 
+def test_an_objective_and_guardrails_are_named_on_the_command_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "optimize fit.json --volume 16000 --objective worst --guard code=0.02 --reference web=0.4,books=0.3,code=0.3"
+    assert bimix(line) == DONE
+    assert "Minimized: worst weighted loss, with code at most 0.02 above" in capsys.readouterr().out
+    assert bimix("optimize fit.json --volume 16000 --objective average:0.002 --json") == DONE
+    document = json.loads(capsys.readouterr().out)
+    assert document["goal"] == "average of the mixtures within 0.2 % of the least weighted mean"
+    assert document["worth"]["baselines"]["uniform"]["gain"] <= document["baselines"][0]["losses"]["web"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--objective best", "--objective is 'best'"),
+        ("--objective risk", "risk:KAPPA"),
+        ("--objective worst:1", "--objective is 'worst:1'"),
+        ("--objective risk:1 --guard web=0.1", "--guard goes with"),
+        ("--objective risk:1", "does not say how sure it is"),
+        ("--objective excess --reference best", "--reference is 'best'"),
+    ],
+)
+def test_objectives_that_are_none_are_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: str, words: str
+) -> None:
+    assert bimix(f"optimize fit.json --volume 16000 {options}") == BAD_INPUT
+    assert words in capsys.readouterr().err
+
+
 def test_a_search_that_is_not_stationary_is_a_failure(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

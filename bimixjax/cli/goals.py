@@ -1,0 +1,61 @@
+"""Values of options that say what a mixture should be best for."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from bimixjax._base.checks import InputError
+from bimixjax.cli.options import number, numbers
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bimixjax.optimization.goals import Goal, Mixture
+
+_KINDS = ("mean", "worst", "excess", "risk", "average")
+_ALLOWED = "mean, worst, excess, risk:KAPPA such as risk:1, or average:TOLERANCE such as average:0.001"
+
+
+def goal(text: str, guard: Iterable[str], reference: "Mixture") -> "Goal":
+    """Turn `worst`, `excess`, `risk:1` or `average:0.001`, and guarded targets, into an objective.
+
+    Raises:
+        InputError: for another word, a number that is missing or not wanted, or guardrails that the kind does not take.
+
+    Example:
+        >>> goal("worst", ["code=0.01"], {"code": 0.5, "web": 0.5}).allowed
+        {'code': 0.01}
+        >>> goal("risk:0.5", [], {}).kappa
+        0.5
+    """
+    from bimixjax.optimization import Excess, Guarded, NearOptimal, RiskAverse, WeightedMean, WorstTarget
+
+    kind, colon, size = text.partition(":")
+    if kind not in _KINDS or bool(colon) != (kind in ("risk", "average")):
+        raise InputError(f"--objective is {text!r}; allowed: {_ALLOWED}")
+    allowed = numbers("guard", guard)
+    if kind in ("risk", "average"):
+        if allowed:
+            raise InputError(f"--guard goes with --objective mean, worst or excess; got {text!r}")
+        value = number("objective", size)
+        return RiskAverse(value) if kind == "risk" else NearOptimal(value)
+    of = {"mean": WeightedMean(), "worst": WorstTarget(), "excess": Excess(reference)}[kind]
+    return Guarded(of, allowed=allowed, reference=reference) if allowed else of
+
+
+def reference_mixture(text: str | None, mixtures: "Mapping[str, np.ndarray]") -> "Mixture":
+    """Turn `natural` or another baseline, or `web=0.5,code=0.5`, into a mixture; by default natural, else uniform.
+
+    Raises:
+        InputError: for a name that is none of the baselines.
+
+    Example:
+        >>> reference_mixture(None, {"uniform": [0.5, 0.5]})
+        [0.5, 0.5]
+    """
+    if text is None:
+        return mixtures.get("natural", mixtures["uniform"])
+    if "=" in text:
+        return numbers("reference", [text])
+    if text not in mixtures:
+        raise InputError(f"--reference is {text!r}; allowed: {', '.join(mixtures)}, or NAME=NUMBER,...")
+    return mixtures[text]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from bimixjax._base.arrays import Stored
 from bimixjax.fitting.constant import LEAST_GAIN, gain
 from bimixjax.fitting.coverage import companions, losses_differ, notes as coverage_notes, share_range
 from bimixjax.fitting.lanes import Lanes, Table, numbered
@@ -157,7 +158,7 @@ def _inferred(
     }
 
 
-def at_bound(law: Law, domains: int, values: Float[np.ndarray, "*lanes k"]) -> Bool[np.ndarray, "*lanes k"]:
+def at_bound(law: Law, domains: int, values: Float[Stored, "*lanes k"]) -> Any:
     """Find which packed coefficients, in the units of the solver, stand at a bound."""
     lower, upper = np.array([(c.lower, c.upper) for c in law.packed(domains)]).T
     return (values <= lower + _BOUND) | (values >= upper * (1 - _BOUND))

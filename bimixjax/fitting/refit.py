@@ -28,7 +28,7 @@ from bimixjax.fitting.diagnostics import at_bound
 from bimixjax.fitting.lanes import Table
 from bimixjax.fitting.one_law import prepared, reported
 from bimixjax.fitting.options import FitOptions
-from bimixjax.fitting.problem import Batch, LeastSquares, gathered
+from bimixjax.fitting.problem import Batch, LeastSquares, gathered, take_lanes
 from bimixjax.fitting.result import FitResult
 from bimixjax.fitting.views import scaled
 from bimixjax.laws import Law
@@ -210,7 +210,7 @@ def _slopes(
 
         inverse = _inverse(jax.hessian(criterion)(c, y, w), free)
         by_loss, by_weight = jax.jacfwd(jax.grad(criterion, argnums=(1, 2)))(c, y, w)
-        return tuple(-jnp.tensordot(inverse, mixed, axes=(1, 2)) for mixed in (by_loss, by_weight))
+        return -jnp.tensordot(inverse, by_loss, axes=(1, 2)), -jnp.tensordot(inverse, by_weight, axes=(1, 2))
 
     free = ~at_bound(batch.law, batch.domains, values)
     lanes = jnp.arange(loss.shape[-1])
@@ -251,4 +251,6 @@ def _one_lane(batch: Batch, lane: Array, loss: Float[Array, "m t"], weight: Floa
 
 def _in_user_units(batch: Batch, values: Float[Array, "L k"]) -> Float[Array, "L k"]:
     """Convert packed coefficients to the user's units."""
-    return gathered(batch, np.arange(len(values))).in_user_units(values.T).T
+    # All lanes as they lie: to gather them would trace the table where only the coefficients are traced.
+    every = LeastSquares.of(batch, jnp.arange(len(values)), take_lanes(batch.lanes, lambda lanes: lanes))
+    return every.in_user_units(values.T).T

@@ -11,11 +11,12 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from bimixjax._base import checks
-from bimixjax._base.checks import InputError, known
+from bimixjax._base.checks import InputError, every, known
 from bimixjax._base.files import read_text
 from bimixjax._base.quantities import SCALED, pairs, scaled
 from bimixjax._base.records import read_json
 from bimixjax.observations import cells
+from bimixjax.observations.columns import UNIQUE
 
 _ALLOWED = f"a number above 0, {SCALED}, 8B; or inf where there is no limit"
 _YAML = (".yaml", ".yml")
@@ -77,9 +78,9 @@ class Inventory:
         """Read an inventory from a file, or the training tokens of a token store.
 
         Args:
-            path: a table (`.csv` and what else `Observations.read` takes) with the columns `domain` and `tokens`; a
-                `.json` or `.yaml` file that maps domains to tokens; or the folder of a token store. Counts may end in
-                k, M, B or T.
+            path: a table (`.csv` and what else `Observations.read` takes) with the columns `domain` and `tokens`, or
+                one of observations whose runs all had the same `unique/<domain>`; a `.json` or `.yaml` file that maps
+                domains to tokens; or the folder of a token store. Counts may end in k, M, B or T.
 
         Raises:
             InputError: for what is wrong, with its place.
@@ -157,6 +158,9 @@ def _count(written: Any, where: str) -> float:
 
 
 def _of_table(table: cells.RawTable) -> dict[str, float]:
+    limits = [column for column in table.frame if column.startswith(UNIQUE)]
+    if limits and "domain" not in table.frame:
+        return {column.removeprefix(UNIQUE): _only(table, column) for column in limits}
     for column in ("domain", "tokens"):
         if column not in table.frame:
             there = ", ".join(map(str, table.frame))
@@ -169,6 +173,17 @@ def _of_table(table: cells.RawTable) -> dict[str, float]:
             raise InputError(f"{table.place(i, 'domain')}: {what}; allowed: the name of a domain, once")
         found[name] = _count(number, table.place(i, "tokens"))
     return found
+
+
+def _only(table: cells.RawTable, column: str) -> float:
+    """Return the one number of unique tokens that all runs of a table of observations had; blank is no limit."""
+    given = table.numbers(column, counts=True)
+    given = np.where(np.isnan(given), np.inf, given)
+    which = "an inventory is that of runs which all had the same"
+    every(
+        given == given[0], lambda i: f"{table.place(i, column)}: {given[i]:g}, in the first row {given[0]:g}; {which}"
+    )
+    return float(given[0])
 
 
 def _read_yaml(path: Path) -> Any:

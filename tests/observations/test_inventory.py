@@ -45,6 +45,16 @@ def test_every_kind_of_file_says_the_same(tmp_path: Path) -> None:
         assert Inventory.read(tmp_path / name) == expected, name
 
 
+def test_a_table_whose_runs_had_the_same_is_an_inventory(tmp_path: Path) -> None:
+    rows = {"run": ["a", "b"], "mixture/web": [0.5, 0.2], "mixture/code": [0.5, 0.8], "loss/web": [3.0, 3.1]}
+    frame = pd.DataFrame(rows | {"unique/code": [1e6, 1e6], "unique/web": [None, None]})
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    assert Inventory.read(tmp_path / "table.csv").tokens == {"code": 1e6, "web": np.inf}
+    frame.assign(**{"unique/code": [1e6, 2e6]}).to_csv(tmp_path / "table.csv", index=False)
+    with pytest.raises(InputError, match=r"column 'unique/code', run 'b': 2e\+06, in the first row 1e\+06"):
+        Inventory.read(tmp_path / "table.csv")
+
+
 def test_a_token_store_is_an_inventory_of_its_training_tokens(tmp_path: Path) -> None:
     TokenStore.write(tmp_path / "store", {"a": ([0, 1, 1], [1]), "b": ([2, 2], [0])}, vocab_size=3)
     assert Inventory.read(tmp_path / "store").tokens == {"a": 3, "b": 2}

@@ -44,10 +44,13 @@ if TYPE_CHECKING:
         Limits as Limits,
         OptimalMixture as OptimalMixture,
         OptimalResamples as OptimalResamples,
+        Sweep as Sweep,
         Worth as Worth,
         objective as objective,
         optimize as optimize,
         optimize_resamples as optimize_resamples,
+        pareto as pareto,
+        sweep as sweep,
     )
     from bimixjax.planning import Plan as Plan, plan as plan
 
@@ -77,6 +80,9 @@ _HOME = {
     "OptimalMixture": "optimization",
     "OptimalResamples": "optimization",
     "Worth": "optimization",
+    "Sweep": "optimization",
+    "sweep": "optimization",
+    "pareto": "optimization",
     "Limits": "optimization",
     "Plan": "planning",
     "plan": "planning",

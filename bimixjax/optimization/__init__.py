@@ -9,6 +9,7 @@
 - `baselines`: mixtures that need no law, to stand beside it.
 - `implicit`: an optimum with its derivatives.
 - `worth`: what a mixture gains over those that need no law, and how flat the objective is about it.
+- `sweeps`: the best mixture as a function of volume or model size, and the Pareto front of two targets.
 - `resamples`: `optimize_resamples`, the choice made again in every resample of the runs.
 
     >>> import bimixjax, pandas as pd
@@ -37,4 +38,5 @@ from bimixjax.optimization.resamples import (
     OptimalResamples as OptimalResamples,
     optimize_resamples as optimize_resamples,
 )
+from bimixjax.optimization.sweeps import Sweep as Sweep, pareto as pareto, sweep as sweep
 from bimixjax.optimization.worth import Worth as Worth

@@ -70,8 +70,8 @@ def _of_part(
     inside = np.maximum(mixtures, _LEAST_SHARE)
     if (on_host := getattr(part.predictor, "on_host", None)) is not None:
         volumes = np.broadcast_to(part.volume, len(mixtures))
-        losses = on_host(mixtures, volumes)[0]
-        return losses, lambda by_losses: on_host(inside, volumes)[1](by_losses)
+        losses = on_host.values(mixtures, volumes)
+        return losses, lambda by_losses: on_host.with_pull(inside, volumes)[1](by_losses)
     losses = _in_calls(_losses, part, mixtures)
     return losses, lambda by_losses: _in_calls(_pulled, part, inside, by_losses)
 

@@ -206,6 +206,18 @@ def test_risk_of_auto_is_what_its_limits_state():
     assert none.objective == pytest.approx(mean.objective, abs=1e-8)
 
 
+def test_auto_takes_every_objective():
+    result = fit(bimixjax.Auto(members=("offset",)), small())
+    grid = np.linspace(0.001, 0.999, 4000)
+    each = np.asarray(result.predict(np.column_stack([grid, 1 - grid])))
+    worst = optimize(result, objective=WorstTarget())
+    assert worst.value <= each.max(1).min() + 1e-9
+    assert worst.value == pytest.approx(each.max(1).min(), abs=1e-3)
+    guarded = optimize(result, objective=Guarded(allowed={"y": 0.0}, reference=[0.7, 0.3]))
+    assert guarded.losses[1] <= np.asarray(result.predict([0.7, 0.3]))[1] + 1e-8
+    assert optimize(result, objective=NearOptimal(0.01)).objective <= optimize(result).objective * 1.0101
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -84,7 +84,6 @@ def _size(stack: Stack, lent: Lent | None) -> AutoSize:
         )
 
     mixture = cells.mixture[cell, :, :runs]
-    in_epochs = any(member.law.reads_unique for member in stack.members)
     volume = cells.volume[cell, :volumes]
     loss = np.exp(cells.loss[cell, :runs, :volumes]).reshape(runs * volumes, -1)
     return AutoSize(
@@ -106,7 +105,7 @@ def _size(stack: Stack, lent: Lent | None) -> AutoSize:
         volume_range=share_range((volume * cells.scale[cell])[:, None], mask.max(0)),
         varies=losses_differ(np.tile(np.arange(volumes), runs), loss, mask.reshape(loss.shape)).astype(float),
         lent=lent,
-        unique=None if cells.unique is None or not in_epochs else cells.unique[cell, :, :runs],
+        unique=None if cells.unique is None else cells.unique[cell, :, :runs],
     )
 
 

@@ -284,8 +284,9 @@ class AutoFit(Fit):
 
     @property
     def reads_unique(self) -> bool:
-        """Whether a member reads how many unique tokens there are."""
-        names = {name for size in self.sizes for name in size.member_names}
+        """Whether a member, of a size or of its donor, reads how many unique tokens there are."""
+        every = [each for size in self.sizes for each in (size, size.lent and size.lent.size) if each]
+        names = {name for each in every for name in each.member_names}
         return any(member.law.reads_unique for member in named_members(tuple(names)))
 
     def predictor(

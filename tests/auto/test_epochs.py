@@ -147,3 +147,29 @@ def test_in_steps_they_are_not_read_and_a_note_says_so() -> None:
     frame = table().rename(columns={"tokens": "step"})
     found = bimixjax.fit(Auto(members=("offset", "mean")), Observations.from_frame(frame))
     assert "the columns unique/<domain> are not read: they are in tokens, and the volume is not" in found.notes
+
+
+def test_a_donor_reads_the_stock_as_well() -> None:
+    """The larger size has fewer mixtures, so that the smaller one is its donor."""
+    frame = table()
+    small = frame.assign(model_size=1e7, run="small-" + frame["run"])
+    few = frame[frame["mixture/x"].isin([0.3, 0.9])]
+    large = few.assign(model_size=1e8, run="large-" + few["run"], **{"loss/x": 0.9 * few["loss/x"]})
+    observations = Observations.from_frame(pd.concat([small, large]))
+    found = bimixjax.fit(FEW, observations)
+    assert found.donors == {1e8: 1e7}
+    r, where = np.array([0.7, 0.3]), {"volume": 2e9, "model_size": 1e8, "inventory": STOCK}
+    expected = 0.9 * (0.7**-0.08 * (100 * 2e9**-0.25 + 2) + 2 * np.log(14 / 8) ** 2)
+    assert float(found.predict(r, **where)[0]) == pytest.approx(expected, rel=0.02)
+    lower, upper = (float(np.asarray(end)[0]) for end in found.interval(r, **where))
+    assert lower < expected < upper
+    with jax.enable_x64(True):
+        inside = np.asarray(jax.jit(lambda mixture: found.predict(mixture, **where))(jnp.asarray(r)))
+    assert float(inside[0]) == pytest.approx(float(found.predict(r, **where)[0]), rel=1e-10)
+    observed = observations.unique
+    assert observed is not None
+    whole = auto_folds(observations, np.ones((1, len(observations))), settings=FEW)
+    row = len(observations) - 1
+    where = {"volume": observations.volumes("tokens")[row], "model_size": 1e8, "inventory": observed[row]}
+    one = found.predict(observations.proportions[row], **where)
+    np.testing.assert_allclose(whole.predicted[0, row], one, rtol=1e-4)

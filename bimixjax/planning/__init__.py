@@ -1,6 +1,6 @@
 """Which runs to train next.
 
-- `plans`: `plan` and what it returns. `space`: the mixtures to choose among.
+- `plans`: `plan`. `result`: `Plan`, what it returns. `space`: the mixtures to choose among.
 - `beginning`: the first runs, from nothing. `process`, `improvement`: the next ones, by a Gaussian process over a table
   of losses. `drawn`: the next ones, by draws of a fit. `measured`: what a table says at its end.
 
@@ -9,4 +9,5 @@
     3
 """
 
-from bimixjax.planning.plans import Plan as Plan, plan as plan
+from bimixjax.planning.plans import plan as plan
+from bimixjax.planning.result import Plan as Plan

@@ -62,9 +62,9 @@ class Measured:
         low = losses <= 0
         checks.every(~low, lambda i, j: f"loss of {targets[j]!r} is {losses[i, j]:g}; allowed: above 0")
         kept = np.flatnonzero(rows)[~_diverged(losses, sizes[rows], table.run[rows], notes)]
-        seen = np.isfinite(table.losses[kept]).any(axis=0)
+        seen = np.isfinite(table.losses[kept]).sum(axis=0)
         if not seen.all():
-            blank = listed(name for name, there in zip(targets, seen.tolist(), strict=True) if not there)
+            blank = listed(name for name, count in zip(targets, seen, strict=True) if not count)
             raise InputError(f"{observations.source}: no usable loss of {blank}; allowed: one at least of each target")
         found = cls(
             mixtures=table.proportions[kept],

@@ -1,117 +1,31 @@
 """`plan`: which mixtures to train next, from nothing, from a table, or from draws of a fit."""
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import pandas as pd
-from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from bimixjax._base import checks, summaries
+from bimixjax._base import checks
 from bimixjax._base.checks import InputError
 from bimixjax.estimation import AutoFit, sample
 from bimixjax.fitting import FitResult
 from bimixjax.fitting.resampling import Resamples
-from bimixjax.observations import Budget, Inventory, Observations, cells
-from bimixjax.observations.columns import MIXTURE
+from bimixjax.observations import Budget, Inventory, Observations
 from bimixjax.optimization import Limits
 from bimixjax.planning import beginning, drawn, improvement
 from bimixjax.planning.measured import Measured
 from bimixjax.planning.process import DOMAINS, TASKS, MeanLoss
+from bimixjax.planning.result import Plan
 from bimixjax.planning.space import Chosen, Space
-from bimixjax.proxy import Design
 from bimixjax.solve import Region
 
 Weights = Mapping[str, float] | ArrayLike
 
 # Draws of a fit, and the most runs of a plan.
 _DRAWS, _MOST_RUNS = 256, 1000
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
-    """Runs to train next, in the order in which they were chosen.
-
-    Attributes:
-        runs: ids.
-        domains: names, in the order of the columns of `mixtures`.
-        mixtures: [k, d].
-        index: rows of the candidates, where there were any [k].
-        reasons: why each run was chosen.
-        improvement: by how much each run, once those before have come out as expected, is expected to lower the least
-            mean loss, in nats per token [k]; NaN where no run was measured.
-        model_sizes: of each run, where sizes were offered [k].
-        method: what the choice rests on, in a sentence.
-        notes: what else a reader should know.
-
-    Example:
-        >>> import bimixjax
-        >>> made = bimixjax.plan(domains=["code", "web"], runs=2)
-        >>> made.mixtures.round(2).tolist(), made.reasons[0]
-        ([[0.5, 0.5], [0.0, 1.0]], 'number 1 of 898 in the zero-run order')
-    """
-
-    runs: tuple[str, ...]
-    domains: tuple[str, ...]
-    mixtures: Float[np.ndarray, "k d"]
-    index: Int[np.ndarray, " k"] | None
-    reasons: tuple[str, ...]
-    improvement: Float[np.ndarray, " k"]
-    model_sizes: Float[np.ndarray, " k"] | None
-    method: str
-    notes: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.runs)
-
-    def __repr__(self) -> str:
-        return f"Plan({len(self)} runs over {summaries.listed(self.domains)}; {self.method})"
-
-    def summary(self) -> str:
-        """Say in plain text which runs to train, and why."""
-        rows = [["", *self.domains, "why"]]
-        for run, mixture, reason in zip(self.runs, self.mixtures, self.reasons, strict=True):
-            rows.append([run, *(f"{share:.4f}" for share in mixture), reason])
-        return "\n".join([self.method, summaries.aligned(rows), *self.notes])
-
-    @classmethod
-    def given(cls, design: Design) -> "Plan":
-        """Return a design as a plan that gives no reasons."""
-        count = len(design)
-        return cls(
-            runs=design.runs,
-            domains=design.domains,
-            mixtures=design.proportions,
-            index=None,
-            reasons=("of the design given",) * count,
-            improvement=np.full(count, np.nan),
-            model_sizes=None,
-            method="The design given",
-            notes=(),
-        )
-
-    def named(self, ids: Sequence[str]) -> "Plan":
-        """Return the plan with runs named by the ids of all candidates [m]."""
-        if self.index is None:
-            raise InputError("this plan was not made from candidates; its runs keep their names")
-        return dataclasses.replace(self, runs=tuple(ids[row] for row in self.index.tolist()))
-
-    def design(self, seed: int = 0) -> Design:
-        """Return the design that a swarm trains."""
-        return Design.make(self.runs, self.domains, self.mixtures, [seed] * len(self))
-
-    def write(self, path: str | Path, seed: int = 0) -> None:
-        """Write the design as `.csv` or `.parquet`, as `Design.read` reads it, with model sizes and reasons beside."""
-        design = self.design(seed)
-        table: dict[str, object] = {"run": design.runs, "seed": design.seeds}
-        table |= {} if self.model_sizes is None else {"model_size": self.model_sizes}
-        table |= {MIXTURE + name: design.proportions[:, i] for i, name in enumerate(self.domains)}
-        cells.write(path, pd.DataFrame({**table, "reason": self.reasons}))
 
 
 def plan(
@@ -160,8 +74,7 @@ def plan(
 
     Example:
         >>> import bimixjax
-        >>> import pandas as pd
-        >>> table = {"run": list("abc"), "mixture/x": [0.2, 0.4, 0.9], "mixture/y": [0.8, 0.6, 0.1]}
+        >>>         >>> table = {"run": list("abc"), "mixture/x": [0.2, 0.4, 0.9], "mixture/y": [0.8, 0.6, 0.1]}
         >>> table |= {"loss/x": [3.3, 2.8, 2.4], "loss/y": [2.4, 2.5, 3.3]}
         >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table))
         >>> bimixjax.plan(observations, candidates=[[0.0, 1.0], [0.55, 0.45], [0.95, 0.05]], runs=1).index.tolist()

@@ -1,14 +1,16 @@
 """Plans of runs: tables, and documents for machines."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Group, RenderableType
 
-from bimixjax.loop.rounds import Rounds
 from bimixjax.planning import Plan
 from bimixjax.reports.layout import framed, table
 from bimixjax.reports.tables import notes
+
+if TYPE_CHECKING:
+    from bimixjax.loop.rounds import Rounds
 
 
 def screen(plan: Plan) -> list[RenderableType]:
@@ -50,7 +52,7 @@ def document(plan: Plan) -> dict[str, Any]:
     return {"method": plan.method, "runs": runs, "notes": plan.notes}
 
 
-def rounds(found: Rounds) -> list[RenderableType]:
+def rounds(found: "Rounds") -> list[RenderableType]:
     """Return each round's runs with why they were chosen, and the least mean loss until its end."""
     rows = []
     for number, (plan, least) in enumerate(zip(found.plans, found.least, strict=True), 1):
@@ -61,7 +63,7 @@ def rounds(found: Rounds) -> list[RenderableType]:
     return [framed("Rounds", shown, "least mean loss: of all runs until the end of the round, at the last step")]
 
 
-def rounds_document(found: Rounds) -> dict[str, Any]:
+def rounds_document(found: "Rounds") -> dict[str, Any]:
     """Return all rounds for machines."""
     each = zip(found.plans, found.least, strict=True)
     return {

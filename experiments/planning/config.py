@@ -41,3 +41,5 @@ COUNTS = (2, 3, 4, 6, 8)
 # For the mixture that `auto` chooses from the runs of a design.
 AUTO_COUNTS, AUTO_DRAWS = (4, 8, 16), range(10, 15)
 AUTO_TABLES = tuple(table for table in TABLES if table.name not in ("pile_5groups 160M", "pile_5groups 305M"))
+# What runs of several sizes may cost together, in runs of the largest.
+COSTS = (2.0, 3.0, 4.0)

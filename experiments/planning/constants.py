@@ -134,8 +134,9 @@ def rounded(constants: Constants) -> dict[str, float | list[float]]:
 
 def read_constants(family: str) -> Constants:
     """Return the constants that were learned without a family."""
-    found: dict[str, Any] = read_json(FILE)[f"without {family}"]
-    return Constants(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+    found = read_json(FILE)[f"without {family}"]
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    return Constants(**values)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import tyro
 
 import bimixjax
-from experiments.planning import figures
+from experiments.planning import figures, sizes
 from experiments.planning.choices import DESIGNS, METHODS, Choose, depends_on_draw
 from experiments.planning.config import AUTO_COUNTS, AUTO_DRAWS, AUTO_TABLES, COUNTS, DRAWS, REPORTED, TABLES, Table
 from experiments.planning.constants import read_constants
@@ -30,7 +31,7 @@ class Options:
     """Folder of the tables, pile_5groups.csv and others."""
     out: Path = HERE / "results"
     """Folder for tables and figures; rows that are there already are not computed again."""
-    parts: tuple[str, ...] = ("best_run", "auto")
+    parts: tuple[str, ...] = ("best_run", "auto", "sizes")
     """Which parts to run."""
 
 
@@ -68,9 +69,13 @@ def cases(
 
 
 def run_part(options: Options, part: str) -> Path:
-    """Append the rows that are missing to the part's table."""
-    methods, counts, draws, among, judged = PARTS[part]
+    """Append the rows that are missing to the part's table; those of sizes are computed anew, with costs as runs."""
     path = options.out / f"{part}.csv"
+    if part == "sizes":
+        with path.open("w", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *sizes.rows(options.observations)])
+        return path
+    methods, counts, draws, among, judged = PARTS[part]
     if not path.exists():
         path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     with path.open(encoding="utf-8") as file:
@@ -89,7 +94,7 @@ def run_part(options: Options, part: str) -> Path:
 
 def summarize(path: Path) -> pd.DataFrame:
     """Average the draws reported, then tables, with the standard error over tables; and the mean over all draws."""
-    rows = pd.read_csv(path)
+    rows: Any = pd.read_csv(path)
     reported = rows["draw"].isin(REPORTED) | ~rows["method"].map(depends_on_draw)
     keys = ["method", "runs"]
     of_draws = rows[reported].groupby([*keys, "table"], sort=False)["regret"].mean()
@@ -105,7 +110,8 @@ def main() -> None:
         path = run_part(options, part)
         found = summarize(path)
         found.to_csv(options.out / f"{part}_summary.csv", index=False, float_format="%.4f")
-        figures.curves(found, options.out / f"{part}.png", part)
+        if part in figures.TITLES:
+            figures.curves(found, options.out / f"{part}.png", part)
         shown = found.set_index(["method", "runs"])["mean"].unstack(sort=False)  # noqa: PD010 - one value in each cell
         sys.stdout.write(f"{part}: normalized regret, mean over tables\n{shown.round(3).to_string()}\n\n")
 

@@ -74,7 +74,8 @@ def plan(
 
     Example:
         >>> import bimixjax
-        >>>         >>> table = {"run": list("abc"), "mixture/x": [0.2, 0.4, 0.9], "mixture/y": [0.8, 0.6, 0.1]}
+        >>> import pandas as pd
+        >>> table = {"run": list("abc"), "mixture/x": [0.2, 0.4, 0.9], "mixture/y": [0.8, 0.6, 0.1]}
         >>> table |= {"loss/x": [3.3, 2.8, 2.4], "loss/y": [2.4, 2.5, 3.3]}
         >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table))
         >>> bimixjax.plan(observations, candidates=[[0.0, 1.0], [0.55, 0.45], [0.95, 0.05]], runs=1).index.tolist()

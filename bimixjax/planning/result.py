@@ -38,7 +38,7 @@ class Plan:
         >>> import bimixjax
         >>> made = bimixjax.plan(domains=["code", "web"], runs=2)
         >>> made.mixtures.round(2).tolist(), made.reasons[0]
-        ([[0.5, 0.5], [0.0, 1.0]], 'number 1 of 898 in the zero-run order')
+        ([[0.5, 0.5], [0.71, 0.29]], 'number 1 of 897 in the zero-run order')
     """
 
     runs: tuple[str, ...]

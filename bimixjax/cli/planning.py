@@ -56,6 +56,10 @@ class Plan(FileCommand):
     """Model sizes that runs may have; then what counts is improvement per cost, size x volume. Default: that above."""
     volume: Number = None
     """Tokens of the training in view, for --max-epochs; for a fit, in its unit, where mixtures are judged."""
+    min_volume: Number = None
+    """Leave out rows with less training than this, such as an evaluation before the training."""
+    exclude_run: Annotated[tuple[str, ...], arg(metavar="NAME")] = ()
+    """Leave out all rows of this run; may be repeated."""
     keep: Annotated[Literal["first", "last"] | None, arg(metavar="{first,last}", help_behavior_hint="")] = None
     """Where a run has several rows at one step, as after a restart: which of them to take."""
     seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
@@ -93,7 +97,8 @@ class Plan(FileCommand):
             from bimixjax import estimation
 
             return estimation.load(self.source)
-        return bimixjax.Observations.read(self.source, keep=self.keep)
+        table = bimixjax.Observations.read(self.source, min_volume=self.min_volume, keep=self.keep)
+        return table.select(without_runs=self.exclude_run)
 
     def limits(self, domains: tuple[str, ...], stock: "bimixjax.Inventory | None") -> "bimixjax.Limits":
         """Return what the mixtures must keep to; the natural and the uniform one may be named as mixtures nearby."""

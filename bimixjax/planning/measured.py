@@ -16,8 +16,8 @@ from bimixjax.observations import Observations
 # A run whose loss is this many times the median of its size has diverged: on public tables, where domains that a run
 # leaves out are measured too, the factor stays below 3.
 _DIVERGED = 5.0
-# Losses that are conditioned on at once: a covariance of 128 MiB, factored within 2 s of one core.
-MOST_LOSSES = 4_000
+# Losses that are conditioned on at once: a covariance of 32 MiB, and some seconds of one core for each run planned.
+MOST_LOSSES = 2_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

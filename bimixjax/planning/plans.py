@@ -93,6 +93,8 @@ def plan(
         raise InputError(f"a fit of {given.law.name} alone has no draws to plan from; {how}")
     known = given if given is None or isinstance(given, Observations) else _fit_of(given)
     names = _domains(domains, None if known is None else known.domains)
+    if len(names) < 2:
+        raise InputError(f"there is one domain, {names[0]}, and so one mixture; allowed: two domains or more")
     region = _region(limits or Limits(), names, inventory, budget or Budget(), given)
     space = Space.of(candidates, region, names, runs, key)
     if given is None:
@@ -126,7 +128,7 @@ def _domains(given: Sequence[str] | None, known: tuple[str, ...] | None) -> tupl
         return known
     names = tuple(given)
     if not names or not all(isinstance(name, str) and name for name in names):
-        raise InputError(f"domains are {names!r}; allowed: names, at least one")
+        raise InputError(f"domains are {names!r}; allowed: names, at least two")
     checks.distinct("domain", names, "domains")
     if known is not None and names != known:
         raise InputError(f"domains are {', '.join(names)}; those measured are {', '.join(known)}: leave them out")
@@ -204,7 +206,8 @@ def _from_table(
         float(np.log(size)),
     )
     count = f"{len(measured.losses)} measured run{'s' if len(measured.losses) > 1 else ''}"
-    said = f"From {count}: expected improvement of the mean loss over {len(targets)} targets"
+    of_targets = f"over {len(targets)} targets" if len(targets) > 1 else f"of {targets[0]}"
+    said = f"From {count}: expected improvement of the {'mean ' * (len(targets) > 1)}loss {of_targets}"
     return improvement.batch(space, process, costs, runs), said + (" per cost" if len(costs) > 1 else "")
 
 

@@ -64,6 +64,14 @@ def test_candidates_keep_their_names_whatever_the_order_of_columns(losses, tmp_p
     assert shares == pytest.approx({"u": 0.8, "v": 0.4, "w": 0.1})
 
 
+def test_rows_and_runs_may_be_left_out(tmp_path, capsys):
+    pd.concat([table(runs=5).assign(step=step) for step in (0, 10)]).to_csv(tmp_path / "runs.csv", index=False)
+    assert run(["plan", str(tmp_path / "runs.csv")]) == 2
+    assert "--min-volume" in capsys.readouterr().err
+    found = planned(capsys, str(tmp_path / "runs.csv"), "--min-volume", "1", "--exclude-run", "r1", "--runs", "1")
+    assert "From 4 measured runs" in found["method"]
+
+
 def test_sizes_at_their_costs(tmp_path, capsys):
     table(runs=5, sizes=(1e7, 1e8)).to_csv(tmp_path / "runs.csv", index=False)
     found = planned(capsys, str(tmp_path / "runs.csv"), "--runs", "1", "--model-sizes", "10M,100M")

@@ -17,6 +17,7 @@ from bimixjax.optimization import search
 from bimixjax.optimization.answer import OptimalMixture
 from bimixjax.optimization.chosen import chosen_interval
 from bimixjax.optimization.composed import Asked, composed
+from bimixjax.optimization.evaluation import flat_domains, goal_is_convex
 from bimixjax.optimization.goals import Goal, WeightedMean
 from bimixjax.optimization.limits import Limits
 from bimixjax.optimization.objectives import (
@@ -68,7 +69,8 @@ def optimize(
             which no weighted target depends share in its proportions what falls to them; by default all alike.
         solver: settings of the L-BFGS.
         starts: how many points the L-BFGS starts from: the middle of the limits, the best vertices, and the best of
-            2048 random mixtures, those near the vertices and those that were measured.
+            2560 random mixtures, those near the vertices and those that were measured; where the objective is not known
+            to be convex, from as many again on faces of the simplex.
 
     Returns:
         The mixture with its certificate; where `converged` is false, none was found, and this is where the search
@@ -117,7 +119,7 @@ def optimize(
     shares = search.reference_shares(reference, fit.domains)
     measured = fit.at_size(budget.model_size).fitted_mixtures
     with jax.enable_x64(True):
-        flat = np.all([search.flat_domains(part, len(fit.domains)) for part in parts], axis=0)
+        flat = np.all([flat_domains(part, len(fit.domains)) for part in parts], axis=0)
         outcome = None
         if not plain:
             settings: dict[str, Any] = {"region": region, "solver": solver or LBFGS(), "starts": starts}
@@ -194,7 +196,7 @@ def _describe(
         gap=float(known.gap),
         multiplier=float(known.multiplier),
         converged=search.settled(known),
-        convex=convex(goal, len(r)),
+        convex=goal_is_convex(goal, len(r)),
         starts=found.starts,
         agreed=found.agreed,
         second=found.second,
@@ -212,12 +214,6 @@ def _describe(
         untold=unconstrained(fit, goal, budget, r),
         objective_interval=chosen_interval(one, *asked, weights, stock) if isinstance(one, AutoFit) else None,
     )
-
-
-def convex(goal: Objective, domains: int) -> bool:
-    """Say whether an objective is known to be convex in the mixture."""
-    known = getattr(goal.predictor, "convex", None)
-    return known is not None and bool(known(domains))
 
 
 def _held(limits: Limits, region: Region, r: np.ndarray) -> tuple[str, ...]:

@@ -15,23 +15,31 @@ from collections.abc import Mapping
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from numpy.typing import ArrayLike
 
 from bimixjax._base import checks
 from bimixjax._base.checks import InputError
 from bimixjax.mixtures import box_inverse, softmax_inverse
-from bimixjax.optimization.objectives import Objective, own_powers
-from bimixjax.solve import LBFGS, Certificate, Region, certify, polish, softmax_search, softmax_search_on_host
+from bimixjax.optimization.evaluation import goal_is_convex, gradients_at, values_at
+from bimixjax.optimization.objectives import Objective
+from bimixjax.solve import (
+    LBFGS,
+    Certificate,
+    Region,
+    certify,
+    polish,
+    softmax_search,
+    softmax_search_on_host,
+)
 
 # The largest KKT residual, and Frank-Wolfe gap in nats per token, of a stationary point.
 STATIONARY = 1e-5, 1e-6
 
-# Random mixtures evaluated, by the concentration of the Dirichlet distribution that they are drawn from.
-_DRAWN = {1.0: 1280, 0.3: 512, 4.0: 256}
-_VALUES, _SLOPES, _TOGETHER = 256, 8, 32
+# Random mixtures evaluated, by the concentration of the Dirichlet distribution that they are drawn from; and such that
+# have a random half of the domains only, since some laws have a minimum on every face.
+_DRAWN, _ON_FACES = {1.0: 1280, 0.3: 512, 4.0: 256}, 512
 _ROUNDS = 10
 
 # The least distance between starts in total variation, and the least number of vertices among the starts.
@@ -40,12 +48,10 @@ _APART, _VERTICES = 0.1, 4
 _INSIDE = 1e-6
 _SNAPPED = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-9)
 
-# Gradients are evaluated at shares of at least this: that of r^g, g < 1, is unbounded near 0, where the objective gains
-# at most this share times the multiplier over g.
-_LEAST_SHARE = 1e-8
 
-# Slopes of powers, whose exponents are 10 at most, are finite from this share on.
-_LEAST_OF_POWERS = 1e-25
+# Of mixtures that differ from the best in two domains, so many are followed, so many times in a row; of more domains
+# than this there are too many.
+_NEIGHBORS, _MOVES, _MOST_MOVED = 6, 6, 40
 
 # Objectives that differ by less than this part of them are ties.
 _SAME = 1e-12
@@ -87,7 +93,7 @@ def best_mixture(goal: Objective, region: Region, measured: np.ndarray, *, solve
         region: the limits.
         measured: mixtures to evaluate beside random ones and those near the vertices [m, d].
         solver: settings of the L-BFGS.
-        starts: how many descents run side by side.
+        starts: how many descents run side by side; where the objective is not convex, as many again begin on faces.
     """
     least, most = region.span()
     if least.sum() >= 1 or most.sum() <= 1 or region.lower.sum() >= 1:
@@ -95,7 +101,8 @@ def best_mixture(goal: Objective, region: Region, measured: np.ndarray, *, solve
     begin = _begin(goal, region, measured, starts)
     if begin is None:
         return None
-    best, fixed, others = begin[0], np.zeros(begin.shape, bool), np.empty((0, len(begin[0])))
+    (begin, fixed), others = begin, np.empty((0, len(region.lower)))
+    best, free = begin[0], ~fixed.any(1)
     for turn in range(_ROUNDS):
         ends = _descended(goal, begin, fixed, region, solver)
         ends = _lowest(goal, np.stack([ends, *_snapped(ends, region)], axis=1), region)
@@ -106,8 +113,44 @@ def best_mixture(goal: Objective, region: Region, measured: np.ndarray, *, solve
         if settled(found) or (turn and (best == known).all()):
             break
         begin, fixed = _onward(best, gradients_at(goal, best[None])[0], region, found, starts)
-    agreed, second = _agreement(goal, best, others, region)
-    return Found(mixture=best, certificate=found, starts=starts, agreed=agreed, second=second)
+    same, second = _agreement(goal, best, others, region)
+    if not goal_is_convex(goal, len(best)) and (second is not None or not same[free].all()):
+        best, found = _moved_on(goal, best, found, region)
+        same, second = _agreement(goal, best, others, region)
+    # Descents that were kept on a face do not say where free ones end.
+    agreed = int(same[free].sum())
+    return Found(mixture=best, certificate=found, starts=int(free.sum()), agreed=agreed, second=second)
+
+
+def _moved_on(goal: Objective, best: np.ndarray, found: Certificate, region: Region) -> tuple[np.ndarray, Certificate]:
+    """Follow mixtures that give the share of one domain to another, or a part of it, as long as they end lower."""
+    domains = len(best)
+    if domains > _MOST_MOVED:
+        return best, found
+    for _ in range(_MOVES):
+        given = np.flatnonzero(best - region.lower > _ALIKE)
+        taken = (best - region.lower)[given]
+        to_one = np.repeat(best[None, None], domains, 1).repeat(len(given), 0)
+        to_one[np.arange(len(given)), :, given] = region.lower[given][:, None]
+        to_one[:, np.arange(domains), np.arange(domains)] += taken[:, None] * (np.arange(domains) != given[:, None])
+        half = (to_one + best) / 2
+        small = best + 0.1 * (to_one - best)
+        tried = region.nearest(np.concatenate([each.reshape(-1, domains) for each in (to_one, half, small)]))
+        values, value = values_at(goal, tried), float(values_at(goal, best[None])[0])
+        order = np.argsort(np.where(np.isfinite(values), values, np.inf), kind="stable")
+        followed: list[np.ndarray] = [best]
+        for i in order.tolist():
+            if len(followed) > _NEIGHBORS:
+                break
+            if min(np.abs(tried[i] - one).sum() for one in followed) > 2 * _ALIKE:
+                followed.append(tried[i])
+        ends = [polished(goal, one, region) for one in followed[1:]]
+        reached = values_at(goal, np.array([end for end, _ in ends])) if ends else np.array([np.inf])
+        place = int(np.nanargmin(np.where(np.isfinite(reached), reached, np.inf)))
+        if not reached[place] < value - _AGREES * abs(value):
+            return best, found
+        best, found = ends[place]
+    return best, found
 
 
 def at_mixture(goal: Objective, r: np.ndarray, region: Region) -> Found:
@@ -129,8 +172,8 @@ def polished(goal: Objective, r: np.ndarray, region: Region) -> tuple[np.ndarray
     return polish(partial(values_at, goal), partial(gradients_at, goal), r, region, _least_slope(goal, r))
 
 
-def _agreement(goal: Objective, best: np.ndarray, ends: np.ndarray, region: Region) -> tuple[int, float | None]:
-    """Count the descents that ended at the best, and find what the best stationary end of the others costs."""
+def _agreement(goal: Objective, best: np.ndarray, ends: np.ndarray, region: Region) -> tuple[np.ndarray, float | None]:
+    """Say which descents ended at the best [k], and find what the best stationary end of the others costs."""
     values, least = values_at(goal, ends), float(values_at(goal, best[None])[0])
     same = (values <= least + _AGREES * abs(least)) | (np.abs(ends - best).sum(1) / 2 <= _ALIKE)
     costs = []
@@ -138,7 +181,7 @@ def _agreement(goal: Objective, best: np.ndarray, ends: np.ndarray, region: Regi
         other, found = polished(goal, end, region)
         if settled(found) and np.abs(other - best).sum() / 2 > _ALIKE:
             costs.append(float(values_at(goal, other[None])[0]) - least)
-    return int(same.sum()), min(costs) if costs else None
+    return same, min(costs) if costs else None
 
 
 def settled(found: Certificate) -> bool:
@@ -146,73 +189,24 @@ def settled(found: Certificate) -> bool:
     return bool(found.kkt_residual <= STATIONARY[0]) and bool(found.gap <= STATIONARY[1])
 
 
-def flat_domains(goal: Objective, domains: int) -> np.ndarray:
-    """Find the domains on which the objective does not depend [d], by its gradient at random mixtures."""
-    if goal.separable:
-        scale, exponent, _ = np.asarray(own_powers(goal, domains))
-        return scale * exponent == 0
-    drawn = np.random.default_rng(1).dirichlet(np.ones(domains), _SLOPES)
-    return np.all(gradients_at(goal, drawn) == 0, axis=0)
+def _begin(goal: Objective, region: Region, measured: np.ndarray, starts: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Choose starts [k, d], the best first: the best mixtures evaluated that are `_APART` from each other.
 
-
-def values_at(goal: Objective, mixtures: np.ndarray) -> np.ndarray:
-    """Evaluate the objective at mixtures [n, d], where it is compiled in calls of one shape."""
-    if (found := goal.on_host(mixtures)) is not None:
-        return found[0]
-    if goal.separable:
-        return _of_powers(goal, mixtures)[0]
-    return _in_calls(_values, goal, mixtures, _VALUES)
-
-
-def gradients_at(goal: Objective, mixtures: np.ndarray) -> np.ndarray:
-    """Evaluate the gradient of the objective at mixtures [n, d], with shares of at least `_LEAST_SHARE`."""
-    if (found := goal.on_host(np.maximum(mixtures, _LEAST_SHARE))) is not None:
-        return found[1]()
-    if goal.separable:
-        return _of_powers(goal, mixtures)[1]
-    return _in_calls(_gradients, goal, mixtures, _SLOPES)
-
-
-def _of_powers(goal: Objective, mixtures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Evaluate sum_i c_i (r_i + e_i)^-a_i and its gradients, in time that grows as the number of shares."""
-    scale, exponent, offset = np.asarray(own_powers(goal, mixtures.shape[1]))
-    share, there = mixtures + offset, scale > 0
-    # A term that is not there counts nothing, also where it would be infinite.
-    powers = np.where(there, np.where(exponent > 0, np.maximum(share, 0.0), 1.0), 1.0)
-    with np.errstate(divide="ignore"):
-        values = np.where(there, scale * powers**-exponent, 0.0).sum(-1)
-    least = np.maximum(share, _LEAST_OF_POWERS)
-    return values, -scale * exponent * least ** (-exponent - 1)
-
-
-def _in_calls(function, goal: Objective, mixtures: np.ndarray, size: int) -> np.ndarray:
-    count = len(mixtures)
-    padded = np.concatenate([mixtures, np.repeat(mixtures[-1:], -count % size, axis=0)])
-    return np.concatenate([np.asarray(function(goal, part)) for part in padded.reshape(-1, size, padded.shape[1])])[
-        :count
-    ]
-
-
-@jax.jit
-def _values(goal: Objective, mixtures: Array) -> Array:
-    return lax.map(goal, mixtures, batch_size=_TOGETHER)
-
-
-@jax.jit
-def _gradients(goal: Objective, mixtures: Array) -> Array:
-    return jax.vmap(jax.grad(goal))(jnp.maximum(mixtures, _LEAST_SHARE))
-
-
-def _begin(goal: Objective, region: Region, measured: np.ndarray, starts: int) -> np.ndarray | None:
-    """Choose starts [k, d], the best first: the best mixtures evaluated that are `_APART` from each other."""
+    Returns:
+        The starts, and which of their shares stay at a limit at first: those of mixtures that were drawn there.
+    """
     domains, draw, lower = len(region.lower), np.random.default_rng(0), region.lower
     middle = region.nearest(np.full((1, domains), 1 / domains))
     vertices = region.nearest(0.9 * np.eye(domains) + 0.1 * middle)
     drawn = np.concatenate([draw.dirichlet(np.full(domains, c), count) for c, count in _DRAWN.items()])
     # Half of them over all mixtures, for narrow limits may leave the others no room, half above the lower limits.
     drawn[::2] = lower + (1 - lower.sum()) * drawn[::2]
+    on_faces = draw.dirichlet(np.ones(domains), _ON_FACES) * (draw.random((_ON_FACES, domains)) < 0.5)
+    on_faces = lower + (1 - lower.sum()) * on_faces / np.maximum(on_faces.sum(1, keepdims=True), 1e-300)
     special = np.concatenate([middle, vertices, region.nearest(np.eye(domains))])
-    tried = np.concatenate([special, region.nearest(measured), region.nearest(drawn)])
+    tried = [special, region.nearest(measured), region.nearest(drawn), region.nearest(on_faces)]
+    drawn_there = len(special) + len(measured) + len(drawn)
+    tried = np.concatenate(tried)
     values = values_at(goal, tried)
     order = [i for i in np.argsort(values, kind="stable").tolist() if np.isfinite(values[i])]
     if not order:
@@ -222,7 +216,17 @@ def _begin(goal: Objective, region: Region, measured: np.ndarray, starts: int) -
     for i in order:
         if len(chosen) < starts and np.min(np.abs(tried[chosen] - tried[i]).sum(-1)) > 2 * _APART:
             chosen.append(i)
-    return tried[np.resize(chosen, starts)]
+    chosen = np.resize(chosen, starts).tolist()
+    if not goal_is_convex(goal, domains):
+        # As many again, each the best of its face.
+        there = [i for i in order if i >= drawn_there]
+        _, first = np.unique(tried[there] <= lower, axis=0, return_index=True)
+        chosen += [there[i] for i in np.sort(first)[:starts]] if there else []
+    begin = tried[np.resize(chosen, -(-len(chosen) // starts) * starts)]
+    chosen = np.resize(chosen, len(begin)).tolist()
+    fixed = (begin <= lower) & (np.array(chosen) >= drawn_there)[:, None]
+    # At least one share must be free.
+    return begin, fixed & ~fixed.all(1, keepdims=True)
 
 
 def _descended(goal: Objective, begin: np.ndarray, fixed: np.ndarray, region: Region, solver: LBFGS) -> np.ndarray:

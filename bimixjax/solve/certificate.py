@@ -41,9 +41,17 @@ def certify(
 
     As D is convex, J(r) - min J <= g . (r - v) + eta (radius - D(r)) for convex J, with v the cheapest vertex.
     """
+    pull = ball_pull(gradient, r, region)
+    alone = _certified(gradient, r, region, 0.0, least)
+    if pull == 0:
+        return alone
+    pulled = _certified(gradient, r, region, pull, least)
+    return pulled if pulled.kkt_residual <= alone.kkt_residual else alone
+
+
+def _certified(gradient: np.ndarray, r: np.ndarray, region: Region, pull: float, least: float) -> Certificate:
+    """Certify with a given multiplier of the ball."""
     totals = region.totals(r)
-    held = region.ball is not None and region.ball.radius - region.ball.of(r) <= NEAR * max(region.ball.radius, NEAR)
-    pull = ball_pull(gradient, r, region) if held else 0.0
     slope = gradient if region.ball is None or pull == 0 else gradient + pull * region.ball.slopes(r)
     mu, prices = _prices(slope, r, region, totals)
     scale = max(abs(mu), least, float(np.finfo(float).tiny))

@@ -23,9 +23,9 @@ _ROUNDS, _HALVED, _GENTLE = 40, 14, 4
 _KEPT = 0.05
 # Certified to rounding.
 _DONE = 1e-13
-# Values that hardly differ, and how much higher one may be, relative to them: a step that ends outside of the ball is
-# drawn in, which takes shares off their limits by its square.
-_CLOSE, _HIGHER = 1e-9, 1e-10
+# Values that differ by rounding; that hardly differ; and how much higher one may be, relative to them: a step that ends
+# outside of the ball is drawn in, which takes shares off their limits by its square.
+_ROUNDING, _CLOSE, _HIGHER = 2e-15, 1e-9, 1e-10
 
 # Beyond so many domains the Hessian costs more than it is worth.
 MOST_DOMAINS = 128
@@ -57,12 +57,15 @@ def polish(
         place = int(np.argmin(found))
         # Where values hardly differ, whole steps are judged by what they leave of the slopes.
         close = not found[place] < value - _CLOSE * abs(value)
-        asked = [k for k in (0, _HALVED) if found[k] <= value + _HIGHER * abs(value)] if close else [place]
-        after = gradients(tried[asked]) if asked else np.empty((0, len(r)))
+        whole = [k for k in (0, _HALVED) if found[k] <= value + _HIGHER * abs(value)] if close else []
+        asked = [place, *whole]
+        after = gradients(tried[asked])
         known = [certify(each, tried[k], region, least=least) for k, each in zip(asked, after, strict=True)]
-        chosen = int(np.argmin([one.kkt_residual for one in known])) if known else 0
-        if not known or (close and not known[chosen].kkt_residual < 0.5 * best.kkt_residual):
-            break
+        chosen = int(np.argmin([one.kkt_residual for one in known])) if close else 0
+        if close and not known[chosen].kkt_residual < 0.5 * best.kkt_residual:
+            chosen = 0
+            if not found[place] < value - _ROUNDING * abs(value):
+                break
         r, value, slope, best = tried[asked[chosen]], found[asked[chosen]], after[chosen], known[chosen]
     return r, best
 

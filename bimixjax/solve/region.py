@@ -19,6 +19,9 @@ from bimixjax.mixtures import nearest
 # A total this near a limit stands there.
 NEAR = 1e-9
 
+# Slopes are those at shares of at least this, for at 0 those of a divergence, and of some laws, are not finite.
+LEAST_SHARE = 1e-8
+
 # Halvings of a bracket, more than double precision has digits.
 _HALVINGS = 90
 
@@ -51,12 +54,12 @@ class Ball:
 
     def slopes(self, r: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
         """Compute the gradient of the divergence, up to a constant that no mixture sees."""
-        r, q = np.maximum(r, 1e-300), np.maximum(self.reference, 1e-300)
+        r, q = np.maximum(r, LEAST_SHARE), np.maximum(self.reference, 1e-300)
         return -0.5 * np.sqrt(q / r) if self.divergence == "hellinger" else np.log(r / q)
 
     def curvatures(self, r: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
         """Compute the diagonal of the Hessian of the divergence, which has no other entries."""
-        r = np.maximum(r, 1e-300)
+        r = np.maximum(r, LEAST_SHARE)
         return 0.25 * np.sqrt(self.reference / r**3) if self.divergence == "hellinger" else 1 / r
 
     def drawn_in(self, r: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:

@@ -4,25 +4,37 @@ Every law, with coefficients drawn about its priors, of 3 to 8 domains, without 
 printed is the worst and the mean difference, best random mixture minus optimum, and how many searches ended at a
 stationary point.
 
+With `--slsqp`, problems of 5 domains are held against the best of 30 starts of scipy's SLSQP with gradients instead:
+without limits, within boxes, within two groups, and within these and a ball about a mixture. `worst` is then the
+largest relative amount by which our objective is higher, `best` the largest by which it is lower; `median_kkt` and
+`worst_broken` are the median residual and the most that a limit is broken; seconds are those of the processor.
+
 Run: `python benchmarks/searches.py`, or with `--problems 2 --laws bimix joint` a few only.
 """
 
 import argparse
 import sys
 import time
+import warnings
 from pathlib import Path
+from typing import Any
 
 import _report
+import jax
 import numpy as np
+from scipy.optimize import minimize
 
 import bimixjax
 from bimixjax import Budget, FitResult, InputError, Limits
 from bimixjax.laws import LAWS, Law
 from bimixjax.mixtures import nearest
+from bimixjax.optimization import Objective
+from bimixjax.solve import Region
 
 HERE = Path(__file__).resolve().parent
 RANDOM = 2000
 DOMAINS = (3, 5, 8)
+STARTS = 30
 
 
 def random_fit(law: Law, domains: int, draw: np.random.Generator, own: tuple[int, ...] = (0, 1)) -> FitResult:
@@ -111,16 +123,108 @@ def of_law(name: str, problems: int) -> dict[str, str | float]:
     }
 
 
+def limits_of(kind: str, domains: int, draw: np.random.Generator) -> Limits:
+    """Random limits of a kind that some mixture keeps to."""
+    if kind in ("none", "box"):
+        return Limits() if kind == "none" else random_limits(domains, draw)
+    names, inside, order = (
+        [f"d{i}" for i in range(domains)],
+        draw.dirichlet(np.ones(domains)),
+        draw.permutation(domains),
+    )
+    groups = {}
+    for name, members in (("a", order[: domains // 3]), ("b", order[domains // 3 : 2 * domains // 3])):
+        total = inside[members].sum()
+        ends = total * draw.random(), min(1.0, total * (1 + draw.random()))
+        groups[name] = (tuple(names[i] for i in members), *map(float, ends))
+    if kind == "groups":
+        return Limits(groups=groups, upper={names[order[-1]]: float(min(1.0, 2 * inside[order[-1]]))})
+    return Limits(groups=groups, near=(inside, float(draw.uniform(0.02, 0.3))))
+
+
+@jax.jit
+def _value_and_slope(goal: Objective, r: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jax.value_and_grad(goal)(r)
+
+
+def by_slsqp(goal: Objective, region: Region, draw: np.random.Generator) -> float:
+    """The least objective that 30 starts of SLSQP reach within the limits."""
+    domains = len(region.lower)
+    constraints: list[dict[str, Any]] = [{"type": "eq", "fun": lambda r: r.sum() - 1, "jac": np.ones_like}]
+    for k, some in enumerate(region.members):
+        row = np.isin(np.arange(domains), some).astype(float)
+        for end, sign in ((region.least[k], 1.0), (region.most[k], -1.0)):
+            if np.isfinite(end):
+                of_group = {"fun": lambda r, row=row, end=end, sign=sign: sign * (row @ r - end)}
+                constraints.append({"type": "ineq", "jac": lambda r, row=row, sign=sign: sign * row, **of_group})
+    if (ball := region.ball) is not None:
+        inside = {"fun": lambda r: ball.radius - ball.of(np.maximum(r, 1e-300)), "jac": lambda r: -(ball.slopes(r) + 1)}
+        constraints.append({"type": "ineq", **inside})
+
+    def evaluate(r: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = _value_and_slope(goal, np.maximum(r, 1e-10))
+        return float(value), np.asarray(slope)
+
+    drawn = (
+        draw.dirichlet(np.ones(domains), STARTS // 2),
+        draw.dirichlet(np.full(domains, 0.3), STARTS - 1 - STARTS // 2),
+    )
+    best = np.inf
+    for start in region.nearest(np.concatenate([np.full((1, domains), 1 / domains), *drawn])):
+        bounds = np.stack([region.lower, region.upper], axis=1)
+        options: dict[str, Any] = {"options": {"ftol": 1e-14, "maxiter": 300}, "method": "SLSQP"}
+        end = minimize(
+            evaluate, start, jac=True, bounds=bounds, constraints=constraints, method="SLSQP", options=options
+        ).x
+        if np.isfinite(end).all():
+            best = min(best, float(goal(region.nearest(np.clip(end, region.lower, region.upper)))))
+    return best
+
+
+def against_slsqp(name: str, kind: str, problems: int, domains: int = 5) -> dict[str, Any]:
+    """One row of the table: so many problems of one law within limits of a kind."""
+    law, draw, rows = LAWS[name], np.random.default_rng(7), []
+    own = tuple(range(domains if law.own_proportion else 4))
+    budget = Budget(volume=1.0, model_size=1.0 if law.sized else None)
+    for _ in range(problems):
+        fit, limits = random_fit(law, domains, draw, own=own), limits_of(kind, domains, draw)
+        marks = [time.process_time()]
+        best = bimixjax.optimize(fit, budget=budget, limits=limits)
+        marks.append(time.process_time())
+        with jax.enable_x64(True), np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            least = by_slsqp(bimixjax.objective(fit, budget=budget), best.region, draw)
+        marks.append(time.process_time())
+        difference = (best.objective - least) / abs(least)
+        rows.append(
+            (difference, best.kkt_residual, best.region.violation(best.proportions), best.converged, *np.diff(marks))
+        )
+    columns = np.array(rows, float).T
+    return {
+        "law": name,
+        "limits": kind,
+        "problems": problems,
+        "worst": columns[0].max(),
+        "best": columns[0].min(),
+        "median_kkt": float(np.median(columns[1])),
+        "worst_broken": columns[2].max(),
+        "stationary": int(columns[3].sum()),
+        "seconds": columns[4].mean(),
+        "slsqp_seconds": columns[5].mean(),
+    }
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--problems", type=int, default=10, help="problems of each shape and law")
     options.add_argument("--laws", nargs="*", default=list(LAWS), choices=list(LAWS))
     options.add_argument("--out", type=Path, default=HERE / "results" / "searches.json", help="JSON file")
-    given = options.parse_args()
-    rows = []
+    options.add_argument("--slsqp", action="store_true", help="against scipy's SLSQP in place of random mixtures")
+    given, rows = options.parse_args(), []
     for name in given.laws:
-        rows.append(of_law(name, given.problems))
-        sys.stderr.write(f"{rows[-1]}\n")
+        for kind in ("none", "box", "groups", "near") if given.slsqp else ("",):
+            rows.append(against_slsqp(name, kind, given.problems) if kind else of_law(name, given.problems))
+            sys.stderr.write(f"{rows[-1]}\n")
     shown = [[f"{v:.2g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
     print(_report.table(list(rows[0]), shown))
     _report.write(given.out, {"rows": rows})

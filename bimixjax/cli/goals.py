@@ -1,10 +1,10 @@
-"""Values of options that say what a mixture should be best for."""
+"""Values of options that say what a mixture should be best for, and over what it is swept."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from bimixjax._base.checks import InputError
-from bimixjax.cli.options import number, numbers
+from bimixjax.cli.options import number, numbers, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bimixjax.optimization.goals import Goal, Mixture
 
 _KINDS = ("mean", "worst", "excess", "risk", "average")
+_POINTS = 33
 _ALLOWED = "mean, worst, excess, risk:KAPPA such as risk:1, or average:TOLERANCE such as average:0.001"
 
 
@@ -59,3 +60,29 @@ def reference_mixture(text: str | None, mixtures: "Mapping[str, np.ndarray]") ->
     if text not in mixtures:
         raise InputError(f"--reference is {text!r}; allowed: {', '.join(mixtures)}, or NAME=NUMBER,...")
     return mixtures[text]
+
+
+def swept(text: str) -> tuple[str, list[float]]:
+    """Turn `train-tokens=1e9..1e13` into what is swept, and its values: 33 of them, with one ratio between neighbours.
+
+    Raises:
+        InputError: for another name, or numbers that are no range.
+
+    Example:
+        >>> kind, values = swept("volume=1k..1M:4")
+        >>> kind, [round(value) for value in values]
+        ('volume', [1000, 10000, 100000, 1000000])
+    """
+    name, equals, ends = text.partition("=")
+    span, colon, points = ends.partition(":")
+    low, between, high = span.partition("..")
+    allowed = (
+        "allowed: train-tokens, volume or model-size, as in train-tokens=1e9..1e13 or volume=1k..64k:9 for 9 points"
+    )
+    if name not in ("train-tokens", "volume", "model-size") or not equals or not between:
+        raise InputError(f"--sweep is {text!r}; {allowed}")
+    first, last = number("sweep", low), number("sweep", high)
+    count = whole("sweep", points) if colon else _POINTS
+    if not 0 < first < last or count < 2:
+        raise InputError(f"--sweep is {text!r}: from {first:g} to {last:g} in {count} points; {allowed}")
+    return name, [first * (last / first) ** (k / (count - 1)) for k in range(count)]

@@ -10,12 +10,13 @@ from tyro.conf import Positional, arg
 import bimixjax
 from bimixjax._base.checks import InputError
 from bimixjax.cli.console import FIGURES, JSON, Answer, File, FileCommand, Flag, Formats
-from bimixjax.cli.goals import goal, reference_mixture
+from bimixjax.cli.goals import goal, reference_mixture, swept
 from bimixjax.cli.limits import epochs, groups, near_mixture
-from bimixjax.cli.options import Number, Numbers, Stock, Whole, inventory, numbers
+from bimixjax.cli.options import Number, Numbers, Stock, Whole, inventory, names, numbers
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.console import Group
 
     from bimixjax.optimization.goals import Goal
 
@@ -25,12 +26,13 @@ class Optimize(FileCommand):
     """Find the mixture with the least weighted mean of predicted losses."""
 
     at_work = "searching"
-    formats: ClassVar[Formats] = {"out": JSON, "figure": FIGURES}
+    formats: ClassVar[Formats] = {"out": JSON, **dict.fromkeys(("figure", "sweep_figure", "pareto_figure"), FIGURES)}
 
     fit: Annotated[Positional[Path], arg(metavar="FIT")]
     """A file written by `bimix fit --out`."""
     volume: Number = None
-    """Training volume at which mixtures are judged, in the unit of the fit."""
+    """Training volume at which mixtures are judged, in the unit of the fit. Default: --train-tokens, where that unit is
+    tokens, else the last of --sweep."""
     model_size: Number = None
     """Model size in parameters, where several were fitted."""
     from_prior: Flag = False
@@ -68,6 +70,14 @@ class Optimize(FileCommand):
     """The exact dual, L-BFGS on a softmax, or the dual where the law allows."""
     figure: File = None
     """Draw the proportions beside the baselines (.png, .pdf, .svg)."""
+    sweep: Annotated[str | None, arg(metavar="train-tokens|volume|model-size=LOW..HIGH", help_behavior_hint="")] = None
+    """Also find the best mixture at 33 lengths of the training, or model sizes: train-tokens=1e9..1e13."""
+    sweep_figure: File = None
+    """Draw it (.png, .pdf, .svg)."""
+    pareto: Annotated[str | None, arg(metavar="TARGET,TARGET", help_behavior_hint="")] = None
+    """Also find the mixtures that are best for two targets together, by what either counts."""
+    pareto_figure: File = None
+    """Draw these (.png, .pdf, .svg)."""
     draws: Annotated[Whole, arg(metavar="NUMBER")] = 0
     """How sure the mixture is: draws from the posterior of a fit of auto, each with its own best mixture."""
     seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
@@ -80,7 +90,8 @@ class Optimize(FileCommand):
         from bimixjax.reports.predictions import Predictions
 
         fit = estimation.load(self.fit)
-        budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size, from_prior=self.from_prior)
+        volume = self.asked_volume(fit)
+        budget = bimixjax.Budget(volume=volume, model_size=self.model_size, from_prior=self.from_prior)
         runs = None if self.runs is None else bimixjax.Observations.read(self.runs)
         of_goal: dict[str, Any] = {"budget": budget, "weights": numbers("weight", self.weight) or None}
         stock = inventory(self.inventory)
@@ -102,7 +113,54 @@ class Optimize(FileCommand):
         screen += [*worth.goal(best), *([tables.regret(draws, fit)] if draws else []), "", *worth.worth(value)]
         screen += tables.notes(found.notes)
         document = documents.optimum(best, baselines, draws) | {"notes": found.notes, "worth": worth.document(value)}
+        for name, (shown, described) in self.swept(fit, of_goal).items():
+            screen.append(shown)
+            document[name] = described
         return Answer(document=document, screen=screen, failed=not best.converged)
+
+    def asked_volume(self, fit: "bimixjax.FitResult | bimixjax.AutoFit") -> float | None:
+        """Return the volume at which mixtures are judged, if any is asked for."""
+        if self.volume is None and self.train_tokens is not None and fit.volume_unit == "tokens":
+            return self.train_tokens
+        if self.volume is None and self.sweep is not None and fit.volume_unit is not None:
+            kind, values = swept(self.sweep)
+            return None if kind == "model-size" else values[-1]
+        return self.volume
+
+    def swept(
+        self, fit: "bimixjax.FitResult | bimixjax.AutoFit", of_goal: dict[str, Any]
+    ) -> "dict[str, tuple[Group, list[dict[str, Any]]]]":
+        """Return the sweep and the front that are asked for, as a table and a document each, and draw them."""
+        from bimixjax.reports import figures, sweeps
+
+        self.check_swept(fit)
+        found: dict[str, bimixjax.Sweep] = {}
+        if self.sweep is not None:
+            kind, values = swept(self.sweep)
+            found["sweep"] = bimixjax.sweep(
+                fit, **{"model_size" if kind == "model-size" else "volume": values}, **of_goal
+            )
+            if self.sweep_figure:
+                figures.save(sweeps.sweep_figure(found["sweep"]), self.sweep_figure)
+        if self.pareto is not None:
+            first, second = names([self.pareto])
+            others = {name: value for name, value in of_goal.items() if name != "weights"}
+            found["pareto"] = bimixjax.pareto(fit, first, second, **others)
+            if self.pareto_figure:
+                figures.save(sweeps.front_figure(found["pareto"]), self.pareto_figure)
+        return {name: (sweeps.swept(one), sweeps.document(one)) for name, one in found.items()}
+
+    def check_swept(self, fit: "bimixjax.FitResult | bimixjax.AutoFit") -> None:
+        """Raise an `InputError` where what is swept is not what the fit has, or a figure has nothing to show."""
+        for option in ("sweep", "pareto"):
+            if getattr(self, f"{option}_figure") and getattr(self, option) is None:
+                raise InputError(f"--{option}-figure draws what --{option} finds; give that too")
+        if self.sweep is not None and swept(self.sweep)[0] == "train-tokens" and fit.volume_unit != "tokens":
+            raise InputError(
+                f"--sweep train-tokens: the fit's volume is in {fit.volume_unit or 'no unit'}; sweep volume"
+            )
+        if self.pareto is not None and len(names([self.pareto])) != 2:
+            raise InputError(f"--pareto is {self.pareto!r}; allowed: two targets with a comma between")
 
     def limits(self, mixtures: "Mapping[str, np.ndarray]") -> "bimixjax.Limits":
         """Return what the mixture must keep to; baselines may be named as mixtures nearby."""

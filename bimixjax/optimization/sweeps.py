@@ -39,7 +39,7 @@ class Sweep:
     """The best mixture at each of k points.
 
     Attributes:
-        of: what differs between points: "volume", "model size" or "weight".
+        of: what differs between points: "volume", "model size", or the "weight of" a target.
         unit: of the values, where they are volumes; else None.
         values: at each point [k].
         domains, proportions: the mixtures [k, d].
@@ -175,7 +175,7 @@ def pareto(
     leading = [fit.targets[t] == first for t in base.chosen]
     goals = [dataclasses.replace(base, weights=np.where(leading, w, 1 - w)) for w in values.tolist()]
     found = _searched(fit, goals, [budget] * points, limits or Limits(), stock)
-    return _described(fit, goals, found, stock, of="weight", unit=None, values=values)
+    return _described(fit, goals, found, stock, of=f"weight of {first}", unit=None, values=values)
 
 
 def _searched(

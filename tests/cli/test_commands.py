@@ -317,9 +317,26 @@ def test_an_objective_and_guardrails_are_named_on_the_command_line(
     assert document["worth"]["baselines"]["uniform"]["gain"] <= document["baselines"][0]["losses"]["web"]
 
 
+def test_sweeps_and_fronts_are_found_and_drawn(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "optimize fit.json --sweep volume=2k..32k:5 --sweep-figure sweep.png --pareto code,web"
+    line += " --pareto-figure front.png"
+    assert bimix(f"{line} --json") == DONE
+    document = json.loads(capsys.readouterr().out)
+    assert [round(point["volume"]) for point in document["sweep"]] == [2000, 4000, 8000, 16000, 32000]
+    assert document["budget"]["volume"] == pytest.approx(32000)
+    assert document["sweep"][-1]["mixture"] == pytest.approx(document["mixture"], abs=1e-6)
+    assert set(document["pareto"][0]["losses"]) == {"web", "code"}
+    assert all(Path(name).stat().st_size > 1000 for name in ("sweep.png", "front.png"))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ("--sweep size=1..2", "--sweep is 'size=1..2'"),
+        ("--sweep volume=2k..1k", "from 2000 to 1000"),
+        ("--sweep train-tokens=1e9..1e10", "the fit's volume is in steps"),
+        ("--pareto code", "allowed: two targets"),
+        ("--sweep-figure a.png", "--sweep-figure draws what --sweep finds"),
         ("--objective best", "--objective is 'best'"),
         ("--objective risk", "risk:KAPPA"),
         ("--objective worst:1", "--objective is 'worst:1'"),

@@ -57,7 +57,8 @@ class StatedRisk:
         weights = np.zeros(len(self.fit.targets))
         weights[list(self.goal.chosen)] = self.goal.weights
         volume = None if self.fit.volume_unit is None else np.full(len(mixtures), float(self.goal.volume))
-        ends = self.fit.mean_interval(mixtures, volume, weights=weights, level=_LEVEL, from_prior=True)
+        options = {"level": _LEVEL, "inventory": self.goal.predictor.unique, "from_prior": True}
+        ends = self.fit.mean_interval(mixtures, volume, weights=weights, **options)
         # The limits are J exp(-+ reach sd), of the mean's log.
         low, high = (np.log(np.asarray(end)) for end in ends)
         return np.exp((low + high) / 2) * (1 + self.kappa * (high - low) / 2 / reach(_LEVEL))

@@ -116,14 +116,17 @@ def trust(found: Comparison) -> list[Text]:
 
 
 def document(found: Comparison) -> dict[str, Any]:
-    """Return the setting, and one object for each law and group."""
+    """Return the setting, and one object for each law or baseline and group."""
+    frame = found.to_frame()
+    baseline = frame["baseline"].astype(bool)
     return {
         "targets": found.targets,
         "level": found.level,
         "grouped_by": found.grouped_by,
         "notes": found.notes,
         "missing": found.missing,
-        "laws": found.to_frame().to_dict("records"),
+        "laws": frame[~baseline].to_dict("records"),
+        "baselines": frame[baseline].to_dict("records"),
     }
 
 

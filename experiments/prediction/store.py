@@ -20,7 +20,9 @@ from experiments.prediction import config
 
 PACKAGE = Path(bimixjax.__file__).parent
 
-_FIELDS = tuple(field.name for field in dataclasses.fields(Comparison) if field.name != "notes")
+# Laws are judged here: notes, and choices without a law, are not kept.
+_NOT_KEPT = ("notes", "orders", "missing", "best_run")
+_FIELDS = tuple(field.name for field in dataclasses.fields(Comparison) if field.name not in _NOT_KEPT)
 _BY_LAW = ("predicted", "lower", "upper", "at_bound", "unconverged")
 _BY_FOLD = ("group", "block")
 _BY_ROW = ("run", "mixture", "model_size", "volume", "outside", "absent", "measured")

@@ -177,7 +177,8 @@ def test_compare_shows_writes_and_draws_laws_on_held_out_runs(
     assert bimix(f"{line} --out new/t.csv --figure e.png --agreement a.png --calibration c.svg") == DONE
     assert names(folder) == {"my.csv", "fit.json", "new/t.csv", "new/t.config.yaml", "e.png", "a.png", "c.svg"}
     written = pd.read_csv("new/t.csv")
-    assert set(written["law"]) == {"bimix", "bimix_offset"}
+    assert set(written["law"][~written["baseline"]]) == {"bimix", "bimix_offset"}
+    assert set(written["law"][written["baseline"]]) == {"uniform", "zero-run", "best run"}
     assert np.max(written["error"]) < 0.1
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("bimix_offset", "best", "2 folds (4 runs fitted)", "Caution"))
@@ -185,7 +186,9 @@ def test_compare_shows_writes_and_draws_laws_on_held_out_runs(
 
 def test_compare_for_machines_holds_out_volumes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bimix("compare my.csv --laws bimix --targets web --folds later --cuts 0.5 --level 0 --json") == DONE
-    (row,) = json.loads(capsys.readouterr().out)["laws"]
+    document = json.loads(capsys.readouterr().out)
+    (row,) = document["laws"]
+    assert [each["law"] for each in document["baselines"]] == ["uniform", "zero-run", "best run"]
     assert (row["law"], row["group"], row["cells"], row["coverage"]) == ("bimix", 0.5, 7, None)
     assert "extrapolates in volume" in row["trust"]
 

@@ -94,7 +94,7 @@ def plan(
     known = given if given is None or isinstance(given, Observations) else _fit_of(given)
     names = _domains(domains, None if known is None else known.domains)
     if len(names) < 2:
-        raise InputError(f"there is one domain, {names[0]}, and so one mixture; allowed: two domains or more")
+        raise InputError(f"there is one domain, {', '.join(names)}, and so one mixture; allowed: two domains or more")
     region = _region(limits or Limits(), names, inventory, budget or Budget(), given)
     space = Space.of(candidates, region, names, runs, key)
     if given is None:
@@ -206,7 +206,7 @@ def _from_table(
         float(np.log(size)),
     )
     count = f"{len(measured.losses)} measured run{'s' if len(measured.losses) > 1 else ''}"
-    of_targets = f"over {len(targets)} targets" if len(targets) > 1 else f"of {targets[0]}"
+    of_targets = f"over {len(targets)} targets" if len(targets) > 1 else f"of {', '.join(targets)}"
     said = f"From {count}: expected improvement of the {'mean ' * (len(targets) > 1)}loss {of_targets}"
     return improvement.batch(space, process, costs, runs), said + (" per cost" if len(costs) > 1 else "")
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike
 
 from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record

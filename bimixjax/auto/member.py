@@ -7,6 +7,8 @@ A lane's coefficients are z, independent standard normal by their priors. Its fi
 by damped Gauss-Newton steps; the curvature there gives the covariance of z. Lanes are last in every array.
 """
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -82,8 +84,11 @@ class Rows:
 
     def lanes(self, index: Int[np.ndarray, " b"]) -> "Rows":
         """Take some of the lanes."""
-        every = {name: getattr(self, name) for name in Rows.__dataclass_fields__}
-        return Rows(**{name: None if values is None else values[..., index] for name, values in every.items()})
+
+        def taken(values: Any) -> Any:
+            return None if values is None else values[..., index]
+
+        return Rows(**{name: taken(getattr(self, name)) for name in Rows.__dataclass_fields__})
 
     def points(self) -> Points:
         """Return all points of the grids, volumes fastest."""

@@ -49,10 +49,9 @@ def losses_at(predictor: Any, mixtures: Float[Array, "*n d"], volume: Float[Arra
 
 def values_on_host(predictor: Any, r: Float[np.ndarray, "*n d"], s: Float[np.ndarray, "*n"]) -> np.ndarray:
     """Evaluate a predictor as `losses_at` does, with the programs that it has `on_host`: [n, T] or [T]."""
-    unique = predictor.unique
-    each = unique is not None and unique.ndim == 2
+    each = 0 if predictor.unique is None or predictor.unique.ndim == 1 else len(predictor.unique)
     points, volumes = np.atleast_2d(r), np.atleast_1d(s)
-    rows = max(len(points), len(volumes), len(unique) if each else 1)
+    rows = max(len(points), len(volumes), each)
     points = np.broadcast_to(points, (rows, points.shape[1]))
     losses = predictor.on_host.values(points, np.broadcast_to(volumes, rows))
     return losses if r.ndim == 2 or s.ndim == 1 or each else losses[0]

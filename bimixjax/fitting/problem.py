@@ -249,6 +249,8 @@ def take_lanes(lanes: Lanes, taken: Callable[[Stored], Stored]) -> Lanes:
 
 def points_of(lanes: Lanes) -> Point:
     """Return what the law reads of lanes, [d, m, t, B] and [m, t, B]."""
+    # No limit has an axis of lanes too: a solver may map over it.
+    unique = np.full((1, 1, 1, len(lanes.domain)), np.inf) if lanes.unique is None else lanes.unique
     return Point(
         mixture=jnp.asarray(lanes.mixture),
         own=jnp.asarray(lanes.own),
@@ -256,7 +258,7 @@ def points_of(lanes: Lanes) -> Point:
         model_size=jnp.asarray(lanes.model_size),
         is_own=jnp.arange(lanes.mixture.shape[0])[:, None, None, None] == lanes.domain,
         unit=lanes.unit,
-        unique=np.inf if lanes.unique is None else jnp.asarray(lanes.unique),
+        unique=jnp.asarray(unique, lanes.volume.dtype),
     )
 
 

@@ -151,8 +151,7 @@ Unique = Inventory | ArrayLike
 def _count(written: Any, where: str) -> float:
     """Read one number of tokens, from text or as it is."""
     number = scaled(written) if isinstance(written, str) else written
-    ok = isinstance(number, int | float | Decimal) and not isinstance(number, bool)
-    if not ok or not float(number) > 0:
+    if not isinstance(number, int | float | Decimal) or isinstance(number, bool) or not float(number) > 0:
         raise InputError(f"{where} is {written!r}; allowed: {_ALLOWED}")
     return float(number)
 

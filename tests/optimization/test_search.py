@@ -166,3 +166,12 @@ def test_the_nearest_mixture_within_limits_is_that_of_a_grid() -> None:
     assert np.all((found >= lower) & (found <= upper))
     of_grid = ((allowed[None] - x[:, None]) ** 2).sum(-1).min(1)
     assert np.all(((found - x) ** 2).sum(-1) <= of_grid + 1e-12)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("dcpt", "none"), ("joint", "groups"), ("additive", "box")])
+def test_no_start_of_slsqp_ends_lower(bench: ModuleType, name: str, kind: str) -> None:
+    """Of random laws within random limits; the benchmark does many more."""
+    row = bench.against_slsqp(name, kind, problems=3)
+    assert row["worst"] <= 1e-6
+    assert row["worst_broken"] <= 1e-12
+    assert row["stationary"] == 3

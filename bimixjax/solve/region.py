@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record, static
 from bimixjax.mixtures import nearest
 
@@ -39,9 +38,9 @@ class Ball:
         divergence: which.
     """
 
-    reference: Float[Stored, " d"]
-    radius: Float[Stored, ""] | float
-    center: Float[Stored, " d"]
+    reference: Float[np.ndarray, " d"]
+    radius: float
+    center: Float[np.ndarray, " d"]
     divergence: Divergence = static(default="kl")
 
     def of(self, r: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n"]:
@@ -89,11 +88,11 @@ class Region:
         ball: about a reference; None where there is none.
     """
 
-    lower: Float[Stored, "*n d"]
-    upper: Float[Stored, "*n d"]
-    group: Int[Stored, " d"]
-    least: Float[Stored, " G"]
-    most: Float[Stored, " G"]
+    lower: Float[np.ndarray, "*n d"]
+    upper: Float[np.ndarray, "*n d"]
+    group: Int[np.ndarray, " d"]
+    least: Float[np.ndarray, " G"]
+    most: Float[np.ndarray, " G"]
     ball: Ball | None = None
 
     @classmethod

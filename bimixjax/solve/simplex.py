@@ -92,8 +92,8 @@ def power_dual(
         return jnp.where(held, total(shares(price[group])) - wanted, mu - price)
 
     at = jnp.full(least.shape, 1.0) * lax.stop_gradient(mu)
-    ends = (jnp.full_like(at, 1.0) * end for end in (low, high))
-    r = shares(root(excess, *ends, at, equation)[group])
+    prices = root(excess, jnp.ones_like(at) * low, jnp.ones_like(at) * high, at, equation)
+    r = shares(prices[group])
     # Domains without effect fill what a group lacks of its least total, then what the whole lacks.
     own, rooms = total(r), total(room)
     lacking = jnp.clip(least - own, 0.0, rooms)
@@ -170,7 +170,7 @@ def _within(low: Stored, high: Stored | None, stays: Stored, region: Region | No
             total = partial(jax.ops.segment_sum, segment_ids=region.group, num_segments=len(region.least))
             least, most = jnp.maximum(region.least, total(lower)), jnp.minimum(region.most, total(upper))
             totals = box_map(z[lower.shape[0] :], least, most)
-            r = group_map(z[: lower.shape[0]], lower, upper, region.group, totals)
+            r = group_map(z[: lower.shape[0]], lower, upper, jnp.asarray(region.group), totals)
         else:
             r = box_map(z, lower, upper)
         return r if region.ball is None else _drawn_in(r, region.ball)

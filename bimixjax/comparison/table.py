@@ -46,7 +46,7 @@ class Comparison:
         >>> observations = bimixjax.Observations.from_frame(pd.DataFrame(table))
         >>> found = bimixjax.compare(["bimix", "additive"], observations, level=None)
         >>> found.to_frame()["law"].tolist()
-        ['bimix', 'additive']
+        ['bimix', 'additive', 'uniform', 'zero-run', 'best run']
     """
 
     laws: tuple[str, ...]

@@ -59,7 +59,7 @@ class Refit:
         >>> def predicted(losses):
         ...     return again(losses).predict([0.5, 0.5])[0]
         >>> slopes = jax.grad(predicted)(again.losses)  # The loss at r = 1/2 is the root of the product of both.
-        >>> slopes.round(4).ravel().tolist()
+        >>> [round(float(slope), 4) for slope in slopes.ravel()]
         [0.3536, 0.7071]
     """
 

@@ -52,7 +52,7 @@ def differentiable_optimum(goal: Objective, region: Region, mixture: Float[np.nd
         >>> def share_of_x(weights):
         ...     moved = dataclasses.replace(goal, weights=weights)
         ...     return differentiable_optimum(moved, best.region, best.proportions)[0]
-        >>> jax.grad(share_of_x)(jax.numpy.array([0.5, 0.5])).round(3).tolist()
+        >>> [round(float(slope), 3) for slope in jax.grad(share_of_x)(jax.numpy.array([0.5, 0.5]))]
         [0.333, -0.333]
     """
     leaves, tree = jax.tree.flatten((goal, region))

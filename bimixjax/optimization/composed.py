@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -106,7 +107,7 @@ def composed(goal: Goal, asked: Asked) -> Outcome | None:
     problem, begin = _epigraph(goal, asked)
     at = {"solver": asked.solver, "starts": asked.starts}
     if not problem.worst and not np.isfinite(problem.caps).any():
-        smooth = Smoothed(problem)
+        smooth: Any = Smoothed(problem)
         found = search.best_mixture(smooth, asked.region, asked.measured, **at)
         if found is None:
             return None
@@ -175,6 +176,7 @@ def _risk_averse(goal: RiskAverse, asked: Asked) -> Outcome | None:
     if len(asked.parts) > 1:
         raise InputError(f"risk is of one budget; got {len(asked.parts)}")
     part, size = asked.parts[0], asked.budgets[0].model_size
+    risk: Any
     if goal.draws is not None:
         risk = DrawnRisk(part, goal.draws, goal.kappa, size)
     elif isinstance(one := asked.fit.at_size(size), AutoFit):
@@ -192,7 +194,7 @@ def _risk_averse(goal: RiskAverse, asked: Asked) -> Outcome | None:
 
 def _near_optimal(goal: NearOptimal, asked: Asked) -> Outcome | None:
     problem, _ = _epigraph(WeightedMean(), asked)
-    smooth = Smoothed(problem)
+    smooth: Any = Smoothed(problem)
     values_at = partial(search.values_at, smooth)
     found = search.best_mixture(smooth, asked.region, asked.measured, solver=asked.solver, starts=asked.starts)
     if found is None:

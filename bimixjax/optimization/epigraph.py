@@ -93,7 +93,7 @@ class Smoothed:
         """Evaluate it at mixtures, and return what computes its gradients there."""
         problem = self.problem
         values, pull = problem.losses.with_pull(mixtures)
-        known = np.isfinite(values).all(1)
+        known = np.asarray(np.isfinite(values).all(1))
         values = np.where(known[:, None], values, 0.0)
         capped = np.isfinite(problem.caps)
         over = np.where(capped, (values - np.where(capped, problem.caps, 0.0)) / _EDGE, -np.inf)
@@ -143,7 +143,8 @@ def solve(
         solver: settings of the L-BFGS.
         starts: how many of its descents run side by side.
     """
-    smooth = search.best_mixture(Smoothed(problem), region, measured, solver=solver, starts=starts)
+    smoothed: Any = Smoothed(problem)
+    smooth = search.best_mixture(smoothed, region, measured, solver=solver, starts=starts)
     if smooth is None:
         return None
     first = [smooth.mixture, *(region.nearest(np.asarray(each, float)) for each in begin)]
@@ -179,7 +180,7 @@ def _programmed(problem: Epigraph, begin: np.ndarray, region: Region) -> np.ndar
     constraints: list[dict[str, Any]] = [_linear(np.ones(d), 1.0, d, "eq")]
     for sign, ends in ((1.0, region.least), (-1.0, region.most)):
         bounded = np.flatnonzero(np.isfinite(ends))
-        constraints += [_linear(sign * (region.group == k), sign * float(ends[k]), d, "ineq") for k in bounded]
+        constraints += [_linear(sign * np.equal(region.group, k), sign * float(ends[k]), d, "ineq") for k in bounded]
     if (ball := region.ball) is not None:
         constraints.append(
             {

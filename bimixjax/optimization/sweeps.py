@@ -247,7 +247,6 @@ def _described(
     proportions, converged = found
     losses = np.concatenate([Losses((goal,)).values(r[None]) for goal, r in zip(goals, proportions, strict=True)])
     weights = np.stack([np.asarray(goal.weights) for goal in goals])
-    counted = stock is not None and fit.volume_unit == "tokens"
     tokens = np.array([float(goal.volume) for goal in goals])
     return Sweep(
         of=of,
@@ -259,5 +258,5 @@ def _described(
         losses=losses,
         objective=(weights * losses).sum(1),
         converged=converged,
-        epochs=stock.epochs(proportions, tokens, fit.domains) if counted else None,
+        epochs=stock.epochs(proportions, tokens, fit.domains) if stock and fit.volume_unit == "tokens" else None,
     )

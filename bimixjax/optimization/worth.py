@@ -117,7 +117,6 @@ class Worth:
             better = (gains > 0).mean(0)
         tokens = best.budget.volume if fit.volume_unit == "tokens" else None
         tokens = tokens if train_tokens is None else checks.positive("train_tokens", train_tokens)
-        counted = inventory is not None and tokens is not None
         # Of another objective it is not the mean that says how far a share may move.
         unknown = np.full(len(best.domains), np.nan)
         least, most = _room(goal, best, values[0]) if best.value is None else (unknown, unknown)
@@ -131,7 +130,7 @@ class Worth:
             proportions=best.proportions,
             least=least,
             most=most,
-            epochs=inventory.epochs(best.proportions, tokens, best.domains) if counted else None,
+            epochs=inventory.epochs(best.proportions, tokens, best.domains) if inventory and tokens else None,
             draws=0 if draws is None else len(draws),
             missing=found.missing,
             extrapolated=tuple(map(str, best.outside)),

@@ -125,8 +125,8 @@ def document(found: Comparison) -> dict[str, Any]:
         "grouped_by": found.grouped_by,
         "notes": found.notes,
         "missing": found.missing,
-        "laws": frame[~baseline].to_dict("records"),
-        "baselines": frame[baseline].to_dict("records"),
+        "laws": pd.DataFrame(frame[~baseline]).to_dict("records"),
+        "baselines": pd.DataFrame(frame[baseline]).to_dict("records"),
     }
 
 

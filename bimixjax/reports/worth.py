@@ -32,7 +32,7 @@ def _gains(found: Worth) -> Group:
     shown = table(["over", "gain", *([within, "better in"] if drawn else [])])
     for i in np.argsort(found.gains, kind="stable").tolist():
         ends = [f"{found.lower[i]:.4f} to {found.upper[i]:.4f}", f"{100 * found.better[i]:.0f} %"] if drawn else []
-        shown.add_row(found.baselines[i], decimal(found.gains[i]), *ends)
+        shown.add_row(found.baselines[i], decimal(float(found.gains[i])), *ends)
     gloss = f"{found.draws} draws of what the fit leaves open" if drawn else "by the law alone, without draws"
     return framed("Gain in the weighted mean, nats per token", shown, gloss)
 

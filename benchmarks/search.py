@@ -23,11 +23,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import _report
-import clarabel
 import jax
 import jax.numpy as jnp
 import matplotlib as mpl
@@ -42,6 +42,9 @@ from bimixjax.fitting.result import LawLosses
 from bimixjax.optimization import Objective
 from bimixjax.optimization.search import certificate
 from bimixjax.solve import Region, power_dual
+
+# Its names come from compiled code, which no type checker reads.
+clarabel: Any = import_module("clarabel")
 
 HERE = Path(__file__).resolve().parent
 GROWTH = (7, 22, 100, 1000, 10_000, 100_000)

@@ -288,7 +288,8 @@ class LawLosses:
         if self.separable:
             return True
         values, parts = np.asarray(self.values), self.law.ordered()
-        each = [self.law.unpack(vector, parts, domains) for vector in values]
+        named = (self.law.unpack(vector, parts, domains) for vector in values)
+        each = [{name: np.asarray(value) for name, value in one.items()} for one in named]
         signs = all(np.min(named[c.name]) >= 0 for named in each for c in parts if c.linear)
         return signs and all(self.law.convex(named) for named in each)
 

@@ -164,18 +164,17 @@ def _words(goal: Goal, asked: Asked) -> str:
         rails = ", ".join(f"{target} at most {most:g} above" for target, most in goal.allowed.items())
         where = "uniform" if goal.reference is None else "the reference"
         return f"{_words(goal.of, asked)}, with {rails} its loss at {where}"
-    named = {
-        WeightedMean: "weighted mean",
-        WorstTarget: "worst weighted loss",
-        Excess: "worst excess over the reference",
-    }
-    return named[type(goal)] + (f" of {len(asked.parts)} budgets" if len(asked.parts) > 1 else "")
+    if isinstance(goal, Excess):
+        said = "worst excess over the reference"
+    else:
+        said = "worst weighted loss" if isinstance(goal, WorstTarget) else "weighted mean"
+    return said + (f" of {len(asked.parts)} budgets" if len(asked.parts) > 1 else "")
 
 
 def _risk_averse(goal: RiskAverse, asked: Asked) -> Outcome | None:
     if len(asked.parts) > 1:
         raise InputError(f"risk is of one budget; got {len(asked.parts)}")
-    part, size = asked.parts[0], asked.budgets[0].model_size
+    part, size = next(iter(asked.parts)), asked.budgets[0].model_size
     risk: Any
     if goal.draws is not None:
         risk = DrawnRisk(part, goal.draws, goal.kappa, size)

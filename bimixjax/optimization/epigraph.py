@@ -209,11 +209,12 @@ def _programmed(problem: Epigraph, begin: np.ndarray, region: Region) -> np.ndar
     first = np.append(begin, problem.value(losses.values(begin[None]))[0])
     if not np.isfinite(first).all():
         return region.nearest(begin)
+    ends: Any = np.append(lower, -np.inf), np.append(region.upper, np.inf)
     found = minimize(
         (lambda x: x[d]) if problem.worst else (lambda x: float(problem.weights @ at(x)[0])),
         first,
         jac=(lambda x: np.eye(d + 1)[d]) if problem.worst else (lambda x: np.append(problem.weights @ at(x)[1], 0.0)),
-        bounds=Bounds(np.append(lower, -np.inf), np.append(region.upper, np.inf)),
+        bounds=Bounds(*ends),
         constraints=constraints,
         method="SLSQP",
         options={"maxiter": _TURNS, "ftol": _PRECISION},

@@ -98,7 +98,7 @@ def _newton_step(goal: Callable[[Array], Array], region: Any, mixture: np.ndarra
         slack = of_ball(r, region.ball) - region.ball.radius
         binds = lax.stop_gradient(jnp.abs(slack)) <= NEAR * jnp.maximum(1.0, fixed.ball.radius)
         tangent = jnp.where(binds, tangent, 0.0)
-    prices, pull = _multipliers(*map(lax.stop_gradient, (slope, tangent)), sums, held, used)
+    prices, pull = _multipliers(lax.stop_gradient(slope), lax.stop_gradient(tangent), sums, held, used)
 
     free = (~held).astype(r.dtype)
     off_face = jnp.where(held, r - end, slope + pull * tangent + prices @ sums)

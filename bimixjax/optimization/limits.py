@@ -147,7 +147,7 @@ class Limits:
         if self.near is None:
             return None
         given, radius, *kind = self.near
-        divergence = checks.choice("the divergence of near", *(kind or ["kl"]), ("kl", "hellinger"))
+        divergence = checks.choice("the divergence of near", kind[0] if kind else "kl", ("kl", "hellinger"))
         if isinstance(given, Mapping):
             checks.known("domain", tuple(given), domains, "near")
             given = [float(given.get(domain, 0.0)) for domain in domains]

@@ -99,7 +99,8 @@ class Objective:
             raise InputError(f"the dual needs a law that is a power of the own proportion; {name} is not one")
         with jax.enable_x64(True):
             if groups is not None:
-                groups = jnp.asarray(groups[0]), *(jnp.asarray(ends, jnp.float64) for ends in groups[1:])
+                group, least, most = groups
+                groups = jnp.asarray(group), jnp.asarray(least, jnp.float64), jnp.asarray(most, jnp.float64)
             return _optimum(self, jnp.asarray(lower, jnp.float64), jnp.asarray(upper, jnp.float64), groups)
 
 

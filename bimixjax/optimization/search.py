@@ -102,7 +102,7 @@ def best_mixture(goal: Objective, region: Region, measured: np.ndarray, *, solve
     if begin is None:
         return None
     (begin, fixed), others = begin, np.empty((0, len(region.lower)))
-    best, free = begin[0], ~fixed.any(1)
+    best, free, found = begin[0], ~fixed.any(1), certificate(goal, begin[0], region)
     for turn in range(_ROUNDS):
         ends = _descended(goal, begin, fixed, region, solver)
         ends = _lowest(goal, np.stack([ends, *_snapped(ends, region)], axis=1), region)

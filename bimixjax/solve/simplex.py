@@ -17,13 +17,13 @@ from bimixjax.solve.region import Ball, Region
 
 
 def power_dual(
-    scale: Array,
-    exponent: Array,
-    lower: Array,
-    upper: Array,
-    group: Array | None = None,
-    least: Array | None = None,
-    most: Array | None = None,
+    scale: Stored,
+    exponent: Stored,
+    lower: Stored,
+    upper: Stored,
+    group: Stored | None = None,
+    least: Stored | None = None,
+    most: Stored | None = None,
 ) -> Array:
     """Minimize sum_i scale_i r_i^-exponent_i over mixtures within limits, exactly, through its dual.
 
@@ -204,7 +204,7 @@ def softmax_search_on_host(
     evaluate: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     lower: np.ndarray,
     upper: np.ndarray | None,
-    starts: Array,
+    starts: Stored,
     solver: LBFGS,
     held: np.ndarray,
     region: Region | None = None,

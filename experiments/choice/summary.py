@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,9 @@ BASE, POOL = "argmax", "pool"
 
 def write(folder: Path) -> None:
     """Read the costs of all cases, and write and print a row per set of draws, numbers of runs and rule."""
-    costs = pd.concat([pd.read_csv(path) for path in sorted(folder.glob("costs_*.csv"))])
+    costs: Any = pd.concat([pd.read_csv(path) for path in sorted(folder.glob("costs_*.csv"))])
     groups = {**{str(runs): (runs,) for runs in RUNS}, "all": RUNS}
-    found = pd.concat([
+    found: Any = pd.concat([
         paired(costs[costs["draw"].isin(list(draws)) & costs["runs"].isin(runs)]).assign(draws=name, runs=group)
         for name, draws in (("0-4", CHOSEN_ON), ("10-19", REPORTED_ON))
         for group, runs in groups.items()
@@ -26,14 +27,14 @@ def write(folder: Path) -> None:
     print(found.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
 
 
-def paired(costs: pd.DataFrame) -> pd.DataFrame:
+def paired(costs: Any) -> pd.DataFrame:
     """Compare each rule with the argmax on the same draws, those on random mixtures with the argmax of these.
 
     Sizes of one table are averaged first, for they share their mixtures; then the mean over tables and numbers of runs
     of means over draws. The standard error is that over draws within these.
     """
     table = costs["case"].str.split(" ").str[0]
-    by_draw = costs.assign(table=table).groupby(["rule", "table", "runs", "draw"])["normalized"].mean()
+    by_draw: Any = costs.assign(table=table).groupby(["rule", "table", "runs", "draw"])["normalized"].mean()
     rules: Iterable[str] = by_draw.index.unique("rule")
     rows = []
     for rule in rules:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ class Options:
 
 def layouts(folder: Path) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """Name each layout, with the rows to fit and those of the longest training, ordered by the share of web."""
-    table = pd.read_csv(folder / f"{TABLE}.csv")
+    table: Any = pd.read_csv(folder / f"{TABLE}.csv")
     table[f"unique/{TARGET}"] = table["unique_tokens"]
     last = table["tokens"] == LAST
     whole = table["unique_tokens"] == table["unique_tokens"].max()
@@ -105,12 +106,13 @@ def main(options: Options) -> None:
         raise InputError(f"no {TABLE}.csv at {options.observations}; name its folder with --observations")
     cases = [*((law, False) for law in FRESH), *((law, True) for law in (*IN_EPOCHS, *MOVED))]
     options.out.mkdir(parents=True, exist_ok=True)
-    for (law, in_epochs), (layout, fitted, last) in product(cases, list(layouts(options.observations))):
+    tables = list(layouts(options.observations))
+    for (law, in_epochs), (layout, fitted, last) in product(cases, tables):
         name = shown_name(law, in_epochs=in_epochs)
         if not any((row["law"], row["layout"]) == (name, layout) for row in rows):
             rows.append(judged(law, layout, fitted, last, in_epochs=in_epochs))
             pd.DataFrame(rows).to_csv(path, index=False, float_format="%.6g")
-    save(drawn(rows, last), options.out / "longest.png")
+    save(drawn(rows, tables[0][2]), options.out / "longest.png")
     shown = [[row["law"], row["layout"], f"{row['error']:.4f}", f"{row['regret']:.4f}"] for row in rows]
     shares = [[f"{row['chosen']:.2f}", f"{row['optimum']:.3f}"] for row in rows]
     head = ["law", "layout", "error", "regret", "chosen", "optimum"]

@@ -1,5 +1,6 @@
 """Choices without a law beside those by laws: against counts by hand on the cells of a comparison."""
 
+from collections.abc import Sequence
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from bimixjax.solve import Status
 RUNS = 12
 
 
-def table(volumes=(100, 200), sizes=(1e6,)) -> Observations:
+def table(volumes: Sequence[int] = (100, 200), sizes: Sequence[float] = (1e6,)) -> Observations:
     """Losses of two of three domains, with noise that changes the order of runs between volumes."""
     random = np.random.default_rng(0)
     shares = random.dirichlet([1, 1, 1], RUNS)

@@ -1,5 +1,7 @@
 """Rules of choice are compared on the same draws."""
 
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -26,7 +28,7 @@ def test_differences_are_paired_over_draws_and_averaged_over_tables() -> None:
         },
     }
     rows = [(case, 4, draw, rule, cost) for rule, of in costs.items() for (case, draw), cost in of.items()]
-    found = paired(pd.DataFrame(rows, columns=["case", "runs", "draw", "rule", "normalized"])).set_index("rule")
+    found: Any = paired(pd.DataFrame(rows, columns=["case", "runs", "draw", "rule", "normalized"])).set_index("rule")
     assert found["regret"].to_dict() == {"argmax": pytest.approx(0.15), "risk 1": pytest.approx(0.225)}
     # Gaps of table a: .1 and 0, of b: 0 and .2.
     assert found["minus_argmax"]["risk 1"] == pytest.approx((0.05 + 0.1) / 2)

@@ -88,6 +88,7 @@ def test_epochs_need_an_inventory_and_a_length(draws):
     assert best.worth(draws.fit).epochs is None
     found = best.worth(draws.fit, inventory=STOCK)
     assert found.epochs == pytest.approx(best.proportions * 1e9 / np.array([8e8, 1e8, 1e8]))
+    assert found.epochs is not None
     longer = best.worth(draws.fit, inventory=STOCK, train_tokens=4e9)
     assert longer.epochs == pytest.approx(4 * found.epochs)
 

@@ -1,11 +1,13 @@
 """Mixtures within limits of shares, groups and a ball, against quadratic and linear programs, and brute force."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import linprog, minimize
 
 from bimixjax.solve import Ball, Region, certify, polish, power_dual
+from bimixjax.solve.region import Divergence
 
 DOMAINS = 22
 
@@ -29,7 +31,7 @@ def rows(of: Region) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([sums, -sums]), np.concatenate([of.most[:3], -of.least[:3]])
 
 
-def about(of: Region, seed: int, radius: float, divergence: str = "kl") -> Region:
+def about(of: Region, seed: int, radius: float, divergence: Divergence = "kl") -> Region:
     """The same with a ball about another mixture."""
     reference = np.random.default_rng(100 + seed).dirichlet(np.ones(DOMAINS))
     center = of.in_proportion(reference)
@@ -77,7 +79,7 @@ def test_absent_domains_take_only_what_the_others_cannot() -> None:
 
 
 @pytest.mark.parametrize("divergence", ["kl", "hellinger"])
-def test_a_ball_is_entered_at_its_surface(divergence: str) -> None:
+def test_a_ball_is_entered_at_its_surface(divergence: Divergence) -> None:
     of = about(region(1), 1, 0.02, divergence)
     x = np.random.default_rng(5).dirichlet(np.full(DOMAINS, 0.3), 20)
     found = of.nearest(x)
@@ -128,7 +130,7 @@ def test_the_dual_within_groups_is_exact(seed: int) -> None:
 
 @pytest.mark.parametrize("divergence", ["kl", "hellinger"])
 @pytest.mark.parametrize("seed", range(3))
-def test_within_a_ball_the_gap_bounds_what_is_lost(seed: int, divergence: str) -> None:
+def test_within_a_ball_the_gap_bounds_what_is_lost(seed: int, divergence: Divergence) -> None:
     """Of a convex function: at the end it is nothing, and on the way no less than what is lost."""
     of, draw = about(region(seed), seed, 0.01, divergence), np.random.default_rng(seed)
     scale, exponent = draw.uniform(1, 4, DOMAINS), draw.uniform(0.01, 0.3, DOMAINS)
@@ -179,7 +181,7 @@ def test_the_dual_has_the_derivatives_of_differences_in_limits_of_groups() -> No
     with jax.enable_x64(True):
 
         def read(most: np.ndarray, upper: np.ndarray) -> jax.Array:
-            return probe @ power_dual(scale, exponent, of.lower, upper, of.group, of.least, most)
+            return jnp.asarray(probe) @ power_dual(scale, exponent, of.lower, upper, of.group, of.least, most)
 
         found = jax.grad(read, argnums=(0, 1))(of.most, of.upper)
         for argument, places in ((0, range(3)), (1, (0, 7, 20))):

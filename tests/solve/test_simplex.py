@@ -156,7 +156,8 @@ def test_a_batch_is_its_problems():
 
 
 def certified(gradient, r, lower, upper, **options):
-    return certify(*map(np.asarray, (gradient, r)), Region.box(*map(np.asarray, (lower, upper))), **options)
+    region = Region.box(np.asarray(lower), np.asarray(upper))
+    return certify(np.asarray(gradient), np.asarray(r), region, **options)
 
 
 def test_the_certificate_measures_what_is_lost():

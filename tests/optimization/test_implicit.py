@@ -56,7 +56,7 @@ def test_derivatives_are_those_of_differences(bench: ModuleType, name: str, limi
     assert search.settled(found.certificate)
     probe, draw = np.array([1.0, -2.0, 0.5, 3.0]), np.random.default_rng(0)
 
-    def moved(goal: Objective, region: Region, name: str, value: jax.Array) -> tuple[Objective, Region]:
+    def moved(goal: Objective, region: Region, name: str, value: jax.Array | np.ndarray) -> tuple[Objective, Region]:
         if name in ("weights", "volume"):
             return dataclasses.replace(goal, **{name: value}), region
         if name == "values":
@@ -81,10 +81,7 @@ def test_derivatives_are_those_of_differences(bench: ModuleType, name: str, limi
         with jax.enable_x64(True):
             slope = float(jnp.sum(jnp.where(way == 0, 0.0, jax.grad(read)(jnp.asarray(value)) * way)))
         size = 1e-5
-        ends = [
-            probe @ searched(*moved(goal, region, what, jnp.asarray(value + s * size * way)), found.mixture)
-            for s in (1, -1)
-        ]
+        ends = [probe @ searched(*moved(goal, region, what, value + s * size * way), found.mixture) for s in (1, -1)]
         assert slope == pytest.approx((ends[0] - ends[1]) / (2 * size), rel=1e-3, abs=1e-4), (what, limits)
 
 

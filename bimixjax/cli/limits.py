@@ -1,16 +1,45 @@
-"""Values of options that limit a mixture: groups with totals, epochs, and a mixture to stay near to."""
+"""Options that limit a mixture: shares, groups with totals, epochs, and a mixture to stay near to."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
+from tyro.conf import arg
+
+import bimixjax
 from bimixjax._base.checks import InputError
-from bimixjax.cli.options import names, number, numbers
+from bimixjax.cli.console import FileCommand
+from bimixjax.cli.options import Numbers, names, number, numbers
 
 if TYPE_CHECKING:
     import numpy as np
 
 _GROUP = "allowed: NAME=DOMAIN+DOMAIN:MOST or NAME=DOMAIN+DOMAIN:LEAST..MOST, such as web=cc+c4:0.7"
 _NEAR = "allowed: a mixture and a radius in nats with a colon between, such as natural:0.1 or web=0.5,code=0.5:0.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitedCommand(FileCommand):
+    """A command whose mixtures keep to limits."""
+
+    lower: Numbers = ()
+    """Least shares of domains."""
+    upper: Numbers = ()
+    """Greatest shares of domains."""
+    fixed: Numbers = ()
+    """Shares of domains that are given."""
+    group: Annotated[tuple[str, ...], arg(metavar="NAME=DOMAIN+...:MOST")] = ()
+    """A sum of shares: web=cc+c4:0.7 is at most .7, web=cc+c4:0.2..0.7 from .2 to .7. May be repeated."""
+    max_epochs: Annotated[tuple[str, ...], arg(metavar="NUMBER|NAME=NUMBER,...")] = ()
+    """How often the unique tokens of --inventory may be repeated in a training of --volume tokens."""
+    near: Annotated[tuple[str, ...], arg(metavar="natural|uniform|NAME=NUMBER,...:RADIUS")] = ()
+    """Stay within so many nats of KL divergence from a mixture: natural:0.1."""
+
+    def limits(self, mixtures: "Mapping[str, np.ndarray]") -> "bimixjax.Limits":
+        """Return what mixtures must keep to, of which those with a name may be named as one nearby."""
+        near = near_mixture(self.near[-1], mixtures) if self.near else None
+        of_shares = {name: numbers(name, getattr(self, name)) for name in ("lower", "upper", "fixed")}
+        return bimixjax.Limits(**of_shares, groups=groups(self.group), max_epochs=epochs(self.max_epochs), near=near)
 
 
 def groups(given: Iterable[str]) -> dict[str, tuple[tuple[str, ...], float, float]]:

@@ -8,8 +8,8 @@ from tyro.conf import Positional, arg
 
 import bimixjax
 from bimixjax._base.checks import InputError, known
-from bimixjax.cli.console import TABLES, Answer, File, FileCommand, Formats
-from bimixjax.cli.limits import epochs, groups, near_mixture
+from bimixjax.cli.console import TABLES, Answer, File, Formats
+from bimixjax.cli.limits import LimitedCommand
 from bimixjax.cli.options import Counts, Names, Number, Numbers, Stock, Whole, inventory, names, number, numbers
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(FileCommand):
+class Plan(LimitedCommand):
     """Choose the runs to train next: from nothing, from a table of measured losses, or from a fit of auto."""
 
     at_work = "planning"
@@ -35,18 +35,6 @@ class Plan(FileCommand):
     """A table of mixtures (run, mixture/<domain>) to choose among, each once. Default: any within the limits."""
     weight: Numbers = ()
     """Weights of targets; those not named get 0. Default: all the same."""
-    lower: Numbers = ()
-    """Least shares of domains."""
-    upper: Numbers = ()
-    """Greatest shares of domains."""
-    fixed: Numbers = ()
-    """Shares of domains that are given."""
-    group: Annotated[tuple[str, ...], arg(metavar="NAME=DOMAIN+...:MOST")] = ()
-    """A sum of shares: web=cc+c4:0.7 is at most .7, web=cc+c4:0.2..0.7 from .2 to .7. May be repeated."""
-    max_epochs: Annotated[tuple[str, ...], arg(metavar="NUMBER|NAME=NUMBER,...")] = ()
-    """How often the unique tokens of --inventory may be repeated in a training of --volume tokens."""
-    near: Annotated[tuple[str, ...], arg(metavar="natural|uniform|NAME=NUMBER,...:RADIUS")] = ()
-    """Stay within so many nats of KL divergence from a mixture: natural:0.1."""
     inventory: Stock = ()
     """Unique tokens of the domains, a file of them (domain,tokens), or a token store. With those of every domain: from
     nothing, the natural mixture is the last run."""
@@ -78,7 +66,7 @@ class Plan(FileCommand):
         budget = bimixjax.Budget(volume=self.volume, unit=unit, model_size=self.model_size)
         options: dict[str, Any] = {"domains": names(self.domains) or None, "targets": names(self.targets) or None}
         options |= {"runs": self.runs, "weights": numbers("weight", self.weight) or None, "key": self.seed}
-        options |= {"limits": self.limits(domains, stock), "inventory": stock, "budget": budget}
+        options |= {"limits": self.limits(self.baselines(domains, stock)), "inventory": stock, "budget": budget}
         options["model_sizes"] = [number("model-sizes", each) for each in names(self.model_sizes)] or None
         ids = None
         if self.candidates:
@@ -100,16 +88,12 @@ class Plan(FileCommand):
         table = bimixjax.Observations.read(self.source, min_volume=self.min_volume, keep=self.keep)
         return table.select(without_runs=self.exclude_run)
 
-    def limits(self, domains: tuple[str, ...], stock: "bimixjax.Inventory | None") -> "bimixjax.Limits":
-        """Return what the mixtures must keep to; the natural and the uniform one may be named as mixtures nearby."""
-        near = None
-        if self.near:
-            known_mixtures = {"uniform": bimixjax.mixtures.uniform(max(len(domains), 1))}
-            if stock is not None and set(domains) <= stock.tokens.keys():
-                known_mixtures["natural"] = stock.natural(domains)
-            near = near_mixture(self.near[-1], known_mixtures)
-        of_shares = {name: numbers(name, getattr(self, name)) for name in ("lower", "upper", "fixed")}
-        return bimixjax.Limits(**of_shares, groups=groups(self.group), max_epochs=epochs(self.max_epochs), near=near)
+    def baselines(self, domains: tuple[str, ...], stock: "bimixjax.Inventory | None") -> "dict[str, np.ndarray]":
+        """Return the uniform mixture, and the natural one where the inventory has every domain."""
+        found = {"uniform": bimixjax.mixtures.uniform(max(len(domains), 1))}
+        if stock is not None and set(domains) <= stock.tokens.keys():
+            found["natural"] = stock.natural(domains)
+        return found
 
     def choices(self, domains: tuple[str, ...]) -> "tuple[np.ndarray, tuple[str, ...]]":
         """Return the mixtures of the file of candidates, over the domains in order, and their ids."""

@@ -1,6 +1,5 @@
 """The `bimix optimize` command: the best mixture, beside those that need no law."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -9,9 +8,9 @@ from tyro.conf import Positional, arg
 
 import bimixjax
 from bimixjax._base.checks import InputError
-from bimixjax.cli.console import FIGURES, JSON, Answer, File, FileCommand, Flag, Formats
+from bimixjax.cli.console import FIGURES, JSON, Answer, File, Flag, Formats
 from bimixjax.cli.goals import goal, reference_mixture, swept
-from bimixjax.cli.limits import epochs, groups, near_mixture
+from bimixjax.cli.limits import LimitedCommand
 from bimixjax.cli.options import Number, Numbers, Stock, Whole, inventory, names, numbers
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimize(FileCommand):
+class Optimize(LimitedCommand):
     """Find the mixture with the least weighted mean of predicted losses."""
 
     at_work = "searching"
@@ -47,18 +46,6 @@ class Optimize(FileCommand):
     """Guardrails: by how much the loss of a target may be above that at --reference, in nats per token."""
     reference: Annotated[str | None, arg(metavar="natural|uniform|NAME=NUMBER,...", help_behavior_hint="")] = None
     """What an excess and guardrails are over. Default: natural where the inventory is known, else uniform."""
-    lower: Numbers = ()
-    """Least shares of domains."""
-    upper: Numbers = ()
-    """Greatest shares of domains."""
-    fixed: Numbers = ()
-    """Shares of domains that are given."""
-    group: Annotated[tuple[str, ...], arg(metavar="NAME=DOMAIN+...:MOST")] = ()
-    """A sum of shares: web=cc+c4:0.7 is at most .7, web=cc+c4:0.2..0.7 from .2 to .7. May be repeated."""
-    max_epochs: Annotated[tuple[str, ...], arg(metavar="NUMBER|NAME=NUMBER,...")] = ()
-    """How often the unique tokens of --inventory may be repeated in a training of --volume tokens."""
-    near: Annotated[tuple[str, ...], arg(metavar="natural|uniform|NAME=NUMBER,...:RADIUS")] = ()
-    """Stay within so many nats of KL divergence from a mixture: natural:0.1."""
     inventory: Stock = ()
     """Unique tokens of the domains, a file of them (domain,tokens), or a token store. With those of every domain:
     compare with the natural mixture, which shares without effect follow."""
@@ -161,12 +148,6 @@ class Optimize(FileCommand):
             )
         if self.pareto is not None and len(names([self.pareto])) != 2:
             raise InputError(f"--pareto is {self.pareto!r}; allowed: two targets with a comma between")
-
-    def limits(self, mixtures: "Mapping[str, np.ndarray]") -> "bimixjax.Limits":
-        """Return what the mixture must keep to; baselines may be named as mixtures nearby."""
-        near = near_mixture(self.near[-1], mixtures) if self.near else None
-        of_shares = {name: numbers(name, getattr(self, name)) for name in ("lower", "upper", "fixed")}
-        return bimixjax.Limits(**of_shares, groups=groups(self.group), max_epochs=epochs(self.max_epochs), near=near)
 
     def searched(
         self,

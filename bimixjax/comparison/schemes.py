@@ -16,8 +16,8 @@ from bimixjax.comparison.rows import Mask, Rows
 # Folds within one fold: with more mixtures than these, several are left out at once.
 _MOST_WITHIN = 20
 
-# Mixtures that are each held out in turn. 512 of them, with `auto` and additive among the laws, took over 8 minutes of
-# processor without coming to an end; in 16 parts `benchmarks/comparison.py` times them.
+# Mixtures that are each held out in turn. Fits of hundreds of folds take many minutes; `benchmarks/comparison.py` times
+# the parts of 512 mixtures.
 _MOST_IN_TURN = 64
 
 

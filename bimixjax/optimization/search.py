@@ -1,10 +1,13 @@
-"""The search for the mixture of least objective under any law: multistart, L-BFGS, active set.
+"""The search for the mixture of least objective under any law: multistart, L-BFGS, Newton steps, active set.
 
-1. Evaluate the objective at some 2000 mixtures, and start from the best of them.
+1. Evaluate the objective at some 2500 mixtures, and start from the best of them; where it is not known to be convex,
+   also on the best faces of the simplex.
 2. Descend by L-BFGS in softmax coordinates. These never reach a limit and hardly move beside one, so each end is tried
-   again with the shares that are nearly at a limit put there.
-3. Certify the best: KKT residual and Frank-Wolfe gap. Where they are too large, fix the shares at active limits and
-   descend on that face, and from points along the Frank-Wolfe direction; again from 2.
+   again with the shares that are nearly at a limit put there. Newton steps follow the best to its stationary point.
+3. Certify it: KKT residual and Frank-Wolfe gap. Where they are too large, fix the shares at active limits and descend
+   on that face, and from points along the Frank-Wolfe direction; again from 2.
+4. Count how many descents agree. Where some do not, and the objective is not known to be convex, try mixtures that give
+   the share of one domain to another.
 
 Domains on which the objective does not depend have no gradient; they share what falls to them in the proportions of a
 reference.
@@ -47,7 +50,6 @@ _APART, _VERTICES = 0.1, 4
 # Descents start inside the limits by this part of the range between them.
 _INSIDE = 1e-6
 _SNAPPED = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-9)
-
 
 # Of mixtures that differ from the best in two domains, so many are followed, so many times in a row; of more domains
 # than this there are too many.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         corpus as corpus,
         estimation as estimation,
         fitting as fitting,
+        interchange as interchange,
         laws as laws,
         loop as loop,
         metrics as metrics,
@@ -90,8 +91,8 @@ _HOME = {
 # Modules that are public by their paths; the first two are names of the package as well.
 _MODULES = (
     *("metrics", "mixtures"),
-    *("cli", "comparison", "corpus", "estimation", "fitting", "laws", "loop", "observations", "optimization"),
-    *("planning", "proxy", "reports", "solve"),
+    *("cli", "comparison", "corpus", "estimation", "fitting", "interchange", "laws", "loop", "observations"),
+    *("optimization", "planning", "proxy", "reports", "solve"),
 )
 
 __all__ = sorted([*_HOME, *_MODULES[:2]])

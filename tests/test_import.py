@@ -34,8 +34,9 @@ def test_fitting_needs_no_command_line() -> None:
     assert loaded_by(code, COMMAND_LINE) == set()
 
 
-def test_observations_need_no_jax() -> None:
-    assert "jax" not in loaded_by("import bimixjax; bimixjax.Observations, bimixjax.Budget, bimixjax.InputError")
+@pytest.mark.parametrize("names", ["Observations, bimixjax.Budget, bimixjax.InputError", "interchange"])
+def test_tables_and_files_of_others_need_no_jax(names: str) -> None:
+    assert "jax" not in loaded_by(f"import bimixjax; bimixjax.{names}")
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS])
@@ -50,8 +51,8 @@ def test_every_public_name_is_there() -> None:
 
 
 PUBLIC_MODULES = (
-    *("cli", "comparison", "corpus", "estimation", "fitting", "laws", "loop", "metrics", "mixtures", "observations"),
-    *("optimization", "proxy", "reports", "solve"),
+    *("cli", "comparison", "corpus", "estimation", "fitting", "interchange", "laws", "loop", "metrics", "mixtures"),
+    *("observations", "optimization", "proxy", "reports", "solve"),
 )
 
 

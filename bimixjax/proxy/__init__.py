@@ -6,6 +6,7 @@
 - `batches`: windows of tokens, a function of seed, run and step alone, so that a resumed run draws the same.
 - `repetition`: tokens of which only so many are drawn from, so that proxies repeat as the real run will.
 - `model`: the transformer. `train`: one step and one measurement of a member, and the programs for all members.
+- `schedule`: the course of the learning rate.
 - `mesh`: members, batches and parameters on a grid of devices.
 - `swarm`: all runs of a design, resumable at any moment. `storage`: its files. `pace`: the length of a call, and speed.
 
@@ -25,6 +26,7 @@ from bimixjax.proxy.mesh import make_mesh as make_mesh
 from bimixjax.proxy.model import ModelConfig as ModelConfig
 from bimixjax.proxy.pace import Progress as Progress
 from bimixjax.proxy.repetition import LimitedTokens as LimitedTokens, simulate_epochs as simulate_epochs
+from bimixjax.proxy.schedule import Schedule as Schedule
 from bimixjax.proxy.storage import gather_shards as gather_shards
 from bimixjax.proxy.swarm import (
     SwarmConfig as SwarmConfig,

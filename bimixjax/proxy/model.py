@@ -16,14 +16,17 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 ROTARY_BASE = 10_000.0
 EMBEDDING_SCALE = 0.02
 
-# layers, width, heads of models of about that many parameters (a byte vocabulary; 32k tokens add to it).
+# layers, width, heads of models of about that many parameters (a byte vocabulary; 32k tokens add to it). "85m" and
+# "800m" are the two sizes of the BiMix paper (arXiv 2405.14908).
 PRESETS = {
     "0.1m": (2, 64, 2),
     "1m": (5, 128, 4),
     "10m": (8, 320, 5),
     "60m": (12, 640, 10),
+    "85m": (12, 768, 12),
     "150m": (12, 1024, 16),
     "300m": (24, 1024, 16),
+    "800m": (16, 2048, 32),
     "1b": (20, 2048, 16),
 }
 
@@ -143,10 +146,18 @@ def initialize(config: ModelConfig, key: Array) -> dict[str, Any]:
 
 def token_losses(config: ModelConfig, params: dict[str, Any], windows: Int[Array, "B L+1"]) -> Float[Array, "B L"]:
     """Return -ln p(token | those before it), nats, of every token of each window but its first."""
+    return token_scores(config, params, windows)[0]
+
+
+def token_scores(
+    config: ModelConfig, params: dict[str, Any], windows: Int[Array, "B L+1"]
+) -> tuple[Float[Array, "B L"], Float[Array, "B L"]]:
+    """Return `token_losses`, and ln Z of each: Z is the sum of exp(logit) over the vocabulary."""
     logits = nnx.merge(_blueprint(config)[0], params)(windows[:, :-1])
     # A masked sum, since gathers and the scatters of their gradients are slow on accelerators.
     hit = windows[:, 1:, None] == jnp.arange(config.vocab)
-    return jax.nn.logsumexp(logits, axis=-1) - jnp.sum(jnp.where(hit, logits, 0), axis=-1)
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    return log_z - jnp.sum(jnp.where(hit, logits, 0), axis=-1), log_z
 
 
 def model_axis(path: Any) -> int | None:

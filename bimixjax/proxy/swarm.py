@@ -107,7 +107,8 @@ def train_swarm(
     Returns:
         The table, as `Observations.read` reads it: `run, model_size, step, tokens, seed, lr, status, mixture/<domain>,
         loss/<target>` (nats per token), `loss_se/<target>` (over validation windows), `realized/<domain>` (tokens
-        trained on); of tokens from `simulate_epochs` also `unique/<domain>`, blank for no limit.
+        trained on), `train_loss` (mean over the steps since the row before, nats per token of the run's own mixture);
+        of tokens from `simulate_epochs` also `unique/<domain>`, blank for no limit.
 
     Raises:
         InputError: where tokens, design and settings do not fit together, the folder holds another swarm, or
@@ -157,12 +158,13 @@ class _Swarm:
         kinds = {"mixture": domains, "loss": targets, "loss_se": targets, "realized": domains}
         kinds |= {} if self.unique is None else {"unique": domains}
         named = [f"{kind}/{name}" for kind, names in kinds.items() for name in names]
-        return ["run", "model_size", "step", "tokens", "seed", "lr", "status", *named]
+        return ["run", "model_size", "step", "tokens", "seed", "lr", "status", *named, "train_loss"]
 
     def rows(self, step: int, previous: int, measured: Measured) -> list[list[str]]:
         """Return the rows of one step: of runs in training, and of those that stopped after the step `previous`."""
         train, design, rows = self.config.train, self.design, []
-        rate = f"{float(train.schedule(step - 1)):.9g}"
+        rate = f"{float(train.rate(step - 1)):.9g}"
+        trained_losses = np.asarray(measured.trained, np.float64) / (step - previous)
         losses = np.concatenate([measured.losses, measured.errors], axis=1)
         # Tokens of one domain may be more than an int32 holds.
         tokens = np.asarray(measured.sequences, np.int64) * train.model.context
@@ -175,7 +177,8 @@ class _Swarm:
             status = f"diverged at step {stopped}" if stopped else "ok"
             mixture = map(repr, design.proportions[i].tolist())
             measurements = ("" if stopped else f"{number:.9g}" for number in losses[i])
-            rows.append([*run, status, *mixture, *measurements, *map(str, tokens[i]), *limits])
+            own = "" if stopped else f"{trained_losses[i]:.9g}"
+            rows.append([*run, status, *mixture, *measurements, *map(str, tokens[i]), *limits, own])
         return rows
 
     def advance(self, members: Member, first: int, last: int, pace: Pace) -> Member:
@@ -194,6 +197,8 @@ class _Swarm:
 def _train(
     design: Design, tokens: TokenSource, config: SwarmConfig, folder: Path, mesh: Mesh | None, progress: Progress | None
 ) -> Path:
+    lasting = dataclasses.replace(config.train, schedule=config.train.schedule.over(config.steps))
+    config = dataclasses.replace(config, train=lasting)
     swarm = _prepare(design, tokens, config, meshes.make_mesh() if mesh is None else mesh)
     table = folder / storage.OBSERVATIONS
     with storage.held(folder):

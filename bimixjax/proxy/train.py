@@ -16,30 +16,36 @@ from bimixjax._base.checks import InputError, positive
 from bimixjax._base.records import record
 from bimixjax.proxy import mesh as meshes
 from bimixjax.proxy.batches import Read, Sampler, Validation, draw, seed_key
-from bimixjax.proxy.model import ModelConfig, initialize, model_axis, token_losses
+from bimixjax.proxy.model import ModelConfig, initialize, model_axis, token_losses, token_scores
+from bimixjax.proxy.schedule import Schedule
 
 TRAINING, PADDING = 0, -1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Training of each member: AdamW after a clip of the gradient's norm, warm-up, then a constant learning rate.
+    """Training of each member: AdamW after a clip of the gradient's norm, warm-up, then the schedule's learning rate.
 
     Attributes:
         model: sizes of the network.
         batch: sequences per step.
-        learning_rate: after the warm-up.
+        learning_rate: after the warm-up, of a model as wide as `base_width`.
         warmup: steps over which the learning rate rises linearly from 0.
+        schedule: what follows; constant by default, since a decay bends the curves that laws of the volume describe.
+        base_width: D_0 of a rule by width: a model of width D has the learning rate times D_0 / D, as hidden matrices
+            under Adam in muP (arXiv 2203.03466); `experiments/learning_rate`. None: the same at every width.
         weight_decay: of matrices, in units of the learning rate; the scales of norms have none.
         clip: largest norm of a gradient.
         decays: decay rates of the first and second moment.
+        z_loss: weight of the mean of (ln Z)^2 in the loss that is minimized, Z the sum of exp(logit) over the
+            vocabulary, which keeps logits from drifting (1e-4 in PaLM, arXiv 2204.02311); no part of a loss reported.
 
     Raises:
         InputError: where a number is out of range.
 
     Example:
         >>> config = TrainConfig(warmup=3, learning_rate=0.4)
-        >>> config.tokens_per_step, [round(float(config.schedule(step)), 3) for step in range(5)]
+        >>> config.tokens_per_step, [round(float(config.rate(step)), 3) for step in range(5)]
         (2048, [0.1, 0.2, 0.3, 0.4, 0.4])
     """
 
@@ -47,14 +53,19 @@ class TrainConfig:
     batch: int = 16
     learning_rate: float = 3e-3
     warmup: int = 20
+    schedule: Schedule = dataclasses.field(default_factory=Schedule)
+    base_width: int | None = None
     weight_decay: float = 0.1
     clip: float = 1.0
     decays: tuple[float, float] = (0.9, 0.95)
+    z_loss: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("batch", "learning_rate", "clip"):
             positive(name, getattr(self, name))
-        for name in ("warmup", "weight_decay"):
+        if self.base_width is not None:
+            positive("base_width", self.base_width)
+        for name in ("warmup", "weight_decay", "z_loss"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; allowed: 0 or more")
 
@@ -62,15 +73,21 @@ class TrainConfig:
     def optimizer(self) -> optax.GradientTransformation:
         """The optimizer, whose state counts the steps."""
         decayed = partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
-        adamw = optax.adamw(self.schedule, *self.decays, weight_decay=self.weight_decay, mask=decayed)
+        adamw = optax.adamw(self.rate, *self.decays, weight_decay=self.weight_decay, mask=decayed)
         return optax.chain(optax.clip_by_global_norm(self.clip), adamw)
 
-    def schedule(self, step: Any) -> Any:
+    @property
+    def peak(self) -> float:
+        """The learning rate after the warm-up, at the width of the model."""
+        return self.learning_rate * (1 if self.base_width is None else self.base_width / self.model.width)
+
+    def rate(self, step: Any) -> Any:
         """Return the learning rate of the update that follows `step` updates.
 
-        rate(step) = learning_rate min(1, (step + 1) / (warmup + 1))
+        rate(step) = peak min(1, (step + 1) / (warmup + 1)) factor(step),   factor as in `Schedule`
         """
-        return self.learning_rate * jnp.minimum(1.0, (step + 1) / (self.warmup + 1))
+        rise = self.peak * jnp.minimum(1.0, (step + 1) / (self.warmup + 1))
+        return rise * self.schedule.factor(step, self.warmup)
 
     @property
     def tokens_per_step(self) -> int:
@@ -86,12 +103,14 @@ class Member:
         params: of the network, a tree of arrays.
         optimizer: state of the optimizer, a tree of arrays.
         sequences: number of sequences trained on, by domain.
+        trained: sum of the losses of the steps since the last measurement, nats per token.
         stopped: the step at which a loss or gradient was not finite, 0 while training, -1 for a slot without a run.
     """
 
     params: Any
     optimizer: Any
     sequences: Int[Array, " d"]
+    trained: Float[Array, ""]
     stopped: Int[Array, ""]
 
 
@@ -102,6 +121,7 @@ def start(config: TrainConfig, seed: Array, domains: int) -> Member:
         params=params,
         optimizer=config.optimizer.init(params),
         sequences=jnp.zeros(domains, jnp.int32),
+        trained=jnp.float32(0),
         stopped=jnp.int32(TRAINING),
     )
 
@@ -112,15 +132,18 @@ def update(config: TrainConfig, member: Member, windows: Int[Array, "B L+1"]) ->
     Where they were not, parameters and moments are not updated.
     """
 
-    def loss(params: Any) -> Float[Array, ""]:
-        return jnp.mean(token_losses(config.model, params, windows))
+    def loss(params: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        losses, log_z = token_scores(config.model, params, windows)
+        mean = jnp.mean(losses)
+        return mean + config.z_loss * jnp.mean(log_z**2) if config.z_loss else mean, mean
 
-    value, gradient = jax.value_and_grad(loss)(member.params)
+    (value, mean), gradient = jax.value_and_grad(loss, has_aux=True)(member.params)
     finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
     change, optimizer = config.optimizer.update(gradient, member.optimizer, member.params)
     new, old = (optax.apply_updates(member.params, change), optimizer), (member.params, member.optimizer)
     params, optimizer = jax.tree.map(partial(jnp.where, finite), new, old)
-    return dataclasses.replace(member, params=params, optimizer=optimizer), finite
+    trained = member.trained + jnp.where(finite, mean, 0)
+    return dataclasses.replace(member, params=params, optimizer=optimizer, trained=trained), finite
 
 
 def measure(config: TrainConfig, member: Member, data: Validation) -> tuple[Float[Array, " t"], Float[Array, " t"]]:
@@ -178,12 +201,14 @@ class Measured:
         losses: mean validation loss of each target, nats per token, [t].
         errors: standard errors of `losses` over validation windows, [t].
         sequences: as in `Member`.
+        trained: as in `Member`, which then begins a new sum.
         stopped: as in `Member`.
     """
 
     losses: Float[Array, " t"]
     errors: Float[Array, " t"]
     sequences: Int[Array, " d"]
+    trained: Float[Array, ""]
     stopped: Int[Array, ""]
 
 
@@ -198,8 +223,9 @@ def make_meter(config: TrainConfig, mesh: Mesh, stack: int | None) -> Callable[.
         losses, errors = measure(config, member, data)
         fails = (member.stopped == TRAINING) & ~jnp.all(jnp.isfinite(losses))
         stopped = jnp.where(fails, step, member.stopped)
-        measured = Measured(losses=losses, errors=errors, sequences=member.sequences, stopped=stopped)
-        return dataclasses.replace(member, stopped=stopped), measured
+        kept = {"sequences": member.sequences, "trained": member.trained, "stopped": stopped}
+        measured = Measured(losses=losses, errors=errors, **kept)
+        return dataclasses.replace(member, stopped=stopped, trained=jnp.float32(0)), measured
 
     return meshes.per_member(meter, mesh, stack)
 

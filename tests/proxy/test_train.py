@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from bimixjax._base.checks import InputError
 from bimixjax.proxy import TrainConfig, make_mesh
 from bimixjax.proxy.batches import Sampler, Validation, make_reader, make_samplers, make_validation
-from bimixjax.proxy.model import initialize, token_losses
+from bimixjax.proxy.model import initialize, token_losses, token_scores
 from bimixjax.proxy.train import Measured, Member, Programs, make_programs, measure, slot_starts, start, update
 
 MIXTURES = np.array([[0.2, 0.3, 0.5], [0.8, 0.1, 0.1], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
@@ -179,8 +179,28 @@ def test_gradients_are_clipped(train_config: TrainConfig) -> None:
 
 
 def test_the_learning_rate_rises_and_stays(train_config: TrainConfig) -> None:
-    rates = [float(train_config.schedule(step)) for step in range(7)]
+    rates = [float(train_config.rate(step)) for step in range(7)]
     np.testing.assert_allclose(rates, [0.002, 0.004, 0.006, 0.008, 0.01, 0.01, 0.01], rtol=1e-6)
+
+
+def test_the_rule_of_width_scales_every_rate(train_config: TrainConfig) -> None:
+    ruled = dataclasses.replace(train_config, base_width=64)
+    assert ruled.peak == pytest.approx(4 * train_config.learning_rate)
+    np.testing.assert_allclose([ruled.rate(step) for step in (0, 9)], [0.008, 0.04], rtol=1e-6)
+
+
+def test_the_z_loss_pulls_the_normalizers_to_one_and_is_not_reported(train_config: TrainConfig) -> None:
+    windows = jax.random.randint(jax.random.key(1), (4, 17), 0, 16)
+    found = {}
+    for weight in (0.0, 10.0):
+        config = dataclasses.replace(train_config, z_loss=weight)
+        step = jax.jit(lambda member, config=config: update(config, member, windows)[0])
+        member = first = step(start(config, jax.random.key(0), 3))
+        for _ in range(30):
+            member = step(member)
+        found[weight] = first.trained, np.abs(token_scores(config.model, member.params, windows)[1]).mean()
+    assert found[0.0][0] == found[10.0][0]
+    assert found[10.0][1] < 0.1 * found[0.0][1]
 
 
 def test_measured_means_and_errors_are_those_of_the_windows(tokens: Any, train_config: TrainConfig) -> None:
@@ -203,6 +223,8 @@ def test_measured_means_and_errors_are_those_of_the_windows(tokens: Any, train_c
         ({"clip": -1.0}, "clip is -1.0"),
         ({"warmup": -1}, "warmup is -1; allowed: 0 or more"),
         ({"weight_decay": -0.1}, "weight_decay is -0.1"),
+        ({"z_loss": -1e-4}, "z_loss is -0.0001"),
+        ({"base_width": 0}, "base_width is 0"),
     ],
 )
 def test_impossible_settings_are_errors(train_config: TrainConfig, change: dict[str, Any], message: str) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         solve as solve,
     )
     from bimixjax._base.checks import InputError as InputError
+    from bimixjax._base.sidecars import recording as recording
     from bimixjax.comparison import Comparison as Comparison, compare as compare
     from bimixjax.estimation import (
         Auto as Auto,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     )
     from bimixjax.fitting import FitResult as FitResult, Refit as Refit, Resampled as Resampled, refit as refit
     from bimixjax.laws import LAWS as LAWS, BiMix as BiMix
+    from bimixjax.loop.verification import verify as verify
     from bimixjax.observations import Budget as Budget, Inventory as Inventory, Observations as Observations
     from bimixjax.optimization import (
         Baselines as Baselines,
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "InputError": "_base.checks",
+    "recording": "_base.sidecars",
+    "verify": "loop.verification",
     "Observations": "observations",
     "Budget": "observations",
     "Inventory": "observations",

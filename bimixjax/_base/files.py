@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bimixjax._base import provenance
 from bimixjax._base.checks import InputError
 
 # What is not yet in its place: .bimix-<start of the name>-<machine>-<random><suffix>
@@ -38,6 +39,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield temporary
         os.fsync(handle)
         temporary.replace(path)
+        if work := provenance.under_way():
+            work.written.add(path)
     finally:
         temporary.unlink(missing_ok=True)
         os.close(handle)

@@ -10,13 +10,16 @@ from typing import Any, TypeVar, dataclass_transform
 
 import numpy as np
 
+from bimixjax._base import provenance
 from bimixjax._base.checks import InputError
 from bimixjax._base.files import read_text, write_text
+from bimixjax._base.provenance import PROVENANCE
 
 T = TypeVar("T")
 
 # The field of a file of ours that holds the hash of all others.
 HASH = "sha256"
+_REMEDY = f"if that was on purpose, remove the field {HASH}, else write the file anew"
 
 
 def static(**kwargs: Any) -> Any:
@@ -56,36 +59,67 @@ def to_plain(value: Any) -> Any:
 
 
 def write_json(path: str | Path, value: Any, *, hashed: bool = False) -> None:
-    """Write `value` as strict JSON in one step; `hashed`, an object says by its own hash what it holds."""
+    """Write `value` as strict JSON in one step; `hashed`, an object says by its own hash what it holds, and its origin.
+
+    The origin is what made it, see `provenance.of`.
+    """
     plain = to_plain(value)
     if hashed:
-        plain.pop(HASH, None)
+        plain = {name: item for name, item in plain.items() if name not in (HASH, PROVENANCE)}
+        plain[PROVENANCE] = provenance.of(path)
         plain[HASH] = _hash(plain)
     write_text(path, json.dumps(plain, indent=2, allow_nan=False) + "\n")
+    if hashed and (work := provenance.under_way()):
+        work.inside.add(Path(path))
 
 
-def read_json(path: str | Path) -> Any:
-    """Read one JSON file.
+def read_json(path: str | Path, *, sealed: bool = False) -> Any:
+    """Read one JSON file, without what it says of its origin.
+
+    Args:
+        path: the file.
+        sealed: whether a file without a hash is refused.
 
     Raises:
         InputError: where it cannot be read, is not strict JSON, or is not what its own hash says that it was.
     """
+    found, intact = _parsed(path)
+    if intact is None and sealed:
+        raise InputError(f"{path} has no field {HASH}: nothing tells whether it was changed; write the file anew")
+    if intact is False:
+        remedy = "write the file anew" if sealed else _REMEDY
+        raise InputError(f"{path} was changed after it was written: it is not what its field {HASH} says; {remedy}")
+    if isinstance(found, dict) and isinstance(found.get(PROVENANCE), dict):
+        del found[PROVENANCE]
+    return found
+
+
+def read_origin(path: str | Path) -> tuple[dict[str, Any] | None, bool | None]:
+    """Return what a JSON file says of its origin, if anything, and whether it is what its hash says; None without one.
+
+    Raises:
+        InputError: where it cannot be read or is not strict JSON.
+    """
+    found, intact = _parsed(path)
+    origin = found.get(PROVENANCE) if isinstance(found, dict) else None
+    return (origin if isinstance(origin, dict) else None), intact
+
+
+def _parsed(path: str | Path) -> tuple[Any, bool | None]:
+    """Return what a file holds beside its hash, and whether it is what the hash says; None where it has no hash."""
     text = read_text(path)
     try:
         found = json.loads(text, parse_constant=_refuse, object_pairs_hook=_no_key_twice)
         if not isinstance(found, dict) or HASH not in found:
-            return found
+            return found, None
         stated = found.pop(HASH)
-        if stated == _hash(found):
-            return found
+        return found, stated == _hash(found)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not JSON at line {error.lineno}: {error.msg}") from error
     except RecursionError as error:
         raise InputError(f"{path}: not a file of ours: it is nested too deeply") from error
     except ValueError as error:
         raise InputError(f"{path}: not strict JSON: {error}") from error
-    remedy = f"if that was on purpose, remove the field {HASH}, else write the file anew"
-    raise InputError(f"{path} was changed after it was written: it is not what its field {HASH} says; {remedy}")
 
 
 def _hash(plain: Any) -> str:

@@ -23,6 +23,7 @@ from bimixjax.cli.options import Law, Number, Numbers, Stock, Whole, inventory, 
 from bimixjax.cli.planning import Plan
 from bimixjax.cli.searching import Optimize
 from bimixjax.cli.training import Corpus, Demo, Design, Entropy, Swarm
+from bimixjax.cli.verifying import Verify
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,7 +187,10 @@ class Predict(FileCommand):
         return parts[0] if len(parts) == 1 else parts[0].and_then(parts[1])
 
 
-_KINDS: tuple[type[Command], ...] = (Demo, Corpus, Entropy, Design, Plan, Swarm, Fit, Compare, Predict, Optimize)
+_KINDS: tuple[type[Command], ...] = (
+    *(Demo, Corpus, Entropy, Design, Plan, Swarm),
+    *(Fit, Compare, Predict, Optimize, Verify),
+)
 COMMANDS = {kind.__name__.lower(): kind for kind in _KINDS}
 
 

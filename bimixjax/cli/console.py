@@ -4,9 +4,10 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from tyro import conf
 from tyro.conf import arg
 
 from bimixjax import __version__
-from bimixjax._base import checks
+from bimixjax._base import checks, sidecars
 from bimixjax._base.checks import InputError
 from bimixjax._base.files import read_text, write_text
 from bimixjax.cli import progress, signals
@@ -30,6 +31,8 @@ DONE, FAILED, BAD_INPUT = 0, 1, 2
 JSON = (".json",)
 TABLES = (".csv", ".parquet")
 FIGURES = (".png", ".pdf", ".svg")
+# In the folder of a token store, see `corpus.layout`, which is not imported for a name.
+STORE = "store.json"
 # Wide enough for the tables, where the output is not a terminal that says how wide it is.
 WIDTH = 120
 
@@ -82,6 +85,14 @@ class Command(ABC):
     def work(self) -> Answer:
         """Do what the command is for."""
 
+    def inputs(self) -> Iterable[Path]:
+        """Return the files and folders that the options name and that are there, but for those to write."""
+        stocks = {name for name, hint in get_type_hints(type(self), include_extras=True).items() if hint == Stock}
+        for name in (each.name for each in dataclasses.fields(self) if each.name not in {*self.formats, "folder"}):
+            value = getattr(self, name)
+            several = value if isinstance(value, tuple) else (value,)
+            yield from (path for each in several if (path := _input(each, named=name in stocks)) is not None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileCommand(Command):
@@ -119,7 +130,10 @@ def run(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> int:
     try:
         command = _parse(commands, list(arguments))
         _check_outputs(command)
-        with progress.counted(command.at_work) if command.at_work and not command.json else nullcontext():
+        with (
+            sidecars.recording(shlex.join(["bimix", *arguments]), command.inputs()),
+            progress.counted(command.at_work) if command.at_work and not command.json else nullcontext(),
+        ):
             answer = command.work()
         _write_config(command, next(name for name, kind in commands.items() if kind is type(command)))
         _print(answer, as_json=command.json)
@@ -139,6 +153,18 @@ def run(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(signals.INTERRUPTED, file=sys.stderr)
         return FAILED
+
+
+def _input(value: object, *, named: bool) -> Path | None:
+    """Return an option's value as an input that is there: a path, or, where it may be `named` so, a text.
+
+    A token store is known by its sidecar, which holds the hashes of its tokens.
+    """
+    path = value if isinstance(value, Path) else Path(value) if named and isinstance(value, str) else None
+    if path is None or not os.access(path, os.R_OK):
+        return None
+    store = path / STORE
+    return store if store.is_file() else path
 
 
 def _parse(commands: Mapping[str, type[Command]], arguments: list[str]) -> Command:

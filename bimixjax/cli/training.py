@@ -106,7 +106,7 @@ class Entropy(FileCommand):
         chosen = designs.training_free(store, found, designs.MEASURES)
         document = {"entropies": found, "mixtures": corpora.mixtures_document(store.domains, chosen)}
         if self.out:
-            records.write_json(self.out, document)
+            records.write_json(self.out, document, hashed=True)
         screen = [corpora.entropies(store, found), corpora.mixtures(store.domains, chosen)]
         return Answer(document=document, screen=screen)
 

@@ -2,6 +2,7 @@
 
 - `designs`: which mixtures to train. `workflow`: corpus, entropies, swarm, fit, search and proof as one call.
 - `evidence`: what was measured, beside what was predicted.
+- `verification`: whether files still are what they were when they were written, and so are their inputs.
 
     >>> from bimixjax.loop.workflow import LoopConfig
     >>> LoopConfig().law

@@ -1,5 +1,6 @@
 """Figures of fits and mixtures: small multiples on matplotlib `Figure` objects, without pyplot's global state."""
 
+import json
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, PercentFormatter, ScalarFormatter
 from numpy.typing import ArrayLike
 
+from bimixjax._base import provenance
 from bimixjax._base.checks import choice
 from bimixjax._base.files import replacing
 from bimixjax.loop.evidence import Proof
@@ -30,6 +32,9 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 SCALE = "viridis"
 PALE = "#D0D0D0"
 FORMATS = (".png", ".pdf", ".svg")
+# Where the metadata of each format say what it is of, and what else would hold the date.
+_SAYS = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}
+_NO_DATE: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 MAX_COLUMNS = 6
 
 # Letters of a panel's title that have room above it.
@@ -170,10 +175,13 @@ def mixture_colors(names: Iterable[str]) -> dict[str, str]:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as `.png`, `.pdf` or `.svg` in one step."""
-    choice(f"{path}: the figure's suffix", Path(path).suffix, FORMATS)
+    """Write a figure as `.png`, `.pdf` or `.svg` in one step; its metadata say what made it, and no date."""
+    suffix = choice(f"{path}: the figure's suffix", Path(path).suffix, FORMATS)
+    said = {_SAYS[suffix]: json.dumps(provenance.of(path)), **_NO_DATE[suffix]}
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+        figure.savefig(temporary, dpi=150, metadata=said)
+    if work := provenance.under_way():
+        work.inside.add(Path(path))
 
 
 def save_fit(losses: FittedLosses, *, curves: Path | None, residual: Path | None) -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from bimixjax import LAWS, FitResult, Observations, OptimalMixture, __version__
+from bimixjax._base.records import read_json
 from bimixjax.cli import COMMANDS, run
 from bimixjax.cli.console import BAD_INPUT, DONE, FAILED
 from bimixjax.cli.fitting import Compare
@@ -175,7 +176,8 @@ def test_compare_shows_writes_and_draws_laws_on_held_out_runs(
     monkeypatch.setenv("COLUMNS", "160")
     line = "compare my.csv --laws bimix,bimix_offset --targets web,books --folds designs --runs 4 --draws 2 --level 0"
     assert bimix(f"{line} --out new/t.csv --figure e.png --agreement a.png --calibration c.svg") == DONE
-    assert names(folder) == {"my.csv", "fit.json", "new/t.csv", "new/t.config.yaml", "e.png", "a.png", "c.svg"}
+    beside = {"new/t.config.yaml", "new/t.csv.provenance.json"}
+    assert names(folder) == {"my.csv", "fit.json", "new/t.csv", *beside, "e.png", "a.png", "c.svg"}
     written = pd.read_csv("new/t.csv")
     assert set(written["law"][~written["baseline"]]) == {"bimix", "bimix_offset"}
     assert set(written["law"][written["baseline"]]) == {"uniform", "zero-run", "best run"}
@@ -382,7 +384,7 @@ def test_repeated_options_add_up_and_the_last_wins(folder: Path, capsys: pytest.
 def test_the_resolved_config_repeats_the_run(folder: Path) -> None:
     assert bimix("optimize fit.json --volume 16000 --lower web=0.6 --out a.json") == DONE
     assert bimix("optimize --config a.config.yaml --out b.json") == DONE
-    assert Path("a.json").read_text() == Path("b.json").read_text()
+    assert read_json("a.json") == read_json("b.json")
     written = yaml.safe_load(Path("a.config.yaml").read_text())
     assert (written["command"], written["fit"], written["volume"]) == ("optimize", "fit.json", 16000)
 

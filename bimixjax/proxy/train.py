@@ -129,7 +129,7 @@ def start(config: TrainConfig, seed: Array, domains: int) -> Member:
 def update(config: TrainConfig, member: Member, windows: Int[Array, "B L+1"]) -> tuple[Member, Bool[Array, ""]]:
     """Return the member after one step on `windows`, and whether its loss and gradient were finite.
 
-    Where they were not, parameters and moments are not updated.
+    Where they were not, or the member has stopped, parameters and moments are not updated.
     """
 
     def loss(params: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -141,8 +141,9 @@ def update(config: TrainConfig, member: Member, windows: Int[Array, "B L+1"]) ->
     finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
     change, optimizer = config.optimizer.update(gradient, member.optimizer, member.params)
     new, old = (optax.apply_updates(member.params, change), optimizer), (member.params, member.optimizer)
-    params, optimizer = jax.tree.map(partial(jnp.where, finite), new, old)
-    trained = member.trained + jnp.where(finite, mean, 0)
+    going = finite & (member.stopped == TRAINING)
+    params, optimizer = jax.tree.map(partial(jnp.where, going), new, old)
+    trained = member.trained + jnp.where(going, mean, 0)
     return dataclasses.replace(member, params=params, optimizer=optimizer, trained=trained), finite
 
 
@@ -169,26 +170,24 @@ def make_trainer(config: TrainConfig, read: Read, mesh: Mesh, stack: int | None)
     """Return the function of ((members, samplers, own), (shared, first, last)) that trains all members.
 
     Steps [first, last) run in one call; both are traced, so that calls of every length share one compiled program.
-    A member that stops leaves the loop, the others go on untouched.
+    A member that has stopped goes through all steps, too, and keeps its state: devices that share a batch or a model
+    talk to each other in each step, and those of one member would wait for ever for those of another that left.
     """
 
     def train(mapped: tuple[Member, Sampler, Any], shared: tuple[Any, Array, Array]) -> Member:
         member, sampler, own = mapped
         common, first, last = shared
 
-        def step(carry: tuple[Array, Member]) -> tuple[Array, Member]:
-            number, member = carry
+        def step(number: Array, member: Member) -> Member:
             places = draw(sampler, number, config.batch)
             windows = read(own, common, number, places, config.model.context + 1)
-            member, finite = update(config, member, meshes.split_batch(mesh, windows))
+            new, finite = update(config, member, meshes.split_batch(mesh, windows))
+            running = member.stopped == TRAINING
             counts = jnp.sum(places[0][:, None] == jnp.arange(member.sequences.size), axis=0, dtype=jnp.int32)
-            stopped = jnp.where(finite, member.stopped, number + 1)
-            return number + 1, dataclasses.replace(member, sequences=member.sequences + counts, stopped=stopped)
+            stopped = jnp.where(running & ~finite, number + 1, member.stopped)
+            return dataclasses.replace(new, sequences=member.sequences + jnp.where(running, counts, 0), stopped=stopped)
 
-        def running(carry: tuple[Array, Member]) -> Array:
-            return (carry[0] < last) & (carry[1].stopped == TRAINING)
-
-        return jax.lax.while_loop(running, step, (first, member))[1]
+        return jax.lax.fori_loop(first, last, step, member)
 
     return meshes.per_member(train, mesh, stack)
 

@@ -64,6 +64,21 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def require_local(path: str | Path) -> None:
+    """Raise `InputError` for an address such as gs://bucket/name, of which `Path` makes a folder `gs:`.
+
+    Example:
+        >>> require_local("s3://bucket/swarm")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        bimixjax._base.checks.InputError: s3://bucket/swarm is in an object store, ...
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
+        kind = "is in an object store, which can neither lock a folder nor append to a file"
+        allowed = "a folder of a file system, which may be a network's; copy it to the store afterwards"
+        raise InputError(f"{re.sub(':/+', '://', str(path), count=1)} {kind}; allowed: {allowed}")
+
+
 def hidden_name(path: Path) -> str:
     """Make a name that no other process takes, for what is not yet at `path`."""
     return f".bimix-{path.stem[:_NAME_LENGTH]}-{_machine()}-{secrets.token_hex(8)}{path.suffix}"

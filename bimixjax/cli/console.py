@@ -20,7 +20,8 @@ from tyro.conf import arg
 from bimixjax import __version__
 from bimixjax._base import checks, sidecars
 from bimixjax._base.checks import InputError
-from bimixjax._base.files import read_text, write_text
+from bimixjax._base.files import read_text, require_local, write_text
+from bimixjax._base.stopping import STOPPED, Stopped
 from bimixjax.cli import progress, signals
 from bimixjax.cli.options import QUOTING, SCALING, Names, Numbers, Stock, quoted
 
@@ -138,6 +139,9 @@ def run(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> int:
         _write_config(command, next(name for name, kind in commands.items() if kind is type(command)))
         _print(answer, as_json=command.json)
         return FAILED if answer.failed else DONE
+    except Stopped as stop:
+        print(f"bimix: {stop} (exit code {stop.code})", file=sys.stderr)
+        return STOPPED
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else BAD_INPUT
     except InputError as error:
@@ -256,6 +260,8 @@ def _flags(config: str, key: str, value: Any, default: object) -> list[str]:
 
 
 def _check_outputs(command: Command) -> None:
+    if isinstance(command, FolderCommand):
+        require_local(command.folder)
     for option, suffixes in command.formats.items():
         path = getattr(command, option)
         if path is not None:

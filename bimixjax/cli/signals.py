@@ -6,10 +6,13 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
+from typing import Any, TextIO
+
+from bimixjax._base import stopping
+from bimixjax._base.stopping import SIGNALS
 
 INTERRUPTED = "bimix: interrupted"
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPPING = "bimix: stopping once the steps at work are saved; Ctrl-C ends at once"
 
 # What an interrupted command has to clean up takes less; compiled code that it is in may take longer.
 _GRACE = 3.0
@@ -21,7 +24,7 @@ def end_at_signals(code: int) -> threading.Event:
 
     Python runs handlers of signals between two steps of the main thread, so neither while that waits for compiled code,
     nor with any effect in a callback whose exceptions are dropped. A thread therefore ends the process a little later:
-    files are whole or absent at any moment.
+    files are whole or absent at any moment. Work that saves where it is and ends by itself is left to do so.
 
     Returns:
         An event that is set once a signal has come.
@@ -38,9 +41,12 @@ def end_at_signals(code: int) -> threading.Event:
 
 
 def _watch(receive: int, signaled: threading.Event, code: int) -> None:
-    """Wait for a signal, then for the main thread to end the process, then end it."""
-    while os.read(receive, 1)[0] not in SIGNALS:
-        pass
+    """Wait for a signal that no work takes, then for the main thread to end the process, then end it."""
+    told = False
+    while (number := os.read(receive, 1)[0]) not in SIGNALS or stopping.taken(number):
+        if number in SIGNALS and not told:
+            told = True
+            _write(sys.stderr, f"{STOPPING}\n")
     signaled.set()
     threading.Event().wait(_GRACE)
     end(code, f"{_SHOW_CURSOR if sys.stderr.isatty() else ''}{INTERRUPTED}\n")
@@ -48,11 +54,15 @@ def _watch(receive: int, signaled: threading.Event, code: int) -> None:
 
 def end(code: int, words: str = "") -> None:
     """End the process without waiting for its threads, which may be compiling."""
-    for stream, text in ((sys.stdout, ""), (sys.stderr, words)):
-        with contextlib.suppress(OSError):
-            stream.write(text)
-            stream.flush()
+    _write(sys.stdout, "")
+    _write(sys.stderr, words)
     os._exit(code)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    with contextlib.suppress(OSError):
+        stream.write(text)
+        stream.flush()
 
 
 def _again(dropped: Any) -> None:

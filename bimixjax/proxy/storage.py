@@ -1,30 +1,26 @@
-"""Files of a swarm: settings, an append-only table of losses, checkpoints, and a mark when it is done.
+"""Files of a swarm beside its checkpoints: settings, an append-only table of losses, and a mark when it is done.
 
 Rows reach the disk before the checkpoint of their step, and a resume drops rows beyond the checkpoint that it
 starts from; so a kill at any moment loses work, but neither loses, repeats nor changes a row.
 """
 
 import csv
-import errno
 import io
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import LatestN
+import numpy as np
+from jax.experimental import multihost_utils
 
 from bimixjax._base import files
 from bimixjax._base.checks import InputError
 from bimixjax._base.records import read_json, to_plain, write_json
 
-OBSERVATIONS, SETTINGS, DONE, LOCK, CHECKPOINTS = "observations.csv", "swarm.json", "done.json", ".lock", "checkpoints"
-# Bytes beside the members: what Orbax says about them, and the table.
-SPARE = 1 << 20
+OBSERVATIONS, SETTINGS, DONE, LOCK = "observations.csv", "swarm.json", "done.json", ".lock"
 
 
 @contextmanager
@@ -36,6 +32,7 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         InputError: where another process holds the lock, or the file system has none.
     """
+    files.require_local(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not writes():
         yield
@@ -105,13 +102,23 @@ def _steps(path: Path, lines: Sequence[str]) -> list[int]:
 
 
 def append_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:
-    """Append rows; they are on the disk when this returns."""
+    """Append rows, all or none; they are on the disk when this returns."""
+    append_text(path, "".join(map(row_text, rows)))
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append whole lines; where the disk is full, none of them stays."""
     if not writes():
         return
-    with path.open("a", encoding="utf-8") as file:
-        file.write("".join(map(row_text, rows)))
-        file.flush()
-        os.fsync(file.fileno())
+    with path.open("ab", buffering=0) as file:
+        before, data = file.seek(0, os.SEEK_END), memoryview(text.encode())
+        try:
+            while data:
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
+        except OSError as error:
+            file.truncate(before)
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def row_text(row: Sequence[str]) -> str:
@@ -132,6 +139,11 @@ def cells(line: str) -> list[str]:
 def writes() -> bool:
     """Return whether this process writes tables: of several that train together, the first does."""
     return jax.process_index() == 0
+
+
+def agreed(own: bool) -> bool:
+    """Return whether `own` is true in any of the processes that train together; each must call this at one point."""
+    return own if jax.process_count() == 1 else bool(np.any(multihost_utils.process_allgather(np.array(own))))
 
 
 def shard_folder(folder: Path, index: int, count: int) -> Path:
@@ -166,37 +178,6 @@ def gather_shards(folder: str | Path, count: int) -> Path:
 def all_done(folder: Path, count: int) -> bool:
     """Return whether every shard is done."""
     return all((shard_folder(folder, index, count) / DONE).exists() for index in range(count))
-
-
-class Checkpoints:
-    """Orbax checkpoints of a swarm by step: written in the background, whole or absent, the newest `keep` kept."""
-
-    def __init__(self, folder: Path, keep: int) -> None:
-        options = ocp.CheckpointManagerOptions(preservation_policy=LatestN(keep), cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager((folder / CHECKPOINTS).absolute(), options=options)
-
-    def save(self, step: int, members: Any) -> None:
-        """Begin to write `members`; they are copied first, so that their buffers may be reused."""
-        self._manager.wait_until_finished()
-        _require_space(Path(self._manager.directory), members)
-        self._manager.save(step, args=ocp.args.StandardSave(members))
-
-    def restore(self, members: Any) -> tuple[int, Any] | None:
-        """Return step and members of the newest checkpoint, laid out like `members`, shapes with shardings."""
-        step = self._manager.latest_step()
-        return None if step is None else (step, self._manager.restore(step, args=ocp.args.StandardRestore(members)))
-
-    def close(self) -> None:
-        """Wait until the last checkpoint is on the disk."""
-        self._manager.close()
-
-
-def _require_space(folder: Path, members: Any) -> None:
-    """Raise before Orbax does, whose threads fail one by one and at length."""
-    needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(members)), shutil.disk_usage(folder).free
-    if free < needed + SPARE:
-        text = f"{os.strerror(errno.ENOSPC)}: a checkpoint takes {needed:,} bytes, {free:,} are free"
-        raise OSError(errno.ENOSPC, text, str(folder))
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from bimixjax._base import files
 from bimixjax._base.checks import InputError
 from bimixjax._base.records import write_json
+from bimixjax._base.stopping import Stopped, at_boundaries
 from bimixjax.proxy import batches, mesh as meshes, storage
 from bimixjax.proxy.batches import Resident, Sampler, Streamed, TokenSource, Validation
+from bimixjax.proxy.checkpoints import Checkpoints
 from bimixjax.proxy.design import Design
 from bimixjax.proxy.pace import Pace, Progress
 from bimixjax.proxy.repetition import LimitedTokens
@@ -91,8 +94,10 @@ def train_swarm(
 ) -> Path:
     """Train a proxy model on each mixture of `design` and write the table of their validation losses.
 
-    The same call on the same folder goes on where the last one was killed, and ends in the same table. A run whose
-    loss is no longer finite has one row with empty losses, whose status names the step, and then stops.
+    The same call on the same folder goes on where the last one was killed, and ends in the same table. SIGTERM and
+    SIGINT save a checkpoint after the steps at work (of several processes, after the same step) and raise `Stopped`,
+    with which a script exits with code 75. A run whose loss is no longer finite has one row with empty losses, whose
+    status names the step, and then stops.
 
     Args:
         design: the runs.
@@ -113,6 +118,8 @@ def train_swarm(
     Raises:
         InputError: where tokens, design and settings do not fit together, the folder holds another swarm, or
             another process is training in it.
+        OSError: where the folder cannot be written.
+        Stopped: where a signal has asked for it.
 
     Example:
         >>> import tempfile
@@ -127,15 +134,19 @@ def train_swarm(
         >>> print(*table.read_text().splitlines()[0].split(",")[:9])
         run model_size step tokens seed lr status mixture/even mixture/odd
     """
+    files.require_local(folder)
     whole = Path(folder)
     # Networks are trained in float32, whatever the caller's own arithmetic is.
-    with jax.enable_x64(False):
-        if shard is None:
-            return _train(design, tokens, config, whole, mesh, progress)
-        index, count = shard
-        part = storage.shard_folder(whole, index, count)
-        path = _train(design.shard(index, count), tokens, config, part, mesh, progress)
-    return storage.gather_shards(whole, count) if storage.all_done(whole, count) else path
+    with jax.enable_x64(False), at_boundaries() as told:
+        place = whole
+        if shard is not None:
+            design, place = design.shard(*shard), storage.shard_folder(whole, *shard)
+        path = _train(design, tokens, config, place, mesh, progress, told)
+        if shard is not None and storage.all_done(whole, shard[1]):
+            path = storage.gather_shards(whole, shard[1])
+        if storage.agreed(told()):
+            raise Stopped(f"stopped after the last step in {place}, whose table is whole")
+    return path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,9 +192,11 @@ class _Swarm:
             rows.append([*run, status, *mixture, *measurements, *map(str, tokens[i]), *limits, own])
         return rows
 
-    def advance(self, members: Member, first: int, last: int, pace: Pace) -> Member:
-        """Train steps [first, last), in calls of about half a second each."""
-        while first < last:
+    def advance(
+        self, members: Member, first: int, last: int, pace: Pace, told: Callable[[], bool]
+    ) -> tuple[Member, int]:
+        """Train steps [first, last), in calls of about half a second each; `told`, stop after one, and say where."""
+        while first < last and not storage.agreed(told()):
             stop, began = min(last, first + min(pace.length, self.reader.longest)), time.perf_counter()
             own = jax.device_put(self.reader.own(self.samplers, first, stop), meshes.on_members(self.mesh))
             shared = (self.reader.shared, np.int32(first), np.int32(stop))
@@ -191,11 +204,17 @@ class _Swarm:
             jax.block_until_ready(members.stopped)
             pace.note(first, stop, time.perf_counter() - began)
             first = stop
-        return members
+        return members, first
 
 
 def _train(
-    design: Design, tokens: TokenSource, config: SwarmConfig, folder: Path, mesh: Mesh | None, progress: Progress | None
+    design: Design,
+    tokens: TokenSource,
+    config: SwarmConfig,
+    folder: Path,
+    mesh: Mesh | None,
+    progress: Progress | None,
+    told: Callable[[], bool],
 ) -> Path:
     lasting = dataclasses.replace(config.train, schedule=config.train.schedule.over(config.steps))
     config = dataclasses.replace(config, train=lasting)
@@ -205,8 +224,9 @@ def _train(
         storage.settle(folder, _settings(swarm, tokens))
         if (folder / storage.DONE).exists():
             return table
-        with closing(storage.Checkpoints(folder, config.keep)) as checkpoints:
-            _run(swarm, table, checkpoints, Pace(config.steps, config.train.tokens_per_step * len(design), progress))
+        with closing(Checkpoints(folder, config.keep)) as checkpoints:
+            pace = Pace(config.steps, config.train.tokens_per_step * len(design), progress)
+            _run(swarm, table, checkpoints, pace, told)
         if storage.writes():
             write_json(folder / storage.DONE, {"runs": len(design), "steps": config.steps}, hashed=True)
     return table
@@ -253,21 +273,27 @@ def _settings(swarm: _Swarm, tokens: TokenSource) -> dict[str, Any]:
     }
 
 
-def _run(swarm: _Swarm, table: Path, checkpoints: storage.Checkpoints, pace: Pace) -> None:
+def _run(swarm: _Swarm, table: Path, checkpoints: Checkpoints, pace: Pace, told: Callable[[], bool]) -> None:
     """Train from the newest checkpoint to the end; each stop's rows are on the disk before its checkpoint begins."""
     config, programs = swarm.config, swarm.programs
     slots = slot_starts(swarm.design.seeds.tolist(), len(swarm.samplers.key))
-    step, members = checkpoints.restore(programs.like) or (0, programs.start(slots, None))
-    storage.begin_table(table, swarm.header, step)
-    previous = max((at for at in config.measured if at <= step), default=0)
+    saved, members = checkpoints.restore(programs.like) or (0, programs.start(slots, None))
+    storage.begin_table(table, swarm.header, saved)
+    previous = max((at for at in config.measured if at <= saved), default=0)
     stops = {*config.measured, *range(0, config.steps, config.checkpoint_every), config.steps} - {0}
     for stop in sorted(stops):
-        if stop <= step:
+        if stop <= saved:
             continue
-        members = swarm.advance(members, step, stop, pace)
-        if stop in config.measured:
-            members, measured = programs.meter(members, (swarm.validation, np.int32(stop)))
-            storage.append_rows(table, swarm.rows(stop, previous, measured))
-            previous = stop
-        checkpoints.save(stop, members)
-        step = stop
+        members, step = swarm.advance(members, saved, stop, pace, told)
+        if step in config.measured and step > saved:
+            members, measured = programs.meter(members, (swarm.validation, np.int32(step)))
+            storage.append_rows(table, swarm.rows(step, previous, measured))
+            previous = step
+        if step > saved:
+            checkpoints.save(step, members)
+            saved = step
+        if step < stop:
+            where = (
+                f"at step {step:,} of {config.steps:,}, which is saved in {table.parent}; the same call goes on there"
+            )
+            raise Stopped(f"stopped {where if step else 'before the first step'}")

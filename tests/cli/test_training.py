@@ -10,6 +10,7 @@ import tokenizers
 import yaml
 
 from bimixjax import Observations
+from bimixjax._base.stopping import STOPPED, Stopped
 from bimixjax.cli import run
 from bimixjax.cli.console import BAD_INPUT, DONE, FAILED
 from bimixjax.cli.training import Swarm
@@ -183,6 +184,18 @@ def test_a_swarm_that_diverged_is_a_failure(store: TokenStore, monkeypatch: pyte
     assert bimix("swarm design.csv store swarm") == FAILED
 
 
+def test_a_swarm_that_was_stopped_has_its_own_exit_code(
+    store: TokenStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise Stopped("stopped at step 7")
+
+    monkeypatch.setattr("bimixjax.proxy.train_swarm", stop)
+    assert bimix("design store --out design.csv --spread 0") == DONE
+    assert bimix("swarm design.csv store swarm") == STOPPED == 75
+    assert capsys.readouterr().err.endswith("bimix: stopped at step 7 (exit code 75)\n")
+
+
 def test_demo_shows_the_loop_and_leaves_its_page(
     folder: Path, tiny_loop: LoopResult, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,6 +251,7 @@ def test_demo_shows_the_loop_and_leaves_its_page(
         ("swarm design.csv store new --inventory web=1B", "--simulate-epochs TOKENS and --inventory go together"),
         ("swarm design.csv store new --simulate-epochs 1T --inventory web=1", "allowed: at least one window of 129"),
         ("swarm design.csv store new --simulate-epochs 1 --inventory web=9B", "and there are 2989; allowed"),
+        ("swarm design.csv store gs://bucket/new", "gs://bucket/new is in an object store"),
         ("demo new --law bimx", "law is 'bimx'"),
         ("demo web.jsonl/new", "Not a directory"),
     ],

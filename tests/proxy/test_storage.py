@@ -1,12 +1,9 @@
+import errno
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from bimixjax._base.checks import InputError
@@ -75,35 +72,29 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
     assert other() == "held"
 
 
-def test_a_checkpoint_is_what_was_saved_though_the_buffers_are_reused(tmp_path: Path) -> None:
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    state = {"x": jnp.arange(200_000, dtype=jnp.float32), "blocks": {0: jnp.ones(3), 1: jnp.zeros((), jnp.int32)}}
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state)
-    change = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf * 2 + 1, state), donate_argnums=0)
-    checkpoints = storage.Checkpoints(tmp_path, 2)
-    assert checkpoints.restore(like) is None
-    kept = {}
-    for step in (1, 2, 3, 4):
-        kept[step] = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
-        checkpoints.save(step, state)
-        for _ in range(5):
-            state = change(state)
-    checkpoints.close()
-    again = storage.Checkpoints(tmp_path, 2)
-    found = again.restore(like)
-    again.close()
-    assert found is not None
-    assert found[0] == 4
-    for left, right in zip(*map(jax.tree.leaves, (found[1], kept[4])), strict=True):
-        np.testing.assert_array_equal(left, right)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["3", "4"]
+def test_rows_that_do_not_fit_leave_no_part_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "observations.csv"
+    storage.begin_table(table, HEADER, 0)
+    before = table.read_text()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device: '.*observations.csv'"):
+        storage.append_rows(table, [["r", "5", "2.5"]])
+    assert table.read_text() == before
 
 
-def test_a_checkpoint_that_was_cut_off_is_none(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints" / "7.orbax-checkpoint-tmp").mkdir(parents=True)
-    checkpoints = storage.Checkpoints(tmp_path, 2)
-    assert checkpoints.restore({"x": jax.ShapeDtypeStruct((), jnp.float32)}) is None
-    checkpoints.close()
+def test_an_object_store_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for address in ("gs://bucket/swarm", "s3:/bucket/swarm"):
+        with (
+            pytest.raises(InputError, match="(gs|s3)://bucket/swarm is in an object store"),
+            storage.held(Path(address)),
+        ):
+            pytest.fail("the folder was held")
+    assert not list(tmp_path.iterdir())
 
 
 def test_only_finished_shards_are_gathered(tmp_path: Path) -> None:
@@ -117,13 +108,3 @@ def test_only_finished_shards_are_gathered(tmp_path: Path) -> None:
         gather_shards(tmp_path, 2)
     (tmp_path / "shard-1-of-2" / "done.json").write_text("{}")
     assert gather_shards(tmp_path, 2).read_text() == "run,step,loss/a\nr0,5,2\nr1,5,2\nr0,10,2\nr1,10,2\n"
-
-
-def test_a_full_disk_is_one_error_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoints = storage.Checkpoints(tmp_path, keep=1)
-    full = SimpleNamespace(total=100, used=100, free=0)
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: full)
-    with pytest.raises(OSError, match="No space left on device: a checkpoint takes 16 bytes, 0 are free"):
-        checkpoints.save(1, {"weights": np.zeros(4, np.float32)})
-    checkpoints.close()
-    assert not list((tmp_path / storage.CHECKPOINTS).iterdir())

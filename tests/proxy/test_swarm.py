@@ -13,6 +13,7 @@ import pytest
 
 from bimixjax import Observations
 from bimixjax._base.checks import InputError
+from bimixjax._base.stopping import STOPPED, Stopped, at_boundaries
 from bimixjax.proxy import Design, SwarmConfig, geometric_steps, make_mesh, swarm, train_swarm
 
 ROOT = Path(__file__).parents[2]
@@ -238,21 +239,62 @@ def ends_well(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, errors
 
 
+def ended_at_random(table: Path, number: signal.Signals, moment: float) -> subprocess.Popen[str]:
+    """Start the swarm, and send it a signal so many seconds after it has begun to write anew."""
+    process = begin(table.parent)
+    before = table.stat().st_size if table.exists() else 0
+    while process.poll() is None and not (table.exists() and table.stat().st_size > before + 1000):
+        time.sleep(0.001)
+    time.sleep(moment)
+    process.send_signal(number)
+    process.communicate(timeout=120)
+    return process
+
+
 @pytest.mark.slow
-def test_killing_at_any_moment_changes_no_number(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moments", [1, pytest.param(20, marks=pytest.mark.exhaustive)])
+def test_ending_at_any_moment_changes_no_number(tmp_path: Path, moments: int) -> None:
+    """By SIGKILL and by SIGTERM, in turns; some fall on a write, some between."""
     ends_well(begin(tmp_path / "whole"))
     whole = (tmp_path / "whole" / "observations.csv").read_bytes()
-    table, random, seen = tmp_path / "killed" / "observations.csv", np.random.default_rng(0), []
-    for _ in range(2):
-        process = begin(table.parent)
-        before = table.stat().st_size if table.exists() else 0
-        # Until it has begun to write anew; some kills fall on a write, some between.
-        while process.poll() is None and not (table.exists() and table.stat().st_size > before + 1000):
-            time.sleep(0.001)
-        time.sleep(random.uniform(0, 0.15))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        seen.append(table.stat().st_size)
-    assert 0 < seen[0] < seen[-1] < len(whole)
+    table, random, round_number = tmp_path / "ended" / "observations.csv", np.random.default_rng(0), 0
+    for number in [signal.SIGKILL, signal.SIGTERM] * moments:
+        if (table.parent / "done.json").exists():
+            assert table.read_bytes() == whole
+            table, round_number = tmp_path / f"ended-{round_number}" / "observations.csv", round_number + 1
+        process = ended_at_random(table, number, random.uniform(0, 0.15))
+        assert process.returncode == (STOPPED if number == signal.SIGTERM else -signal.SIGKILL)
+        kept = table.read_bytes()
+        assert whole.startswith(kept[: kept.rfind(b"\n") + 1])
     ends_well(begin(table.parent))
     assert table.read_bytes() == whole
+
+
+def test_a_signal_stops_between_two_calls_and_is_not_lost_at_the_end(
+    tmp_path: Path, design: Design, tokens: Any, config: SwarmConfig, table: Path
+) -> None:
+    def progress(step: int, *_: float) -> None:
+        if step in (7, 24):
+            signal.raise_signal(signal.SIGTERM)
+
+    here = {"mesh": one_device(), "progress": progress}
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    config = dataclasses.replace(config, eval_steps=(6, 7, 12, 24))
+    with pytest.raises(Stopped, match=r"stopped at step 7 of 24, which is saved in .*; the same call goes on there"):
+        train_swarm(design, tokens, config, tmp_path, **here)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["6", "7"]
+    with pytest.raises(Stopped, match="after the last step"):
+        train_swarm(design, tokens, config, tmp_path, **here)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
+    found, whole = Observations.read(tmp_path / "observations.csv"), Observations.read(table)
+    assert found.step is not None
+    np.testing.assert_array_equal(found.losses[found.step != 7], whole.losses)
+
+
+def test_a_second_interrupt_does_not_wait() -> None:
+    with at_boundaries() as asked:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert asked()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

@@ -1,0 +1,137 @@
+"""Checkpoints of a swarm: whole, absent, or known to be broken, and then the one before is taken."""
+
+import errno
+import gc
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import LatestN
+
+from bimixjax._base.checks import InputError
+from bimixjax.proxy.storage import agreed
+
+CHECKPOINTS = "checkpoints"
+# Bytes beside the members: what Orbax says about them, and the table.
+SPARE = 1 << 20
+
+LOG = logging.getLogger("bimixjax")
+
+
+class Checkpoints:
+    """Orbax checkpoints of a swarm by step: written in the background, whole or absent, the newest `keep` kept."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        options = ocp.CheckpointManagerOptions(preservation_policy=LatestN(keep), cleanup_tmp_directories=True)
+        self._folder = (folder / CHECKPOINTS).absolute()
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def save(self, step: int, members: Any) -> None:
+        """Begin to write `members`; they are copied first, so that their buffers may be reused.
+
+        Raises:
+            OSError: where this one, or the one before, which was written meanwhile, cannot be written.
+        """
+        with self._written():
+            self._manager.wait_until_finished()
+        _require_space(self._folder, members)
+        with self._written():
+            self._manager.save(step, args=ocp.args.StandardSave({"members": members, "sums": _sums(members)}))
+
+    def restore(self, members: Any) -> tuple[int, Any] | None:
+        """Return step and members of the newest checkpoint that is whole; newer ones are removed, and the log says so.
+
+        Args:
+            members: shapes with shardings of what was saved.
+
+        Raises:
+            InputError: where there are checkpoints and none is whole.
+        """
+        broken: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            found, why = self._read(step, members)
+            if not agreed(found is None):
+                for later, reason in broken.items():
+                    LOG.warning(f"bimix: {self._folder / str(later)} {reason}; it is removed, step {step} goes on")
+                    self._manager.delete(later)
+                return step, found
+            broken[step] = why
+        if broken:
+            reasons = "; ".join(f"{step} {why}" for step, why in broken.items())
+            allowed = f"one whole checkpoint, or none: remove {self._folder} to begin anew"
+            raise InputError(f"{self._folder}: no checkpoint can be read: {reasons}; allowed: {allowed}")
+        return None
+
+    def _read(self, step: int, members: Any) -> tuple[Any, str]:
+        """Return the members of one checkpoint, or None and why they cannot be had."""
+        sums = jax.tree.map(lambda leaf: np.zeros((), np.uint32), members)
+        wanted = ocp.args.StandardRestore({"members": members, "sums": sums})
+        with _one_complaint():
+            try:
+                found = self._manager.restore(step, args=wanted)
+            except Exception as error:  # of Orbax, TensorStore or JSON, each of its own kind
+                return None, f"cannot be read ({type(error).__name__}: {_cut_line(str(error))})"
+        same = jax.tree.map(np.array_equal, found["sums"], _sums(found["members"]))
+        return (found["members"], "") if all(jax.tree.leaves(same)) else (None, "has changed since it was written")
+
+    def close(self) -> None:
+        """Wait until the last checkpoint is on the disk."""
+        with self._written():
+            self._manager.close()
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Say in one error what Orbax says in several, of its own kinds."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(self._folder)) from error
+        except Exception as error:
+            text = f"a checkpoint could not be written: {_cut_line(str(error))}"
+            raise OSError(errno.EIO, text, str(self._folder)) from error
+
+
+def _sums(members: Any) -> Any:
+    """Return the sum of the 32-bit words of each leaf, modulo 2^32: exact in any order, so on any devices."""
+    return jax.tree.map(np.asarray, _device_sums(members))
+
+
+@jax.jit
+def _device_sums(members: Any) -> Any:
+    words = jax.tree.map(lambda leaf: jax.lax.bitcast_convert_type(leaf, jnp.uint32), members)
+    return jax.tree.map(lambda leaf: jnp.sum(leaf, dtype=jnp.uint32), words)
+
+
+def _cut_line(text: str) -> str:
+    """Return the first 120 characters of the first line."""
+    return text.partition("\n")[0][:120]
+
+
+@contextmanager
+def _one_complaint() -> Iterator[None]:
+    """Keep what a failed read leaves, a task for each array, from complaining beside the one error that is raised."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    tasks = logging.getLogger("asyncio")
+    before, tasks.disabled = tasks.disabled, True
+    try:
+        yield
+    finally:
+        gc.collect()
+        sys.unraisablehook, tasks.disabled = hook, before
+
+
+def _require_space(folder: Path, members: Any) -> None:
+    """Raise before Orbax does, whose threads fail one by one and at length."""
+    needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(members)), shutil.disk_usage(folder).free
+    if free < needed + SPARE:
+        text = f"{os.strerror(errno.ENOSPC)}: a checkpoint takes {needed:,} bytes, {free:,} are free"
+        raise OSError(errno.ENOSPC, text, str(folder))

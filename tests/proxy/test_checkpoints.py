@@ -1,0 +1,114 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bimixjax._base.checks import InputError
+from bimixjax.proxy import checkpoints as module
+from bimixjax.proxy.checkpoints import Checkpoints
+
+
+def test_a_checkpoint_is_what_was_saved_though_the_buffers_are_reused(tmp_path: Path) -> None:
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    state = {"x": jnp.arange(200_000, dtype=jnp.float32), "blocks": {0: jnp.ones(3), 1: jnp.zeros((), jnp.int32)}}
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state)
+    change = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf * 2 + 1, state), donate_argnums=0)
+    checkpoints = Checkpoints(tmp_path, 2)
+    assert checkpoints.restore(like) is None
+    kept = {}
+    for step in (1, 2, 3, 4):
+        kept[step] = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
+        checkpoints.save(step, state)
+        for _ in range(5):
+            state = change(state)
+    checkpoints.close()
+    again = Checkpoints(tmp_path, 2)
+    found = again.restore(like)
+    again.close()
+    assert found is not None
+    assert found[0] == 4
+    for left, right in zip(*map(jax.tree.leaves, (found[1], kept[4])), strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["3", "4"]
+
+
+def spoiled(path: Path, how: str) -> None:
+    """Cut a file, or change one byte of it."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content if how == "changed" else content[: len(content) // 2])
+
+
+@pytest.fixture
+def two_checkpoints(tmp_path: Path) -> tuple[Path, Any, Any]:
+    """The folder of checkpoints at steps 1 and 2, the state saved at both, and its shapes."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    state = {"x": jax.random.normal(jax.random.key(0), (3, 2000)), "blocks": {0: jnp.ones(3, jnp.int32)}}
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state)
+    checkpoints = Checkpoints(tmp_path, 2)
+    for step in (1, 2):
+        checkpoints.save(step, state)
+    checkpoints.close()
+    return tmp_path, state, like
+
+
+@pytest.mark.parametrize(("how", "word"), [("cut", "cannot be read"), ("changed", "has changed since it was written")])
+def test_a_broken_checkpoint_gives_way_to_the_one_before(
+    two_checkpoints: tuple[Path, Any, Any], how: str, word: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, state, like = two_checkpoints
+    data = max((folder / "checkpoints" / "2").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+    spoiled(data, how)
+    checkpoints = Checkpoints(folder, 2)
+    found = checkpoints.restore(like)
+    assert found is not None
+    assert found[0] == 1
+    assert jax.tree.all(jax.tree.map(np.array_equal, found[1], state))
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "bimixjax"]
+    assert f"checkpoints/2 {word}" in said
+    assert said.endswith("it is removed, step 1 goes on")
+    checkpoints.save(2, state)
+    checkpoints.close()
+
+
+def test_checkpoints_that_are_all_broken_are_an_error(two_checkpoints: tuple[Path, Any, Any]) -> None:
+    folder, _, like = two_checkpoints
+    for step in "12":
+        spoiled(folder / "checkpoints" / step / "default" / "_METADATA", "cut")
+    checkpoints = Checkpoints(folder, 2)
+    with pytest.raises(InputError, match=r"no checkpoint can be read: 2 cannot be read .*; 1 cannot .*remove .*anew"):
+        checkpoints.restore(like)
+    checkpoints.close()
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["1", "2"]
+
+
+def test_a_checkpoint_that_was_cut_off_is_none(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "7.orbax-checkpoint-tmp").mkdir(parents=True)
+    checkpoints = Checkpoints(tmp_path, 2)
+    assert checkpoints.restore({"x": jax.ShapeDtypeStruct((), jnp.float32)}) is None
+    checkpoints.close()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("first line\nand many more")
+
+    checkpoints = Checkpoints(tmp_path, 2)
+    monkeypatch.setattr(checkpoints._manager, "save", fail)
+    with pytest.raises(OSError, match=r"a checkpoint could not be written: first line: '.*/checkpoints'"):
+        checkpoints.save(1, {"x": np.ones(3, np.float32)})
+    checkpoints.close()
+
+
+def test_a_full_disk_is_one_error_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    full = SimpleNamespace(total=100, used=100, free=0)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: full)
+    with pytest.raises(OSError, match="No space left on device: a checkpoint takes 16 bytes, 0 are free"):
+        checkpoints.save(1, {"weights": np.zeros(4, np.float32)})
+    checkpoints.close()
+    assert not list((tmp_path / module.CHECKPOINTS).iterdir())

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         sample as sample,
     )
     from bimixjax.fitting import FitResult as FitResult, Refit as Refit, Resampled as Resampled, refit as refit
+    from bimixjax.interchange import Imported as Imported, import_runs as import_runs
     from bimixjax.laws import LAWS as LAWS, BiMix as BiMix
     from bimixjax.loop.verification import verify as verify
     from bimixjax.observations import Budget as Budget, Inventory as Inventory, Observations as Observations
@@ -64,6 +65,8 @@ _HOME = {
     "Observations": "observations",
     "Budget": "observations",
     "Inventory": "observations",
+    "Imported": "interchange",
+    "import_runs": "interchange",
     "LAWS": "laws",
     "BiMix": "laws",
     "fit": "estimation",

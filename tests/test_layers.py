@@ -38,6 +38,7 @@ THIRD_PARTY = {
     "rich": {"reports", "cli"},
     "matplotlib": {"reports"},
     "tyro": {"cli"},
+    "tensorboard": {"interchange"},
 }
 # They work where JAX is not loaded: tables are read, and help is printed, at once.
 NO_JAX = {"observations", "metrics", "reports", "cli", "__main__"}

@@ -1,7 +1,7 @@
 """The `bimix` command.
 
 - `commands`: the list of subcommands, and how one command line is run. `console`: what all of them share.
-- `training`, `fitting`: the subcommands, each a dataclass of options whose `work` is a thin shell over the package.
+- `training`, `fitting`, `importing` ...: the subcommands, each a dataclass of options whose `work` is a thin shell.
 - `options`, `law_lines`: values of options, and a line on each law. `compiled`: where compiled programs are kept.
 - `progress`, `signals`: a terminal that says how far work is, and how a command ends at a signal.
 

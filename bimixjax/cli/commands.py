@@ -19,6 +19,7 @@ from bimixjax._base.checks import InputError
 from bimixjax.cli import compiled, console, signals
 from bimixjax.cli.console import FIGURES, JSON, TABLES, Answer, Command, File, FileCommand, Flag, Formats
 from bimixjax.cli.fitting import Compare, TableCommand
+from bimixjax.cli.importing import Import
 from bimixjax.cli.options import Law, Number, Numbers, Stock, Whole, inventory, names, numbers
 from bimixjax.cli.planning import Plan
 from bimixjax.cli.searching import Optimize
@@ -189,7 +190,7 @@ class Predict(FileCommand):
 
 _KINDS: tuple[type[Command], ...] = (
     *(Demo, Corpus, Entropy, Design, Plan, Swarm),
-    *(Fit, Compare, Predict, Optimize, Verify),
+    *(Import, Fit, Compare, Predict, Optimize, Verify),
 )
 COMMANDS = {kind.__name__.lower(): kind for kind in _KINDS}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_origin, get_type_hints
 
 import tyro
 from tyro import conf
@@ -196,15 +196,19 @@ def _with_config(name: str, kind: type[Command], arguments: list[str]) -> tuple[
     if path is None:
         return arguments, {}
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    options = _read_config(path, name, list(fields))
+    # An option whose name is a word of Python has a field with a bar behind it.
+    spelled = {field.rstrip("_"): field for field in fields}
+    options = {spelled[key]: value for key, value in _read_config(path, name, list(spelled)).items()}
     hints = get_type_hints(kind, include_extras=True)
     positional = [key for key, hint in hints.items() if conf.Positional in getattr(hint, "__metadata__", ())]
     given: dict[str, Any] = {}
     for key in positional:
         value = options.pop(key, None)
-        if value is not None and not isinstance(value, str):
+        several = get_origin(hints[key].__origin__) is tuple
+        paths = value if several and isinstance(value, list) else [value]
+        if value is not None and not all(isinstance(each, str) for each in paths):
             raise InputError(f"{path}: {key} is {value!r}; allowed: a path")
-        given |= {} if value is None else {key: Path(value)}
+        given |= {} if value is None else {key: tuple(map(Path, paths)) if several else Path(paths[0])}
     flags = [flag for key, value in options.items() for flag in _flags(path, key, value, fields[key].default)]
     absent = {key: tyro.MISSING for key in positional if fields[key].default is dataclasses.MISSING}
     return [*flags, *arguments], {"default": kind(**absent | given)} if given else {}
@@ -247,7 +251,7 @@ def _check_option(key: str, value: Any, path: str) -> None:
 
 
 def _flags(config: str, key: str, value: Any, default: object) -> list[str]:
-    option = key.replace("_", "-")
+    option = key.rstrip("_").replace("_", "-")
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise InputError(f"{config}: {key} is {value!r}; allowed: true or false")
@@ -278,7 +282,8 @@ def _write_config(command: Command, name: str) -> None:
     document: dict[str, Any] = {"command": name, "version": __version__}
     for key in (field.name for field in dataclasses.fields(command) if field.name not in ("config", "json")):
         value = getattr(command, key)
-        document[key] = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+        plain = [str(each) if isinstance(each, Path) else each for each in (value if type(value) is tuple else [value])]
+        document[key.rstrip("_")] = plain if isinstance(value, tuple) else plain[0]
     write_text(path, yaml.safe_dump(document, sort_keys=False))
 
 

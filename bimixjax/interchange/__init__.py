@@ -1,12 +1,22 @@
 """Runs from anyone's logs in, mixtures for anyone's trainer out.
 
-- `naming`: what the columns of a foreign table mean, by rules such as `eval/*/loss` -> `loss/*`.
+In: `importing` reads files of the `kinds` that are known, joins them (`joining`) and returns observations.
+
+- `naming`, `rules`: what the columns of a foreign table mean, such as `eval/*/loss` -> `loss/*`.
+- `tables`, `wandb`, `logs`, `tensorboard`, `trackio`, `harness`: readers, each from a path to `parts`; `objects`: JSON.
+- `parts`: one file that was read, and its numbers under their roles. `shares`: shares of tokens from what was given.
 
 Nothing here needs JAX. Words: a *kind* is a format of runs or of a trainer's mixture; a *role* is what a column of a
 foreign table is: a run's id, a share, a loss.
 
-    >>> from bimixjax.interchange import naming
-    >>> rules = naming.parse(["w_*=mixture/*", "eval/*/loss=loss/*"])
-    >>> naming.roles(["run", "w_web", "eval/web/loss"], rules, [naming.Rule("run", "run")], "my.csv")
-    {'run': 'run', 'w_web': 'mixture/web', 'eval/web/loss': 'loss/web'}
+    >>> import pandas as pd
+    >>> from bimixjax.interchange import import_runs
+    >>> pd.DataFrame({"run_id": ["a", "b"], "web": [0.8, 0.4], "code": [0.2, 0.6]}).to_csv("ratios.csv", index=False)
+    >>> pd.DataFrame({"run_id": ["b", "a"], "arc": [1.4, 1.2]}).to_csv("metrics.csv", index=False)
+    >>> found = import_runs(["ratios.csv", "metrics.csv"])
+    >>> found.observations.proportions.tolist(), found.observations.losses.ravel().tolist()
+    ([[0.4, 0.6], [0.8, 0.2]], [1.4, 1.2])
 """
+
+from bimixjax.interchange.importing import Imported as Imported, import_runs as import_runs
+from bimixjax.interchange.kinds import KINDS as KINDS

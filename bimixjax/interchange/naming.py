@@ -84,10 +84,10 @@ def roles(columns: Sequence[str], given: Sequence[Rule], own: Sequence[Rule], so
     for rule in own:
         for column in columns:
             role = None if column in by_user or column in own_roles else rule.role_of(column)
-            if role and role not in taken:
+            if role is not None and role not in taken:
                 own_roles[column] = role
                 taken |= {role} if role in SINGLE + LONG else set()
-    found |= own_roles
+    found |= {column: role for column, role in own_roles.items() if role}
     _require_distinct(found, source)
     return {column: found[column] for column in columns if column in found}
 

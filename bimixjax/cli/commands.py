@@ -6,31 +6,28 @@ imported inside `work`, so that `--help` answers at once.
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 import bimixjax
 from bimixjax._base import checks
 from bimixjax._base.checks import InputError
 from bimixjax.cli import compiled, console, signals
-from bimixjax.cli.console import FIGURES, JSON, TABLES, Answer, Command, File, FileCommand, Flag, Formats
+from bimixjax.cli.console import FIGURES, JSON, Answer, Command, File, Flag, Formats
 from bimixjax.cli.fitting import Compare, TableCommand
 from bimixjax.cli.importing import Import
-from bimixjax.cli.options import Law, Number, Numbers, Stock, Whole, inventory, names, numbers
+from bimixjax.cli.options import Law, Number, Whole, names
 from bimixjax.cli.planning import Plan
+from bimixjax.cli.predicting import Predict, Score
 from bimixjax.cli.searching import Optimize
 from bimixjax.cli.training import Corpus, Demo, Design, Entropy, Swarm
 from bimixjax.cli.verifying import Verify
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from bimixjax.fitting import Criterion
-    from bimixjax.reports.predictions import Asked
     from bimixjax.reports.spread import Spread
 
 # Residuals of losses measured well are below this, as shares of the loss.
@@ -130,67 +127,9 @@ class Fit(TableCommand):
         return Criterion(residual="absolute" if "absolute" in self.criterion else "relative", huber=threshold)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Predict(FileCommand):
-    """Predict the losses of mixtures with a saved fit, and score them where they were measured."""
-
-    formats: ClassVar[Formats] = {"out": TABLES}
-
-    fit: Annotated[Positional[Path], arg(metavar="FIT")]
-    """A file written by `bimix fit --out`."""
-    mixture: Numbers = ()
-    """A mixture to judge; may be repeated. Domains not named get 0."""
-    mixtures: File = None
-    """A table of mixtures to judge (.csv, .parquet): run, mixture/<domain>; with its steps or tokens, model_size and
-    loss/<target> where there are any."""
-    volume: Number = None
-    """Training volume, in the unit of the fit; in place of that of the table."""
-    model_size: Number = None
-    """Model size in parameters, where several were fitted; in place of that of the table."""
-    inventory: Stock = ()
-    """Unique tokens of the domains, for a law that reads epochs, or a file of them (domain,tokens); in place of those
-    of the table. Default: no limit."""
-    from_prior: Flag = False
-    """Answer also at volumes of which nothing fitted tells, by priors alone; such numbers are marked."""
-
-    def work(self) -> Answer:
-        """Predict, mark what is extrapolated, and score what was measured."""
-        from bimixjax import estimation
-        from bimixjax.observations import cells
-        from bimixjax.reports import documents, predictions, tables
-
-        fit = estimation.load(self.fit)
-        predicted = predictions.Predictions.judged(fit, self.asked(fit), intervals=True)
-        scored = predictions.Scores.of(predicted)
-        if self.out:
-            cells.write(self.out, predicted.to_frame())
-        screen = [tables.predictions(predicted), *([tables.scores(scored)] if scored else [])]
-        if not fit.gives_intervals:
-            screen += tables.notes([f"no limits: a fit of {fit.name} alone keeps no errors on runs left out"])
-        if self.inventory and not fit.reads_unique:
-            screen += tables.notes([f"no law of this fit reads epochs ({fit.name}): --inventory changes no prediction"])
-        document = {"predictions": documents.predictions(predicted), "scores": documents.scores(scored)}
-        return Answer(document=document, screen=screen)
-
-    def asked(self, fit: "bimixjax.FitResult | bimixjax.AutoFit") -> "Asked":
-        """Return the mixtures asked for: those of the table, then those of the command line."""
-        from bimixjax.reports.predictions import Asked
-
-        budget = bimixjax.Budget(volume=self.volume, model_size=self.model_size, from_prior=self.from_prior)
-        stock = inventory(self.inventory)
-        unique = None if stock is None else stock.array(fit.domains)
-        parts = [Asked.read(self.mixtures, fit, budget, unique)] if self.mixtures else []
-        if self.mixture:
-            given = [_in_order(fit.domains, numbers("mixture", [text]), "--mixture") for text in self.mixture]
-            parts.append(Asked.of({f"mixture {i}": mixture for i, mixture in enumerate(given, 1)}, budget, unique))
-        if not parts:
-            raise InputError("no mixture to judge: give --mixture NAME=NUMBER,... or --mixtures FILE")
-        return parts[0] if len(parts) == 1 else parts[0].and_then(parts[1])
-
-
 _KINDS: tuple[type[Command], ...] = (
     *(Demo, Corpus, Entropy, Design, Plan, Swarm),
-    *(Import, Fit, Compare, Predict, Optimize, Verify),
+    *(Import, Fit, Compare, Predict, Score, Optimize, Verify),
 )
 COMMANDS = {kind.__name__.lower(): kind for kind in _KINDS}
 
@@ -208,11 +147,3 @@ def main() -> None:
     if signaled.is_set():
         signals.end(code)
     sys.exit(code)
-
-
-def _in_order(domains: tuple[str, ...], given: Mapping[str, float], where: str) -> "np.ndarray":
-    """Return numbers in the order of `domains`, 0 where one is not named."""
-    import numpy as np
-
-    checks.known("domain", tuple(given), domains, where)
-    return np.array([given.get(domain, 0.0) for domain in domains])

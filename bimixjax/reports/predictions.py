@@ -288,24 +288,37 @@ class Scores:
             return None
         arrays = (predicted.losses, predicted.measured, predicted.lower, predicted.upper)
         losses, measured, lower, upper = (array[:, chosen] for array in arrays)
+        ranks = ranked(losses.mean(1), measured.mean(1), predicted.budgets)
+        return cls.between(tuple(predicted.targets[t] for t in chosen), losses, measured, (lower, upper), ranks)
+
+    @classmethod
+    def between(
+        cls,
+        targets: tuple[str, ...],
+        losses: Losses,
+        measured: Losses,
+        limits: tuple[Losses, Losses],
+        ranks: tuple[float, int],
+    ) -> "Scores":
+        """Score predicted losses [n, t] with their limits by measured ones; `ranks` as `ranked` gives them."""
+        lower, upper = limits
         finite = np.isfinite(losses)
         scored = np.where(finite, measured, np.nan)
         limited = np.where(np.isfinite(lower) & np.isfinite(upper), measured, np.nan)
         known = np.where(finite, losses, 0.0)
-        rank, ranked = _ranks(losses.mean(1), measured.mean(1), predicted.budgets)
         return cls(
-            targets=tuple(predicted.targets[t] for t in chosen),
+            targets=targets,
             rows=(~np.isnan(scored)).sum(0),
             silent=(~np.isnan(measured) & ~finite).sum(0),
             error=np.asarray(metrics.mean_relative_error(known, scored, axis=0)),
             r2=np.asarray(metrics.r2(known, scored, axis=0)),
             coverage=np.asarray(metrics.coverage(lower, upper, limited, axis=0)),
-            rank=rank,
-            ranked=ranked,
+            rank=ranks[0],
+            ranked=ranks[1],
         )
 
 
-def _ranks(
+def ranked(
     predicted: Float[np.ndarray, " n"], measured: Float[np.ndarray, " n"], budgets: Sequence[Budget]
 ) -> tuple[float, int]:
     """Rank correlation within each volume and model size, in the mean, and how many mixtures it is of."""

@@ -115,8 +115,8 @@ def labels(predicted: Predictions) -> tuple[list[str], str]:
     return [name + place(budget, shared=False) for name, budget in named], place(predicted.budgets[0], shared=True)
 
 
-def scores(found: Scores) -> Group:
-    """Return one row per target: how well predictions meet the losses that stand in the table."""
+def scores(found: Scores, title: str = "Against the losses in the table", mean: str = "mean over targets") -> Group:
+    """Return one row per target: how well predictions meet measured losses; `mean` is what ranks the mixtures."""
     silent, limited = found.silent.any(), not np.isnan(found.coverage).all()
     columns = {"": found.targets, "rows": map(str, found.rows)}
     columns |= {"no prediction": map(str, found.silent)} if silent else {}
@@ -126,8 +126,8 @@ def scores(found: Scores) -> Group:
     gloss = ["MRE: mean relative error"]
     gloss += [f"within: share of measured losses within the limits, {100 * COVERED:.0f} % wanted"] if limited else []
     if np.isfinite(found.rank):
-        gloss += [f"rank correlation of the mean over targets: {found.rank:.3f}, of {found.ranked} mixtures"]
-    return framed("Against the losses in the table", shown, "; ".join(gloss))
+        gloss += [f"rank correlation of the {mean}: {found.rank:.3f}, of {found.ranked} mixtures"]
+    return framed(title, shown, "; ".join(gloss))
 
 
 def proportions(best: OptimalMixture, baselines: Predictions, draws: OptimalResamples | None = None) -> Group:

@@ -39,7 +39,13 @@ if TYPE_CHECKING:
         sample as sample,
     )
     from bimixjax.fitting import FitResult as FitResult, Refit as Refit, Resampled as Resampled, refit as refit
-    from bimixjax.interchange import Imported as Imported, import_runs as import_runs
+    from bimixjax.interchange import (
+        Audit as Audit,
+        Imported as Imported,
+        export_mixture as export_mixture,
+        import_runs as import_runs,
+        lint as lint,
+    )
     from bimixjax.laws import LAWS as LAWS, BiMix as BiMix
     from bimixjax.loop.verification import verify as verify
     from bimixjax.observations import Budget as Budget, Inventory as Inventory, Observations as Observations
@@ -65,7 +71,10 @@ _HOME = {
     "Observations": "observations",
     "Budget": "observations",
     "Inventory": "observations",
+    "Audit": "interchange",
     "Imported": "interchange",
+    "export_mixture": "interchange",
+    "lint": "interchange",
     "import_runs": "interchange",
     "LAWS": "laws",
     "BiMix": "laws",

@@ -17,6 +17,7 @@ from bimixjax._base import checks
 from bimixjax._base.checks import InputError
 from bimixjax.cli import compiled, console, signals
 from bimixjax.cli.console import FIGURES, JSON, Answer, Command, File, Flag, Formats
+from bimixjax.cli.exporting import Export, Lint
 from bimixjax.cli.fitting import Compare, TableCommand
 from bimixjax.cli.importing import Import
 from bimixjax.cli.options import Law, Number, Whole, names
@@ -129,7 +130,7 @@ class Fit(TableCommand):
 
 _KINDS: tuple[type[Command], ...] = (
     *(Demo, Corpus, Entropy, Design, Plan, Swarm),
-    *(Import, Fit, Compare, Predict, Score, Optimize, Verify),
+    *(Import, Fit, Compare, Predict, Score, Optimize, Export, Lint, Verify),
 )
 COMMANDS = {kind.__name__.lower(): kind for kind in _KINDS}
 

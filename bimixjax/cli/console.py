@@ -210,7 +210,7 @@ def _with_config(name: str, kind: type[Command], arguments: list[str]) -> tuple[
             raise InputError(f"{path}: {key} is {value!r}; allowed: a path")
         given |= {} if value is None else {key: tuple(map(Path, paths)) if several else Path(paths[0])}
     flags = [flag for key, value in options.items() for flag in _flags(path, key, value, fields[key].default)]
-    absent = {key: tyro.MISSING for key in positional if fields[key].default is dataclasses.MISSING}
+    absent = {key: tyro.MISSING for key, field in fields.items() if field.default is dataclasses.MISSING}
     return [*flags, *arguments], {"default": kind(**absent | given)} if given else {}
 
 
@@ -298,4 +298,5 @@ def _print(answer: Answer, *, as_json: bool) -> None:
     narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
     console = Console(width=None if narrow else WIDTH, highlight=False, markup=False)
     for part in answer.screen:
-        console.print(part)
+        # What must not be wrapped is the text of a file: its lines stay whole on any screen.
+        console.print(part, soft_wrap=getattr(part, "no_wrap", None) is True)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         cli as cli,
         comparison as comparison,
         corpus as corpus,
+        datasets as datasets,
         estimation as estimation,
         fitting as fitting,
         interchange as interchange,
@@ -107,7 +108,18 @@ _HOME = {
 # Modules that are public by their paths; the first two are names of the package as well.
 _MODULES = (
     *("metrics", "mixtures"),
-    *("cli", "comparison", "corpus", "estimation", "fitting", "interchange", "laws", "loop", "observations"),
+    *(
+        "cli",
+        "comparison",
+        "corpus",
+        "datasets",
+        "estimation",
+        "fitting",
+        "interchange",
+        "laws",
+        "loop",
+        "observations",
+    ),
     *("optimization", "planning", "proxy", "reports", "solve"),
 )
 

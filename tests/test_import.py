@@ -51,7 +51,19 @@ def test_every_public_name_is_there() -> None:
 
 
 PUBLIC_MODULES = (
-    *("cli", "comparison", "corpus", "estimation", "fitting", "interchange", "laws", "loop", "metrics", "mixtures"),
+    *(
+        "cli",
+        "comparison",
+        "corpus",
+        "datasets",
+        "estimation",
+        "fitting",
+        "interchange",
+        "laws",
+        "loop",
+        "metrics",
+        "mixtures",
+    ),
     *("observations", "optimization", "proxy", "reports", "solve"),
 )
 

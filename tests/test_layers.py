@@ -12,7 +12,7 @@ PACKAGE = ROOT / "bimixjax"
 # From the ground up. Rooms of one floor may use each other, but not in a circle.
 FLOORS = (
     {"_base", "laws"},
-    {"observations", "mixtures", "metrics", "solve", "corpus", "proxy"},
+    {"observations", "datasets", "mixtures", "metrics", "solve", "corpus", "proxy"},
     {"fitting"},
     {"auto"},
     {"estimation", "comparison", "optimization", "planning"},
@@ -41,7 +41,7 @@ THIRD_PARTY = {
     "tensorboard": {"interchange"},
 }
 # They work where JAX is not loaded: tables are read, and help is printed, at once.
-NO_JAX = {"observations", "metrics", "reports", "cli", "__main__"}
+NO_JAX = {"observations", "datasets", "metrics", "reports", "cli", "__main__"}
 
 
 def imports(source: str, package: str) -> set[str]:

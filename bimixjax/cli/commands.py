@@ -37,7 +37,10 @@ _HUBER = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Fit(TableCommand):
-    """Fit a law to a table of measured losses."""
+    """Fit a law to a table of measured losses.
+
+    Example: bimix fit --example --law bimix --out fit.json
+    """
 
     at_work = "fitting"
     formats: ClassVar[Formats] = {"out": JSON, "figure": FIGURES, "residuals": FIGURES}

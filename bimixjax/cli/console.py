@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import inspect
 import json
 import os
 import shlex
@@ -143,7 +144,8 @@ def run(commands: Mapping[str, type[Command]], arguments: Sequence[str]) -> int:
         print(f"bimix: {stop} (exit code {stop.code})", file=sys.stderr)
         return STOPPED
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else BAD_INPUT
+        # What tyro prints in place of running a command, such as a completion, ends without a code.
+        return DONE if end.code is None else end.code if isinstance(end.code, int) else BAD_INPUT
     except InputError as error:
         print(f"bimix: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -179,11 +181,14 @@ def _parse(commands: Mapping[str, type[Command]], arguments: list[str]) -> Comma
         arguments = [chosen, *arguments]
     kinds = []
     for name, kind in commands.items():
-        # What the command does, and how numbers and, where it takes any, lists of names are written.
-        hints = get_type_hints(kind, include_extras=True).values() if name == chosen else ()
+        about = inspect.getdoc(kind) or ""
+        if name != chosen:
+            kinds.append(Annotated[kind, conf.subcommand(name, description=about.partition("\n\n")[0])])
+            continue
+        # What the command does, an example, and how numbers and, where it takes any, lists of names are written.
+        hints = get_type_hints(kind, include_extras=True).values()
         syntax = f"{SCALING} {QUOTING}" if {Names, Numbers, Stock} & set(hints) else SCALING
-        more = {"description": f"{kind.__doc__}\n\n{syntax}", **defaults} if name == chosen else {}
-        kinds.append(Annotated[kind, conf.subcommand(name, **more)])
+        kinds.append(Annotated[kind, conf.subcommand(name, description=f"{about}\n\n{syntax}", **defaults)])
     any_of: Any = Union[tuple(kinds)]  # noqa: UP007 - `|` takes no tuple
     return tyro.cli(any_of, prog="bimix", description=_ABOUT, args=arguments, config=_STYLE)
 

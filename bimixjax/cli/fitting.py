@@ -1,5 +1,6 @@
 """The `bimix compare` command, and the options of every command that reads a table of measured losses."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -8,7 +9,7 @@ from tyro.conf import Positional, arg
 
 import bimixjax
 from bimixjax._base.checks import InputError
-from bimixjax.cli.console import FIGURES, TABLES, Answer, File, FileCommand, Formats, Unit
+from bimixjax.cli.console import FIGURES, TABLES, Answer, File, FileCommand, Flag, Formats, Unit
 from bimixjax.cli.options import Counts, Names, Number, Stock, Whole, inventory, names, number, wholes
 
 if TYPE_CHECKING:
@@ -18,12 +19,28 @@ if TYPE_CHECKING:
 COMPARED = ("auto", "bimix", "bimix_offset", "bimix_transfer", "additive")
 
 
+def example_file() -> Path:
+    """Return the table that --example stands for."""
+    from bimixjax import datasets
+
+    return datasets.path(datasets.EXAMPLE)
+
+
+def given_table(table: Path | None, *, example: bool) -> Path | None:
+    """Return the file to read, that of the example where it is asked for; None where neither is given."""
+    if example and table is not None:
+        raise InputError(f"got the table {table} and --example; give one of them")
+    return example_file() if example else table
+
+
 @dataclass(frozen=True, kw_only=True)
 class TableCommand(FileCommand):
     """A command that reads some rows of a table of measured losses."""
 
-    table: Annotated[Positional[Path], arg(metavar="TABLE")]
+    table: Annotated[Positional[Path | None], arg(metavar="TABLE", help_behavior_hint="")] = None
     """Observations (.csv, .tsv, .csv.gz, .parquet): run, step or tokens, model_size, mixture/<domain>, loss/<name>."""
+    example: Flag = False
+    """In place of a table: that of a run of `bimix demo`, which every installation carries."""
     targets: Names = ()
     """Losses to fit. Default: all that the law can describe."""
     unit: Unit = None
@@ -39,16 +56,28 @@ class TableCommand(FileCommand):
     keep: Annotated[Literal["first", "last"] | None, arg(metavar="{first,last}", help_behavior_hint="")] = None
     """Where a run has several rows at one step, as after a restart: which of them to take."""
 
+    def inputs(self) -> Iterable[Path]:
+        """Return the files that are read, the example among them."""
+        yield from super().inputs()
+        if self.example:
+            yield example_file()
+
     def observations(self) -> "bimixjax.Observations":
         """Read the rows asked for."""
-        found = bimixjax.Observations.read(self.table, min_volume=self.min_volume, unit=self.unit, keep=self.keep)
+        table = given_table(self.table, example=self.example)
+        if table is None:
+            raise InputError("no table: give the file of one, or --example")
+        found = bimixjax.Observations.read(table, min_volume=self.min_volume, unit=self.unit, keep=self.keep)
         volume = None if self.max_volume is None else (None, self.max_volume)
         return found.select(model_size=self.model_size, without_runs=self.exclude_run, volume=volume, unit=self.unit)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(TableCommand):
-    """Judge laws on the same held-out runs, later volumes or larger models."""
+    """Judge laws on the same held-out runs, later volumes or larger models.
+
+    Example: bimix compare --example --laws bimix,bimix_offset
+    """
 
     at_work = "comparing laws"
     formats: ClassVar[Formats] = {

@@ -1,5 +1,6 @@
 """The `bimix plan` command: which runs to train next."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -8,7 +9,8 @@ from tyro.conf import Positional, arg
 
 import bimixjax
 from bimixjax._base.checks import InputError, known
-from bimixjax.cli.console import TABLES, Answer, File, Formats
+from bimixjax.cli.console import TABLES, Answer, File, Flag, Formats
+from bimixjax.cli.fitting import example_file, given_table
 from bimixjax.cli.limits import LimitedCommand
 from bimixjax.cli.options import Counts, Names, Number, Numbers, Stock, Whole, inventory, names, number, numbers
 
@@ -18,13 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(LimitedCommand):
-    """Choose the runs to train next: from nothing, from a table of measured losses, or from a fit of auto."""
+    """Choose the runs to train next: from nothing, from a table of measured losses, or from a fit of auto.
+
+    Example: bimix plan --example --runs 4 --out next.csv
+    """
 
     at_work = "planning"
     formats: ClassVar[Formats] = {"out": TABLES}
 
     source: Annotated[Positional[Path | None], arg(metavar="TABLE|FIT", help_behavior_hint="")] = None
     """A table of measured losses, or a fit of auto (.json) that `bimix fit --out` wrote; or none, and --domains."""
+    example: Flag = False
+    """In place of a table: that of a run of `bimix demo`, which every installation carries."""
     domains: Names = ()
     """From nothing: the names of the domains."""
     targets: Names = ()
@@ -77,15 +84,22 @@ class Plan(LimitedCommand):
             made.write(self.out, seed=self.run_seed)
         return Answer(document=plans.document(made), screen=plans.screen(made))
 
+    def inputs(self) -> Iterable[Path]:
+        """Return the files that are read, the example among them."""
+        yield from super().inputs()
+        if self.example:
+            yield example_file()
+
     def given(self) -> "bimixjax.Observations | bimixjax.AutoFit | bimixjax.FitResult | None":
         """Return the table or fit to plan from."""
-        if self.source is None:
+        source = given_table(self.source, example=self.example)
+        if source is None:
             return None
-        if self.source.suffix == ".json":
+        if source.suffix == ".json":
             from bimixjax import estimation
 
-            return estimation.load(self.source)
-        table = bimixjax.Observations.read(self.source, min_volume=self.min_volume, keep=self.keep)
+            return estimation.load(source)
+        table = bimixjax.Observations.read(source, min_volume=self.min_volume, keep=self.keep)
         return table.select(without_runs=self.exclude_run)
 
     def baselines(self, domains: tuple[str, ...], stock: "bimixjax.Inventory | None") -> "dict[str, np.ndarray]":

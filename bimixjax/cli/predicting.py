@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Predict(FileCommand):
-    """Predict the losses of mixtures with a saved fit, and score them where they were measured."""
+    """Predict the losses of mixtures with a saved fit, and score them where they were measured.
+
+    Example: bimix predict fit.json --mixtures next.csv --volume 1M --freeze frozen.json
+    """
 
     formats: ClassVar[Formats] = {"out": TABLES, "freeze": JSON}
 
@@ -97,7 +100,10 @@ class Predict(FileCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class Score(FileCommand):
-    """Judge predictions that were frozen before their runs were measured, by what was measured."""
+    """Judge predictions that were frozen before their runs were measured, by what was measured.
+
+    Example: bimix score frozen.json --on measured.csv
+    """
 
     frozen: Annotated[Positional[Path], arg(metavar="FROZEN")]
     """A file written by `bimix predict --freeze`; one that was altered since is refused."""

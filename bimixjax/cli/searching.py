@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimize(LimitedCommand):
-    """Find the mixture with the least weighted mean of predicted losses."""
+    """Find the mixture with the least weighted mean of predicted losses.
+
+    Example: bimix optimize fit.json --volume 1M --upper data=0.3 --out mixture.json
+    """
 
     at_work = "searching"
     formats: ClassVar[Formats] = {"out": JSON, **dict.fromkeys(("figure", "sweep_figure", "pareto_figure"), FIGURES)}

@@ -26,7 +26,10 @@ Store = Annotated[Positional[Path], arg(metavar="STORE")]
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus(FolderCommand):
-    """Tokenize texts into a token store."""
+    """Tokenize texts into a token store.
+
+    Example: bimix corpus corpus --cap 1M
+    """
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
     """The folder to make; a token store that is there is replaced."""
@@ -86,7 +89,10 @@ class Corpus(FolderCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class Entropy(FileCommand):
-    """Measure the entropies of a corpus, and the mixtures that follow from them."""
+    """Measure the entropies of a corpus, and the mixtures that follow from them.
+
+    Example: bimix entropy corpus
+    """
 
     store: Store
     """A token store, as `bimix corpus` makes one."""
@@ -113,7 +119,10 @@ class Entropy(FileCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class Design(FileCommand):
-    """Plan a swarm: natural, uniform, entropy and spread mixtures of a corpus."""
+    """Plan a swarm: natural, uniform, entropy and spread mixtures of a corpus.
+
+    Example: bimix design corpus --spread 6 --out design.csv
+    """
 
     formats: ClassVar[Formats] = {"out": (".csv",)}
 
@@ -167,7 +176,10 @@ class Design(FileCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class Swarm(FolderCommand):
-    """Train a small model on each mixture of a design, or in rounds; the same command goes on where it was killed."""
+    """Train a small model on each mixture of a design, or in rounds; the same command goes on where it was killed.
+
+    Example: bimix swarm design.csv corpus proxies --steps 500
+    """
 
     design: Annotated[Positional[Path], arg(metavar="DESIGN|plan")]
     """A table of runs (.csv): run, seed, mixture/<domain>; as `bimix design` or `bimix plan` makes one. The word plan
@@ -280,7 +292,10 @@ class Swarm(FolderCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class Demo(FolderCommand):
-    """Do it all on a small scale: from a corpus to a law, to a better mixture, to a measured proof."""
+    """Do it all on a small scale: from a corpus to a law, to a better mixture, to a measured proof.
+
+    Example: bimix demo my-demo
+    """
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("bimix-demo")
     """Where everything goes; the same command goes on where it was killed."""

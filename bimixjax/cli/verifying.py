@@ -11,7 +11,10 @@ from bimixjax.cli.console import Answer, Command
 
 @dataclass(frozen=True, kw_only=True)
 class Verify(Command):
-    """Compute anew the hashes of the files in a folder and of their inputs, and say which still hold."""
+    """Compute anew the hashes of the files in a folder and of their inputs, and say which still hold.
+
+    Example: bimix verify .
+    """
 
     at_work = "reading files"
 

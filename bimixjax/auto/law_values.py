@@ -5,7 +5,9 @@ the law alone, in one shape for each number of domains, and NumPy does the rest.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -96,56 +98,80 @@ def _values_and_place_slopes(law: Law, coefficients: Array, *where: Array) -> tu
     return value, *pull(jnp.ones_like(value))
 
 
-def values(
-    law: Law, coefficients: Float[np.ndarray, "q B"], own: Int[np.ndarray, " B"], points: Points
-) -> Float[np.ndarray, "Q B"]:
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Pairs of B lanes and Q points, laid out for calls of one shape; lanes vary slowest, the first pair fills up.
+
+    Attributes:
+        lanes: B.
+        points: Q.
+        size: pairs in a call; N is a multiple of it.
+        where: mixtures [d, N], volumes, own domains and donors [N].
+        unique: unique tokens of each domain, for laws that read epochs.
+    """
+
+    lanes: int
+    points: int
+    size: int
+    where: tuple[np.ndarray, ...]
+    unique: Float[np.ndarray, "d N"] | None
+
+    @classmethod
+    def of(cls, own: Int[np.ndarray, " B"], points: Points, size: int = _PAIRS) -> Self:
+        """Lay out the points of each lane."""
+        lanes, count = len(own), points.volume.shape[0]
+
+        def flat(values: Stored) -> np.ndarray:
+            """Flatten [..., Q, B or 1] to [..., N]."""
+            whole = np.broadcast_to(values, (*np.shape(values)[:-2], count, lanes)).swapaxes(-1, -2)
+            return _filled(whole.reshape(*whole.shape[:-2], lanes * count), size)
+
+        where = points.mixture, points.volume, own[None], points.donor
+        unique = None if points.unique is None else flat(points.unique)
+        return cls(lanes=lanes, points=count, size=size, where=tuple(map(flat, where)), unique=unique)
+
+    @classmethod
+    def of_places(cls, own: Int[np.ndarray, " B"], points: Points) -> Self:
+        """Lay out points at which slopes by places are wanted."""
+        return cls.of(own, points, _PAIRS_OF_PLACES)
+
+
+def values(law: Law, coefficients: Float[np.ndarray, "q B"], pairs: Pairs) -> Float[np.ndarray, "Q B"]:
     """Evaluate the log law at the points of each lane."""
-    return _in_calls(_values, law, coefficients, own, points)[0][0].T
+    return _in_calls(_values, law, coefficients, pairs)[0][0].T
 
 
 def values_and_slopes(
-    law: Law, coefficients: Float[np.ndarray, "q B"], own: Int[np.ndarray, " B"], points: Points
+    law: Law, coefficients: Float[np.ndarray, "q B"], pairs: Pairs
 ) -> tuple[Float[np.ndarray, "Q B"], Float[np.ndarray, "q B Q"]]:
     """Evaluate the log law at the points of each lane, and its derivatives by the packed coefficients."""
-    value, slopes = _in_calls(_values_and_slopes, law, coefficients, own, points)
+    value, slopes = _in_calls(_values_and_slopes, law, coefficients, pairs)
     return value[0].T, slopes
 
 
 def values_and_place_slopes(
-    law: Law, coefficients: Float[np.ndarray, "q B"], own: Int[np.ndarray, " B"], points: Points
+    law: Law, coefficients: Float[np.ndarray, "q B"], pairs: Pairs
 ) -> tuple[Float[np.ndarray, "Q B"], Float[np.ndarray, "d B Q"], Float[np.ndarray, "Q B"]]:
     """Evaluate the log law at the points of each lane, and its derivatives by their mixtures and by the donor."""
-    value, by_mixture, by_donor = _in_calls(_values_and_place_slopes, law, coefficients, own, points, _PAIRS_OF_PLACES)
+    value, by_mixture, by_donor = _in_calls(_values_and_place_slopes, law, coefficients, pairs)
     return value[0].T, by_mixture, by_donor[0].T
 
 
 def _in_calls(
-    function: Callable[..., tuple[Array, ...]],
-    law: Law,
-    coefficients: np.ndarray,
-    own: np.ndarray,
-    points: Points,
-    size: int = _PAIRS,
+    function: Callable[..., tuple[Array, ...]], law: Law, coefficients: np.ndarray, pairs: Pairs
 ) -> list[np.ndarray]:
-    """Call a function of pairs in calls of one shape; lanes vary slowest. What comes back is [rows, B, Q]."""
-    lanes, count = coefficients.shape[1], points.volume.shape[0]
-    pairs = lanes * count
-    spare = np.zeros(-pairs % size, int)
-
-    def in_pairs(values: Stored) -> np.ndarray:
-        """Flatten [..., Q, B or 1] to [..., B Q], with the first pair again to fill the last call."""
-        whole = np.broadcast_to(values, (*np.shape(values)[:-2], count, lanes))
-        flat = np.moveaxis(whole, -1, -2).reshape(*whole.shape[:-2], pairs)
-        return np.concatenate([flat, flat[..., spare]], axis=-1)
-
-    of_pairs = [in_pairs(each) for each in (coefficients[:, None], points.mixture, points.volume, own[None])]
-    of_pairs.append(in_pairs(points.donor))
+    """Call a function of pairs in calls of one shape. What comes back is [rows, B, Q]."""
+    of_pairs = [_filled(np.repeat(coefficients, pairs.points, axis=1), pairs.size), *pairs.where]
     # Other laws keep to the programs that they have without an inventory.
     if law.reads_unique:
-        unlimited = np.full((len(points.mixture), 1, 1), np.inf)
-        of_pairs.append(in_pairs(unlimited if points.unique is None else points.unique))
+        of_pairs.append(np.full_like(pairs.where[0], np.inf) if pairs.unique is None else pairs.unique)
     with devices.on_host():
-        starts = range(0, pairs + len(spare), size)
-        found = [function(law, *(each[..., start : start + size] for each in of_pairs)) for start in starts]
+        starts = range(0, of_pairs[0].shape[1], pairs.size)
+        found = [function(law, *(each[..., start : start + pairs.size] for each in of_pairs)) for start in starts]
     joined = [np.concatenate([np.atleast_2d(part) for part in parts], axis=1) for parts in zip(*found, strict=True)]
-    return [each[:, :pairs].reshape(len(each), lanes, count) for each in joined]
+    return [each[:, : pairs.lanes * pairs.points].reshape(len(each), pairs.lanes, pairs.points) for each in joined]
+
+
+def _filled(values: np.ndarray, size: int) -> np.ndarray:
+    """Repeat the first pair until the last call is full."""
+    return np.concatenate([values, np.repeat(values[..., :1], -values.shape[-1] % size, axis=-1)], axis=-1)

@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 from bimixjax.auto import law_values
 from bimixjax.auto.averaging import Sane, sane
-from bimixjax.auto.law_values import Points
+from bimixjax.auto.law_values import Pairs, Points
 from bimixjax.auto.member import SAME_VOLUME, Fitted
 from bimixjax.auto.members import Member, named_members
 from bimixjax.auto.noise import shifted_root, times
@@ -96,11 +96,12 @@ class ExpectedLosses:
         """Average the members' means at mixtures r and volumes s."""
         donor = None if self.donor is None else self.donor(r, s)
         points, means = self._points(r, s, donor), []
+        pairs, same = Pairs.of(self.own, points), self._at_fitted(points)
         with devices.one_core(), jax.enable_x64(True):
             kernels = self._kernels(shifted_root(r))
             for one in self.members:
-                value = law_values.values(one.member.law, one.coefficients, self.own, points)
-                means.append(self._mean(one, value, kernels[one.member.length], points))
+                value = law_values.values(one.member.law, one.coefficients, pairs)
+                means.append(_mean(one, value, kernels[one.member.length], same))
         found = self._sane(np.stack(means))
         return (found.weights * found.means).sum(0) + self.size.center
 
@@ -110,13 +111,12 @@ class ExpectedLosses:
         """Average the members' means, and return what pulls derivatives by them back to the mixtures."""
         donor, of_donor_pull = (None, None) if self.donor is None else self.donor.with_pull(r, s)
         points, x, means, slopes = self._points(r, s, donor), shifted_root(r), [], []
+        pairs, same = Pairs.of_places(self.own, points), self._at_fitted(points)
         with devices.one_core(), jax.enable_x64(True):
             kernels = self._kernels(x)
             for one in self.members:
-                value, *by_place = law_values.values_and_place_slopes(
-                    one.member.law, one.coefficients, self.own, points
-                )
-                means.append(self._mean(one, value, kernels[one.member.length], points))
+                value, *by_place = law_values.values_and_place_slopes(one.member.law, one.coefficients, pairs)
+                means.append(_mean(one, value, kernels[one.member.length], same))
                 slopes.append(by_place)
         means = np.stack(means)
         found = self._sane(means)
@@ -150,17 +150,22 @@ class ExpectedLosses:
         lengths = {one.member.length for one in self.members}
         return {length: np.exp(-np.maximum(squared, 0.0) / (2 * length**2)) for length in lengths}
 
-    def _mean(
-        self, one: FittedMember, value: Float[np.ndarray, "Q T"], correlation: Float[np.ndarray, "Q m"], points: Points
-    ) -> Float[np.ndarray, "Q T"]:
-        """Add the process and the step effects to a law."""
+    def _at_fitted(self, points: Points) -> Float[np.ndarray, "Q t T"] | None:
+        """Say at which points the step effects of fitted volumes count; None where they do at none."""
         volume = np.asarray(self.size.volume)
         near = np.abs(np.asarray(points.volume) - volume) <= SAME_VOLUME * volume
-        same = near[..., None] * self.seen
-        return value + one.member.process**2 * (correlation @ one.fitted.alpha) + times(same, one.fitted.step)
+        return near[..., None] * self.seen if near.any() else None
 
     def _sane(self, means: Float[np.ndarray, "M Q T"]) -> Sane:
         return sane(self.size.member_names, _broadcast(self.size)[0], means, _broadcast(self.size)[1])
+
+
+def _mean(
+    one: FittedMember, law: Float[np.ndarray, "Q T"], correlation: Float[np.ndarray, "Q m"], same: np.ndarray | None
+) -> Float[np.ndarray, "Q T"]:
+    """Add the process and the step effects to a law."""
+    mean = law + one.member.process**2 * (correlation @ one.fitted.alpha)
+    return mean if same is None else mean + times(same, one.fitted.step)
 
 
 def _broadcast(size: AutoSize) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record
 from bimixjax.auto import law_values
-from bimixjax.auto.law_values import Points
+from bimixjax.auto.law_values import Pairs, Points
 from bimixjax.auto.noise import Noise, NoiseCovariance, kernel, times
 from bimixjax.laws import Law
 from bimixjax.solve.marquardt import Marquardt, Quadratic, State
@@ -112,7 +112,7 @@ def law_at(
 ) -> tuple[Float[np.ndarray, "Q B"], Float[np.ndarray, "q Q B"]]:
     """Evaluate the log law at the points of each lane, and its slopes by root z; those by z are root' times them."""
     coefficients = np.asarray(prior.coefficients(z))
-    value, slopes = law_values.values_and_slopes(law, coefficients, own, points)
+    value, slopes = law_values.values_and_slopes(law, coefficients, Pairs.of(own, points))
     return value, np.swapaxes(slopes * prior.scale(coefficients)[..., None], 1, 2)
 
 

@@ -23,6 +23,7 @@ from bimixjax._base.records import record
 from bimixjax.auto import law_values
 from bimixjax.auto.averaging import MemberFit, weigh
 from bimixjax.auto.block import lane_priors, noise_of, same_rows
+from bimixjax.auto.law_values import Pairs
 from bimixjax.auto.member import PackedPrior, Rows
 from bimixjax.auto.member_fits import Stack
 from bimixjax.auto.members import Member
@@ -96,7 +97,7 @@ class _Linear:
         """Compute log loss - log law on the rows."""
         coefficients = np.asarray(self.prior.coefficients(z.T))
         own = np.broadcast_to(self.rows.own, len(z))
-        value = law_values.values(self.member.law, coefficients, own, self.rows.points())
+        value = law_values.values(self.member.law, coefficients, Pairs.of(own, self.rows.points()))
         return self.rows.loss - value.reshape(*self.rows.loss.shape[:2], -1)
 
 

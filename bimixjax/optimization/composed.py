@@ -25,6 +25,7 @@ from bimixjax.optimization.goals import (
     WeightedMean,
     WorstTarget,
 )
+from bimixjax.optimization.idle import reference_shares
 from bimixjax.optimization.losses import Losses
 from bimixjax.optimization.near_optimal import middle_of, walked
 from bimixjax.optimization.objectives import Objective
@@ -89,7 +90,7 @@ class Asked:
     def mixture(self, given: Mixture | None, where: str) -> Float[np.ndarray, " d"]:
         """Return a mixture in the order of the domains."""
         try:
-            return search.reference_shares(given, self.fit.domains)
+            return reference_shares(given, self.fit.domains)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
 

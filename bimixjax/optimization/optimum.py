@@ -19,6 +19,7 @@ from bimixjax.optimization.chosen import chosen_interval
 from bimixjax.optimization.composed import Asked, composed
 from bimixjax.optimization.evaluation import flat_domains, goal_is_convex
 from bimixjax.optimization.goals import Goal, WeightedMean
+from bimixjax.optimization.idle import idle_domains, reference_shares, shared_out
 from bimixjax.optimization.limits import Limits
 from bimixjax.optimization.objectives import (
     Objective,
@@ -116,7 +117,7 @@ def optimize(
             "the dual knows no mixture that others keep near to, no other objective than the weighted mean, and one "
             "budget; leave method out"
         )
-    shares = search.reference_shares(reference, fit.domains)
+    shares = reference_shares(reference, fit.domains)
     measured = fit.at_size(budget.model_size).fitted_mixtures
     with jax.enable_x64(True):
         flat = np.all([flat_domains(part, len(fit.domains)) for part in parts], axis=0)
@@ -134,7 +135,7 @@ def optimize(
         else:
             found = search.best_mixture(goal, region, measured, solver=solver or LBFGS(), starts=starts)
         if found is not None and flat.any():
-            r = search.shared_out(found.mixture, flat, shares, region)
+            r = shared_out(found.mixture, flat, shares, region)
             known = search.certificate(goal, r, region) if plain else found.certificate
             found = dataclasses.replace(found, mixture=r, certificate=known)
     if found is None:
@@ -208,7 +209,7 @@ def _describe(
         at_upper=tuple(names[(r >= upper - NEAR) & (upper < 1)].tolist()),
         lower=lower,
         upper=upper,
-        idle=tuple(names[search.idle_domains(goal, flat)].tolist()),
+        idle=tuple(names[idle_domains(goal, flat)].tolist()),
         extrapolated=tuple(np.array(one.targets)[outside].tolist()),
         outside=reasons,
         untold=unconstrained(fit, goal, budget, r),

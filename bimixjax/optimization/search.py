@@ -8,26 +8,20 @@
    on that face, and from points along the Frank-Wolfe direction; again from 2.
 4. Count how many descents agree. Where some do not, and the objective is not known to be convex, try mixtures that give
    the share of one domain to another.
-
-Domains on which the objective does not depend have no gradient; they share what falls to them in the proportions of a
-reference.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from functools import partial
 
 import jax
 import numpy as np
 from jax import Array
-from numpy.typing import ArrayLike
 
-from bimixjax._base import checks
-from bimixjax._base.checks import InputError
 from bimixjax.mixtures import box_inverse, softmax_inverse
 from bimixjax.optimization.evaluation import goal_is_convex, gradients_at, values_at
 from bimixjax.optimization.objectives import Objective
 from bimixjax.solve import (
+    CERTIFIED,
     LBFGS,
     Certificate,
     Region,
@@ -61,6 +55,8 @@ _SAME = 1e-12
 # Descents agree whose objectives differ by less than this part of them, or mixtures by less in total variation; of
 # those that do not, so many are followed to their ends.
 _AGREES, _ALIKE, _SECONDS = 1e-7, 0.01, 2
+# The KKT residual to which mixtures are followed that are compared with the best.
+_COMPARED = 1e-8
 
 # The KKT residual is relative to the multiplier, or to this part of the objective where that is larger: at a minimum
 # inside the limits both gradient and multiplier are 0.
@@ -117,8 +113,9 @@ def best_mixture(goal: Objective, region: Region, measured: np.ndarray, *, solve
         begin, fixed = _onward(best, gradients_at(goal, best[None])[0], region, found, starts)
     same, second = _agreement(goal, best, others, region)
     if not goal_is_convex(goal, len(best)) and (second is not None or not same[free].all()):
-        best, found = _moved_on(goal, best, found, region)
-        same, second = _agreement(goal, best, others, region)
+        known, (best, found) = best, _moved_on(goal, best, found, region)
+        if (best != known).any():
+            same, second = _agreement(goal, best, others, region)
     # Descents that were kept on a face do not say where free ones end.
     agreed = int(same[free].sum())
     return Found(mixture=best, certificate=found, starts=int(free.sum()), agreed=agreed, second=second)
@@ -146,12 +143,12 @@ def _moved_on(goal: Objective, best: np.ndarray, found: Certificate, region: Reg
                 break
             if min(np.abs(tried[i] - one).sum() for one in followed) > 2 * _ALIKE:
                 followed.append(tried[i])
-        ends = [polished(goal, one, region) for one in followed[1:]]
+        ends = [polished(goal, one, region, _COMPARED) for one in followed[1:]]
         reached = values_at(goal, np.array([end for end, _ in ends])) if ends else np.array([np.inf])
         place = int(np.nanargmin(np.where(np.isfinite(reached), reached, np.inf)))
         if not reached[place] < value - _AGREES * abs(value):
             return best, found
-        best, found = ends[place]
+        best, found = polished(goal, ends[place][0], region)
     return best, found
 
 
@@ -169,18 +166,23 @@ def _least_slope(goal: Objective, r: np.ndarray) -> float:
     return _LEAST_SLOPE * abs(float(values_at(goal, r[None])[0]))
 
 
-def polished(goal: Objective, r: np.ndarray, region: Region) -> tuple[np.ndarray, Certificate]:
-    """Follow a mixture to the stationary point beside it."""
-    return polish(partial(values_at, goal), partial(gradients_at, goal), r, region, _least_slope(goal, r))
+def polished(goal: Objective, r: np.ndarray, region: Region, done: float = CERTIFIED) -> tuple[np.ndarray, Certificate]:
+    """Follow a mixture to the stationary point beside it, to a KKT residual."""
+    return polish(partial(values_at, goal), partial(gradients_at, goal), r, region, _least_slope(goal, r), done)
 
 
 def _agreement(goal: Objective, best: np.ndarray, ends: np.ndarray, region: Region) -> tuple[np.ndarray, float | None]:
     """Say which descents ended at the best [k], and find what the best stationary end of the others costs."""
     values, least = values_at(goal, ends), float(values_at(goal, best[None])[0])
     same = (values <= least + _AGREES * abs(least)) | (np.abs(ends - best).sum(1) / 2 <= _ALIKE)
-    costs = []
-    for end in ends[~same][np.argsort(values[~same], kind="stable")][:_SECONDS]:
-        other, found = polished(goal, end, region)
+    costs, followed = [], []
+    for end in ends[~same][np.argsort(values[~same], kind="stable")]:
+        if len(followed) == _SECONDS:
+            break
+        if any(np.abs(end - one).sum() / 2 <= _ALIKE for one in followed):
+            continue
+        followed.append(end)
+        other, found = polished(goal, end, region, _COMPARED)
         if settled(found) and np.abs(other - best).sum() / 2 > _ALIKE:
             costs.append(float(values_at(goal, other[None])[0]) - least)
     return same, min(costs) if costs else None
@@ -318,32 +320,3 @@ def _onward(
     most = np.argmax(np.where(lower < upper, begin, -1.0), axis=1)
     stays[np.arange(len(begin)), most] &= ~stays.all(1)
     return begin, stays
-
-
-def reference_shares(given: Mapping[str, float] | ArrayLike | None, domains: tuple[str, ...]) -> np.ndarray:
-    """Return the mixture that idle domains follow, in the order of `domains`."""
-    if given is None:
-        return np.full(len(domains), 1 / len(domains))
-    if isinstance(given, Mapping):
-        checks.known("domain", tuple(given), domains, "reference")
-        given = [float(given.get(domain, 0.0)) for domain in domains]
-    shares = np.asarray(given, float)
-    if shares.shape != (len(domains),):
-        raise InputError(f"reference has shape {shares.shape}; allowed: [{len(domains)}], for {', '.join(domains)}")
-    checks.mixtures(shares, domains)
-    return shares
-
-
-def shared_out(r: np.ndarray, flat: np.ndarray, reference: np.ndarray, region: Region) -> np.ndarray:
-    """Split what falls to domains without a gradient in the proportions of a reference, within limits."""
-    if not flat.any():
-        return r
-    lower, upper = (np.where(flat, ends, r) for ends in (region.lower, region.upper))
-    found = region.within_box(lower, upper).in_proportion(reference if region.ball is None else region.ball.reference)
-    return np.where(flat, found, r)
-
-
-def idle_domains(goal: Objective, flat: np.ndarray) -> np.ndarray:
-    """Find the domains on which no weighted target depends, of those without a slope [d]."""
-    own = np.isin(np.arange(len(flat)), goal.predictor.own_by_convention)
-    return flat if flat.all() else flat & ~own

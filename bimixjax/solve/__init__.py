@@ -23,7 +23,7 @@ from bimixjax.solve.certificate import Certificate as Certificate, certify as ce
 from bimixjax.solve.inference import Inference as Inference, infer as infer
 from bimixjax.solve.lbfgs import LBFGS as LBFGS
 from bimixjax.solve.linear import IN_LANES as IN_LANES, UNROLLED as UNROLLED
-from bimixjax.solve.newton import polish as polish
+from bimixjax.solve.newton import CERTIFIED as CERTIFIED, polish as polish
 from bimixjax.solve.precision import Precision as Precision
 from bimixjax.solve.region import LEAST_SHARE as LEAST_SHARE, NEAR as NEAR, Ball as Ball, Region as Region
 from bimixjax.solve.separable import (

@@ -10,6 +10,7 @@ from itertools import product
 from operator import add
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from bimixjax.solve import precision
@@ -80,7 +81,7 @@ def _solve_unrolled(matrix: Array, right: Array) -> tuple[Array, Array]:
 def _solve_by_columns(matrix: Array, right: Array) -> tuple[Array, Array]:
     """Eliminate by Gauss-Jordan, some columns at a time; positive matrices need no pivoting."""
     size = matrix.shape[0]
-    least = precision.share(_RANK, matrix.dtype) * jnp.stack([matrix[k, k] for k in range(size)])
+    least = precision.share(_RANK, matrix.dtype) * of_diagonal(matrix)
     full = jnp.ones(matrix.shape[2:], bool)
     left, known = jnp.concatenate([matrix, right], axis=1), []
     for first in range(0, size, _COLUMNS):
@@ -148,6 +149,20 @@ def stacked(rows: Sequence[Sequence[Array]]) -> Array:
 def diagonal(values: Array) -> Array:
     """Return the matrices [k, k, ...] with the given diagonals [k, ...]."""
     return _eye(values.shape[0], values.ndim - 1, values.dtype) * values
+
+
+def of_diagonal(matrix: Array) -> Array:
+    """Return the diagonals [k, ...] of matrices [k, k, ...]."""
+    if matrix.shape[0] <= IN_LANES:
+        return jnp.stack([matrix[k, k] for k in range(matrix.shape[0])])
+    return jnp.sum(jnp.where(_eye(matrix.shape[0], matrix.ndim - 2, jnp.dtype(bool)), matrix, 0.0), axis=1)
+
+
+def taken(values: Array, places: Sequence[int], axis: int = 0) -> Array:
+    """Return the values at some places of an axis; few of them as lanes that the compiler reads by themselves."""
+    if len(places) <= IN_LANES:
+        return jnp.stack([values[*(slice(None),) * axis, k] for k in places], axis=axis)
+    return jnp.take(values, np.array(places), axis=axis)
 
 
 def masked(matrix: Array, keep: Array) -> Array:

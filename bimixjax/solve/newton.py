@@ -21,8 +21,8 @@ _STEP, _LEAST = 1e-4, 2e-8
 _ROUNDS, _HALVED, _GENTLE = 40, 14, 4
 # How much of its room a share keeps in a gentle step.
 _KEPT = 0.05
-# Certified to rounding.
-_DONE = 1e-13
+# The KKT residual of a mixture that is certified to rounding.
+CERTIFIED = 1e-13
 # Values that differ by rounding; that hardly differ; and how much higher one may be, relative to them: a step that ends
 # outside of the ball is drawn in, which takes shares off their limits by its square.
 _ROUNDING, _CLOSE, _HIGHER = 2e-15, 1e-9, 1e-10
@@ -32,7 +32,7 @@ MOST_DOMAINS = 128
 
 
 def polish(
-    values: Values, gradients: Values, r: np.ndarray, region: Region, least: float
+    values: Values, gradients: Values, r: np.ndarray, region: Region, least: float, done: float = CERTIFIED
 ) -> tuple[np.ndarray, Certificate]:
     """Follow a mixture within limits to the stationary point beside it.
 
@@ -42,6 +42,7 @@ def polish(
         r: where to begin [d].
         region: the limits.
         least: the least slope that counts, as in `certify`.
+        done: the KKT residual at which to stop.
 
     Returns:
         A mixture whose objective is not higher, but for 1e-10 of it, and its certificate.
@@ -49,7 +50,7 @@ def polish(
     value, slope = values(r[None])[0], gradients(r[None])[0]
     best = certify(slope, r, region, least=least)
     for _ in range(_ROUNDS):
-        if best.kkt_residual <= _DONE or len(r) > MOST_DOMAINS or not np.isfinite(slope).all():
+        if best.kkt_residual <= done or len(r) > MOST_DOMAINS or not np.isfinite(slope).all():
             break
         tried = _trials(gradients, r, slope, region)
         found = values(tried)
@@ -86,13 +87,15 @@ def _trials(gradients: Values, r: np.ndarray, slope: np.ndarray, region: Region)
     step, face = program(convex / scale[:, None] / scale, slope, r, region, tangent, pull > 0)
     on_face = _step_on(face, step, bends, slope, region, tangent, scale)
     ways = 0.5 ** np.arange(_HALVED)[:, None]
-    full = region.nearest(np.clip(r + on_face, region.lower, region.upper))
-    tried = [_within(r + ways * way, region) for way in (full - r, step)]
+    ahead = np.clip(r + np.stack([on_face, step]), region.lower, region.upper) - r
+    tried = [_within(r + ways * way, region) for way in ahead]
     return np.concatenate([*tried, _within(_gentle(r, ways[:_GENTLE] * step, region, face), region)])
 
 
 def _hessian(gradients: Values, r: np.ndarray) -> np.ndarray:
-    size = _STEP * np.maximum(r, _LEAST)
+    # Gradients below the least share are those there: a share of 0 would have a row of zeros and a column that is none.
+    r = np.maximum(r, _LEAST)
+    size = _STEP * r
     ahead, behind = np.split(gradients(np.concatenate([r + np.diag(size), r - np.diag(size)])), 2)
     bends = np.nan_to_num((ahead - behind) / (2 * size[:, None]))
     return (bends + bends.T) / 2
@@ -129,10 +132,21 @@ def _step_on(
 
 
 def _within(x: np.ndarray, region: Region) -> np.ndarray:
-    """Return mixtures as they are, where they keep to the limits but for rounding, else the nearest that do."""
-    if wrong := [i for i, one in enumerate(x) if region.violation(one) > 1e-15]:
-        x = x.copy()
-        x[wrong] = region.nearest(x[wrong])
+    """Return mixtures as they are, where they keep to the limits but for rounding, else the nearest that do.
+
+    Shares at a limit stay there where they can: rounding that lifts a share from 0 can cost more than the step gains,
+    for the slope of some laws is infinite at 0.
+    """
+    wrong = np.array([region.violation(one) > 1e-15 for one in x])
+    if not wrong.any():
+        return x
+    low = np.where(x >= region.upper, region.upper, region.lower)
+    high = np.maximum(low, np.where(x <= region.lower, region.lower, region.upper))
+    least, most = region.within_box(low, high).span()
+    stays = wrong & (least <= most).all(-1) & (least.sum(-1) <= 1) & (most.sum(-1) >= 1)
+    x = x.copy()
+    x[wrong & ~stays] = region.nearest(x[wrong & ~stays])
+    x[stays] = region.within_box(low[stays], high[stays]).nearest(x[stays])
     return x
 
 

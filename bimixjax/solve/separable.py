@@ -26,8 +26,8 @@ from bimixjax._base.records import record, static
 from bimixjax.solve import linear as _linear, precision as _precision
 
 # From theta [q, B] and the data of B lanes, lanes last in every leaf, to a list of p columns [n, B]. A list is never
-# stacked: XLA would write the stack to memory before it sums over rows.
-Rows = Sequence[Array]
+# stacked: XLA would write the stack to memory before it sums over rows. Many columns may be one array.
+Rows = Sequence[Array] | Array
 Starts = Array | np.ndarray
 Columns = Callable[[Array, Any], Rows]
 Change = TypeVar("Change")
@@ -156,7 +156,8 @@ def products(left: Rows, right: Rows) -> Array:
     if len(left) * len(right) <= _UNROLLED**2:
         found, width = list(map(_linear.sum_over, starmap(mul, product(left, right)))), len(right)
         return _linear.stacked([found[i : i + width] for i in range(0, len(found), width)])
-    found = jnp.einsum("anB,bnB->Bab", jnp.stack(left), jnp.stack(right), precision=lax.Precision.HIGHEST)
+    a, b = (each if isinstance(each, Array) else jnp.stack(each) for each in (left, right))
+    found = jnp.einsum("anB,bnB->Bab", a, b, precision=lax.Precision.HIGHEST)
     return jnp.moveaxis(found, 0, -1)
 
 
@@ -221,7 +222,7 @@ def eliminate(
         linear=linear,
         gradient=gradient,
         curvature=curvature,
-        identified=jnp.stack([curvature[k, k] > rounding * square[k, k] for k in range(len(theta))]),
+        identified=_linear.of_diagonal(curvature) > rounding * _linear.of_diagonal(square),
     )
 
 

@@ -49,8 +49,9 @@ _NONE = -1
 # Changes of the factors of the runs, and of the rows, with theta.
 _Change = tuple[Sequence[Array], Sequence[Array]]
 
-# Slopes that are terms, in groups: which theta, and for each factor of the rows what multiplies it by each of these.
-_OfRuns = list[tuple[Sequence[int], dict[int, Sequence[Array]]]]
+# Slopes that are terms, in groups: which theta, and for each factor of the rows what multiplies it by each of these
+# [m, 1, B]. Of many theta this is one array: a program with an operation for each would take minutes to compile.
+_OfRuns = list[tuple[Sequence[int], dict[int, Sequence[Array] | Array]]]
 
 
 class Terms:
@@ -121,10 +122,8 @@ class Terms:
         # Slopes were taken in groups; from there back to the order of theta.
         place = np.argsort([k for group, _ in of_runs for k in group] + list(of_rows)).tolist()
         if place != sorted(place):
-            square = jnp.stack([square[k] for k in place])
-            square = jnp.stack([square[:, k] for k in place], axis=1)
-            mixed = jnp.stack([mixed[:, k] for k in place], axis=1)
-            gradient = jnp.stack([gradient[k] for k in place])
+            square = _linear.taken(_linear.taken(square, place), place, axis=1)
+            mixed, gradient = _linear.taken(mixed, place, axis=1), _linear.taken(gradient, place)
         # In float32, c is a little off its best, where terms and residuals are not orthogonal.
         single = precision.single(missed.dtype)
         slope = jnp.stack([_sum(missed * term) for term in at.terms()]) if single else None
@@ -172,21 +171,22 @@ class Terms:
             elif not read:
                 of_rows |= dict.fromkeys(group, jnp.zeros_like(theta[:1, None]))
             else:
-                parts: dict[int, Sequence[Array]] = {}
+                parts: dict[int, Sequence[Array] | Array] = {}
                 for which in dict.fromkeys(self.which[a] for a in read):
                     of_it = [a for a in read if self.which[a] == which]
                     factor = partial(_factor_of_runs, [linear[a] for a in of_it], of_it)
-                    parts[which] = [factor(run) for run, _ in changes] or self._backwards(theta, factor, group)
+                    parts[which] = (
+                        [factor(run) for run, _ in changes] if chosen else self._backwards(theta, factor, group)
+                    )
                 of_runs.append((group, parts))
         return of_runs, of_rows
 
     def _backwards(
         self, theta: Array, factor: Callable[[Sequence[Array]], Array], group: Sequence[int]
-    ) -> Sequence[Array]:
+    ) -> Float[Array, "k m 1 B"]:
         own = jnp.broadcast_to(theta[:, None], (len(theta), self.scale.shape[0], theta.shape[1]))
         value, pull = jax.vjp(lambda own: factor(self._products(own)[0]), own)
-        slopes = pull(jnp.ones_like(value))[0]
-        return [slopes[k][:, None] for k in group]
+        return _linear.taken(pull(jnp.ones_like(value))[0], group)[:, :, None]
 
 
 class _At:
@@ -284,21 +284,33 @@ class _At:
         shape, rows = (missed.shape[0], missed.shape[-1]), self._rows
 
         def over_runs(values: Array) -> Array:
-            return jnp.broadcast_to(values[:, 0], shape)
+            return jnp.broadcast_to(values[..., 0, :], (*values.shape[:-3], *shape))
 
-        left: dict[int, list[Array]] = {}
+        left: dict[int, Sequence[Array] | Array] = {}
         for which in dict.fromkeys(which for _, parts in of_runs for which in parts):
             every = [run * self._sum_of(which, its) for run, its in zip(self._run, rows.which, strict=True)]
             for group, parts in of_runs:
                 of_each = [self._sum_of(which, its) for its in parts]
-                every += [combined([slopes[k] for slopes in parts.values()], of_each) for k in range(len(group))]
+                if any(isinstance(slopes, Array) for slopes in parts.values()):
+                    every.append(combined(list(parts.values()), of_each))
+                else:
+                    every += [combined([slopes[k] for slopes in parts.values()], of_each) for k in range(len(group))]
             every += map(self._weighted, by_row, repeat(which))
-            left[which] = list(map(over_runs, [*every, _over_rows(self._times(missed, which))]))
+            left[which] = _joined(list(map(over_runs, [*every, _over_rows(self._times(missed, which))])))
         found = [jnp.zeros((len(self._run) + len(by_row) + 1, 0, shape[1]), missed.dtype)] if not of_runs else []
         for _, parts in of_runs:
-            slopes = [list(map(over_runs, each)) for each in parts.values()]
+            slopes = [
+                over_runs(each) if isinstance(each, Array) else list(map(over_runs, each)) for each in parts.values()
+            ]
             found.append(reduce(add, map(products, map(left.__getitem__, parts), slopes)))
         return jnp.concatenate(found, axis=1)
+
+
+def _joined(values: Sequence[Array]) -> Sequence[Array] | Array:
+    """Return values [m, B] as they are, but with arrays of many [k, m, B] among them, as one array."""
+    if all(each.ndim == 2 for each in values):
+        return values
+    return jnp.concatenate([each if each.ndim == 3 else each[None] for each in values])
 
 
 def _factor_of_runs(linear: Sequence[Array], terms: Sequence[int], run: Sequence[Array]) -> Array:

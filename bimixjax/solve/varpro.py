@@ -211,7 +211,7 @@ def _bounded_step(
     """Solve (H + damping diag H) s = -g in the coordinates that are free to move, and clip the step to the bounds."""
     lower, upper = rows.problem.lower[:, None], rows.problem.upper[:, None]
     at_bound = ((theta <= lower) & (model.gradient > 0)) | ((theta >= upper) & (model.gradient < 0))
-    curvature = jnp.stack([model.curvature[k, k] for k in range(len(theta))])
+    curvature = _linear.of_diagonal(model.curvature)
     # A coefficient on which the rows do not depend must stay where it is, not wander on rounding.
     free = ~at_bound & model.identified
     damped = model.curvature + _linear.diagonal(damping / rows.one * curvature)

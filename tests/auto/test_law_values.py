@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bimixjax.auto import law_values
-from bimixjax.auto.law_values import Points, log_law
+from bimixjax.auto.law_values import Pairs, Points, log_law
 from bimixjax.auto.members import DONATED, MEMBERS, Member, prior_of
 
 RANDOM = np.random.default_rng(0)
@@ -31,9 +31,10 @@ def test_values_and_slopes_are_those_of_the_law(member: Member) -> None:
     """In more pairs than one call holds, at the first and the last of them."""
     packed = coefficients(member)
     with jax.enable_x64(True):
-        value, slopes = law_values.values_and_slopes(member.law, packed, OWN, POINTS)
-        again, by_mixture, by_donor = law_values.values_and_place_slopes(member.law, packed, OWN, POINTS)
-        alone = law_values.values(member.law, packed, OWN, POINTS)
+        value, slopes = law_values.values_and_slopes(member.law, packed, Pairs.of(OWN, POINTS))
+        places = Pairs.of_places(OWN, POINTS)
+        again, by_mixture, by_donor = law_values.values_and_place_slopes(member.law, packed, places)
+        alone = law_values.values(member.law, packed, Pairs.of(OWN, POINTS))
         for lane, at in ((0, 0), (1, 7), (2, COUNT // 2), (LANES - 1, COUNT - 1)):
 
             def loss(c: jax.Array, r: jax.Array, donor: jax.Array, lane: int = lane, at: int = at) -> jax.Array:
@@ -53,9 +54,10 @@ def test_one_shape_serves_all_counts_of_pairs() -> None:
     member = MEMBERS[2]
     packed = coefficients(member)
     with jax.enable_x64(True):
-        law_values.values(member.law, packed, OWN, POINTS)
+        law_values.values(member.law, packed, Pairs.of(OWN, POINTS))
         before = COMPILED()
         some = jax.tree.map(lambda leaf: leaf[..., :5, :], POINTS)
-        found = law_values.values(member.law, packed[:, :2], OWN[:2], jax.tree.map(lambda leaf: leaf[..., :2], some))
+        few = Pairs.of(OWN[:2], jax.tree.map(lambda leaf: leaf[..., :2], some))
+        found = law_values.values(member.law, packed[:, :2], few)
         assert COMPILED() == before
     assert found.shape == (5, 2)

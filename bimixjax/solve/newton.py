@@ -87,8 +87,8 @@ def _trials(gradients: Values, r: np.ndarray, slope: np.ndarray, region: Region)
     step, face = program(convex / scale[:, None] / scale, slope, r, region, tangent, pull > 0)
     on_face = _step_on(face, step, bends, slope, region, tangent, scale)
     ways = 0.5 ** np.arange(_HALVED)[:, None]
-    ahead = np.clip(r + np.stack([on_face, step]), region.lower, region.upper) - r
-    tried = [_within(r + ways * way, region) for way in ahead]
+    full = _within(np.clip(r + on_face, region.lower, region.upper)[None], region)[0]
+    tried = [_within(r + ways * way, region) for way in (full - r, step)]
     return np.concatenate([*tried, _within(_gentle(r, ways[:_GENTLE] * step, region, face), region)])
 
 

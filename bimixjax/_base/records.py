@@ -61,12 +61,12 @@ def to_plain(value: Any) -> Any:
 def write_json(path: str | Path, value: Any, *, hashed: bool = False) -> None:
     """Write `value` as strict JSON in one step; `hashed`, an object says by its own hash what it holds, and its origin.
 
-    The origin is what made it, see `provenance.of`.
+    The origin is what made it, see `provenance.of`; a writer of a file that moves elsewhere gives it.
     """
     plain = to_plain(value)
     if hashed:
-        plain = {name: item for name, item in plain.items() if name not in (HASH, PROVENANCE)}
-        plain[PROVENANCE] = provenance.of(path)
+        plain.pop(HASH, None)
+        plain.setdefault(PROVENANCE, provenance.of(path))
         plain[HASH] = _hash(plain)
     write_text(path, json.dumps(plain, indent=2, allow_nan=False) + "\n")
     if hashed and (work := provenance.under_way()):

@@ -49,6 +49,10 @@ class Corpus(FolderCommand):
     cap: Annotated[Whole, arg(metavar="BYTES")] = 4_000_000
     """About the most bytes per domain of the local corpus."""
 
+    def inputs(self) -> Iterable[Path]:
+        """Return the texts and the tokenizer."""
+        return [*super().inputs(), *filter(Path.exists, self.paths().values())]
+
     def work(self) -> Answer:
         """Tokenize."""
         from bimixjax import corpus
@@ -67,16 +71,20 @@ class Corpus(FolderCommand):
         """Return the documents of each domain of the command line, read when they are needed."""
         from bimixjax import corpus
 
-        paths: dict[str, Path] = {}
+        read = partial(corpus.read_documents, text_field=self.text_field, id_field=self.id_field)
+        return {name: read(path) for name, path in self.paths().items()}
+
+    def paths(self) -> dict[str, Path]:
+        """Return the file or folder of each domain of the command line."""
+        found: dict[str, Path] = {}
         for given in self.domain:
             name, _, path = given.partition("=")
             if not (name.strip() and path):
                 raise InputError(f"--domain has {given!r}; allowed: NAME=PATH")
-            paths[name.strip()] = Path(path)
-        if len(paths) < len(self.domain):
+            found[name.strip()] = Path(path)
+        if len(found) < len(self.domain):
             raise InputError("--domain names a domain twice; put its files into one folder")
-        read = partial(corpus.read_documents, text_field=self.text_field, id_field=self.id_field)
-        return {name: read(path) for name, path in paths.items()}
+        return found
 
     def chosen_tokenizer(self) -> "Tokenizer":
         """Return the tokenizer of the file, or that of bytes."""

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from bimixjax._base import provenance
 from bimixjax._base.checks import InputError, known
 from bimixjax._base.files import hidden_name, is_meant_for, lock, opened, unfinished
+from bimixjax._base.provenance import PROVENANCE
 from bimixjax._base.records import write_json
 from bimixjax.corpus import layout
 from bimixjax.corpus.layout import SIDECAR, SPLITS, Shard
@@ -99,7 +101,7 @@ def writing(
         See `Writer`.
     """
     final = Path(path).resolve()
-    sidecar = {
+    sidecar: dict[str, Any] = {
         "format": layout.FORMAT,
         "version": layout.VERSION,
         "dtype": layout.narrowest_dtype(vocab_size),
@@ -121,7 +123,8 @@ def writing(
                 for split in splits:
                     with layout.shard_file(folder, domain, split).open("ab") as file:
                         os.fsync(file.fileno())
-            write_json(folder / SIDECAR, sidecar | {"notes": writer.notes, "domains": shards}, hashed=True)
+            sidecar |= {"notes": writer.notes, "domains": shards, PROVENANCE: provenance.of(final / SIDECAR)}
+            write_json(folder / SIDECAR, sidecar, hashed=True)
 
 
 @contextmanager

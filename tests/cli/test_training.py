@@ -9,7 +9,8 @@ import pytest
 import tokenizers
 import yaml
 
-from bimixjax import Observations
+from bimixjax import Observations, verify
+from bimixjax._base.records import read_json
 from bimixjax._base.stopping import STOPPED, Stopped
 from bimixjax.cli import run
 from bimixjax.cli.console import BAD_INPUT, DONE, FAILED
@@ -41,6 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def store(folder: Path) -> TokenStore:
     """A token store of those texts, at `store`."""
     assert bimix("corpus store --domain web=web.jsonl --domain code=code.jsonl") == DONE
+    assert [one.inputs for one in verify(".")] == [("../code.jsonl", "../web.jsonl")]
     return TokenStore.open("store")
 
 
@@ -88,7 +90,7 @@ def test_corpus_is_the_local_one_by_default(monkeypatch: pytest.MonkeyPatch, fol
 def test_entropy_prints_and_writes_the_same(store: TokenStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert bimix("entropy store --out entropy.json --json") == DONE
     document = json.loads(capsys.readouterr().out)
-    assert document == json.loads(Path("entropy.json").read_text())
+    assert document == read_json("entropy.json")
     web = document["entropies"]["web"]
     assert web["joint"] == pytest.approx(web["first"] + web["conditional"])
     assert set(document["mixtures"]) == {"natural", "uniform", *(f"{m}-entropy" for m in designs.MEASURES)}

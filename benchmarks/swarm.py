@@ -1,13 +1,14 @@
 """Tokens per second of a swarm, beside one member after another and a hand-written JAX loop of the same model.
 
-The three take turns in one process, so that they meet the same machine; medians over the turns are compared.
+The three take turns in one process, so that they meet the same machine; medians over the turns are compared, for each
+size of the model and of the swarm.
 
-Run: `python benchmarks/swarm.py`; `--preset` and `--members` choose the model and how many.
+Run: `python benchmarks/swarm.py`; 10m and larger, and swarms of 256, where `--presets` and `--members` name them.
 """
 
 import argparse
-import dataclasses
 import functools
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ import optax
 
 from bimixjax.proxy import ModelConfig, TrainConfig, make_mesh
 from bimixjax.proxy.batches import Resident, make_samplers
+from bimixjax.proxy.cost import utilization
 from bimixjax.proxy.mesh import default_stack, padded
 from bimixjax.proxy.model import PRESETS, initialize, token_losses
 from bimixjax.proxy.train import fill, make_programs, slot_starts
@@ -145,46 +147,57 @@ def measure(turns: dict[str, Turn], rounds: int) -> dict[str, list[float]]:
     return seconds
 
 
+def measured(config: TrainConfig, tokens: np.ndarray, members: int, steps: int, rounds: int) -> dict[str, Any]:
+    """Measure one size of the model and of the swarm."""
+    turns = {
+        "swarm": swarm_turn(config, tokens, members, steps, jax.devices()),
+        "one after another": in_turn(config, tokens, members, steps),
+        "hand-written loop": by_hand(config, tokens, members, steps),
+    }
+    seconds = measure(turns, rounds)
+    trained = members * steps * config.tokens_per_step
+    speed = {name: trained / statistics.median(times) for name, times in seconds.items()}
+    device = jax.devices()[0].device_kind
+    return {
+        "parameters": config.model.size,
+        "members": members,
+        "steps_per_turn": steps,
+        "seconds": seconds,
+        "tokens_per_second": speed,
+        "utilization": utilization(speed["swarm"], config.model, device, len(jax.devices())),
+    }
+
+
 def main() -> None:
     """Measure, print the table and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=list(PRESETS), default="0.1m")
-    parser.add_argument("--members", type=int, default=8)
+    parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=["0.1m", "1m"])
+    parser.add_argument("--members", nargs="+", type=int, default=[1, 8, 64])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--context", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=20, help="steps of each member per turn")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=64, help="steps of all members per turn, at least one of each")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "swarm.json", help="JSON file")
     given = parser.parse_args()
-    model = ModelConfig.preset(given.preset, context=given.context, dtype=given.dtype)
-    config = TrainConfig(model=model, batch=given.batch)
-    difference = check_same_network(model)
-    tokens = np.random.default_rng(0).integers(0, model.vocab, DOMAINS * DOMAIN_TOKENS).astype(np.uint8)
-    turns = {
-        "swarm": swarm_turn(config, tokens, given.members, given.steps, jax.devices()),
-        "one after another": in_turn(config, tokens, given.members, given.steps),
-        "hand-written loop": by_hand(config, tokens, given.members, given.steps),
-    }
-    seconds = measure(turns, given.rounds)
-    trained = given.members * given.steps * config.tokens_per_step
-    speed = {name: trained / statistics.median(times) for name, times in seconds.items()}
-    rows = [
-        [name, f"{value:,.0f}", f"{trained / max(seconds[name]):,.0f}", f"{speed['swarm'] / value:.2f}"]
-        for name, value in speed.items()
-    ]
-    print(_report.table(["", "tokens/s (median)", "slowest", "swarm is x times"], rows))
-    _report.write(
-        given.out,
-        {
-            "benchmark": "swarm",
-            "settings": {name: value for name, value in vars(given).items() if name != "out"}
-            | {"parameters": model.size, "config": dataclasses.asdict(config)},
-            "largest_difference_of_the_networks": difference,
-            "seconds": seconds,
-            "tokens_per_second": speed,
-        },
-    )
+    cases, differences, rows = [], {}, []
+    head = ["model, members", "swarm", "one by one", "by hand", "x one by one", "x by hand", "of peak"]
+    for preset, members in itertools.product(given.presets, given.members):
+        model = ModelConfig.preset(preset, context=given.context, dtype=given.dtype)
+        config = TrainConfig(model=model, batch=given.batch)
+        differences[preset] = check_same_network(model)
+        tokens = np.random.default_rng(0).integers(0, model.vocab, DOMAINS * DOMAIN_TOKENS).astype(np.uint8)
+        case = measured(config, tokens, members, max(1, given.steps // members), given.rounds)
+        cases.append({"preset": preset, **case})
+        speed = case["tokens_per_second"]
+        ratios = [f"{speed['swarm'] / speed[name]:.2f}" for name in ("one after another", "hand-written loop")]
+        used = "" if case["utilization"] is None else f"{100 * case['utilization']:.1f} %"
+        rows.append([f"{preset}, {members}", *(f"{value:,.0f}" for value in speed.values()), *ratios, used])
+        print(_report.table(head, rows[-1:]), flush=True)
+    print(f"\n{_report.table(head, rows)}")
+    settings = {name: value for name, value in vars(given).items() if name != "out"}
+    results = {"benchmark": "swarm", "settings": settings, "largest_difference_of_the_networks": differences}
+    _report.write(given.out, {**results, "cases": cases})
 
 
 if __name__ == "__main__":

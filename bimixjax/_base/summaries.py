@@ -136,3 +136,15 @@ def _lanes(fit: Any) -> list[str]:
 
 def _volume(fit: Any) -> str:
     return f"volume in {fit.volume_unit}" if fit.volume_unit else "one volume"
+
+
+def clock(seconds: float) -> str:
+    """Return minutes and seconds, and hours where there are any.
+
+    Example:
+        >>> clock(75.4), clock(7325.0)
+        ('1:15', '2:02:05')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -17,6 +17,7 @@ from bimixjax._base import checks
 from bimixjax._base.checks import InputError
 from bimixjax.cli import compiled, console, signals
 from bimixjax.cli.console import FIGURES, JSON, Answer, Command, File, Flag, Formats
+from bimixjax.cli.corpora import Corpus, Design, Entropy
 from bimixjax.cli.exporting import Export, Lint
 from bimixjax.cli.fitting import Compare, TableCommand
 from bimixjax.cli.importing import Import
@@ -24,7 +25,7 @@ from bimixjax.cli.options import Law, Number, Whole, names
 from bimixjax.cli.planning import Plan
 from bimixjax.cli.predicting import Predict, Score
 from bimixjax.cli.searching import Optimize
-from bimixjax.cli.training import Corpus, Demo, Design, Entropy, Swarm
+from bimixjax.cli.training import Demo, Swarm
 from bimixjax.cli.verifying import Verify
 
 if TYPE_CHECKING:

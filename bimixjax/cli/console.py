@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +55,11 @@ Formats = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a command found: `document` for machines, `screen` for people."""
+    """What a command found: `document` for machines, `screen` for people, `file` to be redirected as it is."""
 
     document: Any
-    screen: Sequence["RenderableType"]
+    screen: Sequence["RenderableType"] = ()
+    file: str = ""
     failed: bool = False
 
 
@@ -255,6 +256,20 @@ def _check_option(key: str, value: Any, path: str) -> None:
             )
 
 
+def arguments(command: Command, without: Collection[str]) -> list[str]:
+    """Return the arguments that make a command what it is, but for some options: what differs from its defaults."""
+    hints = get_type_hints(type(command), include_extras=True)
+    first, rest = [], []
+    for field in dataclasses.fields(command):
+        value = getattr(command, field.name)
+        if conf.Positional in getattr(hints[field.name], "__metadata__", ()):
+            first += [str(value)]
+        elif field.name not in without and value != field.default:
+            given = list(value) if isinstance(value, tuple) else value
+            rest += _flags("", field.name, given, field.default)
+    return [*first, *rest]
+
+
 def _flags(config: str, key: str, value: Any, default: object) -> list[str]:
     option = key.rstrip("_").replace("_", "-")
     if isinstance(default, bool):
@@ -269,7 +284,7 @@ def _flags(config: str, key: str, value: Any, default: object) -> list[str]:
 
 
 def _check_outputs(command: Command) -> None:
-    if isinstance(command, FolderCommand):
+    if isinstance(command, FolderCommand) and command.folder is not None:
         require_local(command.folder)
     for option, suffixes in command.formats.items():
         path = getattr(command, option)
@@ -297,6 +312,9 @@ def _print(answer: Answer, *, as_json: bool) -> None:
 
     if as_json:
         print(json.dumps(to_plain(answer.document), allow_nan=False))
+        return
+    if answer.file:
+        print(answer.file, end="")
         return
     from rich.console import Console
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bimixjax._base import stages
+from bimixjax._base.summaries import clock
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -112,18 +113,6 @@ def pace(step: int, steps: int, tokens_per_second: float, seconds_left: float) -
         '350 of 700 steps, 61,200 tokens/s, 1:15 left'
     """
     return f"{step:,} of {steps:,} steps, {round(tokens_per_second, -2):,.0f} tokens/s, {clock(seconds_left)} left"
-
-
-def clock(seconds: float) -> str:
-    """Return minutes and seconds, and hours where there are any.
-
-    Example:
-        >>> clock(75.4), clock(7325.0)
-        ('1:15', '2:02:05')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _log(stage: str) -> Report:

@@ -12,6 +12,7 @@ from bimixjax._base.checks import InputError, choice, every, known, not_negative
 from bimixjax._base.summaries import listed
 from bimixjax.observations import cells
 from bimixjax.observations.cells import RawTable
+from bimixjax.observations.decay import decay_note
 
 MIXTURE, LOSS, UNIQUE = "mixture/", "loss/", "unique/"
 RUN_COLUMNS = ("model_size", "step", "tokens", "seed")
@@ -69,6 +70,7 @@ def fields(
         why = f"the {keep} of each run and volume is kept" if keep else "each is the same as another"
         return rest | {"notes": (f"{again.sum()} of {len(again)} rows left out: {why}", *rest["notes"])}
     _require_unique(table, column, key)
+    metadata = _metadata(table)
     return {
         "run": run,
         "domains": domains,
@@ -76,8 +78,8 @@ def fields(
         "proportions": proportions,
         "unique": unique,
         "losses": _losses(table, targets),
-        "metadata": _metadata(table),
-        "notes": notes,
+        "metadata": metadata,
+        "notes": (*notes, *decay_note(metadata, run, key["volume"].to_numpy(float))),
         "source": table.source,
         **numbers,
     }

@@ -2,13 +2,14 @@
 
     design --batches--> windows --train--> members --swarm--> losses --storage--> observations.csv
 
-- `design`: the mixture and the seed of each run.
+- `design`: the mixture, the seed and the model of each run.
 - `batches`: windows of tokens, a function of seed, run and step alone, so that a resumed run draws the same.
 - `repetition`: tokens of which only so many are drawn from, so that proxies repeat as the real run will.
 - `model`: the transformer. `train`: one step and one measurement of a member, and the programs for all members.
 - `schedule`: the course of the learning rate.
 - `mesh`: members, batches and parameters on a grid of devices.
-- `swarm`: all runs of a design, resumable at any moment. `storage`: its files. `pace`: the length of a call, and speed.
+- `swarm`: all runs of a design, resumable at any moment. `storage`, `checkpoints`, `metrics`: what it leaves.
+- `pace`: the length of a call, and speed. `cost`: operations. `fleet`: many workers on one design.
 
 Words: a *run* is a row of the design; a *member* is the state of its training; a *slot* holds a member, or padding that
 fills up the devices; a *window* is L + 1 adjacent tokens; a *target* is a domain whose validation loss is measured.

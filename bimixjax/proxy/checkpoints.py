@@ -18,9 +18,9 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
 from bimixjax._base.checks import InputError
+from bimixjax.proxy.layout import CHECKPOINTS
 from bimixjax.proxy.storage import agreed
 
-CHECKPOINTS = "checkpoints"
 # Bytes beside the members: what Orbax says about them, and the table.
 SPARE = 1 << 20
 

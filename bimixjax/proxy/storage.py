@@ -7,7 +7,7 @@ starts from; so a kill at any moment loses work, but neither loses, repeats nor 
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from jax.experimental import multihost_utils
 from bimixjax._base import files
 from bimixjax._base.checks import InputError
 from bimixjax._base.records import read_json, to_plain, write_json
-
-OBSERVATIONS, SETTINGS, DONE, LOCK = "observations.csv", "swarm.json", "done.json", ".lock"
+from bimixjax.proxy.fleet import array_index
+from bimixjax.proxy.layout import DONE as DONE, LOCK as LOCK, OBSERVATIONS as OBSERVATIONS, SETTINGS as SETTINGS
 
 
 @contextmanager
@@ -42,7 +42,9 @@ def held(folder: Path) -> Iterator[None]:
         if locked is None:
             raise InputError(f"{folder}: its file system has no locks to keep other swarms out; use another folder")
         if not locked:
-            raise InputError(f"{folder}: another process is training in this folder; wait, or use another")
+            worker = array_index(os.environ)
+            hint = f", or --shard auto, since {worker} is set" if worker else ""
+            raise InputError(f"{folder}: another process is training in this folder; wait, or use another{hint}")
         yield
 
 
@@ -157,22 +159,42 @@ def gather_shards(folder: str | Path, count: int) -> Path:
     Raises:
         InputError: where a shard is not done.
     """
-    folder = Path(folder)
-    shards = [shard_folder(folder, index, count) for index in range(count)]
-    waiting = [path.name for path in shards if not (path / DONE).exists()]
+    return gather(Path(folder), [shard_folder(Path(folder), index, count) for index in range(count)])
+
+
+def gather(folder: Path, parts: Sequence[Path], shared: Collection[str] = ()) -> Path:
+    """Concatenate the tables of finished parts as `folder`/observations.csv, ordered by step.
+
+    Runs that are `shared` by models get the model's size added to their id.
+    """
+    waiting = [path.name for path in parts if not (path / DONE).exists()]
     if waiting:
-        raise InputError(f"{folder}: not done: {', '.join(waiting)}; allowed: {count} finished shards")
-    tables = {path: files.read_text(path / OBSERVATIONS).splitlines(keepends=True) for path in shards}
-    header = next(iter(tables[shards[0]]), "")
+        raise InputError(f"{folder}: not done: {', '.join(waiting)}; allowed: {len(parts)} finished parts")
+    tables = {path: files.read_text(path / OBSERVATIONS).splitlines(keepends=True) for path in parts}
+    header = next(iter(tables[parts[0]]), "")
     for path, lines in tables.items():
         if "step" not in cells(header) or lines[:1] != [header] or not lines[-1].endswith("\n"):
-            wrong = "not a whole table with the columns of the other shards, step among them"
+            wrong = "not a whole table with the columns of the other parts, step among them"
             raise InputError(f"{path / OBSERVATIONS}: {wrong}")
     steps = [step for path, lines in tables.items() for step in _steps(path / OBSERVATIONS, lines)]
     rows = [line for lines in tables.values() for line in lines[1:]]
     ordered = [line for _, line in sorted(zip(steps, rows, strict=True), key=lambda row: row[0])]
+    if shared:
+        ordered = [row_text(_sized(cells(line), cells(header), shared)) for line in ordered]
     files.write_text(folder / OBSERVATIONS, "".join([header, *ordered]))
     return folder / OBSERVATIONS
+
+
+def _sized(row: list[str], header: Sequence[str], shared: Collection[str]) -> list[str]:
+    """Return the row with the id that `Observations.concat` gives to a run of several sizes."""
+    place, size = header.index("run"), header.index("model_size")
+    name = f"{row[place]}/model_size-{row[size]}" if row[place] in shared else row[place]
+    return [*row[:place], name, *row[place + 1 :]]
+
+
+def model_folder(folder: Path, model: str) -> Path:
+    """Return the folder of the runs of one of several models."""
+    return folder / f"model-{model}"
 
 
 def all_done(folder: Path, count: int) -> bool:

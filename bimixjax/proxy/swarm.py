@@ -12,13 +12,15 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bimixjax._base import files
-from bimixjax._base.checks import InputError
+from bimixjax._base.checks import InputError, choice
 from bimixjax._base.records import write_json
 from bimixjax._base.stopping import Stopped, at_boundaries
 from bimixjax.proxy import batches, mesh as meshes, storage
 from bimixjax.proxy.batches import Resident, Sampler, Streamed, TokenSource, Validation
 from bimixjax.proxy.checkpoints import Checkpoints
 from bimixjax.proxy.design import Design
+from bimixjax.proxy.metrics import Metrics, reporting
+from bimixjax.proxy.model import PRESETS
 from bimixjax.proxy.pace import Pace, Progress
 from bimixjax.proxy.repetition import LimitedTokens
 from bimixjax.proxy.train import TRAINING, Measured, Member, Programs, TrainConfig, fill, make_programs, slot_starts
@@ -76,6 +78,12 @@ class SwarmConfig:
         """The steps at which losses are measured, ascending."""
         return tuple(sorted(set(self.eval_steps))) or geometric_steps(self.steps)
 
+    def of_model(self, preset: str) -> "SwarmConfig":
+        """Return the settings with another size of the model."""
+        layers, width, heads = PRESETS[choice("model", preset, PRESETS)]
+        model = dataclasses.replace(self.train.model, layers=layers, width=width, heads=heads)
+        return dataclasses.replace(self, train=dataclasses.replace(self.train, model=model))
+
 
 def geometric_steps(steps: int, count: int = 8) -> tuple[int, ...]:
     """Return the distinct steps S 16^(i / (count - 1) - 1), i = 0, ..., count - 1, rounded: from S / 16 to S."""
@@ -100,7 +108,7 @@ def train_swarm(
     status names the step, and then stops.
 
     Args:
-        design: the runs.
+        design: the runs; those of several models are trained one model after another, each in `folder`/model-<name>.
         tokens: training and validation tokens by domain; see `TokenSource`.
         config: what each run does.
         folder: where table, checkpoints and settings go.
@@ -113,7 +121,8 @@ def train_swarm(
         The table, as `Observations.read` reads it: `run, model_size, step, tokens, seed, lr, status, mixture/<domain>,
         loss/<target>` (nats per token), `loss_se/<target>` (over validation windows), `realized/<domain>` (tokens
         trained on), `train_loss` (mean over the steps since the row before, nats per token of the run's own mixture);
-        of tokens from `simulate_epochs` also `unique/<domain>`, blank for no limit.
+        of tokens from `simulate_epochs` also `unique/<domain>`, blank for no limit. A run of several models is there as
+        several runs, `<run>/model_size-<parameters>`.
 
     Raises:
         InputError: where tokens, design and settings do not fit together, the folder holds another swarm, or
@@ -141,7 +150,10 @@ def train_swarm(
         place = whole
         if shard is not None:
             design, place = design.shard(*shard), storage.shard_folder(whole, *shard)
-        path = _train(design, tokens, config, place, mesh, progress, told)
+        if design.models is None:
+            path = _train(design, tokens, config, place, mesh, progress, told)
+        else:
+            path = _train_models(design, tokens, config, place, mesh, progress, told)
         if shard is not None and storage.all_done(whole, shard[1]):
             path = storage.gather_shards(whole, shard[1])
         if storage.agreed(told()):
@@ -207,6 +219,29 @@ class _Swarm:
         return members, first
 
 
+def _train_models(
+    design: Design,
+    tokens: TokenSource,
+    config: SwarmConfig,
+    folder: Path,
+    mesh: Mesh | None,
+    progress: Progress | None,
+    told: Callable[[], bool],
+) -> Path:
+    """Train the runs of each model in a folder of their own, one model after another, and put their tables together."""
+    parts = design.by_model()
+    for model, part in parts.items():
+        sized = config.of_model(model)
+        _train(part, tokens, sized, storage.model_folder(folder, model), mesh, progress, told)
+        if storage.agreed(told()) and model != [*parts][-1]:
+            raise Stopped(f"stopped after the runs of model {model} in {folder}; the same call goes on there")
+    if not storage.writes():
+        return folder / storage.OBSERVATIONS
+    table = storage.gather(folder, [storage.model_folder(folder, model) for model in parts], design.shared)
+    write_json(folder / storage.DONE, {"runs": len(design), "steps": config.steps}, hashed=True)
+    return table
+
+
 def _train(
     design: Design,
     tokens: TokenSource,
@@ -224,9 +259,10 @@ def _train(
         storage.settle(folder, _settings(swarm, tokens))
         if (folder / storage.DONE).exists():
             return table
-        with closing(Checkpoints(folder, config.keep)) as checkpoints:
-            pace = Pace(config.steps, config.train.tokens_per_step * len(design), progress)
-            _run(swarm, table, checkpoints, pace, told)
+        report = reporting(folder, config.train, len(design), progress)
+        with report as metrics, closing(Checkpoints(folder, config.keep)) as checkpoints:
+            _run(swarm, table, checkpoints, metrics, told)
+            metrics.done(config.steps)
         if storage.writes():
             write_json(folder / storage.DONE, {"runs": len(design), "steps": config.steps}, hashed=True)
     return table
@@ -273,12 +309,14 @@ def _settings(swarm: _Swarm, tokens: TokenSource) -> dict[str, Any]:
     }
 
 
-def _run(swarm: _Swarm, table: Path, checkpoints: Checkpoints, pace: Pace, told: Callable[[], bool]) -> None:
+def _run(swarm: _Swarm, table: Path, checkpoints: Checkpoints, metrics: Metrics, told: Callable[[], bool]) -> None:
     """Train from the newest checkpoint to the end; each stop's rows are on the disk before its checkpoint begins."""
     config, programs = swarm.config, swarm.programs
     slots = slot_starts(swarm.design.seeds.tolist(), len(swarm.samplers.key))
     saved, members = checkpoints.restore(programs.like) or (0, programs.start(slots, None))
     storage.begin_table(table, swarm.header, saved)
+    metrics.begun(saved, config.steps)
+    pace = Pace(config.steps, config.train.tokens_per_step * len(swarm.design), metrics.progress)
     previous = max((at for at in config.measured if at <= saved), default=0)
     stops = {*config.measured, *range(0, config.steps, config.checkpoint_every), config.steps} - {0}
     for stop in sorted(stops):
@@ -288,12 +326,12 @@ def _run(swarm: _Swarm, table: Path, checkpoints: Checkpoints, pace: Pace, told:
         if step in config.measured and step > saved:
             members, measured = programs.meter(members, (swarm.validation, np.int32(step)))
             storage.append_rows(table, swarm.rows(step, previous, measured))
+            metrics.measured(step, measured, previous)
             previous = step
         if step > saved:
             checkpoints.save(step, members)
             saved = step
         if step < stop:
-            where = (
-                f"at step {step:,} of {config.steps:,}, which is saved in {table.parent}; the same call goes on there"
-            )
-            raise Stopped(f"stopped {where if step else 'before the first step'}")
+            metrics.say("stopped", step)
+            where = f"at step {step:,} of {config.steps:,}, which is saved in {table.parent}"
+            raise Stopped(f"stopped {where if step else 'before the first step'}; the same call goes on there")

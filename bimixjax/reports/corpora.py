@@ -1,17 +1,23 @@
 """Corpora, their entropies, and mixtures and swarms over their domains: tables, and documents for machines."""
 
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from rich.console import Group
 
 from bimixjax._base.records import to_plain
+from bimixjax._base.summaries import clock
 from bimixjax.corpus import TokenStore
 from bimixjax.corpus.entropy import Entropies
 from bimixjax.observations import Observations
 from bimixjax.reports.layout import framed, table
+
+if TYPE_CHECKING:  # they bring JAX, which tables do without
+    from bimixjax.proxy.fleet import Part
 
 MOST_RUNS = 40
 
@@ -78,3 +84,41 @@ def swarm(observations: Observations) -> Group:
         shown.add_row(runs[i], f"{steps[rows[i]]:.0f}", *losses, *(str(statuses[i]) for _ in status))
     left = f"{len(runs) - len(order)} more runs are in the table" if len(runs) > len(order) else None
     return framed("Validation loss at the last step measured, nats per token", shown, left)
+
+
+def speed(found: Mapping[str, Any]) -> str:
+    """Say in one line how fast a swarm was trained.
+
+    Example:
+        >>> print(speed({"tokens_per_second": 61234.5, "utilization": 0.412, "compile_seconds": 31.0, "devices": 8,
+        ...              "device": "NVIDIA H100", "peak_device_bytes": 2**35, "peak_host_bytes": 2**31}))
+        Speed: 61,200 tokens/s on 8 x NVIDIA H100, 41.2 % of the bfloat16 peak, compiled in 0:31, at most 34.4 GB each
+    """
+    rate = found["tokens_per_second"]
+    used = "" if found["utilization"] is None else f", {100 * found['utilization']:.1f} % of the bfloat16 peak"
+    on_device = found["peak_device_bytes"]
+    memory = f"{(on_device or found['peak_host_bytes']) / 1e9:.3g} GB" + (" each" if on_device else " of memory")
+    tokens = "-" if rate is None else f"{round(rate, -2):,.0f}"
+    where = f"{found['devices']} x {found['device']}"
+    return f"Speed: {tokens} tokens/s on {where}{used}, compiled in {clock(found['compile_seconds'])}, at most {memory}"
+
+
+def status(folder: str, parts: "Sequence[Part]") -> Group:
+    """Return one row per part of a swarm, and the sum of those that run."""
+    rows = []
+    for part in parts:
+        step = "" if part.steps is None else f"{part.step:,} of {part.steps:,}"
+        speed = "" if part.tokens_per_second is None else f"{part.tokens_per_second:,.0f}"
+        left = "" if part.seconds_left is None else clock(part.seconds_left)
+        state = part.state
+        if state in ("dead", "stopped") and part.seen is not None:
+            state = f"{state} since {time.strftime('%Y-%m-%d %H:%M', time.localtime(part.seen))}"
+        rows.append([part.name, state, "" if part.runs is None else str(part.runs), step, speed, left])
+    counts = Counter(part.state for part in parts)
+    running = [part for part in parts if part.state == "running"]
+    total = ", ".join(f"{count} {state}" for state, count in counts.items())
+    if running:
+        speed = sum(part.tokens_per_second or 0 for part in running)
+        left = max(part.seconds_left or 0 for part in running)
+        total += f"; {speed:,.0f} tokens/s, the last one that runs ends in {clock(left)}"
+    return framed(f"Swarm in {folder}", table(["", "state", "runs", "steps", "tokens/s", "left"], rows), total)

@@ -1,5 +1,6 @@
 """The subcommands from corpora to observations, and the demo: what they print and leave, and how they fail."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bimixjax.corpus import TokenStore
 from bimixjax.loop import designs, workflow
 from bimixjax.loop.workflow import LoopConfig, LoopResult
 from bimixjax.proxy import Design
+from bimixjax.proxy.model import PRESETS
 
 TINY = "--steps 4 --batch 1 --context 8 --eval-windows 2"
 
@@ -144,6 +146,30 @@ def test_swarm_trains_a_design_and_shows_its_losses(store: TokenStore, capsys: p
     assert json.loads(capsys.readouterr().out)["observations"] == "swarm/observations.csv"
     assert Path("swarm/observations.csv").read_bytes() == before
     assert yaml.safe_load(Path("swarm/config.yaml").read_text())["steps"] == 4
+    assert bimix("swarm --status swarm") == DONE
+    assert "Swarm in swarm" in capsys.readouterr().out
+    assert bimix("swarm --status swarm --json") == DONE
+    (part,) = json.loads(capsys.readouterr().out)["parts"]
+    assert (part["state"], part["runs"], part["step"]) == ("done", 3, 4)
+
+
+def test_a_design_of_several_models_is_trained_and_costed(
+    store: TokenStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "1m", (1, 8, 2))
+    monkeypatch.setitem(PRESETS, "10m", (1, 16, 2))
+    assert bimix("design store --out design.csv --spread 0 --models 1m,10m") == DONE
+    capsys.readouterr()
+    assert bimix(f"swarm design.csv store swarm {TINY} --eval-steps 4 --json") == DONE
+    document = json.loads(capsys.readouterr().out)
+    table = Observations.read("swarm/observations.csv")
+    assert (len(document["runs"]), len(table.model_sizes)) == (6, 2)
+    sizes = np.array(table.model_sizes)
+    # 3 runs of 32 tokens of a model of width 8, and of one of 16.
+    assert document["flops"] == 3 * 32 * (6 * sizes + 12 * np.array([8, 16]) * 8).sum()
+    Path("wrong.csv").write_text("run,model,mixture/web,mixture/code\nr,2m,0.5,0.5\n")
+    assert bimix("swarm wrong.csv store other") == BAD_INPUT
+    assert "wrong.csv: model is '2m'; allowed: 0.1m, 10m" in capsys.readouterr().err
 
 
 def test_a_swarm_repeats_as_the_real_run_will(store: TokenStore) -> None:
@@ -156,10 +182,11 @@ def test_a_swarm_repeats_as_the_real_run_will(store: TokenStore) -> None:
     assert table.unique.tolist() == [[np.inf, 100.0]] * 3
 
 
-def test_a_swarm_in_shards_is_gathered(store: TokenStore) -> None:
+def test_a_swarm_in_shards_is_gathered(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bimix("design store --out design.csv --spread 0") == DONE
     for index in (1, 0):
-        assert bimix(f"swarm design.csv store swarm {TINY} --eval-steps 4 --shard {index}/2") == DONE
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(index))
+        assert bimix(f"swarm design.csv store swarm {TINY} --eval-steps 4 --shard auto/2") == DONE
         assert Path("swarm/observations.csv").exists() == (index == 0)
     assert set(Observations.read("swarm/observations.csv").runs) == set(Design.read("design.csv").runs)
 
@@ -168,7 +195,10 @@ def test_swarm_options_reach_the_swarm() -> None:
     options = Swarm(
         design=Path(), store=Path(), folder=Path(), model="1m", context=32, dtype="bfloat16", batch=7, steps=90
     )
+    options = dataclasses.replace(options, schedule="wsd", base_width=64, z_loss=1e-4, targets=("a", "b,c"))
     config = options.swarm_config(1000)
+    assert (config.train.schedule.shape, config.train.base_width, config.train.z_loss) == ("wsd", 64, 1e-4)
+    assert config.targets == ("a", "b", "c")
     model = config.train.model
     assert (model.layers, model.vocab, model.context, model.dtype) == (5, 1000, 32, "bfloat16")
     assert (config.train.batch, config.steps, config.measured[-1]) == (7, 90, 90)
@@ -246,6 +276,10 @@ def test_demo_shows_the_loop_and_leaves_its_page(
         ("swarm web.jsonl store new", "the file's suffix is '.jsonl'"),
         ("swarm design.csv torn new", "write the token store anew"),
         ("swarm design.csv store new --shard 1", "allowed: I/N"),
+        ("swarm design.csv store new --shard auto", "--shard auto finds none of SLURM_ARRAY_TASK_ID"),
+        ("swarm design.csv store new --schedule wsd --targets books", "unknown target 'books'"),
+        ("swarm design.csv store", "takes DESIGN STORE FOLDER, or --status FOLDER"),
+        ("swarm --status store", "store: holds no swarm"),
         ("swarm design.csv store new --shard 9/9", "shard is 9/9"),
         ("swarm design.csv store new --eval-steps 600", "eval_steps has 600"),
         ("swarm design.csv store new --steps 0", "steps is 0"),

@@ -89,3 +89,32 @@ def test_errors_of_a_table_say_where(tmp_path: Path, text: str, message: str) ->
 def test_a_missing_table_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         Design.read(tmp_path / "design.csv")
+
+
+def test_a_design_of_several_models_reads_back_and_falls_apart_by_model(tmp_path: Path) -> None:
+    runs = Design.make(["r", "s"], ["a", "b"], [[0.5, 0.5], [0.9, 0.1]], [3, 4])
+    design = runs.of_models(["0.1m", "1m"])
+    design.write(tmp_path / "design.csv")
+    again = Design.read(tmp_path / "design.csv")
+    assert (again.runs, again.models) == (("r", "s", "r", "s"), ("0.1m", "0.1m", "1m", "1m"))
+    assert again.shared == {"r", "s"}
+    for part in again.by_model().values():
+        assert (part.runs, part.models) == (runs.runs, None)
+        np.testing.assert_array_equal(part.proportions, runs.proportions)
+        assert part.seeds.tolist() == [3, 4]
+    assert again.shard(1, 3).models == ("0.1m",)
+    assert again.shard(0, 3).runs == ("r", "s")
+
+
+@pytest.mark.parametrize(
+    ("runs", "models", "message"),
+    [
+        (["r", "r"], ["1m", "1m"], "run 'r' is there more than once"),
+        (["r"], ["1mm"], "model is '1mm'; allowed: .* Did you mean '1m'"),
+        (["r"], ["1m", "10m"], "2 models for 1 runs"),
+        ([""], ["1m"], "run: blank name"),
+    ],
+)
+def test_models_that_do_not_fit_the_runs_are_errors(runs: list[str], models: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Design.make(runs, ["a"], np.ones((len(runs), 1)), models=models)

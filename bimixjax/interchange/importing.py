@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,13 @@ def _renamed(named: Sequence[Named], template: str) -> list[Named]:
     return found
 
 
+def _place(named: Sequence[Named], run: str) -> str:
+    """Name the first row with shares of a run."""
+    of = ((part, role) for part in named for role in part.settings if role.startswith(MIXTURE) and run in part.run)
+    part, role = next(of)
+    return part.place(int(np.argmax(part.run == run)), role)
+
+
 def _by_documents(
     named: Sequence[Named], weighted_by: WeightedBy | None, tokens_per_document: Mapping[str, float] | None
 ) -> bool:
@@ -165,7 +173,7 @@ def _observations(
     domains = [name for name in settings if name.startswith(MIXTURE)]
     given = pd.DataFrame(settings[domains]).set_axis([name.removeprefix(MIXTURE) for name in domains], axis=1)
     made, more = shares.of_tokens(
-        given, normalize=normalize, tokens_per_document=tokens_per_document, documents=documents
+        given, partial(_place, named), normalize=normalize, tokens_per_document=tokens_per_document, documents=documents
     )
     settings = settings.assign(**dict(zip(domains, made.T, strict=True)))
     beside = settings.loc[rows["base"]].reset_index(drop=True)

@@ -76,9 +76,7 @@ class Named:
 
     def place(self, index: int, role: str) -> str:
         """Name file, row and column of a number, and its run."""
-        table = self.part.table
-        run = "" if "run" in table.frame else f", run {self.run[index]!r}"
-        return table.place(index, self.columns[role]) + run
+        return self.part.table.place(index, self.columns[role])
 
 
 def named(part: Part, given: Sequence[Rule]) -> Named:
@@ -88,10 +86,13 @@ def named(part: Part, given: Sequence[Rule]) -> Named:
         InputError: for a cell that is no number where one belongs, a loss that is not above 0, an accuracy that is
             none, or rows without the id of a run.
     """
-    table = part.table
-    roles = naming.roles(list(table.frame), given, part.rules, table.name)
+    roles = naming.roles(list(part.table.frame), given, part.rules, part.table.name)
     columns = {role: column for column, role in roles.items()}
     run = _runs(part, columns.get("run"))
+    table = part.table
+    if "run" not in table.frame:
+        # So that every place names it.
+        table = replace(table, frame=table.frame.assign(run=run))
     losses, notes = _losses(table, columns)
     errors, more = _errors(table, columns)
     twice = sorted(losses.keys() & errors.keys())
@@ -101,13 +102,13 @@ def named(part: Part, given: Sequence[Rule]) -> Named:
     settings = {role: counts(table, columns[role]) for role in counted}
     settings |= {role: shares(table, columns[role]) for role in columns if role.startswith(MIXTURE)}
     return Named(
-        part=part,
+        part=replace(part, table=table),
         run=run,
         volumes={role: counts(table, columns[role]) for role in ("step", "tokens") if role in columns},
         settings=settings,
         losses=losses | errors,
         meta={role.removeprefix(META): table.column(columns[role]) for role in columns if role.startswith(META)},
-        unused=tuple(column for column in table.frame if column not in roles),
+        unused=tuple(column for column in part.table.frame if column not in roles),
         columns=columns,
         notes=(*part.notes, *notes, *more),
     )

@@ -1,6 +1,6 @@
 """Shares of tokens from what was given: percent, weights that do not sum to one, shares of documents."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,14 +17,20 @@ Shares = Float[np.ndarray, "n d"]
 
 
 def of_tokens(
-    given: pd.DataFrame, *, normalize: bool, tokens_per_document: Mapping[str, float] | None, documents: bool
+    given: pd.DataFrame,
+    place: Callable[[str], str],
+    *,
+    normalize: bool,
+    tokens_per_document: Mapping[str, float] | None,
+    documents: bool,
 ) -> tuple[Shares, list[str]]:
     """Turn what each run was given into shares of its tokens.
 
     A share w_i of documents of m_i tokens on average is a share w_i m_i / sum_j w_j m_j of the tokens.
 
     Args:
-        given: one row per run, one column per domain; NaN where blank.
+        given: one row per run, its index, one column per domain; NaN where blank.
+        place: says where the shares of a run stand.
         normalize: divide weights by their sum, whatever it is.
         tokens_per_document: mean tokens m_i of a document, by domain.
         documents: whether the shares are of documents.
@@ -37,8 +43,8 @@ def of_tokens(
             be converted.
 
     Example:
-        >>> given = pd.DataFrame({"web": [0.5], "code": [0.5]}, index=["a"])
-        >>> of_tokens(given, normalize=False, tokens_per_document={"web": 3000, "code": 1000}, documents=True)[0]
+        >>> given, documents = pd.DataFrame({"web": [0.5], "code": [0.5]}, index=["a"]), {"web": 3000, "code": 1000}
+        >>> of_tokens(given, str, normalize=False, tokens_per_document=documents, documents=True)[0]
         array([[0.75, 0.25]])
     """
     notes: list[str] = []
@@ -49,15 +55,16 @@ def of_tokens(
     sums = shares.sum(axis=1)
     in_percent = np.abs(sums / PERCENT - 1) <= SUM_TOLERANCE
     if normalize:
-        every(sums > 0, lambda i: f"run {given.index[i]!r}: all its shares are 0 or blank; allowed: one above 0")
+        every(sums > 0, lambda i: f"{place(str(given.index[i]))}: all shares are 0 or blank; allowed: one above 0")
         shares = shares / sums[:, None]
         notes.append("shares are divided by their sums, as asked")
     elif in_percent.any():
-        every(in_percent, lambda i: f"{_sum(given, sums, i)}; those of run {_example(given, in_percent)!r} are percent")
+        other = given.index[int(np.argmax(in_percent))]
+        every(in_percent, lambda i: f"{_sum(given, place, sums, i)}; those of run {other!r} are percent")
         shares = shares / PERCENT
         notes.append("shares are percent there, and are divided by 100")
     else:
-        every(np.abs(sums - 1) <= SUM_TOLERANCE, lambda i: _sum(given, sums, i))
+        every(np.abs(sums - 1) <= SUM_TOLERANCE, lambda i: _sum(given, place, sums, i))
     if blank.any():
         few = listed(names[np.flatnonzero(blank.any(axis=0))])
         notes.append(f"{blank.sum()} blank shares are taken as 0, since the others sum to all: {few}")
@@ -69,15 +76,12 @@ def of_tokens(
     return weighted / weighted.sum(axis=1, keepdims=True), notes
 
 
-def _sum(given: pd.DataFrame, sums: np.ndarray, i: int) -> str:
+def _sum(given: pd.DataFrame, place: Callable[[str], str], sums: np.ndarray, i: int) -> str:
     return (
-        f"run {given.index[i]!r}: its {given.shape[1]} shares ({listed(given, most=4)}) sum to {sums[i]:.6g}; allowed: "
-        f"1 or 100 within {SUM_TOLERANCE:.0%}; --normalize divides by the sum where they are weights"
+        f"{place(str(given.index[i]))}: the {given.shape[1]} shares of the run ({listed(given, most=4)}) sum to "
+        f"{sums[i]:.6g}; allowed: 1 or 100 within {SUM_TOLERANCE:.0%}; --normalize divides by the sum where they are "
+        "weights"
     )
-
-
-def _example(given: pd.DataFrame, chosen: np.ndarray) -> object:
-    return given.index[int(np.argmax(chosen))]
 
 
 def _tokens(given: Mapping[str, float] | None, domains: Sequence[str]) -> np.ndarray:

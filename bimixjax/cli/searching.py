@@ -1,6 +1,7 @@
 """The `bimix optimize` command: the best mixture, beside those that need no law."""
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -8,10 +9,11 @@ from tyro.conf import Positional, arg
 
 import bimixjax
 from bimixjax._base.checks import InputError
+from bimixjax._base.records import to_plain
 from bimixjax.cli.console import FIGURES, JSON, Answer, File, Flag, Formats
 from bimixjax.cli.goals import goal, reference_mixture, swept
 from bimixjax.cli.limits import LimitedCommand
-from bimixjax.cli.options import Number, Numbers, Stock, Whole, inventory, names, numbers
+from bimixjax.cli.options import Counts, Number, Numbers, Stock, Whole, inventory, names, number, numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +39,10 @@ class Optimize(LimitedCommand):
     tokens, else the last of --sweep."""
     model_size: Number = None
     """Model size in parameters, where several were fitted."""
+    volumes: Counts = ()
+    """In place of --volume, several: the mean of the objective over them counts, and the first is what is shown."""
+    model_sizes: Counts = ()
+    """In place of --model-size, several likewise; with --volumes, each size at each volume."""
     from_prior: Flag = False
     """Search also where nothing fitted tells volumes or mixtures apart, by priors alone; such numbers are marked."""
     weight: Numbers = ()
@@ -80,15 +86,16 @@ class Optimize(LimitedCommand):
         from bimixjax.reports.predictions import Predictions
 
         fit = estimation.load(self.fit)
-        volume = self.asked_volume(fit)
-        budget = bimixjax.Budget(volume=volume, model_size=self.model_size, from_prior=self.from_prior)
+        budgets = self.budgets(fit)
+        budget = budgets[0]
         runs = None if self.runs is None else bimixjax.Observations.read(self.runs)
         of_goal: dict[str, Any] = {"budget": budget, "weights": numbers("weight", self.weight) or None}
         stock = inventory(self.inventory)
         found = bimixjax.Baselines.of(fit, inventory=stock, observations=runs, **of_goal)
         of_goal |= {"limits": self.limits(found.mixtures), "inventory": stock}
         aim = goal(self.objective, self.guard, reference_mixture(self.reference, found.mixtures))
-        best, draws, sampled = self.searched(fit, of_goal, found.mixtures.get("natural"), aim)
+        search = {**of_goal, "budget": budgets if len(budgets) > 1 else budget}
+        best, draws, sampled = self.searched(fit, search, found.mixtures.get("natural"), aim)
         # The search has refused losses that follow from priors alone, but for targets without weight.
         baselines = Predictions.of(fit, found.mixtures, budget, stock, refuse=False).beside(best, fit, stock)
         if self.out:
@@ -101,12 +108,28 @@ class Optimize(LimitedCommand):
         of_worth = {"inventory": stock, "train_tokens": self.train_tokens, "draws": sampled}
         value = best.worth(fit, baselines=found, **of_worth)
         screen += [*worth.goal(best), *([tables.regret(draws, fit)] if draws else []), "", *worth.worth(value)]
-        screen += tables.notes(found.notes)
+        said = [f"losses and gains are those at the first of {len(budgets)} budgets"] if len(budgets) > 1 else []
+        screen += tables.notes([*said, *found.notes])
         document = documents.optimum(best, baselines, draws) | {"notes": found.notes, "worth": worth.document(value)}
+        document |= {"budgets": to_plain(budgets)} if len(budgets) > 1 else {}
         for name, (shown, described) in self.swept(fit, of_goal).items():
             screen.append(shown)
             document[name] = described
         return Answer(document=document, screen=screen, failed=not best.converged)
+
+    def budgets(self, fit: "bimixjax.FitResult | bimixjax.AutoFit") -> "tuple[bimixjax.Budget, ...]":
+        """Return where mixtures are judged: at each model size asked for, at each volume."""
+        places: list[tuple[float | None, ...]] = []
+        for one, several in (("volume", "volumes"), ("model-size", "model-sizes")):
+            alone, given = (getattr(self, name.replace("-", "_")) for name in (one, several))
+            if given and alone is not None:
+                raise InputError(f"got --{one} and --{several}; give one of them")
+            if given and (self.sweep or self.pareto or self.draws):
+                raise InputError(f"--sweep, --pareto and --draws are of one budget, and --{several} names several")
+            found = tuple(number(several, text) for text in names(given))
+            places.append(found or (self.asked_volume(fit) if one == "volume" else alone,))
+        pairs = product(*places)
+        return tuple(bimixjax.Budget(volume=v, model_size=m, from_prior=self.from_prior) for v, m in pairs)
 
     def asked_volume(self, fit: "bimixjax.FitResult | bimixjax.AutoFit") -> float | None:
         """Return the volume at which mixtures are judged, if any is asked for."""

@@ -185,7 +185,9 @@ class Fit(ABC):
             return self if self._joint_in_size else self.at(model_size)
         if len(self.model_sizes) > 1:
             sizes = ", ".join(f"{s:g}" for s in self.model_sizes)
-            raise checks.InputError(f"several model sizes were fitted ({sizes}); say which one with model_size")
+            raise checks.InputError(
+                f"several model sizes were fitted ({sizes}); say which: --model-size (in Python model_size)"
+            )
         return self
 
     def volume_or_only(self, volume: ArrayLike | None) -> ArrayLike:

@@ -89,7 +89,9 @@ def _from_volume(table: RawTable, min_volume: float, column: str | None) -> RawT
     """Take the rows from `min_volume` on; a blank cell stays, to be named where it is read."""
     column = column or next((name for name in ("tokens", "step") if name in table.frame), None)
     if column is None or column not in table.frame:
-        raise InputError(f"{table.source} has no column {column or 'step'!r}; min_volume needs it")
+        raise InputError(
+            f"{table.source} has no column {column or 'step'!r}; --min-volume (in Python min_volume) needs it"
+        )
     volumes = table.numbers(column, counts=True)
     below = volumes < min_volume
     if below.all():

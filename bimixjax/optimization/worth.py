@@ -44,6 +44,7 @@ class Worth:
         least, most: how far each share may move, the others in their proportions as far as limits let them, until the
             weighted mean is .1 % higher [d]; NaN beyond 500 domains, and where another objective chose the mixture.
         epochs: how often the tokens of each domain are gone through [d]; None where no inventory or length is known.
+        law: the name of the fit's law.
         draws: how many there were.
         missing: why there is no such baseline, by name.
         extrapolated: what lies outside of what was fitted, in words.
@@ -69,6 +70,7 @@ class Worth:
     least: Float[np.ndarray, " d"]
     most: Float[np.ndarray, " d"]
     epochs: Float[np.ndarray, " d"] | None
+    law: str
     draws: int
     missing: Mapping[str, str]
     extrapolated: tuple[str, ...]
@@ -131,6 +133,7 @@ class Worth:
             least=least,
             most=most,
             epochs=inventory.epochs(best.proportions, tokens, best.domains) if inventory and tokens else None,
+            law=fit.name,
             draws=0 if draws is None else len(draws),
             missing=found.missing,
             extrapolated=tuple(map(str, best.outside)),

@@ -33,7 +33,12 @@ def _gains(found: Worth) -> Group:
     for i in np.argsort(found.gains, kind="stable").tolist():
         ends = [f"{found.lower[i]:.4f} to {found.upper[i]:.4f}", f"{100 * found.better[i]:.0f} %"] if drawn else []
         shown.add_row(found.baselines[i], decimal(float(found.gains[i])), *ends)
-    gloss = f"{found.draws} draws of what the fit leaves open" if drawn else "by the law alone, without draws"
+    if drawn:
+        gloss = f"{found.draws} draws of what the fit leaves open"
+    elif found.law == "auto":
+        gloss = "by the average of laws alone, without draws; --draws 200 says how sure each gain is"
+    else:
+        gloss = "by the law alone, without draws"
     return framed("Gain in the weighted mean, nats per token", shown, gloss)
 
 
@@ -58,6 +63,7 @@ def document(found: Worth) -> dict[str, Any]:
     return {
         "level": LEVEL,
         "tolerance": TOLERANCE,
+        "law": found.law,
         "draws": found.draws,
         "baselines": {
             name: {key: to_plain(values[i]) for key, values in by_baseline.items()}

@@ -283,7 +283,7 @@ def test_rows_before_the_training_can_be_left_out(tmp_path: Path) -> None:
     assert Observations.from_frame(pd.read_csv(path), min_volume=2000, unit="steps").runs == ("r1",)
     with pytest.raises(InputError, match="my.csv has no step from 9000 on; most there: 2000"):
         Observations.read(path, min_volume=9000)
-    with pytest.raises(InputError, match="my.csv has no column 'tokens'; min_volume needs it"):
+    with pytest.raises(InputError, match="my.csv has no column 'tokens'; --min-volume"):
         Observations.read(path, min_volume=1, unit="tokens")
     with pytest.raises(InputError, match="min_volume is nan"):
         Observations.read(path, min_volume=float("nan"))

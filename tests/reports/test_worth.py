@@ -22,6 +22,7 @@ def found(**other) -> Worth:
         "least": np.array([0.5, 0.2]),
         "most": np.array([0.8, 0.5]),
         "epochs": np.array([0.5, 12.0]),
+        "law": "auto",
         "draws": 100,
         "missing": {},
         "extrapolated": (),
@@ -54,6 +55,8 @@ def test_what_is_not_known_has_no_column() -> None:
     shown = text(found(draws=0, lower=unknown, upper=unknown, better=unknown, epochs=None))
     assert "of draws" not in shown
     assert "epochs" not in shown
+    assert "by the average of laws alone" in shown
+    assert "by the law alone" in text(found(law="bimix", draws=0, lower=unknown, upper=unknown, better=unknown))
     assert "What each share means" not in text(found(least=unknown, most=unknown, epochs=None))
 
 

@@ -1,5 +1,6 @@
 """The `bimix optimize` command: the best mixture, beside those that need no law."""
 
+import dataclasses
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -92,7 +93,8 @@ class Optimize(LimitedCommand):
         of_goal: dict[str, Any] = {"budget": budget, "weights": numbers("weight", self.weight) or None}
         stock = inventory(self.inventory)
         found = bimixjax.Baselines.of(fit, inventory=stock, observations=runs, **of_goal)
-        of_goal |= {"limits": self.limits(found.mixtures), "inventory": stock}
+        limits = dataclasses.replace(self.limits(found.mixtures), train_tokens=self.train_tokens)
+        of_goal |= {"limits": limits, "inventory": stock}
         aim = goal(self.objective, self.guard, reference_mixture(self.reference, found.mixtures))
         search = {**of_goal, "budget": budgets if len(budgets) > 1 else budget}
         best, draws, sampled = self.searched(fit, search, found.mixtures.get("natural"), aim)
@@ -150,9 +152,11 @@ class Optimize(LimitedCommand):
         found: dict[str, bimixjax.Sweep] = {}
         if self.sweep is not None:
             kind, values = swept(self.sweep)
-            found["sweep"] = bimixjax.sweep(
-                fit, **{"model_size" if kind == "model-size" else "volume": values}, **of_goal
-            )
+            over = {"model_size" if kind == "model-size" else "volume": values}
+            # Over lengths of the training, limits of epochs follow these.
+            limits = of_goal["limits"]
+            limits = limits if kind == "model-size" else dataclasses.replace(limits, train_tokens=None)
+            found["sweep"] = bimixjax.sweep(fit, **over, **{**of_goal, "limits": limits})
             if self.sweep_figure:
                 figures.save(sweeps.sweep_figure(found["sweep"]), self.sweep_figure)
         if self.pareto is not None:

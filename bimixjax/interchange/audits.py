@@ -127,7 +127,7 @@ def judge(
         wrong += _differences(trainer, domains, said[-1], drawn[-1], resolution)
         problems += [label + text for text in wrong]
         # Of numbers that an export has chosen, it is no news that they are relative to their sum.
-        notes += [label + text for text in worth_knowing] if asked is None else []
+        notes += [label + text for text in worth_knowing]
     problems += trainer.problems(recipe, training)
     wanted, realized = np.array(said) if asked is None else asked, np.array(drawn)
     counts = "tokens" if trainer.counts == "tokens" else "documents"

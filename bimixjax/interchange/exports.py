@@ -17,11 +17,10 @@ from bimixjax.interchange.audits import Audit, judge
 from bimixjax.interchange.lengths import of_documents
 from bimixjax.interchange.recipe import Recipe, Source, Stage, Training
 from bimixjax.interchange.trainers import Trainer, parsing
-from bimixjax.interchange.trainers.base import DIGITS
 from bimixjax.observations import Inventory
 
-# A mixture that is found by a search has such numbers where it means none.
-_NONE = 10.0**-DIGITS
+# A search ends at such shares where it means none: its answers are within a millionth of a nat of the best.
+_NONE = 1e-6
 # Corpora are a little smaller than their inventories say: OLMo-core stops where a limit of repetition is too tight.
 _SLACK = 1.01
 
@@ -84,7 +83,7 @@ def export_mixture(
         data: paths, unique tokens and lengths of documents.
         suffix: of the file, where a trainer has two forms; None for the usual one.
         block: of how many sequences Levanter fixes the counts; None for its own 2048.
-        drop_below: shares below this are left out, and the others raised alike.
+        drop_below: shares below this are left out, and the others raised alike; those below a millionth always are.
         then: a second mixture, and from when on: a step (1 or more), or a part of the training.
 
     Raises:
@@ -157,13 +156,14 @@ def _shares(mixture: Mapping[str, float], drop_below: float, what: str) -> dict[
     if not mixture:
         raise InputError(f"{what} has no domain")
     r = np.array(list(mixture.values()), float)
-    if (r > 1 + _NONE).any() and abs(r.sum() - 100) <= 1:
+    if (r > 1).any() and abs(r.sum() - 100) <= 1:
         raise InputError(f"{what} sums to {r.sum():g}, as percents do; allowed: shares that sum to 1")
     checks.mixtures(r, tuple(mixture))
     checks.not_negative("drop-below", drop_below)
     r = np.where(r < max(drop_below, _NONE), 0.0, r)
     if not r.any():
-        raise InputError(f"every share of {what} is below {drop_below:g}; allowed: one at least that is not")
+        least = max(drop_below, _NONE)
+        raise InputError(f"every share of {what} is below {least:g}; allowed: one at least that is not")
     return dict(zip(mixture, (r / r.sum()).tolist(), strict=True))
 
 
@@ -240,8 +240,8 @@ def _left_out(
     gone = [domain for domain in domains if domain not in recipe.domains]
     given = mixture if then is None else {d: mixture.get(d, 0.0) + then[1].get(d, 0.0) for d in domains}
     notes = []
-    for what, some in (("of share 0", False), ("below the least share asked for", True)):
-        if found := [domain for domain in gone if (given[domain] > _NONE) is some]:
+    for what, some in (("below a millionth", False), ("below --drop-below", True)):
+        if found := [domain for domain in gone if (given[domain] >= _NONE) is some]:
             notes.append(f"left out, {what}: {summaries.listed(found)}")
     return notes
 

@@ -66,7 +66,9 @@ class Limits:
         groups: by a name of your choice, the domains of a group, and the least and the greatest sum of their shares. A
             domain is in one group at most.
         max_epochs: how often the data of a domain may be repeated, one number or by domain. What is there, U, comes of
-            the inventory, and T of a budget in tokens.
+            the inventory.
+        train_tokens: T, the tokens of the training in which domains may be repeated so often; by default, those of a
+            budget in tokens. Where small runs stand for a large one, it is the large one that repeats.
         near: a mixture q, by domain or in their order, and how far from it r may be: in nats of KL divergence, or with
             "hellinger" as a third part in Hellinger distance, sqrt(sum (sqrt r - sqrt q)^2 / 2), which is 0 to 1.
 
@@ -85,6 +87,7 @@ class Limits:
     groups: Mapping[str, Group] = dataclasses.field(default_factory=dict)
     max_epochs: float | Mapping[str, float] | None = None
     near: Near | None = None
+    train_tokens: float | None = None
 
     def arrays(self, domains: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Return lower and upper limits in the order of `domains`; raise `InputError` where no mixture meets them.
@@ -200,8 +203,12 @@ class Limits:
             return
         if unique is None:
             raise InputError("max_epochs needs the unique tokens of the domains: an inventory")
+        if self.train_tokens is not None:
+            tokens = checks.positive("train_tokens", self.train_tokens)
         if tokens is None:
-            raise InputError("max_epochs needs to know how many tokens are trained on: a budget with unit 'tokens'")
+            raise InputError(
+                "max_epochs needs to know how many tokens are trained on: train_tokens, or a budget with unit 'tokens'"
+            )
         if isinstance(self.max_epochs, Mapping):
             checks.known("domain", tuple(self.max_epochs), domains, "max_epochs")
         for i, domain in enumerate(domains):

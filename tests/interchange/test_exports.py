@@ -123,7 +123,7 @@ def test_a_share_below_the_resolution_is_refused_or_left_out() -> None:
         export_mixture(shares, "levanter")
     found = export_mixture(shares, "levanter", drop_below=0.001)
     assert found.audit.domains == ("web",)
-    assert "left out, below the least share asked for: rare" in found.audit.notes
+    assert "left out, below --drop-below: rare" in found.audit.notes
     assert export_mixture(shares, "levanter", block=16384).audit.realized[0, 1] == pytest.approx(0.0002, abs=1 / 32768)
     few = Training(tokens=2048 * 1000, sequence_length=2048)
     with pytest.raises(InputError, match=r"Megatron-LM \(arguments\) draws in parts of 0.001"):
@@ -133,10 +133,10 @@ def test_a_share_below_the_resolution_is_refused_or_left_out() -> None:
 @pytest.mark.parametrize("trainer", TRAINERS, ids=lambda trainer: trainer.title)
 def test_a_domain_of_share_zero_is_left_out_unless_the_trainer_takes_it(trainer: Trainer) -> None:
     data = Data(tokens_per_document=2048.0 if trainer.counts == "documents" else None)
-    shares = {"web": 0.75, "none": 0.0, "code": 0.25}
+    shares = {"web": 0.75, "none": 9e-8, "code": 0.25}  # as a search ends that means none
     found = export_mixture(shares, trainer.kind, suffix=trainer.suffixes[0], data=data)
     assert ("none" in found.audit.domains) is trainer.keeps_zeros
-    assert ("left out, of share 0: none" in found.audit.notes) is not trainer.keeps_zeros
+    assert ("left out, below a millionth: none" in found.audit.notes) is not trainer.keeps_zeros
     assert not found.audit.problems
 
 

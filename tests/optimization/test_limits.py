@@ -1,5 +1,6 @@
 """Limits as they are stated: what region follows, which of them conflict, and searches that keep to them."""
 
+import dataclasses
 import importlib
 from pathlib import Path
 from types import ModuleType
@@ -135,6 +136,8 @@ def test_epochs_need_a_budget_in_tokens_and_name_what_they_cap() -> None:
         limits.region(DOMAINS, unique=np.full(4, 1e9), tokens=1e12)
     found = limits.region(DOMAINS, unique=np.array([1e9, 2e9, np.inf, 1e10]), tokens=1e10)
     np.testing.assert_allclose(found.upper, [0.4, 0.8, 1.0, 1.0])
+    real = dataclasses.replace(limits, train_tokens=4e10).region(DOMAINS, unique=np.full(4, 4e9), tokens=1e6)
+    np.testing.assert_allclose(real.upper, 0.4)
 
 
 def test_a_mixture_outside_of_all_averages_of_measured_ones_is_said_to_be(fit: bimixjax.FitResult) -> None:

@@ -149,7 +149,7 @@ class Lint(Command):
             names={path: domain for domain, path in places(self.paths).items()},
         )
         end = [] if found.problems else [Text("No problem found.")]
-        shown = [*audits.screen(found, asked="written"), *end]
+        shown = [*audits.screen(found, asked=False), *end]
         return Answer(document=audits.document(found), screen=shown, failed=bool(found.problems))
 
 

@@ -36,7 +36,8 @@ class Audit:
         domains: the d domains of the file.
         counts: what shares count: "tokens", or "documents" where the lengths of these are not known.
         starts: at which step each of the s stages begins.
-        asked: shares that are wanted, [s, d]: those of a mixture, or those that the file says.
+        written: the numbers in the file, [s, d]; 0 where a stage does not name a domain.
+        asked: shares that are wanted, [s, d]: those of a mixture, or those of the numbers divided by their sum.
         realized: shares that the trainer draws, [s, d].
         epochs: how often it goes through each domain, [d], NaN where the inventory has no number; None where the
             inventory, the tokens of training or where stages end are not known.
@@ -49,6 +50,7 @@ class Audit:
     domains: tuple[str, ...]
     counts: str
     starts: tuple[int, ...]
+    written: Float[np.ndarray, "s d"]
     asked: Float[np.ndarray, "s d"]
     realized: Float[np.ndarray, "s d"]
     epochs: Float[np.ndarray, " d"] | None
@@ -147,6 +149,7 @@ def judge(
         domains=domains,
         counts=counts,
         starts=tuple(stage.start for stage in recipe.stages),
+        written=np.array([stage.numbers(domains) for stage in recipe.stages]),
         asked=wanted,
         realized=realized,
         epochs=epochs,

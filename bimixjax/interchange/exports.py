@@ -113,7 +113,8 @@ def export_mixture(
     domains = tuple(dict.fromkeys(domain for _, shares in asked for domain in shares))
     checks.known("domain", tuple(data.paths), domains, "the paths")
     checks.distinct("a path", list(data.paths.values()), "the paths of domains")
-    lengths = dict(zip(domains, of_documents(trainer, data.tokens_per_document, domains), strict=True))
+    drawn = tuple(domain for domain in domains if any(shares.get(domain, 0.0) > 0 for _, shares in asked))
+    lengths = dict(zip(drawn, of_documents(trainer, data.tokens_per_document, drawn), strict=True))
     stages = tuple(_stage(trainer, start, shares, lengths, training, data, block) for start, shares in asked)
     text = trainer.write(_with_repetition(Recipe(stages=stages, block=block), training, data))
     where = f"the file for {trainer.title}"

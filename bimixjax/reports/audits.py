@@ -11,8 +11,8 @@ from bimixjax.reports.layout import framed, table
 from bimixjax.reports.tables import notes
 
 
-def screen(audit: Audit, *, asked: str = "asked") -> list[RenderableType]:
-    """Return the shares that are wanted beside those that the trainer draws, with epochs; then problems and notes."""
+def screen(audit: Audit, *, asked: bool = True) -> list[RenderableType]:
+    """Return the shares asked for, or the numbers written, beside those drawn, and epochs; problems and notes below."""
     several = len(audit.starts) > 1
     found: list[RenderableType] = []
     for i, start in enumerate(audit.starts):
@@ -24,13 +24,13 @@ def screen(audit: Audit, *, asked: str = "asked") -> list[RenderableType]:
     return [*found, *notes(audit.notes)]
 
 
-def _shares(audit: Audit, stage: int, title: str, asked: str, epochs: np.ndarray | None) -> Group:
-    columns = ["", asked, "realized", *(["epochs"] if epochs is not None else [])]
+def _shares(audit: Audit, stage: int, title: str, asked: bool, epochs: np.ndarray | None) -> Group:
+    columns = ["", "asked" if asked else "written", "realized", *(["epochs"] if epochs is not None else [])]
     rows = []
     for i, domain in enumerate(audit.domains):
-        wanted, real = audit.asked[stage, i], audit.realized[stage, i]
+        wanted = f"{audit.asked[stage, i]:.5f}" if asked else f"{audit.written[stage, i]:.6g}"
         repeated = [] if epochs is None else [f"{epochs[i]:.2f}" if np.isfinite(epochs[i]) else "-"]
-        rows.append([domain, f"{wanted:.5f}", f"{real:.5f}", *repeated])
+        rows.append([domain, wanted, f"{audit.realized[stage, i]:.5f}", *repeated])
     gloss = [] if audit.resolution is None else [f"realized in parts of {audit.resolution:.3g}"]
     gloss += ["epochs: of all stages together"] if epochs is not None and len(audit.starts) > 1 else []
     return framed(title, table(columns, rows), "; ".join(gloss) or None)
@@ -41,10 +41,13 @@ def document(audit: Audit) -> dict[str, Any]:
     stages = [
         {
             "start": start,
+            "written": dict(zip(audit.domains, written.tolist(), strict=True)),
             "asked": dict(zip(audit.domains, asked.tolist(), strict=True)),
             "realized": dict(zip(audit.domains, realized.tolist(), strict=True)),
         }
-        for start, asked, realized in zip(audit.starts, audit.asked, audit.realized, strict=True)
+        for start, written, asked, realized in zip(
+            audit.starts, audit.written, audit.asked, audit.realized, strict=True
+        )
     ]
     epochs = None if audit.epochs is None else dict(zip(audit.domains, audit.epochs.tolist(), strict=True))
     return {

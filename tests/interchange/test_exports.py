@@ -212,6 +212,15 @@ def test_paths_that_a_format_cannot_hold_are_refused() -> None:
         export_mixture(SHARES, "nanotron", data=Data(paths={"wbe": "x"}))
 
 
+def test_one_domain_is_a_mixture_too() -> None:
+    """MaxText takes a number for part of a path where there is only one."""
+    for trainer in TRAINERS:
+        data = Data(tokens_per_document=2048.0 if trainer.counts == "documents" else None)
+        found = export_mixture({"web": 1.0}, trainer.kind, suffix=trainer.suffixes[0], data=data)
+        assert found.audit.realized.tolist() == [[1.0]], trainer.title
+    assert "OF/web," not in export_mixture({"web": 1.0}, "maxtext", data=Data(tokens_per_document=1.0)).text
+
+
 def test_many_domains_stay_apart_and_sum_to_one() -> None:
     """24 domains of which some are small, in each format: no name is lost and the least is drawn."""
     shares = np.random.default_rng(1).dirichlet(np.ones(24)) * 0.9 + 0.1 / 24

@@ -1,7 +1,7 @@
 """The trainers whose files are written and read, one class per form of file.
 
 - `base`: what a trainer is. `parsing`, `snippets`: values out of JSON, YAML and Python.
-- `levanter`, `grain` (and MaxText), `megatron` (and NeMo, GPT-NeoX), `documents` (HF datasets, RegMix, DoReMi), `olmo`,
+- `levanter`, `grain` (and MaxText), `megatron` (and NeMo, GPT-NeoX), `sampling` (HF datasets, RegMix, DoReMi), `olmo`,
   `nanotron`, `streaming`, `plain`: the trainers.
 
 Of two forms of one trainer the suffix tells which is meant: `.txt` for words of a command line, `.json` for a file.
@@ -15,13 +15,13 @@ from typing import Any
 
 from bimixjax._base.checks import InputError, choice
 from bimixjax.interchange.trainers.base import Trainer as Trainer
-from bimixjax.interchange.trainers.documents import DoReMi, HuggingFace, RegMix
 from bimixjax.interchange.trainers.grain import Grain, MaxTextFlag, MaxTextMixture
 from bimixjax.interchange.trainers.levanter import Levanter
 from bimixjax.interchange.trainers.megatron import GPTNeoX, MegatronArguments, MegatronSplits, NeMo
 from bimixjax.interchange.trainers.nanotron import Nanotron
 from bimixjax.interchange.trainers.olmo import OLMoCore
 from bimixjax.interchange.trainers.plain import PlainCSV, PlainJSON
+from bimixjax.interchange.trainers.sampling import DoReMi, HuggingFace, RegMix
 from bimixjax.interchange.trainers.streaming import Streaming
 
 # The usual form of each first; where a file may be of several, the first that recognizes it has it.

@@ -102,6 +102,10 @@ class MaxTextFlag(_Mixed):
         flags = [word.removeprefix(_FLAG) for word in words if word.startswith(_FLAG)] or words
         if len(flags) != 1:
             raise InputError(f"{where} has {len(flags)} words; allowed: one {_FLAG}PATH,NUMBER;PATH,NUMBER;...")
+        if ";" not in flags[0]:
+            if "," in flags[0]:
+                raise InputError(f"{where} has no semicolon: MaxText takes {parsing.shown(flags[0])} for one path")
+            flags[0] += ",1"
         paths, written = [], []
         for i, part in enumerate(flags[0].split(";"), 1):
             path, comma, number = part.partition(",")
@@ -114,9 +118,10 @@ class MaxTextFlag(_Mixed):
         return Recipe(stages=(Stage(sources=tuple(Source(domain=d, written=w, paths=(p,)) for d, w, p in sources)),))
 
     def write(self, recipe: Recipe) -> str:
-        """Write words that a shell takes."""
+        """Write words that a shell takes; one source is a path without a number."""
         sources = recipe.stages[0].sources
         flag = ";".join(f"{source.paths[0]},{source.written:.{_FLAG_DIGITS}f}" for source in sources)
+        flag = flag if len(sources) > 1 else sources[0].paths[0]
         return " ".join([*_SETTINGS, shlex.quote(f"{_FLAG}{flag}")]) + "\n"
 
     def rounded(self, shares: Float[np.ndarray, " d"], training: Training, block: int | None) -> np.ndarray:

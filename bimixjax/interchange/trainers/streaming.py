@@ -63,8 +63,10 @@ class Streaming(Trainer):
 
 
 def _streams(found: Any) -> Any:
-    return (
-        parsing.inner(parsing.inner(parsing.inner(found, "train_loader"), "dataset"), "streams")
-        if (isinstance(found, dict) and {"train_loader", "dataset", "streams"} & set(found))
-        else None
-    )
+    """Return the streams of a whole configuration, of a loader, of a dataset, or alone."""
+    keys = ("train_loader", "dataset", "streams")
+    if not isinstance(found, dict) or not set(keys) & set(found):
+        return None
+    for key in keys:
+        found = parsing.inner(found, key)
+    return found

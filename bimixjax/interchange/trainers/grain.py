@@ -121,7 +121,7 @@ class MaxTextFlag(_Mixed):
         """Write words that a shell takes; one source is a path without a number."""
         sources = recipe.stages[0].sources
         flag = ";".join(f"{source.paths[0]},{source.written:.{_FLAG_DIGITS}f}" for source in sources)
-        flag = flag if len(sources) > 1 else sources[0].paths[0]
+        flag = flag if ";" in flag else flag.rpartition(",")[0]
         return " ".join([*_SETTINGS, shlex.quote(f"{_FLAG}{flag}")]) + "\n"
 
     def rounded(self, shares: Float[np.ndarray, " d"], training: Training, block: int | None) -> np.ndarray:

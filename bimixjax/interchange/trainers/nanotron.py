@@ -29,7 +29,7 @@ class Nanotron(Blend):
     def read(self, found: Any, names: Mapping[str, str], where: str) -> Recipe:
         """Read the stages."""
         stages, labels, problems = [], [], []
-        for i, one in enumerate(parsing.listed(found.get("data_stages"), f"{where}: data_stages")):
+        for i, one in enumerate(parsing.listed(parsing.inner(found, "data_stages"), f"{where}: data_stages")):
             spot = f"{where}: data_stages[{i}]"
             one = parsing.mapping(one, spot)
             labels.append(parsing.text(one.get("name"), f"{spot}.name"))

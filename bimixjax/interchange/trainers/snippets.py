@@ -1,6 +1,7 @@
 """Mixtures that are lines of Python: written, and read back without running them."""
 
 import ast
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,7 +76,10 @@ def _lines(name: str, table: Mapping[str, Any]) -> str:
 
 def _tree(found: Any, where: str) -> ast.Module:
     try:
-        return ast.parse(str(found))
+        with warnings.catch_warnings():
+            # What Python finds odd in the source of others is for them to see when it runs.
+            warnings.simplefilter("ignore")
+            return ast.parse(str(found))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"{where}: not Python: {error}") from error
 

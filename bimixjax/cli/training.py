@@ -66,6 +66,8 @@ class Swarm(FolderCommand):
     """Most validation sequences per domain."""
     checkpoint_every: Annotated[Whole, arg(metavar="STEPS")] = 500
     """Steps between checkpoints."""
+    track: Names = ()
+    """Where reports go beside metrics.jsonl in the folder: tensorboard, wandb, trackio; each is an extra to install."""
     simulate_epochs: Number = None
     """Repeat each domain as often as a real run of so many tokens will: it is drawn from its first tokens, as many as
     its unique tokens in --inventory times the tokens of a run here over those."""
@@ -221,7 +223,7 @@ class Swarm(FolderCommand):
         }
         train = TrainConfig(model=model, schedule=Schedule(shape=self.schedule), **own)
         same: dict[str, Any] = {name: getattr(self, name) for name in ("steps", "eval_windows", "checkpoint_every")}
-        same["targets"] = names(self.targets)
+        same |= {"targets": names(self.targets), "trackers": names(self.track)}
         return SwarmConfig(train=train, eval_steps=wholes("eval-steps", self.eval_steps), **same)
 
 

@@ -1,12 +1,13 @@
 """What a swarm says about its training: one line of JSON for each report, and its speed beside the table."""
 
+import dataclasses
 import json
 import os
 import platform
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from bimixjax.proxy.cost import flops_per_token, utilization
 from bimixjax.proxy.fleet import BEAT
 from bimixjax.proxy.layout import LOCK, METRICS, SPEED
 from bimixjax.proxy.pace import Progress
+from bimixjax.proxy.trackers import Tracker, opened
 from bimixjax.proxy.train import TRAINING, Measured, TrainConfig
 
 # Between two reports of the pace; losses are reported whenever they are measured.
@@ -38,11 +40,13 @@ class Metrics:
         stopped    step
         done       step, and what `speed.json` has
 
-    A run that diverged is in no mean.
+    A run that diverged is in no mean. Trackers get the numbers of each line, too.
     """
 
-    def __init__(self, folder: Path, train: TrainConfig, runs: int, progress: Progress | None) -> None:
-        self._path, self._speed = folder / METRICS, folder / SPEED
+    def __init__(
+        self, folder: Path, train: TrainConfig, runs: int, progress: Progress | None, trackers: Sequence[Tracker] = ()
+    ) -> None:
+        self._path, self._speed, self._trackers = folder / METRICS, folder / SPEED, trackers
         self._train, self._runs, self._progress = train, runs, progress
         self._reported = float("-inf")
         self._pace: tuple[float, float] = (float("nan"), float("nan"))
@@ -58,6 +62,11 @@ class Metrics:
         """Append one line."""
         line = {"time": round(time.time(), 3), "event": event, "step": step, **numbers}
         storage.append_text(self._path, json.dumps(to_plain(line), allow_nan=False) + "\n")
+        scalars = {
+            name: float(number) for name, number in numbers.items() if isinstance(number, int | float | np.number)
+        }
+        for tracker in self._trackers:
+            tracker.log(scalars, step)
 
     def begun(self, step: int, steps: int) -> None:
         """Report that the training begins, or goes on, after `step` steps."""
@@ -112,9 +121,12 @@ class Metrics:
 
 
 @contextmanager
-def reporting(folder: Path, train: TrainConfig, runs: int, progress: Progress | None) -> Iterator[Metrics]:
+def reporting(
+    folder: Path, train: TrainConfig, runs: int, progress: Progress | None, trackers: Sequence[str] = ()
+) -> Iterator[Metrics]:
     """Yield the metrics of a training; meanwhile the lock's time is a sign of life, and compilations are timed."""
-    metrics, ended = Metrics(folder, train, runs, progress), threading.Event()
+    told = opened(trackers, folder, dataclasses.asdict(train)) if storage.writes() else []
+    metrics, ended = Metrics(folder, train, runs, progress, told), threading.Event()
 
     def compiled(event: str, duration_secs: float, **_: Any) -> None:
         metrics.compile_seconds += duration_secs if event == COMPILED else 0.0
@@ -132,4 +144,6 @@ def reporting(folder: Path, train: TrainConfig, runs: int, progress: Progress | 
         yield metrics
     finally:
         ended.set()
+        for tracker in told:
+            tracker.close()
         jax.monitoring.unregister_event_duration_listener(compiled)

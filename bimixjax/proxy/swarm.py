@@ -15,7 +15,7 @@ from bimixjax._base import files
 from bimixjax._base.checks import InputError, choice
 from bimixjax._base.records import write_json
 from bimixjax._base.stopping import Stopped, at_boundaries
-from bimixjax.proxy import batches, mesh as meshes, storage
+from bimixjax.proxy import batches, mesh as meshes, storage, trackers
 from bimixjax.proxy.batches import Resident, Sampler, Streamed, TokenSource, Validation
 from bimixjax.proxy.checkpoints import Checkpoints
 from bimixjax.proxy.design import Design
@@ -26,7 +26,7 @@ from bimixjax.proxy.repetition import LimitedTokens
 from bimixjax.proxy.train import TRAINING, Measured, Member, Programs, TrainConfig, fill, make_programs, slot_starts
 
 # Settings of how a swarm is computed, which may change from one call to the next.
-HOW = {"checkpoint_every", "keep", "stack", "resident_bytes"}
+HOW = {"checkpoint_every", "keep", "stack", "resident_bytes", "trackers"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ class SwarmConfig:
         keep: checkpoints kept.
         stack: members that a device computes at once; None: all on accelerators, one on a CPU.
         resident_bytes: training tokens up to this size are held on the device; larger ones are read by the host.
+        trackers: where reports go beside `metrics.jsonl`: "tensorboard", "wandb", "trackio"; each is an extra.
 
     Raises:
         InputError: where a number is out of range or a step to measure at lies outside 1 to `steps`.
@@ -61,6 +62,7 @@ class SwarmConfig:
     keep: int = 2
     stack: int | None = None
     resident_bytes: int = 2**31
+    trackers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("steps", "checkpoint_every", "keep", "stack"):
@@ -69,6 +71,7 @@ class SwarmConfig:
                 raise InputError(f"{name} is {value}; allowed: at least 1")
         if self.eval_windows < 2:
             raise InputError(f"eval_windows is {self.eval_windows}; allowed: at least 2, for a standard error")
+        trackers.require(self.trackers)
         wrong = [step for step in self.eval_steps if not 1 <= step <= self.steps]
         if wrong:
             raise InputError(f"eval_steps has {wrong[0]}; allowed: 1 to {self.steps}, the steps of a run")
@@ -259,7 +262,7 @@ def _train(
         storage.settle(folder, _settings(swarm, tokens))
         if (folder / storage.DONE).exists():
             return table
-        report = reporting(folder, config.train, len(design), progress)
+        report = reporting(folder, config.train, len(design), progress, config.trackers)
         with report as metrics, closing(Checkpoints(folder, config.keep)) as checkpoints:
             _run(swarm, table, checkpoints, metrics, told)
             metrics.done(config.steps)

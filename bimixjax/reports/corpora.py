@@ -113,7 +113,16 @@ def status(folder: str, parts: "Sequence[Part]") -> Group:
         state = part.state
         if state in ("dead", "stopped") and part.seen is not None:
             state = f"{state} since {time.strftime('%Y-%m-%d %H:%M', time.localtime(part.seen))}"
-        rows.append([part.name, state, "" if part.runs is None else str(part.runs), step, speed, left])
+        rows.append(
+            [
+                "all runs" if part.name == "." else part.name,
+                state,
+                "" if part.runs is None else str(part.runs),
+                step,
+                speed,
+                left,
+            ]
+        )
     counts = Counter(part.state for part in parts)
     running = [part for part in parts if part.state == "running"]
     total = ", ".join(f"{count} {state}" for state, count in counts.items())

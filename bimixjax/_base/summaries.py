@@ -48,7 +48,7 @@ def fitted(fit: Any) -> str:
     names = [name for name in fit.names if name not in fit.law.gauge]
     values, errors = fit.coefficients, fit.standard_errors
     lines = [f"Law {fit.law.name}; {_volume(fit)}; coefficients ± standard errors"]
-    for lane, name in enumerate(_lanes(fit)):
+    for lane, name in enumerate(names_of_lanes(fit)):
         scores = f"mean relative error {100 * fit.error[lane]:.2f} %; R2 {fit.r2[lane]:.4f}"
         lines.append(f"{name}: {fit.rows[lane]} rows; {scores}; {fit.sentences[lane]}")
         numbers = ((each, np.ravel(values[each])[lane], np.ravel(errors[each])[lane]) for each in names)
@@ -58,14 +58,14 @@ def fitted(fit: Any) -> str:
 
 def averaged(fit: Any) -> str:
     """Summarize `auto`: the members of each lane's average, and its errors on runs left out."""
-    lanes = [f"{name}: {sentence}" for name, sentence in zip(_lanes(fit), fit.sentences, strict=True)]
+    lanes = [f"{name}: {sentence}" for name, sentence in zip(names_of_lanes(fit), fit.sentences, strict=True)]
     return "\n".join([f"auto, an average of laws; {_volume(fit)}", *lanes, *fit.notes])
 
 
 def spread(found: Any) -> str:
     """Summarize resamples: the fit, and the standard deviation of each coefficient of a single law."""
     lines = [f"{len(found)} resamples of the runs; standard deviations over them"]
-    for lane, name in enumerate(_lanes(found.fit)):
+    for lane, name in enumerate(names_of_lanes(found.fit)):
         deviations = (f"{name} {error[lane]:.2g}" for name, error in found.standard_errors.items())
         lines.append(f"{name}: {', '.join(deviations)}")
     return "\n".join([found.fit.summary(), *lines])
@@ -127,7 +127,7 @@ def compared(found: Any) -> str:
     return f"Held-out losses of {listed(found.targets)}, in {len(found.group)} folds\n{aligned(rows)}"
 
 
-def _lanes(fit: Any) -> list[str]:
+def names_of_lanes(fit: Any) -> list[str]:
     """Name the lanes: targets, at each model size where several were fitted separately."""
     if len(fit.sentences) == len(fit.targets):
         return list(fit.targets)

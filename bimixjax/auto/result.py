@@ -13,7 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
-from bimixjax._base import checks, summaries
+from bimixjax._base import checks, notebooks, summaries
 from bimixjax._base.records import read_json, record, static, write_json
 from bimixjax._base.schema import Kind, Spot, each, maybe, record as record_of, texts
 from bimixjax.auto.averaging import reach
@@ -79,6 +79,9 @@ class AutoFit(Fit):
     def summary(self) -> str:
         """Say in plain text what each target's average is made of, and how it did on runs left out."""
         return summaries.averaged(self)
+
+    def _repr_html_(self) -> str:
+        return notebooks.averaged(self)
 
     @property
     def members(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from bimixjax.cli.console import FIGURES, JSON, Answer, File, Flag, Formats
 from bimixjax.cli.goals import goal, reference_mixture, swept
 from bimixjax.cli.limits import LimitedCommand
 from bimixjax.cli.options import Counts, Number, Numbers, Stock, Whole, inventory, names, number, numbers
+from bimixjax.cli.reporting import HTML, settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,11 @@ class Optimize(LimitedCommand):
     """
 
     at_work = "searching"
-    formats: ClassVar[Formats] = {"out": JSON, **dict.fromkeys(("figure", "sweep_figure", "pareto_figure"), FIGURES)}
+    formats: ClassVar[Formats] = {
+        "out": JSON,
+        "report": HTML,
+        **dict.fromkeys(("figure", "sweep_figure", "pareto_figure"), FIGURES),
+    }
 
     fit: Annotated[Positional[Path], arg(metavar="FIT")]
     """A file written by `bimix fit --out`."""
@@ -79,6 +84,8 @@ class Optimize(LimitedCommand):
     """How sure the mixture is: draws from the posterior of a fit of auto, each with its own best mixture."""
     seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
     """Seed of the draws."""
+    report: File = None
+    """Also write an HTML page of it to decide by; `bimix report` makes one that compares laws and runs too."""
 
     def work(self) -> Answer:
         """Search, and put the baselines and the spread over draws beside the mixture found."""
@@ -112,6 +119,8 @@ class Optimize(LimitedCommand):
         screen += [*worth.goal(best), *([tables.regret(draws, fit)] if draws else []), "", *worth.worth(value)]
         said = [f"losses and gains are those at the first of {len(budgets)} budgets"] if len(budgets) > 1 else []
         screen += tables.notes([*said, *found.notes])
+        if self.report:
+            self.write_report(fit, best, found, value, draws=draws, inventory=stock, observations=runs)
         document = documents.optimum(best, baselines, draws) | {"notes": found.notes, "worth": worth.document(value)}
         document |= {"budgets": to_plain(budgets)} if len(budgets) > 1 else {}
         for name, (shown, described) in self.swept(fit, of_goal).items():
@@ -132,6 +141,34 @@ class Optimize(LimitedCommand):
             places.append(found or (self.asked_volume(fit) if one == "volume" else alone,))
         pairs = product(*places)
         return tuple(bimixjax.Budget(volume=v, model_size=m, from_prior=self.from_prior) for v, m in pairs)
+
+    def write_report(
+        self,
+        fit: "bimixjax.FitResult | bimixjax.AutoFit",
+        best: "bimixjax.OptimalMixture",
+        found: "bimixjax.Baselines",
+        value: "bimixjax.Worth",
+        **known: Any,
+    ) -> None:
+        """Write the page of what the command has: without the runs, what hangs on them is not there."""
+        from bimixjax.loop.decision import Decision
+        from bimixjax.loop.influence import moves
+        from bimixjax.reports.html import decision
+
+        known["observations"] = _fitted_rows(fit, known["observations"])
+        moved = moves(fit, best, known["inventory"]) if best.converged else None
+        missing = {"influence": "`bimix report` leaves runs out, `bimix optimize` does not"}
+        whole = Decision(
+            fit=fit,
+            best=best,
+            baselines=found,
+            worth=value,
+            moves=moved,
+            missing=missing,
+            train_tokens=self.train_tokens,
+            **known,
+        )
+        decision.write(whole, str(self.report), title=f"{decision.TITLE}: {self.fit.name}", settings=settings(self))
 
     def asked_volume(self, fit: "bimixjax.FitResult | bimixjax.AutoFit") -> float | None:
         """Return the volume at which mixtures are judged, if any is asked for."""
@@ -203,3 +240,17 @@ class Optimize(LimitedCommand):
             return bimixjax.optimize(fit, **options, objective=aim), None, drawn
         found = bimixjax.optimize_resamples(drawn, **options)
         return found.best, found, drawn
+
+
+def _fitted_rows(
+    fit: "bimixjax.FitResult | bimixjax.AutoFit", runs: "bimixjax.Observations | None"
+) -> "bimixjax.Observations | None":
+    """Return the rows of a table that have the fit's domains, targets and model sizes; None where some lack."""
+    if runs is None or runs.domains != fit.domains or not set(fit.targets) <= set(runs.targets):
+        return None
+    if not fit.model_sizes or not runs.model_sizes:
+        return runs
+    if not set(fit.model_sizes) <= set(runs.model_sizes):
+        return None
+    sizes = [runs.select(model_size=size) for size in fit.model_sizes]
+    return bimixjax.Observations.concat(*sizes) if len(sizes) > 1 else sizes[0]

@@ -245,11 +245,13 @@ class Demo(FolderCommand):
         """Run the loop, and write the report."""
         from bimixjax.loop import workflow
         from bimixjax.reports import loop, page
+        from bimixjax.reports.html import whole_loop
 
         config = workflow.LoopConfig(law=self.law, swarm=workflow.small_swarm(self.steps))
         with progress.shown() as watch:
             result = workflow.run_loop(self.folder, config, watch=watch)
             watch("report")
-            report = page.write(result, self.folder)
+            page.write(result, self.folder)
+            report = whole_loop.write(result, self.folder)
         screen = [*loop.screen(result), "", f"Report: {report}"]
         return Answer(document=loop.document(result), screen=screen, failed=not result.best.converged)

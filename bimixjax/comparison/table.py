@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 
-from bimixjax._base import summaries
+from bimixjax._base import notebooks, summaries
 from bimixjax._base.checks import known
 from bimixjax.comparison import scores, trust
 
@@ -81,6 +81,9 @@ class Comparison:
     def summary(self) -> str:
         """Say in plain text how each law did: errors, rank correlations, regrets, and what to be wary of."""
         return summaries.compared(self)
+
+    def _repr_html_(self) -> str:
+        return notebooks.compared(self)
 
     def cells(self) -> pd.DataFrame:
         """Return one row per law, held-out row and target, with the measured loss, the prediction and its interval.

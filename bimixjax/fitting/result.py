@@ -13,7 +13,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from bimixjax._base import checks, summaries
+from bimixjax._base import checks, notebooks, summaries
 from bimixjax._base.arrays import Stored
 from bimixjax._base.float64 import in_float64
 from bimixjax._base.records import read_json, record, static, write_json
@@ -101,6 +101,9 @@ class FitResult(Fit):
     def summary(self) -> str:
         """Say in plain text what was fitted: coefficients, errors and a status for each lane."""
         return summaries.fitted(self)
+
+    def _repr_html_(self) -> str:
+        return notebooks.fitted(self)
 
     @property
     def name(self) -> str:

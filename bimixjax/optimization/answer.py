@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bimixjax._base import checks, schema, summaries
+from bimixjax._base import checks, notebooks, schema, summaries
 from bimixjax._base.records import read_json, write_json
 from bimixjax.fitting.base import Fit
 from bimixjax.fitting.extrapolation import Extrapolation
@@ -132,6 +132,9 @@ class OptimalMixture:
     def summary(self) -> str:
         """Say in plain text what was found: shares, predicted losses, and how the search ended."""
         return summaries.optimum(self)
+
+    def _repr_html_(self) -> str:
+        return notebooks.optimum(self)
 
     def worth(self, fit: Fit, **options: Any) -> "Worth":
         """Say what the mixture is worth by the fit that chose it; options as in `Worth.of`."""

@@ -52,15 +52,19 @@ _SMALL_REGRET = 0.05
 _MOST_BARS = 300
 
 
-def summary(found: Comparison) -> Group:
-    """Return one row per law and group of folds, the best of each group first: errors."""
+def summary(found: Comparison, *, more: bool = True) -> Group:
+    """Return one row per law and group of folds, the best of each group first: errors.
+
+    With `more`, it says which options give the rest.
+    """
     columns = [name for name in _GLOSS if name != "inside %" or found.level is not None]
     frame = _of_laws(found)
     groups = "" if _grouped(frame) else f" ({_group(found, found.group[0])} {found.grouped_by} fitted)"
     folds = f"{len(found.group)} fold{'s' if len(found.group) > 1 else ''}"
     targets = ", ".join([*found.targets[:6], *(["..."] if len(found.targets) > 6 else [])])
     shown, gloss = _rows(found, frame, columns), [f"{name}: {_GLOSS[name]}" for name in columns]
-    return framed(f"Held-out losses of {targets}; {folds}{groups}", shown, "\n".join([*gloss, _MORE]))
+    gloss += [_MORE] if more else []
+    return framed(f"Held-out losses of {targets}; {folds}{groups}", shown, "\n".join(gloss))
 
 
 def decisions(found: Comparison) -> Group:

@@ -63,7 +63,7 @@ class Sheet:
 
     def fitted(self, width: int) -> list[Table | Text]:
         """Return what to print on a screen of `width` columns: of the plans that fit, the one with the fewest lines."""
-        sheets = [self, *self._transposed()]
+        sheets = [self, *self.transposed()]
         for sheet in sheets:
             widths = [max(map(cell_len, column)) for column in sheet.by_column()]
             if _total(widths) <= width:
@@ -87,7 +87,7 @@ class Sheet:
         """Return the heading and the cells of each column."""
         return zip(self.columns, *self.rows, strict=True)
 
-    def _transposed(self) -> "list[Sheet]":
+    def transposed(self) -> "list[Sheet]":
         """Return the sheet with rows for columns, where it has one key, and numbers only."""
         if self.keys > 1 or WORDS & set(self.columns):
             return []

@@ -243,7 +243,8 @@ def test_demo_shows_the_loop_and_leaves_its_page(
     assert (asked[0].swarm.steps, asked[0].law) == (50, "auto")
     shown = capsys.readouterr().out
     assert "Lowest measured mean loss" in shown
-    assert "Report: bimix-demo/report.md" in shown
+    assert "Report: bimix-demo/report.html" in shown
+    assert Path("bimix-demo/report.html").exists()
     assert Path("bimix-demo/report.md").exists()
     assert yaml.safe_load(Path("bimix-demo/config.yaml").read_text())["steps"] == 50
     Path("other.yaml").write_text("folder: elsewhere\nsteps: 60\n")

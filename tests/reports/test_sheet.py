@@ -36,14 +36,14 @@ def test_a_table_that_fits_is_shown_as_it_is() -> None:
     assert lines[2:] == [["web", "0.0000", "0.0001"], ["code", "1.0000", "1.0001"]]
 
 
-def test_one_with_many_columns_and_few_rows_is_transposed() -> None:
+def test_one_with_many_columns_and_few_rows_istransposed() -> None:
     columns = [f"a_target_of_a_long_name_{i}" for i in range(9)]
     lines = [line.split() for line in text(matrix(["web", "code"], columns), 80).splitlines() if line.strip()]
     assert lines[0] == ["web", "code"]
     assert lines[2:] == [[name, f"0.{i:04}", f"1.{i:04}"] for i, name in enumerate(columns)]
 
 
-def test_a_transposed_table_says_what_is_across() -> None:
+def test_atransposed_table_says_what_is_across() -> None:
     sheet = matrix(["web", "code"], [f"a_target_of_a_long_name_{i}" for i in range(9)], transposed_corner="turned")
     assert heads(text(sheet, 80)) == [["turned", "web", "code"]]
 

@@ -94,6 +94,9 @@ def import_runs(
     if not files:
         raise InputError("no file to import; give one or more files or folders")
     read = [(file, part) for file in files for part in kinds.read(file, kind, tuple(given))]
+    if kind is not None and not any(part.kind.startswith(kind) for _, part in read):
+        taken = listed(dict.fromkeys(part.kind for _, part in read))
+        raise InputError(f"none of the files is read as {kind}: they are {taken}")
     named = [_parts.named(part, given) for _, part in read]
     _require_used(given, named)
     if ids is not None:
@@ -101,10 +104,10 @@ def import_runs(
     joined = joining.join(named)
     documents = _by_documents(named, weighted_by, tokens_per_document)
     found = _observations(joined, named, normalize, tokens_per_document, documents)
-    taken: dict[str, dict[str, None]] = {}
+    by_file: dict[str, dict[str, None]] = {}
     for file, part in read:
-        taken.setdefault(str(file), {})[part.kind] = None
-    return replace(found, kinds={file: ", ".join(of) for file, of in taken.items()})
+        by_file.setdefault(str(file), {})[part.kind] = None
+    return replace(found, kinds={file: ", ".join(of) for file, of in by_file.items()})
 
 
 def _require_used(given: Sequence[Rule], named: Sequence[Named]) -> None:

@@ -14,7 +14,7 @@ KINDS = (
     "lm-eval",
 )
 TABLES = ("olmix", "regmix", "wide", "long", "mlflow", "wandb")
-_LINES = (".jsonl", ".ndjson", ".log", ".txt", ".jsonl.gz")
+_LINES = (".jsonl", ".ndjson", ".jsonl.gz", *objects.LOGS)
 _SQLITE = b"SQLite format 3\x00"
 
 

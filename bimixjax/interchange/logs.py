@@ -7,6 +7,7 @@ where it writes a file per step, and one event `hparams` with the configuration.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,18 @@ _LOG = (*rules.VOLUME, *rules.LOSS)
 
 def parts(path: Path, kind: str | None, given: Sequence[Rule]) -> list[Part]:
     """Read a file of JSON lines, as the kind that its objects tell where none is given."""
-    found = list(objects.lines(path))
+    found, notes = objects.lines(path)
     if not found:
         raise InputError(f"{path}: no line of it holds a JSON object")
     kind = kind or _recognized(found[0][1])
     if kind == "levanter":
-        return levanter(path, found)
-    if kind == "maxtext":
-        return [_maxtext(path, found)]
-    flat = [objects.flattened(row) for _, row in found]
-    return tables.parts(objects.table_of(flat, str(path), [number for number, _ in found]), kind, given)
+        made = levanter(path, found)
+    elif kind == "maxtext":
+        made = [_maxtext(path, found)]
+    else:
+        flat = [objects.flattened(row) for _, row in found]
+        made = tables.parts(objects.table_of(flat, str(path), [number for number, _ in found]), kind, given)
+    return [replace(made[0], notes=(*made[0].notes, *notes)), *made[1:]]
 
 
 def levanter(path: Path, found: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Part]:

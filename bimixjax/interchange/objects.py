@@ -4,7 +4,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,36 @@ from bimixjax._base.checks import InputError
 from bimixjax.observations import cells
 from bimixjax.observations.cells import RawTable
 
+# Text among which a logger writes JSON.
+LOGS = (".log", ".txt")
 
-def lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+
+def lines(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], tuple[str, ...]]:
     """Read the objects of a file of JSON lines, or of a log whose lines end in JSON, with the number of each from 0.
 
-    Text before the first brace, such as a logger's time, is passed over, and so are lines without one.
+    In a log (.log, .txt) text before the first brace, such as a logger's time, is passed over, and so are lines that
+    are no JSON. A last line that is cut off, as where a run was killed, is left out with a note.
 
     Raises:
-        InputError: for a line that begins with a brace and is no JSON object.
+        InputError: for a line of another file that is no JSON object.
     """
-    for number, line in enumerate(_text(path).splitlines()):
-        head, brace, rest = line.partition("{")
-        if not brace:
+    strict = path.suffix not in LOGS
+    found: list[tuple[int, dict[str, Any]]] = []
+    text = _text(path)
+    several = text.splitlines()
+    for number, line in enumerate(several):
+        start = 0 if strict else line.find("{")
+        if start < 0 or not line.strip():
             continue
-        found = _parsed(path, brace + rest, number + 1, strict=not head.strip())
-        if isinstance(found, dict):
-            yield number, found
+        is_cut = number == len(several) - 1 and number > 0 and not text.endswith("\n")
+        parsed = _parsed(path, line[start:], number + 1, strict=strict and not is_cut)
+        if isinstance(parsed, dict):
+            found.append((number, parsed))
+        elif strict and is_cut:
+            return found, (f"{path}: the last line is cut off, as where a run was killed, and is left out",)
+        elif strict:
+            raise InputError(f"{path}, line {number + 1}: no JSON object; allowed: one in each line")
+    return found, ()
 
 
 def read(path: Path) -> Any:

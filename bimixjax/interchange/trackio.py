@@ -23,8 +23,8 @@ _OWN = (Rule("run", "run"), *rules.VOLUME)
 def parts(path: Path) -> list[Part]:
     """Read all runs of a project: what was logged, in the order in which it was, and the configurations."""
     try:
-        # Immutable: a file that cannot be written to, or that is being written, is read as it is.
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as project:
+        # With what still lies in the log beside the file (-wal), as while a run goes on.
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as project:
             logged = _rows(project, "SELECT run_name, step, metrics FROM metrics ORDER BY id")
             has_configs = bool(_rows(project, "SELECT 1 FROM sqlite_master WHERE type='table' AND name='configs'"))
             configs = _rows(project, "SELECT run_name, NULL, config FROM configs ORDER BY id") if has_configs else []

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bimixjax._base.checks import InputError
+from bimixjax._base.summaries import listed
 from bimixjax.interchange import rules
 from bimixjax.interchange.naming import Rule
 from bimixjax.interchange.objects import flattened, table_of
@@ -40,7 +41,11 @@ def part(table: RawTable) -> Part:
         return _panel(table)
     if "_step" in names and "State" not in names:
         return Part(kind="wandb history", table=table, rules=rules.WIDE, run=run_of(table.name), in_order=True)
-    return Part(kind="wandb runs", table=table, rules=(Rule("ID", "run"), *rules.WIDE))
+    state = cells.texts(table.column("State")) if "State" in names else pd.Series(dtype=str)
+    ended = state.isin(("finished", "")).to_numpy(bool)
+    note = f"{table.name}: {(~ended).sum()} runs are not finished there: {listed(sorted(set(state[~ended])))}"
+    notes = () if ended.all() else (note,)
+    return Part(kind="wandb runs", table=table, rules=(Rule("ID", "run"), *rules.WIDE), notes=notes)
 
 
 def run_of(path: str) -> str:

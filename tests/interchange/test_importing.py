@@ -1,7 +1,9 @@
 """Runs are joined by id, and whatever does not fit together is an error with its place, or a note."""
 
 import json
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +280,42 @@ def test_a_rule_that_matches_nothing_and_a_file_that_is_not_there_are_named(tmp_
         import_runs(tmp_path / "none.csv")
     with pytest.raises(InputError, match="no file to import"):
         import_runs([])
+
+
+def test_a_kind_that_no_file_is_of_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="none of the files is read as trackio: they are olmix ratios, olmix metrics"):
+        import_runs(pair(tmp_path), kind="trackio")
+
+
+def test_a_last_line_that_is_cut_off_is_left_out_and_told_and_any_other_is_refused(tmp_path: Path) -> None:
+    path = log(tmp_path / "a.jsonl", [(100, {"eval/avg_loss": 3.0}), (200, {"eval/avg_loss": 2.0})])
+    pd.DataFrame({"run": ["a"], "mixture/web": [1.0]}).to_csv(tmp_path / "m.csv")
+    whole = path.read_text()
+    path.write_text(whole[:-9])
+    found = import_runs([path, tmp_path / "m.csv"], weighted_by="tokens")
+    assert found.observations.losses.tolist() == [[3.0]]
+    assert any("the last line is cut off" in note for note in found.notes)
+    path.write_text(whole[9:])
+    with pytest.raises(InputError, match=r"a\.jsonl, line 1: not JSON"):
+        import_runs([path, tmp_path / "m.csv"], weighted_by="tokens")
+
+
+def test_a_project_that_is_being_written_is_read_with_its_log(tmp_path: Path) -> None:
+    (path,) = FORMATS["trackio"].make(tmp_path)
+    with closing(sqlite3.connect(path)) as project:
+        project.execute("PRAGMA journal_mode=WAL")
+        fixed = "INSERT INTO metrics (run_id, run_name, step, metrics) VALUES ('id-1', '1', 300, ?)"
+        project.execute(fixed, ('{"eval/web/loss": 1.5}',))
+        project.commit()
+        found = import_runs(path).observations
+    assert found.losses[found.step == 300][:, 0].tolist() == [1.5]
+
+
+def test_runs_of_wandb_that_did_not_finish_are_told(tmp_path: Path) -> None:
+    table = {"Name": ["a", "b"], "State": ["finished", "crashed"], "loss/x": [3.0, 2.0]}
+    pd.DataFrame(table | {"train_weights.web": [1.0, 1.0]}).to_csv(tmp_path / "runs.csv")
+    found = import_runs(tmp_path / "runs.csv")
+    assert any(note.endswith("1 runs are not finished there: crashed") for note in found.notes)
 
 
 def results(folder: Path, date: str, **found: Any) -> None:

@@ -33,7 +33,7 @@ class TrainConfig:
         warmup: steps over which the learning rate rises linearly from 0.
         schedule: what follows; constant by default, since a decay bends the curves that laws of the volume describe.
         base_width: D_0 of a rule by width: a model of width D has the learning rate times D_0 / D, as hidden matrices
-            under Adam in muP (arXiv 2203.03466); `experiments/learning_rate`. None: the same at every width.
+            under Adam in muP (arXiv 2203.03466), checked in `experiments/learning_rate`. None: the same at every width.
         weight_decay: of matrices, in units of the learning rate; the scales of norms have none.
         clip: largest norm of a gradient.
         decays: decay rates of the first and second moment.

@@ -15,7 +15,7 @@ import pytest
 from bimixjax import Observations
 from bimixjax._base.checks import InputError
 from bimixjax._base.stopping import STOPPED, Stopped, at_boundaries
-from bimixjax.proxy import Design, SwarmConfig, geometric_steps, make_mesh, swarm, train_swarm
+from bimixjax.proxy import Design, SwarmConfig, geometric_steps, make_mesh, storage, swarm, train_swarm
 from bimixjax.proxy.model import PRESETS
 
 ROOT = Path(__file__).parents[2]
@@ -345,3 +345,14 @@ def test_a_second_interrupt_does_not_wait() -> None:
         assert asked()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_two_workers_never_train_the_same_shard(
+    tmp_path: Path, design: Design, tokens: Any, config: SwarmConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    with (
+        storage.held(storage.shard_folder(tmp_path, 0, 2)),
+        pytest.raises(InputError, match=r"shard-0-of-2: another process is training.*auto, since SLURM_ARRAY_TASK_ID"),
+    ):
+        train_swarm(design, tokens, config, tmp_path, shard=(0, 2), mesh=one_device())

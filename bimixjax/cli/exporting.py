@@ -96,7 +96,8 @@ class Export(FileCommand):
         shown = [] if self.out else [Text(found.text, no_wrap=True)]
         use = Text(f"For {found.audit.title}: {found.usage}.", "dim")
         document = {"kind": found.kind, "text": found.text, "usage": found.usage, **audits.document(found.audit)}
-        return Answer(document=document, screen=[*shown, *audits.screen(found.audit), use])
+        screen = [*shown, *audits.screen(found.audit), use]
+        return Answer(document=document, screen=screen, failed=bool(found.audit.problems))
 
 
 @dataclass(frozen=True, kw_only=True)

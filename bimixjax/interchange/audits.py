@@ -17,7 +17,7 @@ from bimixjax.observations import Inventory
 
 # A share that is drawn by a twentieth more or less than is written is another mixture: beyond the noise of a proxy run.
 _OTHERWISE = 0.05
-# Rounding to 9 decimals, and the published weights of DoReMi, which sum to 0.9996.
+# Rounding to 9 decimals, and the published numbers of DoReMi, which sum to 0.9996.
 _EXACTLY, _ABOUT = 1e-6, 1e-2
 
 
@@ -128,7 +128,6 @@ def judge(
         drawn[-1][written > 0] = trainer.drawn(written[written > 0], recipe.block)
         wrong += _differences(trainer, domains, said[-1], drawn[-1], resolution)
         problems += [label + text for text in wrong]
-        # Of numbers that an export has chosen, it is no news that they are relative to their sum.
         notes += [label + text for text in worth_knowing]
     problems += trainer.problems(recipe, training)
     wanted, realized = np.array(said) if asked is None else asked, np.array(drawn)

@@ -116,6 +116,7 @@ def test_what_people_write_is_read(name: str, text: str, tmp_path: Path) -> None
         ("a.csv", "domain,share\na,30%\nb,70%\n", "is '30%'; allowed: a number"),
         ("a.csv", "domain,share\na,0.5\na,0.5\n", "more than once"),
         ("a.py", "mixed = interleave_datasets([a, b], probabilities=shares())", "must be a list of numbers"),
+        ("a.py", "x = grain.MapDataset.mix([a, b], weights=[1e-320, 1])", "Grain cannot scale the least one to 100"),
         ("a.py", "f(10if 1 else 2)\nmixed = interleave_datasets(a, probabilities=[1])", "a list of as many datasets"),
         ("a.txt", "grain_train_files=gs://x/*,0.5", "MaxText takes 'gs://x/.,0.5' for one path"),
         ("a.md", "a", "is of no kind that is known by its content"),

@@ -6,6 +6,7 @@ src/maxtext/input_pipeline/grain_data_processing.py (`get_datasets`: both forms 
 """
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -133,6 +134,8 @@ class MaxTextFlag(_Mixed):
         """Return what Grain makes of 4 decimals; a number that is rounded to 0 is one that Grain refuses."""
         total = sum(written.tolist())
         digits = np.array([round(number / total, _FLAG_DIGITS) for number in written.tolist()])
+        if not digits.any():
+            raise InputError(f"MaxText keeps 4 decimals of a share, and rounds each of {len(digits)} to 0")
         shares = np.zeros_like(digits)
         shares[digits > 0] = super().drawn(digits[digits > 0], block)
         return shares
@@ -203,6 +206,8 @@ def _whole(written: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
     """Return the whole numbers that Grain makes of numbers above 0, in its own arithmetic."""
     numbers = written.tolist()
     scale = _LEAST / min(numbers)
+    if not math.isfinite(scale * max(numbers)):
+        raise InputError(f"numbers from {min(numbers):g} to {max(numbers):g}: Grain cannot scale the least one to 100")
     return np.array([float(int(number * scale)) for number in numbers])
 
 

@@ -97,7 +97,7 @@ def named(part: Part, given: Sequence[Rule]) -> Named:
     errors, more = _errors(table, columns)
     twice = sorted(losses.keys() & errors.keys())
     if twice:
-        raise InputError(f"{table.name} has two columns for {listed(twice)}; leave one out with --map NAME=")
+        raise InputError(f"{table.name} has two columns for {listed(map(repr, twice))}; leave one out with --map NAME=")
     counted = [role for role in columns if role in ("model_size", "seed") or role.startswith(UNIQUE)]
     settings = {role: counts(table, columns[role]) for role in counted}
     settings |= {role: shares(table, columns[role]) for role in columns if role.startswith(MIXTURE)}

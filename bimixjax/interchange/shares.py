@@ -77,10 +77,10 @@ def of_tokens(
 
 
 def _sum(given: pd.DataFrame, place: Callable[[str], str], sums: np.ndarray, i: int) -> str:
+    names = listed(map(repr, given), most=4)
     return (
-        f"{place(str(given.index[i]))}: the {given.shape[1]} shares of the run ({listed(given, most=4)}) sum to "
-        f"{sums[i]:.6g}; allowed: 1 or 100 within {SUM_TOLERANCE:.0%}; --normalize divides by the sum where they are "
-        "weights"
+        f"{place(str(given.index[i]))}: the {given.shape[1]} shares of the run ({names}) sum to {sums[i]:.6g}; allowed: "
+        f"1 or 100 within {SUM_TOLERANCE:.0%}; --normalize divides by the sum where they are weights"
     )
 
 
@@ -94,7 +94,7 @@ def _tokens(given: Mapping[str, float] | None, domains: Sequence[str]) -> np.nda
     known("domain", list(given), domains, "tokens per document")
     missing = [name for name in domains if name not in given]
     if missing:
-        raise InputError(f"tokens per document lack {listed(missing)}; needed: every domain")
+        raise InputError(f"tokens per document lack {listed(map(repr, missing))}; needed: every domain")
     found = np.array([given[name] for name in domains], float)
     what = "tokens per document of"
     every(np.isfinite(found) & (found > 0), lambda i: f"{what} {domains[i]!r} is {found[i]}; allowed: above 0")

@@ -72,7 +72,8 @@ def test_a_metric_missing_in_one_run_is_missing_there_only(tmp_path: Path) -> No
 def test_weights_that_do_not_sum_to_one_are_refused_unless_they_are_to_be_divided(tmp_path: Path) -> None:
     paths = pair(tmp_path, {"web": [3.0, 2.0, 0.0], "code": [1.0, 3.0, 5.0]})
     with pytest.raises(
-        InputError, match=r"ratios\.csv, data row 3 .*, run 'c': the 2 shares .*\(web, code\) sum to 5; .*--normalize"
+        InputError,
+        match=r"ratios\.csv, data row 3 .*, run 'c': the 2 shares .*\('web', 'code'\) sum to 5; .*--normalize",
     ):
         import_runs(paths)
     found = import_runs(paths, normalize=True)
@@ -128,6 +129,15 @@ def test_what_cannot_be_right_is_named_with_its_place(
 ) -> None:
     with pytest.raises(InputError, match=words):
         import_runs(pair(tmp_path, ratios, metrics))
+
+
+def test_an_error_is_one_line_whatever_the_names_are(tmp_path: Path) -> None:
+    paths = pair(tmp_path)
+    pd.DataFrame({"run_id": ["a"], "we\nb": [0.5], "code": [0.25]}).to_csv(paths[0], index=False)
+    with pytest.raises(InputError) as caught:
+        import_runs(paths)
+    assert str(caught.value).count("\n") == 0
+    assert "('we\\nb', 'code') sum to 0.75" in str(caught.value)
 
 
 def test_rows_that_are_twice_the_same_are_one(tmp_path: Path) -> None:
@@ -216,7 +226,7 @@ def test_shares_of_documents_are_converted_or_refused(tmp_path: Path) -> None:
     found = import_runs(paths, tokens_per_document={"web": 3000, "code": 1000}).observations
     assert found.proportions.tolist() == [[0.75, 0.25]]
     assert import_runs(paths, weighted_by="tokens").observations.proportions.tolist() == [[0.5, 0.5]]
-    with pytest.raises(InputError, match="tokens per document lack code; needed: every domain"):
+    with pytest.raises(InputError, match="tokens per document lack 'code'; needed: every domain"):
         import_runs(paths, tokens_per_document={"web": 3000})
     with pytest.raises(InputError, match="leave one out"):
         import_runs(paths, weighted_by="tokens", tokens_per_document={"web": 3000})

@@ -123,8 +123,9 @@ def _require_used(given: Sequence[Rule], named: Sequence[Named]) -> None:
 
 def _renamed(named: Sequence[Named], template: str) -> list[Named]:
     """Take run, and step where there is one, out of the ids that are written as the template says."""
-    if "{run}" not in template:
-        raise InputError(f"--ids is {template!r}; needed: {{run}} where a run's id stands, such as 'ckpt_{{run}}'")
+    if template.count("{run}") != 1 or template.count("{step}") > 1:
+        needed = "{run} once, where a run's id stands, and {step} once at most, such as 'ckpt_{run}'"
+        raise InputError(f"--ids is {template!r}; needed: {needed}")
     words = {"{run}": "(?P<run>.+?)", "{step}": r"(?P<step>\d{1,15})", "*": ".*"}
     pattern = re.compile(
         "".join(words.get(word, re.escape(word)) for word in re.split(r"(\{run\}|\{step\}|\*)", template)), re.DOTALL

@@ -91,6 +91,10 @@ def _settings(parts: Sequence[Named]) -> pd.DataFrame:
             if (run := _with_two_values(together, SAME_TOLERANCE)) is not None:
                 raise InputError(_two_values(of, role, run))
             found[role] = together.iloc[np.flatnonzero(~together.index.duplicated())]
+    for part in (part for part in parts if not part.losses):
+        for name, values in part.meta.items():
+            beside = pd.Series(values.to_numpy(object), index=pd.Index(part.run, dtype=object))
+            found.setdefault(META + name, beside.iloc[np.flatnonzero(~beside.index.duplicated())])
     index = pd.Index(dict.fromkeys(run for part in parts for run in part.run), dtype=object)
     return pd.DataFrame({role: values.reindex(index) for role, values in found.items()}, index=index)
 
@@ -211,4 +215,4 @@ def _require_one_value(rows: pd.DataFrame, targets: Sequence[str], parts: Sequen
 
 
 def _named(runs: Iterable[object]) -> str:
-    return listed(map(repr, runs), most=_MOST)
+    return listed(map(repr, runs), most=_MOST) or "none"

@@ -95,6 +95,8 @@ def named(part: Part, given: Sequence[Rule]) -> Named:
         table = replace(table, frame=table.frame.assign(run=run))
     losses, notes = _losses(table, columns)
     errors, more = _errors(table, columns)
+    # Errors are found where the accuracies stand.
+    columns |= {f"{LOSS}{name}": columns[f"{ACCURACY}{name.removeprefix('1-')}"] for name in errors}
     twice = sorted(losses.keys() & errors.keys())
     if twice:
         raise InputError(f"{table.name} has two columns for {listed(map(repr, twice))}; leave one out with --map NAME=")

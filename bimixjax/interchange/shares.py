@@ -79,8 +79,8 @@ def of_tokens(
 def _sum(given: pd.DataFrame, place: Callable[[str], str], sums: np.ndarray, i: int) -> str:
     names = listed(map(repr, given), most=4)
     return (
-        f"{place(str(given.index[i]))}: the {given.shape[1]} shares of the run ({names}) sum to {sums[i]:.6g}; allowed: "
-        f"1 or 100 within {SUM_TOLERANCE:.0%}; --normalize divides by the sum where they are weights"
+        f"{place(str(given.index[i]))}: the {given.shape[1]} shares of the run ({names}) sum to {sums[i]:.6g}; "
+        f"allowed: 1 or 100 within {SUM_TOLERANCE:.0%}; --normalize divides by the sum where they are weights"
     )
 
 

@@ -65,7 +65,8 @@ def recognized(table: RawTable, given: Sequence[Rule]) -> str:
         return "wandb"
     if _is_regmix(names):
         return "regmix"
-    if not roles and not any(name.startswith((MIXTURE, LOSS)) for name in names) and _is_olmix(table):
+    # Where shares or losses are named, by the user or the file, not every other column is one.
+    if not any(name.startswith((MIXTURE, LOSS)) for name in (*names, *roles)) and _is_olmix(table):
         return "olmix"
     return "long" if _long_rules(names) else "wide"
 

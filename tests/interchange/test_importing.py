@@ -216,6 +216,19 @@ def test_higher_is_better_becomes_an_error_that_is_least_where_the_accuracy_is_m
         import_runs(pair(tmp_path, metrics={"arc": [50, 120, 90]}), names={"arc": "accuracy/arc"})
 
 
+def test_two_accuracies_of_one_run_are_named_with_their_places(tmp_path: Path) -> None:
+    paths = pair(tmp_path, metrics={"run_id": ["a", "a", "b"], "arc": [0.5, 0.6, 0.7]})
+    with pytest.raises(InputError, match=r"several losses of '1-arc' and no step: 0\.5 \(.*metrics\.csv, data row 1 "):
+        import_runs(paths, names={"arc": "accuracy/arc"})
+
+
+def test_what_is_kept_beside_may_be_in_either_file(tmp_path: Path) -> None:
+    paths = pair(tmp_path, {"lr": [1e-3, 2e-3, 3e-3]}, {"cluster": ["x", "y", "z"]})
+    found = import_runs(paths, names={"lr": "meta/lr", "cluster": "meta/cluster"}).observations
+    assert by_run(found, "lr") == {"c": 3e-3, "a": 1e-3, "b": 2e-3}
+    assert by_run(found, "cluster") == {"c": "x", "a": "y", "b": "z"}
+
+
 def test_shares_of_documents_are_converted_or_refused(tmp_path: Path) -> None:
     """Half of the documents of web, three times as long as those of code, are three quarters of the tokens."""
     path = log(tmp_path / "a.jsonl", [(100, {"eval/avg_loss": 3.0})])
@@ -242,6 +255,8 @@ def test_ids_that_are_written_in_another_way_are_read_by_a_template(tmp_path: Pa
     assert found.step.tolist() == [100, 200, 100]  # type: ignore[union-attr]
     with pytest.raises(InputError, match="no id is written as --ids 'x_{run}'; ids: 'ckpt__a__step-100'"):
         import_runs(paths, ids="x_{run}")
+    with pytest.raises(InputError, match="--ids is '{run}{run}'; needed: {run} once"):
+        import_runs(paths, ids="{run}{run}")
 
 
 def test_a_table_of_our_own_comes_back_with_all_that_is_in_it(tmp_path: Path) -> None:

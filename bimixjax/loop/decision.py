@@ -32,7 +32,7 @@ from bimixjax.planning import Plan, plan
 PARTS = 8
 
 # Of more domains, what it costs to move shares is a list that nobody reads, and d^2 predictions.
-_MOST_DOMAINS = 100
+_MOST_DOMAINS = 50
 
 _STAGE = "parts of the report"
 
@@ -156,14 +156,19 @@ def decide(
     found = Decision(fit=fit, best=best, baselines=baselines, worth=worth, observations=observations, draws=draws)
     influence = _influence(found, observations, asked)
     say(_STAGE, 3, 5)
-    comparison, planned, missing = None, None, {} if influence else {"influence": "no run was left out"}
+    comparison, planned = None, None
+    missing = {} if influence else {"influence": "no run was left out"}
     if asked.laws:
         options = {"volume": fit.volume_unit, "targets": fit.targets, "inventory": asked.inventory}
         comparison = compare(asked.laws, observations, folds=_folds(observations), **options)
     say(_STAGE, 4, 5)
     if asked.runs:
         of_plan = {"targets": fit.targets, "limits": asked.limits, "inventory": asked.inventory, "key": asked.seed}
-        planned = plan(observations, runs=asked.runs, budget=at, weights=asked.weights, **of_plan)
+        try:
+            planned = plan(observations, runs=asked.runs, budget=at, weights=asked.weights, **of_plan)
+        except InputError as error:
+            # Limits that a search can keep to may be none that runs can: all else stands.
+            missing["plan"] = str(error)
     say(_STAGE, 5, 5)
     return dataclasses.replace(
         found,

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from bimixjax._base.checks import InputError
 from bimixjax._base.stages import counted
+from bimixjax._base.summaries import listed
 from bimixjax.estimation import AutoFit, fit as fit_law
 from bimixjax.fitting import FitResult, refit
 from bimixjax.fitting.base import Fit
@@ -146,22 +148,28 @@ def left_out(
     place = [observations.domains.index(domain) for domain in best.domains]
     near = -np.sqrt(observations.proportions[:, place] * best.proportions).sum(1)
     runs = tuple(dict.fromkeys(observations.run[np.argsort(near, kind="stable")].tolist()))
-    chosen, shift, gain = runs[:count], [], []
+    chosen, rows = runs[:count], []
     both = np.stack([best.proportions, other])
     with jax.enable_x64(True):
         before = values_at(objective(fit, **of_goal), both)
     for run in counted("runs left out", len(chosen), chosen):
         rest = observations.select(without_runs=[run])
-        again = fit_law("auto", rest, volume=fit.volume_unit, targets=fit.targets)
-        found = optimize(again, limits=_limits(best), starts=_STARTS, **of_goal)
+        try:
+            again = fit_law("auto", rest, volume=fit.volume_unit, targets=fit.targets)
+            found = optimize(again, limits=_limits(best), starts=_STARTS, **of_goal)
+        except InputError:
+            # Without it the rows left say too little: that is a row without numbers.
+            rows.append((np.nan, np.nan))
+            continue
         with jax.enable_x64(True):
             after = values_at(objective(again, **of_goal), both)
-        shift.append(float(np.abs(found.proportions - best.proportions).sum() / 2))
-        gain.append(float((after[1] - after[0]) - (before[1] - before[0])))
+        shift = float(np.abs(found.proportions - best.proportions).sum() / 2)
+        rows.append((shift, float((after[1] - after[0]) - (before[1] - before[0]))))
     method = "fitted and searched again without each of them"
     if len(chosen) < len(runs):
         method += f"; only the {len(chosen)} runs whose mixtures are nearest to the one found, of {len(runs)}"
-    return _ordered(chosen, np.array(shift), np.array(gain), name, len(runs), method)
+    shifts, gains = np.array(rows).reshape(-1, 2).T
+    return _ordered(chosen, shifts, gains, name, len(runs), method)
 
 
 def _limits(best: OptimalMixture) -> Limits:
@@ -175,6 +183,9 @@ def _limits(best: OptimalMixture) -> Limits:
 def _ordered(
     runs: tuple[str, ...], shift: np.ndarray, gain: np.ndarray, reference: str, of: int, method: str
 ) -> Influence:
-    order = np.argsort(-np.nan_to_num(shift, nan=-1.0), kind="stable")
+    known = np.isfinite(shift) & np.isfinite(gain)
+    order = [i for i in np.argsort(-shift, kind="stable").tolist() if known[i]]
     names = tuple(runs[i] for i in order)
+    if lost := [run for run, found in zip(runs, known.tolist(), strict=True) if not found]:
+        method += f"; without {listed(lost)} it cannot be said"
     return Influence(runs=names, shift=shift[order], gain=gain[order], reference=reference, of=of, method=method)

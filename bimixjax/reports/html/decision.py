@@ -66,8 +66,9 @@ def cautions(found: Decision) -> list[str]:
     if best.from_prior:
         said.append(f"No run constrains the loss of {listed(best.from_prior)} here: it follows from priors alone.")
     if found.comparison is not None:
-        rows = found.comparison.to_frame().query("law == @found.fit.name")
-        said += [f"On held-out runs, {found.fit.name}: {trust}." for trust in rows["trust"].tail(1) if trust]
+        rows, name = found.comparison.to_frame(), found.fit.name
+        trust = rows.loc[rows["law"] == name, "trust"].tolist()
+        said += [f"On held-out runs, {name}: {why}." for why in trust[-1:] if why]
     if not found.best.converged:
         said.append("The shares below are where the search stopped.")
     return said
@@ -80,7 +81,7 @@ def data(found: Decision) -> Section | None:
         said = "The page was made from a saved fit: the table behind it is not at hand."
         return Section(name="data", title="The data", parts=(hypertext.paragraph(said), *_notes(found.fit.notes)))
     notes = _notes(dict.fromkeys([*table.notes, *found.fit.notes]))
-    notes = notes or [hypertext.paragraph("Nothing was found to be wrong with it.")]
+    notes = notes or [hypertext.paragraph("Reading and fitting it gave no note.")]
     caption = "What was tried: the share of each domain in each run, and in the mixture found. A mixture beyond all "
     caption += "strokes is extrapolated."
     both = pair(_facts_of(table, found.fit), figure([drawings.tried(table, found.best)], "tried", caption))
@@ -187,8 +188,9 @@ def flatness(found: Decision) -> Section | None:
 def runs(found: Decision) -> Section:
     """Show on which runs the mixture hangs."""
     title, made = "Which runs it hangs on", found.influence
-    if made is None:
-        why = found.missing.get("influence", "the page was made from a saved fit, without its runs")
+    if made is None or not made.runs:
+        why = "the page was made from a saved fit, without its runs" if made is None else made.method
+        why = found.missing.get("influence", why)
         return Section(name="runs", title=title, parts=(hypertext.paragraph(f"Not computed: {why}."),))
     said = f"Best mixtures without a run, {made.method}. "
     said += "A gain that would vanish without one run is that run's word alone."
@@ -207,6 +209,9 @@ def runs(found: Decision) -> Section:
 
 def following(found: Decision) -> Section | None:
     """Show which runs to train next."""
+    if found.plan is None and "plan" in found.missing:
+        why = hypertext.paragraph(f"Not planned: {found.missing['plan']}.")
+        return Section(name="next", title="What to train next", parts=(why,))
     if found.plan is None:
         return None
     said = "If more runs can be trained, these are expected to improve the best mixture most, as a batch."

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -88,8 +89,9 @@ def tried(observations: Observations, best: OptimalMixture) -> Figure:
     figure, axes, rows = _rows([best.domains[i] for i in order], label, 0.3, 1.0)
     runs = np.unique(observations.proportions, axis=0)
     shares = np.column_stack([runs[:, observations.domains.index(best.domains[i])] for i in order])
-    style = {"marker": "|", "markersize": 11, "markeredgewidth": 0.9, "alpha": 0.55, "color": SOFT}
-    axes.plot(shares.ravel(), np.tile(rows, len(runs)), linestyle="none", label="a run", **style)
+    style: dict[str, Any] = {"marker": "|", "markersize": 11, "markeredgewidth": 0.9, "alpha": 0.55, "color": SOFT}
+    style |= {"linestyle": "none", "rasterized": shares.size > MOST_DOTS}
+    axes.plot(shares.ravel(), np.tile(rows, len(runs)), label="a run", **style)
     axes.plot(best.proportions[order], rows, "o", color=FOUND, markersize=7, label="the mixture found", clip_on=False)
     axes.set_xlim(left=-0.01)
     axes.xaxis.set_major_formatter(_percents)

@@ -129,6 +129,12 @@ def test_parts_that_are_not_known_are_left_out_or_said_to_be(odd_decision: Decis
     assert "Not computed: the page was made from a saved fit" in text
     assert "the table behind it is not at hand" in text
     assert "What to train next" not in text
+    assert odd_decision.influence is not None
+    none = dataclasses.replace(odd_decision.influence, runs=(), method="without run <0> it cannot be said")
+    lost = dataclasses.replace(bare, influence=none, missing={"plan": "no run keeps to <limits>"})
+    text = " ".join(read(decision.text(lost, provenance.of("report.html"))).words)
+    assert "Not computed: without run <0> it cannot be said" in text
+    assert "Not planned: no run keeps to <limits>" in text
 
 
 def test_the_page_of_the_loop_opens_with_what_was_measured(tiny_loop: LoopResult, tmp_path: Path) -> None:

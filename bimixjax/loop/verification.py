@@ -116,8 +116,9 @@ def _said(path: Path, digest: Digest) -> Said | None:
         return (path, None, ()) if path.name.endswith(_TABLES) else None
     try:
         origin, intact = read_origin(path)
-    except InputError:
-        return None
+    except InputError as error:
+        # Nothing tells whose it was: better one alarm too many than a file of ours that was cut off.
+        return path, None, (str(error),)
     if origin is None and intact is None:
         return None
     wrong = () if intact else ("it is not what its field sha256 says" if intact is False else "it has no field sha256",)

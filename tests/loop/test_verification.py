@@ -62,6 +62,8 @@ def test_what_nobody_touched_is_verified_wherever_the_tree_lies(
     [
         (lambda: Path("out/fit.json").write_text(Path("out/fit.json").read_text().replace("2", "3", 1)),
          {"out/fit.json": "changed since", **dict.fromkeys(("out/predicted.csv", STOCKED), "input changed")}),
+        (lambda: Path("out/fit.json").write_text(Path("out/fit.json").read_text()[:-300]),
+         {"out/fit.json": "changed since", **dict.fromkeys(("out/predicted.csv", STOCKED), "input changed")}),
         (lambda: Path("out/predicted.csv").write_text("run\n"), {"out/predicted.csv": "changed since"}),
         (lambda: Path("out/predicted.csv").unlink(), {"out/predicted.csv": "changed since"}),
         (lambda: Path("out/predicted.csv.provenance.json").write_text("{}"), {"out/predicted.csv": "changed since"}),

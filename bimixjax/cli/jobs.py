@@ -59,7 +59,7 @@ def job(kind: str, command: Sequence[str], count: int) -> str:
         count: n, shards and workers.
 
     Example:
-        >>> print(job("slurm", ["bimix", "swarm", "my design.csv", "store", "swarm"], 8).splitlines()[14])
+        >>> print(job("slurm", ["bimix", "swarm", "my design.csv", "store", "swarm"], 8).splitlines()[13])
         srun bimix swarm 'my design.csv' store swarm --shard auto/8
     """
     whole = [*command, "--shard", "auto" if kind in ("xpk", "skypilot") else f"auto/{count}"]

@@ -23,7 +23,7 @@ def test_topics_of_olmix_go_from_a_shuffled_pair_to_five_trainers(
     table = pd.read_csv(observations_folder / "topics_24.csv")
     for name, prefix, seed in (("ratios", "mixture/", 0), ("metrics", "loss/", 1)):
         part = table[["run", *(column for column in table if column.startswith(prefix))]]
-        part = part.rename(columns=lambda column, prefix=prefix: column.removeprefix(prefix))
+        part = part.set_axis([column.removeprefix(prefix) for column in part.columns], axis=1)
         part.sample(frac=1, random_state=seed).to_csv(f"{name}.csv", index=False)
     domains = [column.removeprefix("mixture/") for column in table if column.startswith("mixture/")]
     stock = {domain: 1e9 * (3 + i % 7) for i, domain in enumerate(domains)}

@@ -24,7 +24,8 @@ import optax
 from bimixjax.proxy import ModelConfig, TrainConfig, make_mesh
 from bimixjax.proxy.batches import Resident, make_samplers
 from bimixjax.proxy.cost import utilization
-from bimixjax.proxy.mesh import default_stack, padded
+from bimixjax.proxy.memory import make_plan
+from bimixjax.proxy.mesh import padded
 from bimixjax.proxy.model import PRESETS, initialize, token_losses
 from bimixjax.proxy.train import fill, make_programs, slot_starts
 
@@ -44,7 +45,8 @@ def swarm_turn(config: TrainConfig, tokens: np.ndarray, members: int, steps: int
     runs = fill([f"run-{i}" for i in range(members)], slots)
     starts = np.full(DOMAINS, DOMAIN_TOKENS - context, np.uint32)
     samplers = make_samplers(runs, [0] * slots, mixtures[fill(range(members), slots)], starts)
-    programs = make_programs(config, reader.read, slots, DOMAINS, mesh, default_stack(mesh))
+    layout = make_plan(config, mesh, members, windows=64, tokens=tokens.nbytes).layout
+    programs = make_programs(config, reader.read, slots, DOMAINS, layout)
     state = [programs.start(slot_starts([0] * members, slots), None)]
     place = [0]
 
@@ -86,13 +88,14 @@ def hand_losses(model: ModelConfig, params: Any, windows: jax.Array) -> jax.Arra
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     embedding = params["embed"]["embedding"]
     x = embedding[windows[:, :-1]]
-    for block in params["blocks"].values():
-        qkv = norm(x, block["norms"][0]["scale"]) @ block["qkv"]["kernel"]
+    for layer in range(model.layers):
+        block = jax.tree.map(lambda leaf, layer=layer: leaf[layer], params["blocks"])
+        qkv = norm(x, block["norms"][0]["scale"]) @ block["qkv"]["kernel"].reshape(model.width, -1)
         q, k, v = jnp.split(qkv.reshape(batch, length, 3 * model.heads, -1), 3, 2)
         scores = jnp.einsum("blhd,bmhd->bhlm", rotate(q), rotate(k), preferred_element_type=jnp.float32)
         scores = jnp.where(np.tri(length, dtype=bool), scores * (2 * half) ** -0.5, -jnp.inf)
         mixed = jnp.einsum("bhlm,bmhd->blhd", jax.nn.softmax(scores).astype(dtype), v).reshape(x.shape)
-        x = x + mixed @ block["out"]["kernel"]
+        x = x + mixed @ block["out"]["kernel"].reshape(model.width, -1)
         hidden = jnp.square(jax.nn.relu(norm(x, block["norms"][1]["scale"]) @ block["up"]["kernel"]))
         x = x + hidden @ block["down"]["kernel"]
     logits = jnp.dot(norm(x, params["norm"]["scale"]), embedding.T, preferred_element_type=jnp.float32)

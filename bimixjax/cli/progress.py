@@ -115,20 +115,21 @@ def pace(step: int, steps: int, tokens_per_second: float, seconds_left: float) -
     return f"{step:,} of {steps:,} steps, {round(tokens_per_second, -2):,.0f} tokens/s, {clock(seconds_left)} left"
 
 
+def note(text: str) -> None:
+    """Write a line to stderr."""
+    sys.stderr.write(f"bimix: {text}\n")
+    sys.stderr.flush()
+
+
 def _log(stage: str) -> Report:
     """Write that a stage begins, and every half minute how far it is."""
-
-    def write(text: str) -> None:
-        sys.stderr.write(f"bimix: {text}\n")
-        sys.stderr.flush()
-
-    write(stage)
+    note(stage)
     before = time.monotonic()
 
     def report(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> None:
         nonlocal before
         if time.monotonic() - before >= LOG_SECONDS:
             before = time.monotonic()
-            write(f"{stage}: {pace(step, steps, tokens_per_second, seconds_left)}")
+            note(f"{stage}: {pace(step, steps, tokens_per_second, seconds_left)}")
 
     return report

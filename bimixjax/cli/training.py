@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 NOT_OF_A_JOB = ("config", "json", "shard", "status", "print_job")
 # In place of the file of a design.
 PLANNED = Path("plan")
+# Settings of how a swarm is computed, which bear the names of its configuration.
+LAYOUT = ("stack", "microbatch", "remat", "eval_batch", "device_memory", "data_devices", "model_devices")
 Size = Literal["0.1m", "1m", "10m", "60m", "85m", "150m", "300m", "800m", "1b"]
 
 
@@ -73,6 +75,25 @@ class Swarm(FolderCommand):
     its unique tokens in --inventory times the tokens of a run here over those."""
     inventory: Stock = ()
     """For --simulate-epochs: unique tokens of the domains in the real run, or a file of them (domain,tokens)."""
+    stack: Annotated[int | None, arg(metavar="NUMBER", help_behavior_hint="")] = None
+    """Members that a device computes at once. Default: as many as fit, on a CPU one."""
+    microbatch: Annotated[int | None, arg(metavar="NUMBER", help_behavior_hint="")] = None
+    """Sequences of a member per pass. Default: as many of the batch as fit."""
+    remat: Annotated[bool | None, arg(help_behavior_hint="")] = None
+    """Compute each block again on the way back, which saves memory. Default: where nothing else fits."""
+    eval_batch: Annotated[int | None, arg(metavar="NUMBER", help_behavior_hint="")] = None
+    """Validation sequences of a member per pass. Default: as many as in training."""
+    device_memory: Number = None
+    """Bytes that a device has. Default: what it says."""
+    data_devices: Annotated[Whole, arg(metavar="NUMBER")] = 1
+    """Devices over which the batch of a member is split."""
+    model_devices: Annotated[Whole, arg(metavar="NUMBER")] = 1
+    """Devices over which the parameters of a member are split."""
+    process: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="")] = None
+    """Train together with other processes: this is the I-th of N (I from 0). SLURM, Open MPI and TPU pods say it
+    themselves; alone: train without the others nevertheless."""
+    coordinator: Annotated[str | None, arg(metavar="HOST:PORT", help_behavior_hint="")] = None
+    """With --process I/N: where process 0 listens; the same for all."""
     shard: Annotated[str | None, arg(metavar="I/N|auto|auto/N", help_behavior_hint="")] = None
     """Train every N-th run from the I-th on (I from 0); the shard that ends last puts the tables together. auto: I and
     N of the array of SLURM, Kubernetes (auto/N) or SkyPilot that this process is in, or of BIMIX_SHARD=I/N."""
@@ -103,6 +124,8 @@ class Swarm(FolderCommand):
 
     def work(self) -> Answer:
         """Train, and show the last losses; or say how far others are, or how to start them."""
+        from bimixjax import proxy
+
         if self.status:
             return self.how_far(self.status)
         design, store, folder = self.design, self.store, self.folder
@@ -110,6 +133,7 @@ class Swarm(FolderCommand):
             raise InputError("bimix swarm takes DESIGN STORE FOLDER, or --status FOLDER")
         if self.print_job:
             return self.printed_job()
+        proxy.join(self.process, self.coordinator)
         if self.rounds:
             return self.in_rounds(design, store, folder)
         if self.lower or self.upper or design == PLANNED:
@@ -129,6 +153,7 @@ class Swarm(FolderCommand):
         config, shard = self.swarm_config(store.vocab_size), self.own_shard()
         tokens = self.tokens(store, config)
         flops = float(design_flops(design, config).sum())
+        progress.note(str(proxy.plan_swarm(design.shard(*shard) if shard else design, tokens, config)))
         with progress.shown() as watch:
             stage = watch(f"swarm of {len(design)} runs")
             table = proxy.train_swarm(design, tokens, config, folder, shard=shard, progress=stage)
@@ -223,6 +248,7 @@ class Swarm(FolderCommand):
         }
         train = TrainConfig(model=model, schedule=Schedule(shape=self.schedule), **own)
         same: dict[str, Any] = {name: getattr(self, name) for name in ("steps", "eval_windows", "checkpoint_every")}
+        same |= {name: getattr(self, name) for name in LAYOUT}
         same |= {"targets": names(self.targets), "trackers": names(self.track)}
         return SwarmConfig(train=train, eval_steps=wholes("eval-steps", self.eval_steps), **same)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -146,13 +146,11 @@ class Resident:
     Attributes:
         tokens: those of all domains, one after another.
         first: place of the first token of each domain.
-        longest: most steps of one call of the program.
         read: reads a window inside the program.
     """
 
     tokens: Integer[Arrays, " N"]
     first: Int[Arrays, " d"]
-    longest: int = 2**30
     read = staticmethod(read_resident)
 
     @property
@@ -160,13 +158,10 @@ class Resident:
         """Data that every member reads."""
         return self.tokens, self.first
 
-    def placed(self, sharding: jax.sharding.Sharding) -> Self:
-        """Put the tokens on the devices."""
-        tokens, first = jax.device_put(self.shared, sharding)
-        return dataclasses.replace(self, tokens=tokens, first=first)
-
-    def own(self, samplers: Sampler, start: int, stop: int) -> None:
-        """Return None: all data are shared."""
+    @property
+    def nbytes(self) -> int:
+        """Bytes on each device."""
+        return self.tokens.nbytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,7 +175,7 @@ class Streamed:
         stride: of the places where windows may start, by domain.
         length: L + 1, tokens per window.
         batch: B, windows per step.
-        longest: most steps of one call of the program.
+        longest: S, steps of a block.
         shared: None, since no data are shared.
         read: reads a window inside the program.
     """
@@ -193,23 +188,26 @@ class Streamed:
     shared: None = None
     read = staticmethod(read_streamed)
 
-    def placed(self, sharding: jax.sharding.Sharding) -> Self:
-        """Leave the tokens where they are."""
-        return self
+    def places(self, samplers: Sampler, first: int) -> tuple[Int[np.ndarray, "m S B"], UInt32[np.ndarray, "m S B"]]:
+        """Draw domain and start of each window of S steps from `first` on, of every member."""
+        return jax.device_get(_draw_steps(samplers, np.arange(first, first + self.longest, dtype=np.int32), self.batch))
 
-    def own(
-        self, samplers: Sampler, start: int, stop: int
-    ) -> tuple[Int[np.ndarray, "m S B L+1"], Int[np.ndarray, " m"]]:
-        """Read the windows of steps [start, stop) of every member; the second array repeats `start`."""
-        steps = jnp.arange(start, start + self.longest)
-        domains, starts = jax.device_get(_draw_steps(samplers, steps, self.batch))
+    def windows(
+        self, domains: Int[np.ndarray, "m S B"], starts: UInt32[np.ndarray, "m S B"], steps: int
+    ) -> Int[np.ndarray, "m S B L+1"]:
+        """Read the windows of the first `steps` steps of every member; the others are 0."""
         windows = np.zeros((*domains.shape, self.length), np.int32)
-        wanted = np.arange(self.longest)[:, None] < stop - start
+        wanted = np.arange(self.longest)[:, None] < steps
         for domain, tokens in enumerate(self.tokens):
             here = wanted & (domains == domain)
             begins = starts[here].astype(np.int64) * self.stride[domain]
             windows[here] = tokens[begins[:, None] + np.arange(self.length)]
-        return windows, np.full(len(domains), start, np.int32)
+        return windows
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one member's block on a device."""
+        return 4 * self.longest * self.batch * self.length
 
 
 @jax.jit(static_argnums=2)

@@ -9,7 +9,7 @@ from bimixjax.proxy.design import Design
 from bimixjax.proxy.model import ModelConfig
 
 if TYPE_CHECKING:
-    from bimixjax.proxy.swarm import SwarmConfig
+    from bimixjax.proxy.settings import SwarmConfig
 
 # Dense bfloat16 operations a second by the start of the device's kind, of which the longest counts; data sheets of
 # NVIDIA (SXM parts where there are several) and of Google Cloud.

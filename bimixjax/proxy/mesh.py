@@ -1,19 +1,23 @@
 """Layout of members, batches and parameters of a swarm on a (member, data, model) grid of devices."""
 
+import dataclasses
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
 from bimixjax._base.checks import InputError
+from bimixjax.proxy.model import WHOLE, Passes, split_axes
 
 AXES = ("member", "data", "model")
 
 Mapped = TypeVar("Mapped")
 Shared = TypeVar("Shared")
 Result = TypeVar("Result")
+State = TypeVar("State")
 
 
 def make_mesh(*, data: int = 1, model: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
@@ -31,10 +35,12 @@ def make_mesh(*, data: int = 1, model: int = 1, devices: Sequence[Any] | None = 
         >>> dict(make_mesh(devices=jax.devices()[:1]).shape)
         {'member': 1, 'data': 1, 'model': 1}
     """
-    chosen = np.array(jax.devices() if devices is None else devices)
-    if data < 1 or model < 1 or chosen.size % (data * model):
-        raise InputError(f"mesh of data={data} x model={model}; allowed: a divisor of the {chosen.size} devices")
-    return Mesh(chosen.reshape(-1, data, model), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    chosen = list(jax.devices() if devices is None else devices)
+    if data < 1 or model < 1 or len(chosen) % (data * model):
+        raise InputError(f"mesh of data={data} x model={model}; allowed: a divisor of the {len(chosen)} devices")
+    # JAX knows which devices are near each other; those of one member are.
+    shape = len(chosen) // (data * model), data, model
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=chosen)
 
 
 def padded(members: int, mesh: Mesh) -> int:
@@ -47,51 +53,100 @@ def default_stack(mesh: Mesh) -> int | None:
     return 1 if mesh.devices.flat[0].platform == "cpu" else None
 
 
-def per_member(
-    function: Callable[[Mapped, Shared], Result], mesh: Mesh, stack: int | None
-) -> Callable[[Mapped, Shared], Result]:
-    """Map `function`, written for one member, over the leading axis of its first argument.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How the work of a swarm is cut up; it changes losses by rounding only.
 
-    Members are split over the mesh's member axis; on each device `stack` of them are computed at once (None: all)
-    and the stacks follow one another. The axes data and model are left to the compiler.
-    """
-
-    def local(mapped: Mapped, shared: Shared) -> Result:
-        def one(member: Mapped) -> Result:
-            return function(member, shared)
-
-        if stack is None:
-            return jax.vmap(one)(mapped)
-        # A stack of one is mapped, not batched: batched products of one are slower on a CPU.
-        return jax.lax.map(one, mapped, batch_size=None if stack == 1 else stack)
-
-    return jax.shard_map(
-        local, mesh=mesh, in_specs=(P("member"), P()), out_specs=P("member"), axis_names={"member"}, check_vma=False
-    )
-
-
-def split_batch(mesh: Mesh, batch: jax.Array) -> jax.Array:
-    """Split the first axis of one member's batch over the mesh's data axis."""
-    return batch if mesh.shape["data"] == 1 else jax.lax.with_sharding_constraint(batch, P("data"))
-
-
-def member_shardings(mesh: Mesh, tree: Any, model_axis: Callable[[Any], int | None]) -> Any:
-    """Return the sharding of each stacked leaf: members over `member`, one axis of a leaf over `model`.
-
-    Args:
+    Attributes:
         mesh: the devices.
-        tree: arrays or shapes with members along their first axis.
-        model_axis: which axis of one member's leaf to split, by its path in the tree; None for none.
+        stack: members that one device computes at once, the others of its members follow; None: all.
+        microbatch: sequences of each member per pass, of which gradients are added up; None: the batch.
+        eval_batch: windows of each member per pass of an evaluation; None: those of all targets.
+        passes: how the network is computed.
+        sharded: whether parameters and moments of a member are split over its data axis (FSDP, arXiv 2304.11277).
     """
 
-    def sharding(path: Any, leaf: Any) -> NamedSharding:
-        axis = model_axis(path)
-        axes: list[str | None] = ["member"] + [None] * (len(leaf.shape) - 1)
-        if axis is not None and leaf.shape[axis + 1] % mesh.shape["model"] == 0:
-            axes[axis + 1] = "model"
-        return NamedSharding(mesh, P(*axes))
+    mesh: Mesh
+    stack: int | None = None
+    microbatch: int | None = None
+    eval_batch: int | None = None
+    passes: Passes = WHOLE
+    sharded: bool = False
 
-    return jax.tree_util.tree_map_with_path(sharding, tree)
+    def split_batch(self, batch: jax.Array) -> jax.Array:
+        """Split the first axis of one member's batch over the mesh's data axis."""
+        return batch if self.mesh.shape["data"] == 1 else jax.lax.with_sharding_constraint(batch, P("data"))
+
+    def shardings(self, tree: Any) -> Any:
+        """Return the sharding of each stacked leaf: members over `member`, parameters as `split_axes` says.
+
+        Args:
+            tree: arrays or shapes with members along their first axis.
+        """
+
+        def sharding(path: Any, leaf: Any) -> NamedSharding:
+            found = split_axes(path)
+            names: list[list[str]] = [["member"], *([] for _ in leaf.shape[1:])]
+            split = {} if found is None else {"model": found[0] + 1} | ({"data": found[1] + 1} if self.sharded else {})
+            for name, axis in split.items():
+                cut = math.prod(self.mesh.shape[other] for other in [*names[axis], name])
+                if leaf.shape[axis] % cut == 0:
+                    names[axis].append(name)
+            return NamedSharding(self.mesh, P(*(tuple(axes) or None for axes in names)))
+
+        return jax.tree_util.tree_map_with_path(sharding, tree)
+
+    def per_member(self, function: Callable[[Mapped, Shared], Result]) -> Callable[[Mapped, Shared], Result]:
+        """Map `function`, written for one member, over the leading axis of its first argument.
+
+        Members are split over the mesh's member axis; on each device `stack` of them are computed at once and the
+        stacks follow one another. The axes data and model are left to the compiler.
+        """
+
+        def local(mapped: Mapped, shared: Shared) -> Result:
+            def one(member: Mapped) -> Result:
+                return function(member, shared)
+
+            if self.stack is None:
+                return jax.vmap(one)(mapped)
+            # A stack of one is mapped, not batched: batched products of one are slower on a CPU.
+            return jax.lax.map(one, mapped, batch_size=None if self.stack == 1 else self.stack)
+
+        return self._over_members(local)
+
+    def advance_members(
+        self, function: Callable[[tuple[State, Mapped], Shared], State]
+    ) -> Callable[[tuple[State, Mapped], Shared], State]:
+        """Map as `per_member` does, and write each member's new state over its old one.
+
+        There is one copy of the state then; a map has two, what goes in and what comes out.
+        """
+
+        def local(given: tuple[State, Mapped], shared: Shared) -> State:
+            state, mapped = given
+            count = len(jax.tree.leaves(state)[0])
+            size = count if self.stack is None else min(self.stack, count)
+            if size == count > 1:
+                return jax.vmap(lambda one: function(one, shared))(given)
+
+            def advance(start: Any, size: int, state: State) -> State:
+                part = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size), (state, mapped))
+                if size == 1:
+                    one = function(jax.tree.map(lambda leaf: leaf[0], part), shared)
+                    new = jax.tree.map(lambda leaf: leaf[None], one)
+                else:
+                    new = jax.vmap(lambda one: function(one, shared))(part)
+                put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
+                return jax.tree.map(put, state, new)
+
+            state = jax.lax.fori_loop(0, count // size, lambda i, state: advance(i * size, size, state), state)
+            return advance(count - count % size, count % size, state) if count % size else state
+
+        return self._over_members(local)
+
+    def _over_members(self, local: Callable[..., Result]) -> Callable[..., Result]:
+        specs: dict[str, Any] = {"in_specs": (P("member"), P()), "out_specs": P("member")}
+        return jax.shard_map(local, mesh=self.mesh, axis_names={"member"}, check_vma=False, **specs)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -102,3 +157,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def on_members(mesh: Mesh) -> NamedSharding:
     """Return the sharding that splits the first axis over the members."""
     return NamedSharding(mesh, P("member"))
+
+
+def place(array: Any, sharding: NamedSharding) -> jax.Array:
+    """Put an array that every process has on the devices; each process puts what its own devices hold."""
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

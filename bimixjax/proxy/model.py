@@ -1,6 +1,7 @@
 """A decoder-only transformer in Flax NNX: rotary positions, RMS norms, squared-ReLU feed-forward, no biases."""
 
 import dataclasses
+import math
 from functools import lru_cache
 from typing import Any, Self
 
@@ -15,6 +16,8 @@ from bimixjax._base.checks import InputError, choice
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 ROTARY_BASE = 10_000.0
 EMBEDDING_SCALE = 0.02
+
+Axes = int | tuple[int, ...]
 
 # layers, width, heads of models of about that many parameters (a byte vocabulary; 32k tokens add to it). "85m" and
 # "800m" are the two sizes of the BiMix paper (arXiv 2405.14908).
@@ -43,7 +46,6 @@ class ModelConfig:
         context: L, tokens per training sequence.
         tied: whether the output projection is the transposed embedding.
         dtype: of activations and products, "float32" or "bfloat16"; norms, softmax and losses are float32.
-        remat: whether each block is computed again on the way back, which saves memory.
 
     Raises:
         InputError: where a size is below 1, the heads do not divide the width evenly, or the dtype is another.
@@ -60,7 +62,6 @@ class ModelConfig:
     context: int = 128
     tied: bool = True
     dtype: str = "float32"
-    remat: bool = False
 
     def __post_init__(self) -> None:
         for name in ("vocab", "layers", "width", "heads", "context"):
@@ -82,52 +83,77 @@ class ModelConfig:
         return sum(leaf.size for leaf in jax.tree.leaves(_blueprint(self)[1]))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Passes:
+    """How the network is computed, which changes losses by rounding only.
+
+    Attributes:
+        remat: whether each block is computed again on the way back, which saves memory.
+        positions: of each window, for how many logits are made at a time, or a divisor that the context shares with
+            it; None: all.
+        fused: whether attention is cuDNN's, on a GPU in bfloat16.
+        unrolled: whether the program has every block, not a loop over one. A CPU computes .1M parameters 1.3 times
+            as fast then, 1M 1.2 times and 10M as fast, and compiles longer.
+    """
+
+    remat: bool = False
+    positions: int | None = None
+    fused: bool = False
+    unrolled: bool = False
+
+
+WHOLE = Passes()
+
+
 class Block(nnx.Module):
     """Attention, then a feed-forward layer, each added to what came in."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
-        self.heads = config.heads
+        width, heads = config.width, (config.heads, config.width // config.heads)
         self.norms = nnx.List([_norm(config, rngs) for _ in range(2)])
-        self.qkv = _linear(config, config.width, 3 * config.width, 1.0, rngs)
-        self.up = _linear(config, config.width, 4 * config.width, 1.0, rngs)
+        self.qkv = _linear(config, width, (3, *heads), 1.0, rngs)
+        self.up = _linear(config, width, 4 * width, 1.0, rngs)
         # The two products that write to the residual stream start smaller, so that its size does not grow with depth.
         residual = (2 * config.layers) ** -0.5
-        self.out = _linear(config, config.width, config.width, residual, rngs)
-        self.down = _linear(config, 4 * config.width, config.width, residual, rngs)
+        self.out = _linear(config, heads, width, residual, rngs)
+        self.down = _linear(config, 4 * width, width, residual, rngs)
 
-    def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-        """Return x + attention(norm(x)), then the same with the feed-forward layer."""
-        x = x + self.out(self.attend(self.qkv(self.norms[0](x))))
+    def __call__(self, x: Float[Array, "B L D"], fused: bool) -> Float[Array, "B L D"]:
+        """Return x + attention(norm(x)), then the same with the feed-forward layer; `fused`: attention by cuDNN."""
+        q, k, v = jnp.unstack(self.qkv(self.norms[0](x)), axis=2)
+        # A token sees itself and those before it.
+        kind = "cudnn" if fused else "xla"
+        x = x + self.out(jax.nn.dot_product_attention(rotate(q), rotate(k), v, is_causal=True, implementation=kind))
         return x + self.down(jnp.square(nnx.relu(self.up(self.norms[1](x)))))
-
-    def attend(self, qkv: Float[Array, "B L 3*D"]) -> Float[Array, "B L D"]:
-        """Return softmax(q k' / sqrt(d)) v of each head, where a token sees itself and those before it."""
-        batch, length, width = qkv.shape
-        q, k, v = jnp.split(qkv.reshape(batch, length, 3 * self.heads, -1), 3, axis=2)
-        scores = jnp.einsum("blhd,bmhd->bhlm", rotate(q), rotate(k), preferred_element_type=jnp.float32)
-        causal = np.tril(np.ones((length, length), bool))
-        shares = jax.nn.softmax(jnp.where(causal, scores * q.shape[-1] ** -0.5, -jnp.inf)).astype(v.dtype)
-        return jnp.einsum("bhlm,bmhd->blhd", shares, v).reshape(batch, length, width // 3)
 
 
 class Decoder(nnx.Module):
-    """Token ids to logits of the next token."""
+    """Token ids to what the output projection, a row per token of the vocabulary, makes logits of."""
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
-        self.config = config
         scale = nnx.initializers.normal(EMBEDDING_SCALE)
         self.embed = nnx.Embed(config.vocab, config.width, embedding_init=scale, dtype=DTYPES[config.dtype], rngs=rngs)
-        self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
+        (graph, *_), layers = zip(*(nnx.split(Block(config, rngs)) for _ in range(config.layers)), strict=True)
+        # One block whose parameters have an axis of layers first: they are scanned, so that only one is compiled.
+        self.blocks = nnx.merge(graph, jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers))
         self.norm = _norm(config, rngs)
         self.head = None if config.tied else nnx.Param(scale(rngs.params(), (config.vocab, config.width)))
 
-    def __call__(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L V"]:
-        """Return float32 logits of the token after each."""
-        x = self.embed(tokens)
-        for block in self.blocks:
-            x = nnx.remat(Block.__call__)(block, x) if self.config.remat else block(x)
-        projection = self.embed.embedding[...] if self.head is None else self.head[...]
-        return jnp.einsum("bld,vd->blv", self.norm(x), projection.astype(x.dtype), preferred_element_type=jnp.float32)
+    def __call__(self, tokens: Int[Array, "B L"], passes: "Passes") -> Float[Array, "B L D"]:
+        """Return the numbers of each token after the last norm."""
+        graph, layers = nnx.split(self.blocks)
+
+        def apply(x: Float[Array, "B L D"], layer: nnx.State) -> tuple[Float[Array, "B L D"], None]:
+            return nnx.merge(graph, layer)(x, passes.fused), None
+
+        apply = jax.checkpoint(apply) if passes.remat else apply
+        x, _ = jax.lax.scan(apply, self.embed(tokens), layers, unroll=passes.unrolled)
+        return self.norm(x)
+
+    @property
+    def projection(self) -> Float[Array, "V D"]:
+        """The output projection."""
+        return self.embed.embedding[...] if self.head is None else self.head[...]
 
 
 def rotate(x: Float[Array, "B L H d"]) -> Float[Array, "B L H d"]:
@@ -144,37 +170,79 @@ def initialize(config: ModelConfig, key: Array) -> dict[str, Any]:
     return nnx.to_pure_dict(nnx.state(Decoder(config, nnx.Rngs(key)), nnx.Param))
 
 
-def token_losses(config: ModelConfig, params: dict[str, Any], windows: Int[Array, "B L+1"]) -> Float[Array, "B L"]:
+def token_losses(
+    config: ModelConfig, params: dict[str, Any], windows: Int[Array, "B L+1"], passes: Passes = WHOLE
+) -> Float[Array, "B L"]:
     """Return -ln p(token | those before it), nats, of every token of each window but its first."""
-    return token_scores(config, params, windows)[0]
+    return token_scores(config, params, windows, passes)[0]
 
 
 def token_scores(
-    config: ModelConfig, params: dict[str, Any], windows: Int[Array, "B L+1"]
+    config: ModelConfig, params: dict[str, Any], windows: Int[Array, "B L+1"], passes: Passes = WHOLE
 ) -> tuple[Float[Array, "B L"], Float[Array, "B L"]]:
-    """Return `token_losses`, and ln Z of each: Z is the sum of exp(logit) over the vocabulary."""
-    logits = nnx.merge(_blueprint(config)[0], params)(windows[:, :-1])
-    # A masked sum, since gathers and the scatters of their gradients are slow on accelerators.
-    hit = windows[:, 1:, None] == jnp.arange(config.vocab)
-    log_z = jax.nn.logsumexp(logits, axis=-1)
-    return log_z - jnp.sum(jnp.where(hit, logits, 0), axis=-1), log_z
+    """Return `token_losses`, and ln Z of each: Z is the sum of exp(logit) over the vocabulary.
+
+    Logits are by far the largest array of a small model with a large vocabulary. Where `passes` says so, they are made
+    for some positions at a time, and again on the way back.
+    """
+    model = nnx.merge(_blueprint(config)[0], params)
+    hidden = model(windows[:, :-1], passes)
+    projection = model.projection.astype(hidden.dtype)
+
+    def scores(part: tuple[Float[Array, "B l D"], Int[Array, "B l"]]) -> tuple[Array, Array]:
+        logits = jnp.einsum("bld,vd->blv", part[0], projection, preferred_element_type=jnp.float32)
+        # A masked sum, since gathers and the scatters of their gradients are slow on accelerators.
+        hit = part[1][..., None] == jnp.arange(config.vocab)
+        log_z = jax.nn.logsumexp(logits, axis=-1)
+        return log_z - jnp.sum(jnp.where(hit, logits, 0), axis=-1), log_z
+
+    length = config.context if passes.positions is None else math.gcd(config.context, passes.positions)
+    if length == config.context:
+        return scores((hidden, windows[:, 1:]))
+
+    # The batch stays one axis, since it may be split over devices.
+    def cut(x: Array) -> Array:
+        return jnp.moveaxis(x.reshape(len(x), -1, length, *x.shape[2:]), 1, 0)
+
+    found = jax.lax.map(jax.checkpoint(scores), (cut(hidden), cut(windows[:, 1:])))
+    losses, log_z = (jnp.moveaxis(x, 0, 1).reshape(len(windows), -1) for x in found)
+    return losses, log_z
 
 
-def model_axis(path: Any) -> int | None:
-    """Return which axis of a parameter is split over the mesh's model axis, by its path; None for none."""
+# Axes of one layer's parameters that are split over the mesh's model axis, and over its data axis where a proxy
+# outgrows a device. The embedding by width only: rows looked up in a table split by rows crash the partitioner of
+# jaxlib 0.12.
+SPLIT = {"qkv": (2, 0), "out": (0, 2), "up": (1, 0), "down": (0, 1), "embed": (1, 1), "head": (0, 1)}
+
+
+def split_axes(path: Any) -> tuple[int, int] | None:
+    """Return which axes of a parameter are split over the mesh's axes model and data, by its path; None for none.
+
+    Axes are counted without that of layers.
+    """
     names = [str(getattr(entry, "key", getattr(entry, "name", entry))) for entry in path]
-    # The embedding by width, since rows looked up in a table split by rows crash the partitioner of jaxlib 0.12.
-    split = {"qkv": 1, "up": 1, "out": 0, "down": 0, "embed": 1, "head": 0}
-    return next((split[name] for name in reversed(names) if name in split), None)
+    found = next((SPLIT[name] for name in names if name in SPLIT), None)
+    layers = "blocks" in names
+    return None if found is None else (found[0] + layers, found[1] + layers)
+
+
+def is_decayed(params: dict[str, Any]) -> dict[str, Any]:
+    """Return for each parameter whether weights decay: all but the scales of norms."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: split_axes(path) is not None, params)
 
 
 def _norm(config: ModelConfig, rngs: nnx.Rngs) -> nnx.RMSNorm:
     return nnx.RMSNorm(config.width, dtype=DTYPES[config.dtype], rngs=rngs)
 
 
-def _linear(config: ModelConfig, inner: int, outer: int, scale: float, rngs: nnx.Rngs) -> nnx.Linear:
-    init = nnx.initializers.variance_scaling(scale**2, "fan_in", "normal")
-    return nnx.Linear(inner, outer, use_bias=False, kernel_init=init, dtype=DTYPES[config.dtype], rngs=rngs)
+def _linear(config: ModelConfig, inner: Axes, outer: Axes, scale: float, rngs: nnx.Rngs) -> nnx.LinearGeneral:
+    axis = tuple(range(-len(inner), 0)) if isinstance(inner, tuple) else -1
+    settings: Any = {
+        "kernel_init": nnx.initializers.variance_scaling(scale**2, "fan_in", "normal"),
+        "dtype": DTYPES[config.dtype],
+        "use_bias": False,
+    }
+    return nnx.LinearGeneral(inner, outer, axis=axis, rngs=rngs, **settings)
 
 
 @lru_cache

@@ -10,87 +10,23 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import UInt32
 
 from bimixjax._base import files
-from bimixjax._base.checks import InputError, choice
+from bimixjax._base.checks import InputError
 from bimixjax._base.records import write_json
 from bimixjax._base.stopping import Stopped, at_boundaries
-from bimixjax.proxy import batches, mesh as meshes, storage, trackers
+from bimixjax.proxy import batches, mesh as meshes, storage
 from bimixjax.proxy.batches import Resident, Sampler, Streamed, TokenSource, Validation
 from bimixjax.proxy.checkpoints import Checkpoints
 from bimixjax.proxy.design import Design
+from bimixjax.proxy.feed import ResidentFeed, StreamedFeed, make_feed
+from bimixjax.proxy.memory import Plan, make_plan
 from bimixjax.proxy.metrics import Metrics, reporting
-from bimixjax.proxy.model import PRESETS
 from bimixjax.proxy.pace import Pace, Progress
 from bimixjax.proxy.repetition import LimitedTokens
-from bimixjax.proxy.train import TRAINING, Measured, Member, Programs, TrainConfig, fill, make_programs, slot_starts
-
-# Settings of how a swarm is computed, which may change from one call to the next.
-HOW = {"checkpoint_every", "keep", "stack", "resident_bytes", "trackers"}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SwarmConfig:
-    """Settings of a swarm.
-
-    Attributes:
-        train: how each member is trained.
-        steps: S, optimizer steps of each run.
-        eval_steps: steps at which validation losses are measured; empty: `geometric_steps(steps)`.
-        targets: domains whose validation loss is measured; empty: those of the design.
-        eval_windows: most validation windows per target.
-        checkpoint_every: steps between checkpoints; there is one at each step measured, too.
-        keep: checkpoints kept.
-        stack: members that a device computes at once; None: all on accelerators, one on a CPU.
-        resident_bytes: training tokens up to this size are held on the device; larger ones are read by the host.
-        trackers: where reports go beside `metrics.jsonl`: "tensorboard", "wandb", "trackio"; each is an extra.
-
-    Raises:
-        InputError: where a number is out of range or a step to measure at lies outside 1 to `steps`.
-
-    Example:
-        >>> SwarmConfig(steps=160).measured
-        (10, 15, 22, 33, 49, 72, 108, 160)
-    """
-
-    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
-    steps: int = 500
-    eval_steps: tuple[int, ...] = ()
-    targets: tuple[str, ...] = ()
-    eval_windows: int = 64
-    checkpoint_every: int = 500
-    keep: int = 2
-    stack: int | None = None
-    resident_bytes: int = 2**31
-    trackers: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "checkpoint_every", "keep", "stack"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}; allowed: at least 1")
-        if self.eval_windows < 2:
-            raise InputError(f"eval_windows is {self.eval_windows}; allowed: at least 2, for a standard error")
-        trackers.require(self.trackers)
-        wrong = [step for step in self.eval_steps if not 1 <= step <= self.steps]
-        if wrong:
-            raise InputError(f"eval_steps has {wrong[0]}; allowed: 1 to {self.steps}, the steps of a run")
-
-    @property
-    def measured(self) -> tuple[int, ...]:
-        """The steps at which losses are measured, ascending."""
-        return tuple(sorted(set(self.eval_steps))) or geometric_steps(self.steps)
-
-    def of_model(self, preset: str) -> "SwarmConfig":
-        """Return the settings with another size of the model."""
-        layers, width, heads = PRESETS[choice("model", preset, PRESETS)]
-        model = dataclasses.replace(self.train.model, layers=layers, width=width, heads=heads)
-        return dataclasses.replace(self, train=dataclasses.replace(self.train, model=model))
-
-
-def geometric_steps(steps: int, count: int = 8) -> tuple[int, ...]:
-    """Return the distinct steps S 16^(i / (count - 1) - 1), i = 0, ..., count - 1, rounded: from S / 16 to S."""
-    return tuple(sorted({max(1, round(steps * 16 ** (i / (count - 1) - 1))) for i in range(count)}))
+from bimixjax.proxy.settings import HOW, SwarmConfig
+from bimixjax.proxy.train import TRAINING, Measured, Member, Programs, fill, make_programs, slot_starts
 
 
 def train_swarm(
@@ -117,7 +53,7 @@ def train_swarm(
         folder: where table, checkpoints and settings go.
         shard: (i, n): train every n-th run from the i-th on, in `folder`/shard-i-of-n; whichever shard ends last
             gathers the tables of all.
-        mesh: devices, see `make_mesh`; default: all, along the member axis.
+        mesh: devices, see `make_mesh`; default: all, as the settings say.
         progress: called after each call of the training program.
 
     Returns:
@@ -172,10 +108,9 @@ class _Swarm:
     targets: tuple[str, ...]
     config: SwarmConfig
     programs: Programs
-    reader: Resident | Streamed
+    feed: ResidentFeed | StreamedFeed
     samplers: Sampler
     validation: Validation
-    mesh: Mesh
     unique: Mapping[str, int] | None
 
     @property
@@ -212,9 +147,10 @@ class _Swarm:
     ) -> tuple[Member, int]:
         """Train steps [first, last), in calls of about half a second each; `told`, stop after one, and say where."""
         while first < last and not storage.agreed(told()):
-            stop, began = min(last, first + min(pace.length, self.reader.longest)), time.perf_counter()
-            own = jax.device_put(self.reader.own(self.samplers, first, stop), meshes.on_members(self.mesh))
-            shared = (self.reader.shared, np.int32(first), np.int32(stop))
+            began = time.perf_counter()
+            own, end = self.feed.block(first)
+            stop = min(last, first + pace.length, end)
+            shared = (self.feed.shared, np.int32(first), np.int32(stop))
             members = self.programs.train(members, self.samplers, own, shared)
             jax.block_until_ready(members.stopped)
             pace.note(first, stop, time.perf_counter() - began)
@@ -256,14 +192,14 @@ def _train(
 ) -> Path:
     lasting = dataclasses.replace(config.train, schedule=config.train.schedule.over(config.steps))
     config = dataclasses.replace(config, train=lasting)
-    swarm = _prepare(design, tokens, config, meshes.make_mesh() if mesh is None else mesh)
+    swarm = _prepare(design, tokens, config, config.mesh() if mesh is None else mesh)
     table = folder / storage.OBSERVATIONS
     with storage.held(folder):
         storage.settle(folder, _settings(swarm, tokens))
         if (folder / storage.DONE).exists():
             return table
         report = reporting(folder, config.train, len(design), progress, config.trackers)
-        with report as metrics, closing(Checkpoints(folder, config.keep)) as checkpoints:
+        with closing(swarm.feed), report as metrics, closing(Checkpoints(folder, config.keep)) as checkpoints:
             _run(swarm, table, checkpoints, metrics, told)
             metrics.done(config.steps)
         if storage.writes():
@@ -271,30 +207,69 @@ def _train(
     return table
 
 
-def _prepare(design: Design, tokens: TokenSource, config: SwarmConfig, mesh: Mesh) -> _Swarm:
-    """Check that design, tokens and settings fit together, and lay the data out on the devices."""
+def plan_swarm(design: Design, tokens: TokenSource, config: SwarmConfig, *, mesh: Mesh | None = None) -> Plan:
+    """Return how `train_swarm` will cut up its work, and what a device will hold; nothing is computed or written.
+
+    Of a design of several models, the plan of the one that takes most.
+
+    Raises:
+        InputError: where tokens, design and settings do not fit together, or the swarm does not fit on the devices.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> text = {"web": np.arange(4000) % 16}
+        >>> tokens = SimpleNamespace(domains=("web",), vocab_size=16, train=text.get, validation=text.get)
+        >>> plan = plan_swarm(Design.make(["r"], ["web"], [[1.0]]), tokens, SwarmConfig(device_memory=2**30))
+        >>> plan.layout.microbatch, plan.total < 2**30
+        (16, True)
+    """
+    mesh = config.mesh() if mesh is None else mesh
+    parts = [(config, design)]
+    if design.models is not None:
+        parts = [(config.of_model(model), part) for model, part in design.by_model().items()]
+    plans = []
+    for sized, part in parts:
+        reader, _, validation = _read(part, tokens, sized)
+        plans.append(_plan(part, sized, mesh, reader, validation))
+    return max(plans, key=lambda plan: plan.total)
+
+
+def _read(
+    design: Design, tokens: TokenSource, config: SwarmConfig
+) -> tuple[Resident | Streamed, UInt32[np.ndarray, " d"], Validation]:
+    """Check that design, tokens and settings fit together, and return the reader, its starts and the validation."""
     train, model = config.train, config.train.model
     if tokens.vocab_size > model.vocab:
         raise InputError(f"the model's vocab is {model.vocab}; allowed: at least {tokens.vocab_size}, the tokens'")
     targets = config.targets or design.domains
     validation = batches.make_validation(tokens, targets, context=model.context, windows=config.eval_windows)
     sizes = {"context": model.context, "batch": train.batch, "resident_bytes": config.resident_bytes}
-    reader, starts = batches.make_reader(tokens, design.domains, **sizes)
+    return *batches.make_reader(tokens, design.domains, **sizes), validation
+
+
+def _plan(design: Design, config: SwarmConfig, mesh: Mesh, reader: Resident | Streamed, validation: Validation) -> Plan:
+    """Plan the memory of a device: tokens resident there, or two blocks of its members' windows."""
+    members = 1 if isinstance(reader, Resident) else 2 * meshes.padded(len(design), mesh) // mesh.shape["member"]
+    settled = {"wishes": config.wishes, "tokens": reader.nbytes * members}
+    return make_plan(config.train, mesh, len(design), validation.used.size, **settled)
+
+
+def _prepare(design: Design, tokens: TokenSource, config: SwarmConfig, mesh: Mesh) -> _Swarm:
+    """Lay the data out on the devices."""
+    reader, starts, validation = _read(design, tokens, config)
     slots = meshes.padded(len(design), mesh)
     rows = fill(range(len(design)), slots)
     runs = [design.runs[i] for i in rows]
     samplers = batches.make_samplers(runs, design.seeds[rows].tolist(), design.proportions[rows], starts)
-    stack = meshes.default_stack(mesh) if config.stack is None else config.stack
-    programs = make_programs(train, reader.read, slots, len(design.domains), mesh, stack)
+    layout = _plan(design, config, mesh, reader, validation).layout
     return _Swarm(
         design=design,
-        targets=targets,
+        targets=config.targets or design.domains,
         config=config,
-        programs=programs,
-        reader=reader.placed(meshes.replicated(mesh)),
-        samplers=jax.device_put(samplers, meshes.on_members(mesh)),
-        validation=jax.device_put(validation, meshes.replicated(mesh)),
-        mesh=mesh,
+        programs=make_programs(config.train, reader.read, slots, len(design.domains), layout),
+        feed=make_feed(reader, samplers, mesh, config.steps),
+        samplers=jax.tree.map(lambda leaf: meshes.place(leaf, meshes.on_members(mesh)), samplers),
+        validation=jax.tree.map(lambda leaf: meshes.place(leaf, meshes.replicated(mesh)), validation),
         unique=tokens.unique if isinstance(tokens, LimitedTokens) else None,
     )
 

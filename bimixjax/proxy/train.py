@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from bimixjax._base.checks import InputError, positive
 from bimixjax._base.records import record
-from bimixjax.proxy import mesh as meshes
 from bimixjax.proxy.batches import Read, Sampler, Validation, draw, seed_key
-from bimixjax.proxy.model import ModelConfig, initialize, model_axis, token_losses, token_scores
+from bimixjax.proxy.mesh import Layout, replicated
+from bimixjax.proxy.model import ModelConfig, initialize, is_decayed, token_losses, token_scores
 from bimixjax.proxy.schedule import Schedule
 
 TRAINING, PADDING = 0, -1
@@ -72,8 +71,7 @@ class TrainConfig:
     @property
     def optimizer(self) -> optax.GradientTransformation:
         """The optimizer, whose state counts the steps."""
-        decayed = partial(jax.tree.map, lambda leaf: leaf.ndim > 1)
-        adamw = optax.adamw(self.rate, *self.decays, weight_decay=self.weight_decay, mask=decayed)
+        adamw = optax.adamw(self.rate, *self.decays, weight_decay=self.weight_decay, mask=is_decayed)
         return optax.chain(optax.clip_by_global_norm(self.clip), adamw)
 
     @property
@@ -126,18 +124,20 @@ def start(config: TrainConfig, seed: Array, domains: int) -> Member:
     )
 
 
-def update(config: TrainConfig, member: Member, windows: Int[Array, "B L+1"]) -> tuple[Member, Bool[Array, ""]]:
+def update(
+    config: TrainConfig, member: Member, windows: Int[Array, "B L+1"], layout: Layout
+) -> tuple[Member, Bool[Array, ""]]:
     """Return the member after one step on `windows`, and whether its loss and gradient were finite.
 
     Where they were not, or the member has stopped, parameters and moments are not updated.
     """
 
-    def loss(params: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        losses, log_z = token_scores(config.model, params, windows)
+    def loss(params: Any, part: Int[Array, "b L+1"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        losses, log_z = token_scores(config.model, params, part, layout.passes)
         mean = jnp.mean(losses)
         return mean + config.z_loss * jnp.mean(log_z**2) if config.z_loss else mean, mean
 
-    (value, mean), gradient = jax.value_and_grad(loss, has_aux=True)(member.params)
+    (value, mean), gradient = _mean_gradient(loss, member.params, windows, layout)
     finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
     change, optimizer = config.optimizer.update(gradient, member.optimizer, member.params)
     new, old = (optax.apply_updates(member.params, change), optimizer), (member.params, member.optimizer)
@@ -147,41 +147,63 @@ def update(config: TrainConfig, member: Member, windows: Int[Array, "B L+1"]) ->
     return dataclasses.replace(member, params=params, optimizer=optimizer, trained=trained), finite
 
 
-def measure(config: TrainConfig, member: Member, data: Validation) -> tuple[Float[Array, " t"], Float[Array, " t"]]:
+def _mean_gradient(
+    loss: Callable[..., Any], params: Any, windows: Int[Array, "B L+1"], layout: Layout
+) -> tuple[tuple[Float[Array, ""], Float[Array, ""]], Any]:
+    """Return value and gradient of the mean of `loss` over microbatches, one after another."""
+    slope, size = jax.value_and_grad(loss, has_aux=True), min(layout.microbatch or len(windows), len(windows))
+    if size == len(windows):
+        return slope(params, layout.split_batch(windows))
+    # Each microbatch takes windows from all over the batch, so that devices that share the batch share it, too.
+    parts = jnp.moveaxis(layout.split_batch(windows).reshape(size, -1, windows.shape[1]), 1, 0)
+
+    def add(total: Any, part: Int[Array, "b L+1"]) -> tuple[Any, None]:
+        found = slope(params, layout.split_batch(part))
+        return jax.tree.map(lambda sum_, one: sum_ + one / len(parts), total, found), None
+
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(slope, params, parts[0]))
+    return jax.lax.scan(add, zero, parts)[0]
+
+
+def measure(
+    config: TrainConfig, params: Any, data: Validation, layout: Layout
+) -> tuple[Float[Array, " t"], Float[Array, " t"]]:
     """Return mean validation loss of each target, nats per token, and its standard error over windows.
 
     With l_w the mean loss of window w, w = 1, ..., W those that count:
 
         mean = sum_w l_w / W,   error^2 = sum_w (l_w - mean)^2 / (W (W - 1))
     """
+    flat = data.windows.reshape(-1, data.windows.shape[-1])
+    size = min(layout.eval_batch or len(flat), len(flat))
+    parts = jnp.pad(flat, ((0, -len(flat) % size), (0, 0))).reshape(-1, size, flat.shape[-1])
 
-    def one(target: tuple[Int[Array, "W L+1"], Bool[Array, " W"]]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        windows, used = target
-        losses = jnp.mean(token_losses(config.model, member.params, windows), axis=-1)
-        count = jnp.sum(used)
-        mean = jnp.sum(jnp.where(used, losses, 0)) / count
-        variance = jnp.sum(jnp.where(used, (losses - mean) ** 2, 0)) / (count - 1)
-        return mean, jnp.sqrt(variance / count)
+    def one(part: Int[Array, "b L+1"]) -> Float[Array, " b"]:
+        return jnp.mean(token_losses(config.model, params, layout.split_batch(part), layout.passes), axis=-1)
 
-    return jax.lax.map(one, (data.windows, data.used))
+    losses = jax.lax.map(one, parts).reshape(-1)[: len(flat)].reshape(data.used.shape)
+    count = jnp.sum(data.used, axis=1)
+    mean = jnp.sum(jnp.where(data.used, losses, 0), axis=1) / count
+    variance = jnp.sum(jnp.where(data.used, (losses - mean[:, None]) ** 2, 0), axis=1) / (count - 1)
+    return mean, jnp.sqrt(variance / count)
 
 
-def make_trainer(config: TrainConfig, read: Read, mesh: Mesh, stack: int | None) -> Callable[..., Member]:
-    """Return the function of ((members, samplers, own), (shared, first, last)) that trains all members.
+def make_trainer(config: TrainConfig, read: Read, layout: Layout) -> Callable[..., Member]:
+    """Return the function of ((members, (samplers, own)), (shared, first, last)) that trains all members.
 
     Steps [first, last) run in one call; both are traced, so that calls of every length share one compiled program.
     A member that has stopped goes through all steps, too, and keeps its state: devices that share a batch or a model
     talk to each other in each step, and those of one member would wait for ever for those of another that left.
     """
 
-    def train(mapped: tuple[Member, Sampler, Any], shared: tuple[Any, Array, Array]) -> Member:
-        member, sampler, own = mapped
+    def train(mapped: tuple[Member, tuple[Sampler, Any]], shared: tuple[Any, Array, Array]) -> Member:
+        member, (sampler, own) = mapped
         common, first, last = shared
 
         def step(number: Array, member: Member) -> Member:
             places = draw(sampler, number, config.batch)
             windows = read(own, common, number, places, config.model.context + 1)
-            new, finite = update(config, member, meshes.split_batch(mesh, windows))
+            new, finite = update(config, member, windows, layout)
             running = member.stopped == TRAINING
             counts = jnp.sum(places[0][:, None] == jnp.arange(member.sequences.size), axis=0, dtype=jnp.int32)
             stopped = jnp.where(running & ~finite, number + 1, member.stopped)
@@ -189,7 +211,7 @@ def make_trainer(config: TrainConfig, read: Read, mesh: Mesh, stack: int | None)
 
         return jax.lax.fori_loop(first, last, step, member)
 
-    return meshes.per_member(train, mesh, stack)
+    return layout.advance_members(train)
 
 
 @record
@@ -211,22 +233,27 @@ class Measured:
     stopped: Int[Array, ""]
 
 
-def make_meter(config: TrainConfig, mesh: Mesh, stack: int | None) -> Callable[..., tuple[Member, Measured]]:
+def make_meter(config: TrainConfig, layout: Layout) -> Callable[..., tuple[Member, Measured]]:
     """Return the function of (members, (validation, step)) to members and their measurements.
 
     A member whose losses are not all finite is stopped.
     """
 
-    def meter(member: Member, shared: tuple[Validation, Array]) -> tuple[Member, Measured]:
-        data, step = shared
-        losses, errors = measure(config, member, data)
-        fails = (member.stopped == TRAINING) & ~jnp.all(jnp.isfinite(losses))
-        stopped = jnp.where(fails, step, member.stopped)
-        kept = {"sequences": member.sequences, "trained": member.trained, "stopped": stopped}
-        measured = Measured(losses=losses, errors=errors, **kept)
-        return dataclasses.replace(member, stopped=stopped, trained=jnp.float32(0)), measured
+    def meter(given: tuple[Any, Array], shared: tuple[Validation, Array]) -> tuple[Array, Array, Array]:
+        (params, stopped), (data, step) = given, shared
+        losses, errors = measure(config, params, data, layout)
+        fails = (stopped == TRAINING) & ~jnp.all(jnp.isfinite(losses))
+        return losses, errors, jnp.where(fails, step, stopped)
 
-    return meshes.per_member(meter, mesh, stack)
+    mapped = layout.per_member(meter)
+
+    def all_members(members: Member, shared: tuple[Validation, Array]) -> tuple[Member, Measured]:
+        losses, errors, stopped = mapped((members.params, members.stopped), shared)
+        kept = {"sequences": members.sequences, "trained": members.trained, "stopped": stopped}
+        measured = Measured(losses=losses, errors=errors, **kept)
+        return dataclasses.replace(members, stopped=stopped, trained=jnp.zeros_like(members.trained)), measured
+
+    return all_members
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -247,30 +274,31 @@ class Programs:
 
 
 @lru_cache(maxsize=8)
-def make_programs(config: TrainConfig, read: Read, slots: int, domains: int, mesh: Mesh, stack: int | None) -> Programs:
+def make_programs(config: TrainConfig, read: Read, slots: int, domains: int, layout: Layout) -> Programs:
     """Return the programs for `slots` members over `domains` domains; equal swarms in a process share them."""
 
     def fresh(slot: tuple[Array, Array], shared: None) -> Member:
-        return dataclasses.replace(start(config, slot[0], domains), stopped=slot[1])
+        key = jax.random.wrap_key_data(slot[0], impl="threefry2x32")
+        return dataclasses.replace(start(config, key, domains), stopped=slot[1])
 
-    starter, trainer = meshes.per_member(fresh, mesh, stack), make_trainer(config, read, mesh, stack)
+    starter, trainer = layout.per_member(fresh), make_trainer(config, read, layout)
 
     def train(members: Member, samplers: Sampler, own: Any, shared: tuple[Any, Array, Array]) -> Member:
-        return trainer((members, samplers, own), shared)
+        return trainer((members, (samplers, own)), shared)
 
     blank = jax.eval_shape(starter, slot_starts([0] * slots, slots), None)
-    layout, whole = meshes.member_shardings(mesh, blank, model_axis), meshes.replicated(mesh)
+    places, whole = layout.shardings(blank), replicated(layout.mesh)
     return Programs(
-        start=jax.jit(starter, out_shardings=layout),
-        train=jax.jit(train, donate_argnums=0, out_shardings=layout),
-        meter=jax.jit(make_meter(config, mesh, stack), donate_argnums=0, out_shardings=(layout, whole)),
-        like=jax.tree.map(lambda leaf, place: leaf.update(sharding=place), blank, layout),
+        start=jax.jit(starter, out_shardings=places),
+        train=jax.jit(train, donate_argnums=0, out_shardings=places),
+        meter=jax.jit(make_meter(config, layout), donate_argnums=0, out_shardings=(places, whole)),
+        like=jax.tree.map(lambda leaf, place: leaf.update(sharding=place), blank, places),
     )
 
 
-def slot_starts(seeds: Sequence[int], slots: int) -> tuple[Key[Array, " m"], Int[np.ndarray, " m"]]:
-    """Return key and `stopped` of each slot; slots beyond the seeds are padding, which is never trained."""
-    keys = jnp.stack([seed_key(int(seed)) for seed in fill(seeds, slots)])
+def slot_starts(seeds: Sequence[int], slots: int) -> tuple[UInt32[np.ndarray, "m 2"], Int[np.ndarray, " m"]]:
+    """Return key data and `stopped` of each slot; slots beyond the seeds are padding, which is never trained."""
+    keys = np.stack([np.asarray(jax.random.key_data(seed_key(int(seed)))) for seed in fill(seeds, slots)])
     return keys, np.where(np.arange(slots) < len(seeds), TRAINING, PADDING).astype(np.int32)
 
 

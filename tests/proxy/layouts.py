@@ -1,4 +1,4 @@
-"""Train a tiny swarm in several layouts, in a process of its own: `python -m tests.proxy.layouts JSON`.
+"""Train a tiny swarm in several layouts, in processes of their own: `python -m tests.proxy.layouts JSON`.
 
 A layout that deadlocks ends its process after a while; that must not be the one that runs the tests.
 """
@@ -6,6 +6,7 @@ A layout that deadlocks ends its process after a while; that must not be the one
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,7 @@ def train(case: dict[str, Any], folder: str) -> dict[str, list[str]]:
     model = ModelConfig(vocab=16, layers=2, width=16, heads=2, context=8)
     train = TrainConfig(model=model, batch=8, learning_rate=0.02, warmup=1)
     settings = case.get("settings", {})
-    config = SwarmConfig(train=train, steps=STEPS, eval_steps=MEASURED, eval_windows=6, **settings)
+    config = SwarmConfig(train=train, eval_windows=6, **({"steps": STEPS, "eval_steps": MEASURED} | settings))
     mesh = make_mesh(data=case.get("data", 1), model=case.get("model", 1), devices=jax.devices()[: case["devices"]])
     make = swarm.make_programs
 
@@ -62,18 +63,26 @@ def train(case: dict[str, Any], folder: str) -> dict[str, list[str]]:
     return {f"{line[0]} {line[place['step']]}": [line[place[name]] for name in columns] for line in lines[1:]}
 
 
-def begin(cases: Sequence[dict[str, Any]], *, devices: int = 8) -> "subprocess.Popen[str]":
-    """Start a process with so many devices that trains in each layout and prints the tables."""
+def begin(cases: Sequence[dict[str, Any]], *, devices: int = 8, process: Sequence[str] = ()) -> "subprocess.Popen[str]":
+    """Start a process with so many devices that trains in each layout and prints the tables; see `main`."""
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     flags += f" --xla_cpu_collective_call_terminate_timeout_seconds={PATIENCE}"
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.proxy.layouts", json.dumps(cases)],
+        [sys.executable, "-m", "tests.proxy.layouts", json.dumps(cases), *process],
         cwd=ROOT,
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def begin_two(cases: Sequence[dict[str, Any]]) -> "list[subprocess.Popen[str]]":
+    """Start two processes of four devices each that train together; each case says its folder."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    return [begin(cases, devices=4, process=(f"{number}/2", coordinator)) for number in range(2)]
 
 
 def tables(process: "subprocess.Popen[str]") -> list[dict[str, list[str]]]:
@@ -84,12 +93,16 @@ def tables(process: "subprocess.Popen[str]") -> list[dict[str, list[str]]]:
 
 
 def main() -> None:
-    """Train in each of the layouts given, and print the tables."""
+    """Train in each of the layouts given, and print the tables; I/N and HOST:PORT, with other processes."""
+    from bimixjax.proxy import join
+
+    cases, *process = sys.argv[1:]
+    join(*process)
     found = []
-    for case in json.loads(sys.argv[1]):
+    for case in json.loads(cases):
         sys.stderr.write(f"{case}\n")
         with tempfile.TemporaryDirectory() as folder:
-            found.append(train(case, folder))
+            found.append(train(case, case.get("folder", folder)))
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -88,7 +88,9 @@ def test_both_readers_read_the_same_windows(tokens: Any) -> None:
     assert isinstance(streamed, Streamed)
     np.testing.assert_array_equal(starts, same)
     samplers = make_samplers(["r", "s"], [0, 0], np.array([[0.2, 0.3, 0.5], [0.5, 0.5, 0]]), starts)
-    windows, begins = streamed.own(samplers, 5, 9)
+    windows, begins = streamed.windows(*streamed.places(samplers, 5), 4), np.full(2, 5)
+    assert windows[:, :4].any(axis=-1).all()
+    assert not windows[:, 4:].any()
     for member, step in [(0, 5), (1, 8)]:
         sampler = jax.tree.map(jnp.asarray, jax.tree.map(operator.itemgetter(member), samplers))
         places = draw(sampler, jnp.int32(step), 4)
@@ -104,7 +106,7 @@ def test_a_long_domain_has_windows_at_every_few_places(tokens: Any) -> None:
     assert isinstance(reader, Streamed)
     coarse = dataclasses.replace(reader, stride=np.array([7, 1, 1]))
     samplers = make_samplers(["r"], [0], np.array([[1.0, 0, 0]]), starts // np.array([7, 1, 1], np.uint32))
-    windows, _ = coarse.own(samplers, 0, 16)
+    windows = coarse.windows(*coarse.places(samplers, 0), 16)
     places = np.lib.stride_tricks.sliding_window_view(tokens.train("a"), 17)[::7]
     assert all((window == places).all(axis=1).any() for window in windows.reshape(-1, 17))
 

@@ -3,10 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
-from jax.tree_util import keystr
 
 from bimixjax._base.checks import InputError
-from bimixjax.proxy.mesh import default_stack, make_mesh, member_shardings, padded, per_member
+from bimixjax.proxy.mesh import Layout, default_stack, make_mesh, padded
 
 
 def test_members_take_what_data_and_model_leave() -> None:
@@ -32,17 +31,31 @@ def test_every_stack_gives_what_a_loop_gives(stack: int | None, devices: int) ->
     def one(member: tuple[jax.Array, jax.Array], shared: jax.Array) -> jax.Array:
         return member[0] + shared * member[1]
 
-    function = per_member(one, make_mesh(devices=jax.devices()[:devices]), stack)
+    layout = Layout(mesh=make_mesh(devices=jax.devices()[:devices]), stack=stack)
     expected = [[i + 2.0] * 3 for i in range(8)]
-    np.testing.assert_array_equal(jax.jit(function)(mapped, jnp.float32(2)), expected)
+    np.testing.assert_array_equal(jax.jit(layout.per_member(one))(mapped, jnp.float32(2)), expected)
+
+    def advance(member: tuple[jax.Array, jax.Array], shared: jax.Array) -> jax.Array:
+        return member[0] + shared * member[1]
+
+    again = jax.jit(layout.advance_members(advance))((jnp.full((8, 3), 1.0), jnp.arange(24.0).reshape(8, 3)), 2.0)
+    np.testing.assert_array_equal(again, 1 + 2 * np.arange(24.0).reshape(8, 3))
 
 
-def test_one_axis_of_a_leaf_is_split_where_it_divides() -> None:
-    tree = {"even": np.zeros((2, 4, 6)), "odd": np.zeros((2, 3)), "scalar": np.zeros(2)}
-    axis = {"even": 1, "odd": 0, "scalar": None}
-    found = member_shardings(make_mesh(data=2, model=2), tree, lambda path: axis[keystr(path, simple=True)])
-    specs = {name: sharding.spec for name, sharding in found.items()}
-    assert specs == {"even": P("member", None, "model"), "odd": P("member", None), "scalar": P("member")}
+@pytest.mark.parametrize("sharded", [False, True])
+def test_parameters_are_split_where_they_divide(sharded: bool) -> None:
+    tree = {
+        "blocks": {"up": np.zeros((2, 3, 4, 6)), "down": np.zeros((2, 3, 5, 4)), "norms": np.zeros((2, 3, 4))},
+        "embed": np.zeros((2, 16, 8)),
+        "stopped": np.zeros(2),
+    }
+    found = Layout(mesh=make_mesh(data=2, model=2), sharded=sharded).shardings(tree)
+    data = "data" if sharded else None
+    assert found["blocks"]["up"].spec == P("member", None, data, "model")
+    assert found["blocks"]["down"].spec == P("member", None, None, data)
+    assert found["blocks"]["norms"].spec == P("member", None, None)
+    assert found["embed"].spec == P("member", None, ("model", "data") if sharded else "model")
+    assert found["stopped"].spec == P("member")
 
 
 def test_a_cpu_computes_one_member_at_once() -> None:

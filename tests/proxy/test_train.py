@@ -11,10 +11,12 @@ from jax.sharding import Mesh
 
 from bimixjax._base.checks import InputError
 from bimixjax.proxy import TrainConfig, make_mesh
-from bimixjax.proxy.batches import Sampler, Validation, make_reader, make_samplers, make_validation
-from bimixjax.proxy.model import initialize, token_losses, token_scores
+from bimixjax.proxy.batches import Resident, Sampler, Validation, make_reader, make_samplers, make_validation
+from bimixjax.proxy.mesh import Layout
+from bimixjax.proxy.model import initialize, is_decayed, token_losses, token_scores
 from bimixjax.proxy.train import Measured, Member, Programs, make_programs, measure, slot_starts, start, update
 
+ONE = Layout(mesh=make_mesh(devices=jax.devices()[:1]))
 MIXTURES = np.array([[0.2, 0.3, 0.5], [0.8, 0.1, 0.1], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
 
 
@@ -47,7 +49,8 @@ def world(tokens: Any, train_config: TrainConfig) -> Callable[..., World]:
         rows = [0, 1, 2, 3] + [0] * (slots - 4)
         reader, starts = make_reader(tokens, "abc", context=16, batch=4, resident_bytes=10**6)
         samplers = make_samplers([f"r{i}" for i in rows], [0] * slots, MIXTURES[rows], starts)
-        programs = make_programs(config, reader.read, slots, 3, mesh, stack)
+        assert isinstance(reader, Resident)
+        programs = make_programs(config, reader.read, slots, 3, Layout(mesh=mesh, stack=stack))
         return World(programs, samplers, reader.shared, make_validation(tokens, "abc", context=16, windows=8))
 
     return make
@@ -110,7 +113,7 @@ def test_a_step_that_is_not_finite_leaves_the_parameters(train_config: TrainConf
     config = dataclasses.replace(train_config, learning_rate=1e30)
     member = start(config, jax.random.key(0), 3)
     windows = jax.random.randint(jax.random.key(1), (4, 17), 0, 16)
-    step = jax.jit(lambda member: update(config, member, windows))
+    step = jax.jit(lambda member: update(config, member, windows, ONE))
     moved, finite = step(member)
     assert finite
     kept, finite = step(moved)
@@ -160,12 +163,13 @@ def test_a_step_is_one_of_adamw(train_config: TrainConfig) -> None:
     """The first step of Adam moves each parameter by the learning rate against the sign of its gradient."""
     member = start(train_config, jax.random.key(0), 3)
     windows = jax.random.randint(jax.random.key(1), (4, 17), 0, 16)
-    after, _ = jax.jit(lambda member: update(train_config, member, windows))(member)
+    after, _ = jax.jit(lambda member: update(train_config, member, windows, ONE))(member)
     params = initialize(train_config.model, jax.random.key(0))
     gradient = jax.jit(jax.grad(lambda params: token_losses(train_config.model, params, windows).mean()))(params)
     rate = train_config.learning_rate / (train_config.warmup + 1)
-    for old, new, slope in zip(*map(jax.tree.leaves, (params, after.params, gradient)), strict=True):
-        decay = train_config.weight_decay if old.ndim > 1 else 0
+    trees = params, after.params, gradient, is_decayed(params)
+    for old, new, slope, decayed in zip(*map(jax.tree.leaves, trees), strict=True):
+        decay = train_config.weight_decay if decayed else 0
         clear = np.abs(slope) > 1e-5
         expected = old - rate * (np.sign(slope) + decay * old)
         np.testing.assert_allclose(np.asarray(new)[clear], np.asarray(expected)[clear], atol=2e-5)
@@ -194,7 +198,7 @@ def test_the_z_loss_pulls_the_normalizers_to_one_and_is_not_reported(train_confi
     found = {}
     for weight in (0.0, 10.0):
         config = dataclasses.replace(train_config, z_loss=weight)
-        step = jax.jit(lambda member, config=config: update(config, member, windows)[0])
+        step = jax.jit(lambda member, config=config: update(config, member, windows, ONE)[0])
         member = first = step(start(config, jax.random.key(0), 3))
         for _ in range(30):
             member = step(member)
@@ -207,7 +211,9 @@ def test_measured_means_and_errors_are_those_of_the_windows(tokens: Any, train_c
     short = dataclasses.replace(tokens, held_out={**tokens.held_out, "b": tokens.held_out["b"][:60]})
     data = make_validation(short, "ab", context=16, windows=8)
     member = start(train_config, jax.random.key(0), 3)
-    found = measure(train_config, member, jax.tree.map(jnp.asarray, data))
+    found = measure(
+        train_config, member.params, jax.tree.map(jnp.asarray, data), dataclasses.replace(ONE, eval_batch=5)
+    )
     for i, count in enumerate([8, 3]):
         losses = np.asarray(token_losses(train_config.model, member.params, jnp.asarray(data.windows[i, :count])))
         means = losses.mean(axis=1, dtype=np.float64)

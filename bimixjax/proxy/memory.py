@@ -1,0 +1,249 @@
+"""What a device will hold while a swarm trains, and how its work is cut up so that it fits."""
+
+import dataclasses
+import itertools
+import math
+import os
+from collections.abc import Iterator, Mapping
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from bimixjax._base.checks import InputError
+from bimixjax.proxy.hosts import smallest
+from bimixjax.proxy.mesh import Layout, default_stack, padded
+from bimixjax.proxy.model import Passes
+from bimixjax.proxy.train import TrainConfig
+
+# Logits of one member that a device holds at a time: enough rows for a full product even with 256k tokens.
+LOGITS = 2**28
+# Part of a device that a plan may fill; `benchmarks/swarm_memory.py` compares plans with what XLA takes.
+FILLED = 0.9
+GIB = 2**30
+# Bytes of float32.
+WIDE = 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What a user has settled of a layout; None: planned.
+
+    Attributes:
+        stack: members that a device computes at once.
+        microbatch: sequences of a member per pass.
+        remat: whether blocks are computed again on the way back.
+        eval_batch: windows of a member per pass of an evaluation.
+        device_memory: bytes that a device has; None: what it says, of a CPU its part of the machine's memory.
+
+    Raises:
+        InputError: for a number below 1.
+    """
+
+    stack: int | None = None
+    microbatch: int | None = None
+    remat: bool | None = None
+    eval_batch: int | None = None
+    device_memory: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("stack", "microbatch", "eval_batch", "device_memory"):
+            value = getattr(self, name)
+            if value is not None and not value >= 1:
+                raise InputError(f"{name} is {value}; allowed: at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A layout, and the bytes that a device will hold.
+
+    Attributes:
+        layout: how the work is cut up.
+        parts: bytes by what they are for. Activations and logits are those of a step; an evaluation has its own.
+        limit: bytes that a device has; infinity where it does not say.
+    """
+
+    layout: Layout
+    parts: Mapping[str, float]
+    limit: float
+
+    @property
+    def step(self) -> float:
+        """Bytes of a device while it trains."""
+        return sum(size for name, size in self.parts.items() if name != "evaluation")
+
+    @property
+    def total(self) -> float:
+        """Most bytes of a device: of a step, or of an evaluation."""
+        kept = sum(self.parts[name] for name in ("tokens", "parameters", "moments"))
+        return max(self.step, kept + self.parts["evaluation"])
+
+    def __str__(self) -> str:
+        of = "" if math.isinf(self.limit) else f" of {_size(self.limit)}"
+        parts = ", ".join(f"{name} {_size(size)}" for name, size in self.parts.items())
+        layout = self.layout
+        cut = [f"{layout.stack or 'all'} at once", f"microbatches of {layout.microbatch}"]
+        cut += ["remat"] * layout.passes.remat + ["state split over data"] * layout.sharded
+        return f"{_size(self.total)}{of} a device: {parts}; {', '.join(cut)}"
+
+
+def _size(count: float) -> str:
+    return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else f"{count / 2**20:.1f} MiB"
+
+
+def make_plan(
+    train: TrainConfig, mesh: Mesh, members: int, windows: int, *, wishes: Wishes | None = None, tokens: float = 0
+) -> Plan:
+    """Choose the layout that fits with the fewest passes, without remat if possible, and the most members at once.
+
+    Only where none fits are parameters and moments of each member split over its data axis.
+
+    Args:
+        train: how each member is trained.
+        mesh: the devices.
+        members: how many.
+        windows: on which each member is measured.
+        wishes: what is not to be chosen.
+        tokens: bytes of the training tokens on each device.
+
+    Raises:
+        InputError: where no layout fits, with the bytes of the smallest, or wishes and mesh do not go together.
+
+    Example:
+        >>> from bimixjax.proxy import make_mesh
+        >>> plan = make_plan(TrainConfig(), make_mesh(devices=jax.devices()[:1]), members=8, windows=64)
+        >>> plan.layout.microbatch, plan.layout.passes.remat, f"{plan.parts['moments'] / 2**20:.2f} MiB"
+        (16, False, '7.02 MiB')
+    """
+    wishes = wishes or Wishes()
+    _require_divisible(train, mesh, wishes)
+    limit = _limit(mesh) if wishes.device_memory is None else wishes.device_memory
+    slots = padded(members, mesh) // mesh.shape["member"]
+    smallest_plan = None
+    for layout in _layouts(train, mesh, slots, windows, wishes):
+        plan = Plan(layout=layout, parts=device_bytes(train, layout, slots, tokens), limit=limit)
+        if plan.total <= FILLED * limit:
+            return plan
+        if smallest_plan is None or plan.total < smallest_plan.total:
+            smallest_plan = plan
+    raise InputError(
+        f"{members} members of {train.model.size:,} parameters do not fit: at least {smallest_plan}; allowed: "
+        f"{FILLED:.0%} of a device; take more devices, a mesh with more of them per member (data, model), fewer "
+        "members or a smaller batch"
+    )
+
+
+def _require_divisible(train: TrainConfig, mesh: Mesh, wishes: Wishes) -> None:
+    """Raise where a batch or microbatch cannot be cut as the mesh or the user asks."""
+    data, microbatch = mesh.shape["data"], wishes.microbatch or train.batch
+    if train.batch % data:
+        raise InputError(f"batch is {train.batch} over data={data}; allowed: a multiple of data")
+    if train.batch % microbatch or microbatch % data:
+        multiple = f" and a multiple of data={data}" if data > 1 else ""
+        raise InputError(f"microbatch is {microbatch}; allowed: a divisor of the batch of {train.batch}{multiple}")
+
+
+def _layouts(train: TrainConfig, mesh: Mesh, slots: int, windows: int, wishes: Wishes) -> Iterator[Layout]:
+    """Yield layouts, the fastest first."""
+    data, model, first = mesh.shape["data"], train.model, mesh.devices.flat[0]
+    microbatches = [size for size in range(train.batch, 0, -1) if train.batch % size == 0 and size % data == 0]
+    most = default_stack(mesh) or slots
+    stacks = sorted({min(most, -(-slots // 2**i)) for i in range(slots.bit_length() + 1)}, reverse=True)
+    fused = first.platform == "gpu" and _has_fused(train)
+    for sharded, microbatch, remat, stack in itertools.product(
+        [False, True] if data > 1 else [False],
+        microbatches if wishes.microbatch is None else [wishes.microbatch],
+        [False, True] if wishes.remat is None else [wishes.remat],
+        stacks if wishes.stack is None else [min(wishes.stack, slots)],
+    ):
+        eval_batch = wishes.eval_batch or min(microbatch, windows)
+        eval_batch = -(-eval_batch // data) * data
+        rows = max(microbatch, eval_batch) // data
+        most_positions = max(1, LOGITS // (WIDE * rows * model.vocab))
+        positions = max(
+            size for size in range(1, model.context + 1) if model.context % size == 0 and size <= most_positions
+        )
+        passes = Passes(
+            remat=remat,
+            positions=None if positions == model.context else positions,
+            fused=fused,
+            unrolled=first.platform == "cpu",
+        )
+        cut = {"microbatch": microbatch, "eval_batch": eval_batch, "stack": None if stack == slots > 1 else stack}
+        yield Layout(mesh=mesh, passes=passes, sharded=sharded, **cut)
+
+
+def device_bytes(train: TrainConfig, layout: Layout, slots: int, tokens: float = 0) -> dict[str, float]:
+    """Return the bytes that a device holds, by what they are for.
+
+    With P parameters of a member split over m devices, k of the device's s members at once, n tokens of each per pass
+    and device, D the width, H the heads and a the bytes of an activation:
+
+        parameters 4 s P / m,   moments 8 s P / m
+        gradients  4 k P / m, twice with microbatches; where k < s, also a copy of what belongs to k members, 12 k P / m
+        activations per layer  n (18 D a + 12 H L), or n D a with remat, beside those of one layer
+        logits      k times three arrays of the positions at a time
+
+    Args:
+        train: how each member is trained.
+        layout: how the work is cut up.
+        slots: s, members of a device.
+        tokens: bytes of training tokens on a device.
+    """
+    model, mesh = train.model, layout.mesh
+    split = mesh.shape["model"] * (mesh.shape["data"] if layout.sharded else 1)
+    at_once = slots if layout.stack is None else min(layout.stack, slots)
+    own = WIDE * model.size / split
+    microbatch, eval_batch = layout.microbatch or train.batch, layout.eval_batch or train.batch
+    copies = (2 if microbatch < train.batch else 1) + (3 if at_once < slots else 0)
+
+    def layer(rows: float) -> float:
+        tokens = rows / mesh.shape["data"] * model.context
+        size = 2 if model.dtype == "bfloat16" else WIDE
+        scores = 0 if layout.passes.fused else 3 * WIDE * model.heads * model.context
+        heads = math.gcd(model.heads, mesh.shape["model"])
+        return tokens * (6 * model.width * size + 12 * model.width * size / mesh.shape["model"] + scores / heads)
+
+    def logits(rows: float, arrays: int) -> float:
+        positions = layout.passes.positions or model.context
+        return arrays * WIDE * rows / mesh.shape["data"] * positions * model.vocab
+
+    size = 2 if model.dtype == "bfloat16" else WIDE
+    stream = microbatch / mesh.shape["data"] * model.context * model.width * size
+    inner = layer(microbatch) * (2 if layout.passes.remat else model.layers)
+    return {
+        "tokens": tokens,
+        "parameters": slots * own,
+        "moments": 2 * slots * own,
+        "gradients": at_once * copies * own,
+        "activations": at_once * (inner + stream * (model.layers if layout.passes.remat else 1)),
+        "logits": at_once * logits(microbatch, 3),
+        "evaluation": at_once * (layer(eval_batch) + logits(eval_batch, 2)),
+    }
+
+
+def _limit(mesh: Mesh) -> float:
+    """Return the bytes that each device has: what it says, of a CPU its part of the machine's memory."""
+    local = mesh.local_devices
+    stats = [device.memory_stats() or {} for device in local]
+    found = [stat["bytes_limit"] for stat in stats if "bytes_limit" in stat]
+    if local[0].platform == "cpu" and hasattr(os, "sysconf"):
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / len(local)]
+    return smallest(min(found, default=math.inf))
+
+
+def _has_fused(train: TrainConfig) -> bool:
+    """Return whether cuDNN computes attention of these sizes, which it does for some versions and devices only."""
+    model = train.model
+    if model.dtype != "bfloat16":
+        return False
+    shape = jax.ShapeDtypeStruct((1, model.context, model.heads, model.width // model.heads), jnp.bfloat16)
+
+    def attend(x: jax.Array) -> jax.Array:
+        return jax.nn.dot_product_attention(x, x, x, is_causal=True, implementation="cudnn").sum()
+
+    try:
+        jax.jit(jax.grad(attend)).lower(shape).compile()
+    except (RuntimeError, NotImplementedError, ValueError):
+        return False
+    return True

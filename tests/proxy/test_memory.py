@@ -1,0 +1,100 @@
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec as P
+
+from bimixjax._base.checks import InputError
+from bimixjax.proxy import ModelConfig, TrainConfig, make_mesh
+from bimixjax.proxy.batches import Sampler, Validation, read_resident
+from bimixjax.proxy.memory import FILLED, GIB, LOGITS, Plan, Wishes, make_plan
+from bimixjax.proxy.train import make_programs
+
+LARGE = TrainConfig(model=ModelConfig(vocab=50_304, layers=12, width=640, heads=10, context=1024), batch=16)
+
+
+def planned(gib: float, train: TrainConfig = LARGE, data: int = 1, model: int = 1, **wishes: Any) -> Plan:
+    settled = Wishes(device_memory=gib * GIB, **wishes)
+    return make_plan(train, make_mesh(data=data, model=model), 64, 17 * 64, wishes=settled)
+
+
+def cut(plan: Plan) -> tuple[int | None, bool, int | None]:
+    layout = plan.layout
+    return layout.stack, layout.passes.remat, layout.microbatch
+
+
+def test_less_memory_means_remat_then_smaller_microbatches() -> None:
+    """64 members of 91M parameters on 8 devices; a CPU computes one of them at once."""
+    assert cut(planned(200)) == (1, False, 16)
+    assert cut(planned(24)) == (1, True, 16)
+    stack, remat, microbatch = cut(planned(14))
+    assert (stack, remat) == (1, True)
+    assert microbatch is not None
+    assert microbatch < 16
+    for gib in (14, 24, 60, 200):
+        assert planned(gib).total <= FILLED * gib * GIB
+
+
+def test_what_is_settled_is_not_planned() -> None:
+    plan = planned(200, stack=3, remat=True, microbatch=8, eval_batch=5)
+    assert cut(plan) == (3, True, 8)
+    assert plan.layout.eval_batch == 5
+    assert planned(200, data=4, eval_batch=5).layout.eval_batch == 8
+
+
+def test_what_does_not_fit_is_refused_with_the_numbers() -> None:
+    with pytest.raises(
+        InputError, match=r"64 members of 91,\d+,\d+ parameters do not fit: .*of 5.0 GiB a device: .*moments 5.4"
+    ):
+        planned(5)
+
+
+def test_state_is_split_over_data_only_where_one_member_does_not_fit() -> None:
+    one = dataclasses.replace(LARGE, model=dataclasses.replace(LARGE.model, layers=24, width=2560, heads=20))
+    wishes = [Wishes(device_memory=gib * GIB) for gib in (80, 24)]
+    sharded = [make_plan(one, make_mesh(data=8), 1, 64, wishes=wish).layout.sharded for wish in wishes]
+    assert sharded == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("data", "change", "message"), [(8, {}, "batch is 12 over data=8"), (1, {"microbatch": 5}, "is 5")]
+)
+def test_batches_that_cannot_be_cut_are_errors(data: int, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        planned(80, dataclasses.replace(LARGE, batch=12), data=data, **change)
+
+
+def test_logits_come_in_pieces() -> None:
+    layout = planned(200).layout
+    assert layout.passes.positions is not None
+    assert 1024 % layout.passes.positions == 0
+    assert LOGITS / 2 < 4 * 16 * layout.passes.positions * 50_304 <= LOGITS
+    assert make_plan(TrainConfig(), make_mesh(), 8, 64).layout.passes.positions is None
+
+
+def test_a_plan_is_near_what_xla_takes() -> None:
+    """Two members of a device, one at once; 8 MiB of logits in two pieces would be larger than all else."""
+    model = ModelConfig(vocab=1024, layers=2, width=64, heads=2, context=64)
+    train, mesh = TrainConfig(model=model, batch=16), make_mesh(devices=jax.devices()[:1])
+    plan = make_plan(train, mesh, 2, 64, wishes=Wishes(stack=1, device_memory=GIB))
+    whole = NamedSharding(mesh, P())
+
+    def shape(dtype: Any, *axes: int) -> Any:
+        return jax.ShapeDtypeStruct(axes, dtype, sharding=whole)
+
+    programs, number = make_programs(train, read_resident, 2, 3, plan.layout), shape(jnp.int32)
+    samplers = Sampler(key=shape(jnp.uint32, 2, 2), last=shape(jnp.int32, 2, 2), starts=shape(jnp.uint32, 2, 3))
+    validation = Validation(windows=shape(jnp.int32, 2, 32, 65), used=shape(jnp.bool_, 2, 32))
+    tokens = shape(jnp.uint16, 1000), shape(jnp.int32, 3)
+    step = programs.train.lower(programs.like, samplers, None, (tokens, number, number))
+    evaluation = programs.meter.lower(programs.like, (validation, number))
+    taken = []
+    for program in (step, evaluation):
+        found = program.compile().memory_analysis()
+        assert found is not None
+        taken.append(found.argument_size_in_bytes + found.temp_size_in_bytes)
+    assert math.log(plan.step / taken[0]) == pytest.approx(0, abs=math.log(2))
+    assert taken[1] < taken[0]

@@ -92,8 +92,8 @@ class Passes:
         positions: of each window, for how many logits are made at a time, or a divisor that the context shares with
             it; None: all.
         fused: whether attention is cuDNN's, on a GPU in bfloat16.
-        unrolled: whether the program has every block, not a loop over one. A CPU computes .1M parameters 1.3 times
-            as fast then, 1M 1.2 times and 10M as fast, and compiles longer.
+        unrolled: whether the program has every block, not a loop over one: a CPU computes a model of .1M parameters
+            about 1.3 times as fast then.
     """
 
     remat: bool = False

@@ -72,7 +72,7 @@ def train_swarm(
     Example:
         >>> import tempfile
         >>> from types import SimpleNamespace
-        >>> from bimixjax.proxy import ModelConfig
+        >>> from bimixjax.proxy import ModelConfig, TrainConfig
         >>> text = {"even": np.arange(0, 4000, 2) % 16, "odd": np.arange(1, 4000, 2) % 16}
         >>> tokens = SimpleNamespace(domains=("even", "odd"), vocab_size=16, train=text.get, validation=text.get)
         >>> model = ModelConfig(vocab=16, layers=1, width=8, context=8)

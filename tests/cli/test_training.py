@@ -137,7 +137,9 @@ def test_swarm_trains_a_design_and_shows_its_losses(store: TokenStore, capsys: p
     assert bimix(line) == DONE
     printed = capsys.readouterr()
     assert "Table: swarm/observations.csv" in printed.out
-    assert printed.err.startswith("bimix: swarm of 3 runs\n")
+    plan, begun = printed.err.splitlines()[:2]
+    assert "a device: tokens" in plan
+    assert begun == "bimix: swarm of 3 runs"
     table = Observations.read("swarm/observations.csv")
     assert table.runs == ("natural", "uniform", "conditional-entropy")
     assert table.volumes("steps").tolist() == [2, 2, 2, 4, 4, 4]
@@ -213,7 +215,7 @@ def test_a_swarm_that_diverged_is_a_failure(store: TokenStore, monkeypatch: pyte
     Path("swarm").mkdir()
     monkeypatch.setattr("bimixjax.proxy.train_swarm", diverge)
     assert bimix("design store --out design.csv --spread 0") == DONE
-    assert bimix("swarm design.csv store swarm") == FAILED
+    assert bimix(f"swarm design.csv store swarm {TINY}") == FAILED
 
 
 def test_a_swarm_that_was_stopped_has_its_own_exit_code(
@@ -224,7 +226,7 @@ def test_a_swarm_that_was_stopped_has_its_own_exit_code(
 
     monkeypatch.setattr("bimixjax.proxy.train_swarm", stop)
     assert bimix("design store --out design.csv --spread 0") == DONE
-    assert bimix("swarm design.csv store swarm") == STOPPED == 75
+    assert bimix(f"swarm design.csv store swarm {TINY}") == STOPPED == 75
     assert capsys.readouterr().err.endswith("bimix: stopped at step 7 (exit code 75)\n")
 
 

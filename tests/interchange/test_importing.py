@@ -366,7 +366,7 @@ def test_event_files_need_their_library_and_say_what_is_damaged(
 ) -> None:
     with monkeypatch.context() as patch:
         (tmp_path / "events.out.tfevents.1").write_bytes(b"")
-        patch.setitem(sys.modules, "tensorboard", None)
+        patch.setitem(sys.modules, "tensorboard.util.tensor_util", None)
         with pytest.raises(InputError, match=r"event files need tensorboard: pip install 'bimixjax\[tensorboard\]'"):
             import_runs(tmp_path)
     pytest.importorskip("tensorboard")

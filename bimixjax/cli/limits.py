@@ -38,8 +38,14 @@ class LimitedCommand(FileCommand):
     def limits(self, mixtures: "Mapping[str, np.ndarray]") -> "bimixjax.Limits":
         """Return what mixtures must keep to, of which those with a name may be named as one nearby."""
         near = near_mixture(self.near[-1], mixtures) if self.near else None
-        of_shares = {name: numbers(name, getattr(self, name)) for name in ("lower", "upper", "fixed")}
-        return bimixjax.Limits(**of_shares, groups=groups(self.group), max_epochs=epochs(self.max_epochs), near=near)
+        return bimixjax.Limits(
+            lower=numbers("lower", self.lower),
+            upper=numbers("upper", self.upper),
+            fixed=numbers("fixed", self.fixed),
+            groups=groups(self.group),
+            max_epochs=epochs(self.max_epochs),
+            near=near,
+        )
 
 
 def groups(given: Iterable[str]) -> dict[str, tuple[tuple[str, ...], float, float]]:

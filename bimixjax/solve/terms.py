@@ -291,8 +291,10 @@ class _At:
             every = [run * self._sum_of(which, its) for run, its in zip(self._run, rows.which, strict=True)]
             for group, parts in of_runs:
                 of_each = [self._sum_of(which, its) for its in parts]
-                if any(isinstance(slopes, Array) for slopes in parts.values()):
-                    every.append(combined(list(parts.values()), of_each))
+                arrays = [slopes for slopes in parts.values() if isinstance(slopes, Array)]
+                if arrays:
+                    # A group is either all arrays or none.
+                    every.append(combined(arrays, of_each))
                 else:
                     every += [combined([slopes[k] for slopes in parts.values()], of_each) for k in range(len(group))]
             every += map(self._weighted, by_row, repeat(which))

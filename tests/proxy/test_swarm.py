@@ -66,7 +66,8 @@ def test_reports_and_speed_lie_beside_the_table(table: Path, config: SwarmConfig
     assert measured["train_loss"] == pytest.approx(found.metadata["train_loss"][-3:].mean(), rel=1e-6)
     speed = json.loads((table.parent / "speed.json").read_text())
     assert (speed["parameters"], speed["runs"], speed["utilization"]) == (config.train.model.size, 3, None)
-    assert 0 < speed["compile_seconds"] < speed["seconds"]
+    # No time where another test has had the same programs compiled.
+    assert 0 <= speed["compile_seconds"] <= speed["seconds"]
     assert speed["tokens_per_second"] > 0
     assert speed["peak_host_bytes"] > 1e7
 

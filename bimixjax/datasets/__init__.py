@@ -51,8 +51,8 @@ def load(name: str) -> Observations:
         InputError: for a name that is none of `names`.
 
     Example:
-        >>> load("demo")
-        Observations(12 runs, 72 rows; ...)
+        >>> len(load("demo").runs), len(load("demo"))
+        (12, 72)
     """
     return Observations.read(path(name))
 

@@ -31,6 +31,7 @@ from bimixjax.proxy.mesh import make_mesh as make_mesh
 from bimixjax.proxy.model import ModelConfig as ModelConfig
 from bimixjax.proxy.pace import Progress as Progress
 from bimixjax.proxy.repetition import LimitedTokens as LimitedTokens, simulate_epochs as simulate_epochs
+from bimixjax.proxy.reweighting import DoremiResult as DoremiResult, doremi as doremi
 from bimixjax.proxy.schedule import Schedule as Schedule
 from bimixjax.proxy.settings import SwarmConfig as SwarmConfig, geometric_steps as geometric_steps
 from bimixjax.proxy.storage import gather_shards as gather_shards

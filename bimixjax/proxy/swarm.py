@@ -26,7 +26,17 @@ from bimixjax.proxy.metrics import Metrics, reporting
 from bimixjax.proxy.pace import Pace, Progress
 from bimixjax.proxy.repetition import LimitedTokens
 from bimixjax.proxy.settings import HOW, SwarmConfig
-from bimixjax.proxy.train import TRAINING, Measured, Member, Programs, fill, make_programs, slot_starts
+from bimixjax.proxy.train import (
+    MEAN_LOSS,
+    TRAINING,
+    Learner,
+    Measured,
+    Member,
+    Programs,
+    fill,
+    make_programs,
+    slot_starts,
+)
 
 
 def train_swarm(
@@ -38,6 +48,7 @@ def train_swarm(
     shard: tuple[int, int] | None = None,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
+    learner: Learner = MEAN_LOSS,
 ) -> Path:
     """Train a proxy model on each mixture of `design` and write the table of their validation losses.
 
@@ -55,6 +66,7 @@ def train_swarm(
             gathers the tables of all.
         mesh: devices, see `make_mesh`; default: all, as the settings say.
         progress: called after each call of the training program.
+        learner: how members learn from the windows of a step.
 
     Returns:
         The table, as `Observations.read` reads it: `run, model_size, step, tokens, seed, lr, status, mixture/<domain>,
@@ -90,9 +102,9 @@ def train_swarm(
         if shard is not None:
             design, place = design.shard(*shard), storage.shard_folder(whole, *shard)
         if design.models is None:
-            path = _train(design, tokens, config, place, mesh, progress, told)
+            path = _train(design, tokens, config, place, mesh, progress, told, learner)
         else:
-            path = _train_models(design, tokens, config, place, mesh, progress, told)
+            path = _train_models(design, tokens, config, place, mesh, progress, told, learner)
         if shard is not None and storage.all_done(whole, shard[1]):
             path = storage.gather_shards(whole, shard[1])
         if storage.agreed(told()):
@@ -108,6 +120,7 @@ class _Swarm:
     targets: tuple[str, ...]
     config: SwarmConfig
     programs: Programs
+    learner: Learner
     feed: ResidentFeed | StreamedFeed
     samplers: Sampler
     validation: Validation
@@ -166,12 +179,13 @@ def _train_models(
     mesh: Mesh | None,
     progress: Progress | None,
     told: Callable[[], bool],
+    learner: Learner,
 ) -> Path:
     """Train the runs of each model in a folder of their own, one model after another, and put their tables together."""
     parts = design.by_model()
     for model, part in parts.items():
         sized = config.of_model(model)
-        _train(part, tokens, sized, storage.model_folder(folder, model), mesh, progress, told)
+        _train(part, tokens, sized, storage.model_folder(folder, model), mesh, progress, told, learner)
         if storage.agreed(told()) and model != [*parts][-1]:
             raise Stopped(f"stopped after the runs of model {model} in {folder}; the same call goes on there")
     if not storage.writes():
@@ -189,10 +203,9 @@ def _train(
     mesh: Mesh | None,
     progress: Progress | None,
     told: Callable[[], bool],
+    learner: Learner,
 ) -> Path:
-    lasting = dataclasses.replace(config.train, schedule=config.train.schedule.over(config.steps))
-    config = dataclasses.replace(config, train=lasting)
-    swarm = _prepare(design, tokens, config, config.mesh() if mesh is None else mesh)
+    swarm = _prepare(design, tokens, config, mesh, learner)
     table = folder / storage.OBSERVATIONS
     with storage.held(folder):
         storage.settle(folder, _settings(swarm, tokens))
@@ -205,6 +218,29 @@ def _train(
         if storage.writes():
             write_json(folder / storage.DONE, {"runs": len(design), "steps": config.steps}, hashed=True)
     return table
+
+
+def final_members(
+    design: Design,
+    tokens: TokenSource,
+    config: SwarmConfig,
+    folder: Path,
+    *,
+    mesh: Mesh | None = None,
+    learner: Learner = MEAN_LOSS,
+) -> Any:
+    """Return the stacked members of a swarm that `train_swarm` has trained, at its last step, from their checkpoint.
+
+    Raises:
+        InputError: where there is no whole checkpoint of that step.
+    """
+    with jax.enable_x64(False):
+        swarm = _prepare(design, tokens, config, mesh, learner)
+        with closing(swarm.feed), closing(Checkpoints(folder, config.keep)) as checkpoints:
+            step, members = checkpoints.restore(swarm.programs.like) or (0, None)
+    if step != config.steps:
+        raise InputError(f"{folder}: its last checkpoint is of step {step}; allowed: of the last one, {config.steps}")
+    return members
 
 
 def plan_swarm(design: Design, tokens: TokenSource, config: SwarmConfig, *, mesh: Mesh | None = None) -> Plan:
@@ -254,8 +290,10 @@ def _plan(design: Design, config: SwarmConfig, mesh: Mesh, reader: Resident | St
     return make_plan(config.train, mesh, len(design), validation.used.size, **settled)
 
 
-def _prepare(design: Design, tokens: TokenSource, config: SwarmConfig, mesh: Mesh) -> _Swarm:
+def _prepare(design: Design, tokens: TokenSource, config: SwarmConfig, mesh: Mesh | None, learner: Learner) -> _Swarm:
     """Lay the data out on the devices."""
+    lasting = dataclasses.replace(config.train, schedule=config.train.schedule.over(config.steps))
+    config, mesh = dataclasses.replace(config, train=lasting), config.mesh() if mesh is None else mesh
     reader, starts, validation = _read(design, tokens, config)
     slots = meshes.padded(len(design), mesh)
     rows = fill(range(len(design)), slots)
@@ -266,7 +304,8 @@ def _prepare(design: Design, tokens: TokenSource, config: SwarmConfig, mesh: Mes
         design=design,
         targets=config.targets or design.domains,
         config=config,
-        programs=make_programs(config.train, reader.read, slots, len(design.domains), layout),
+        programs=make_programs(config.train, reader.read, slots, len(design.domains), layout, learner),
+        learner=learner,
         feed=make_feed(reader, samplers, mesh, config.steps),
         samplers=jax.tree.map(lambda leaf: meshes.place(leaf, meshes.on_members(mesh)), samplers),
         validation=jax.tree.map(lambda leaf: meshes.place(leaf, meshes.replicated(mesh)), validation),
@@ -284,6 +323,7 @@ def _settings(swarm: _Swarm, tokens: TokenSource) -> dict[str, Any]:
         "domains": design.domains,
         "runs": {run: {"seed": seed, "mixture": mixture} for run, seed, mixture in mixtures},
         "tokens": batches.fingerprint(tokens, tuple(dict.fromkeys([*design.domains, *swarm.targets]))),
+        **swarm.learner.settings,
     }
 
 
@@ -291,7 +331,7 @@ def _run(swarm: _Swarm, table: Path, checkpoints: Checkpoints, metrics: Metrics,
     """Train from the newest checkpoint to the end; each stop's rows are on the disk before its checkpoint begins."""
     config, programs = swarm.config, swarm.programs
     slots = slot_starts(swarm.design.seeds.tolist(), len(swarm.samplers.key))
-    saved, members = checkpoints.restore(programs.like) or (0, programs.start(slots, None))
+    saved, members = checkpoints.restore(programs.like) or (0, swarm.learner.begin(programs.start(slots, None)))
     storage.begin_table(table, swarm.header, saved)
     metrics.begun(saved, config.steps)
     pace = Pace(config.steps, config.train.tokens_per_step * len(swarm.design), metrics.progress)

@@ -125,19 +125,24 @@ def start(config: TrainConfig, seed: Array, domains: int) -> Member:
 
 
 def update(
-    config: TrainConfig, member: Member, windows: Int[Array, "B L+1"], layout: Layout
+    config: TrainConfig,
+    member: Member,
+    windows: Int[Array, "B L+1"],
+    layout: Layout,
+    weights: Float[Array, " B"] | None = None,
 ) -> tuple[Member, Bool[Array, ""]]:
     """Return the member after one step on `windows`, and whether its loss and gradient were finite.
 
-    Where they were not, or the member has stopped, parameters and moments are not updated.
+    Where they were not, or the member has stopped, parameters and moments are not updated. Windows may have weights in
+    the loss that is minimized, with a mean of 1.
     """
 
-    def loss(params: Any, part: Int[Array, "b L+1"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        losses, log_z = token_scores(config.model, params, part, layout.passes)
-        mean = jnp.mean(losses)
+    def loss(params: Any, part: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        losses, log_z = token_scores(config.model, params, part[0], layout.passes)
+        mean = jnp.mean(losses if part[1] is None else losses * part[1][:, None])
         return mean + config.z_loss * jnp.mean(log_z**2) if config.z_loss else mean, mean
 
-    (value, mean), gradient = _mean_gradient(loss, member.params, windows, layout)
+    (value, mean), gradient = _mean_gradient(loss, member.params, (windows, weights), layout)
     finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
     change, optimizer = config.optimizer.update(gradient, member.optimizer, member.params)
     new, old = (optax.apply_updates(member.params, change), optimizer), (member.params, member.optimizer)
@@ -147,21 +152,27 @@ def update(
     return dataclasses.replace(member, params=params, optimizer=optimizer, trained=trained), finite
 
 
+# Windows, and their weights in the loss that is minimized; None: all the same.
+Batch = tuple[Int[Array, "b L+1"], Float[Array, " b"] | None]
+
+
 def _mean_gradient(
-    loss: Callable[..., Any], params: Any, windows: Int[Array, "B L+1"], layout: Layout
+    loss: Callable[..., Any], params: Any, batch: Batch, layout: Layout
 ) -> tuple[tuple[Float[Array, ""], Float[Array, ""]], Any]:
     """Return value and gradient of the mean of `loss` over microbatches, one after another."""
-    slope, size = jax.value_and_grad(loss, has_aux=True), min(layout.microbatch or len(windows), len(windows))
-    if size == len(windows):
-        return slope(params, layout.split_batch(windows))
+    slope, rows = jax.value_and_grad(loss, has_aux=True), len(batch[0])
+    size = min(layout.microbatch or rows, rows)
+    split = partial(jax.tree.map, layout.split_batch)
+    if size == rows:
+        return slope(params, split(batch))
     # Each microbatch takes windows from all over the batch, so that devices that share the batch share it, too.
-    parts = jnp.moveaxis(layout.split_batch(windows).reshape(size, -1, windows.shape[1]), 1, 0)
+    parts = jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(size, -1, *leaf.shape[1:]), 1, 0), split(batch))
 
-    def add(total: Any, part: Int[Array, "b L+1"]) -> tuple[Any, None]:
-        found = slope(params, layout.split_batch(part))
-        return jax.tree.map(lambda sum_, one: sum_ + one / len(parts), total, found), None
+    def add(total: Any, part: Batch) -> tuple[Any, None]:
+        return jax.tree.map(lambda sum_, one: sum_ + one / (rows // size), total, slope(params, split(part))), None
 
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(slope, params, parts[0]))
+    first = jax.tree.map(lambda leaf: leaf[0], parts)
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(slope, params, first))
     return jax.lax.scan(add, zero, parts)[0]
 
 
@@ -188,7 +199,46 @@ def measure(
     return mean, jnp.sqrt(variance / count)
 
 
-def make_trainer(config: TrainConfig, read: Read, layout: Layout) -> Callable[..., Member]:
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """How members begin, and what they do with the windows of a step; these minimize the mean loss.
+
+    Another kind of training is a subclass, whose members may hold more; `reweighting` has one. Equal learners share
+    their compiled programs.
+    """
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings in which two calls must agree to be the same swarm, beside those of the swarm."""
+        return {}
+
+    def start(self, config: TrainConfig, key: Array, domains: int) -> Member:
+        """Return a member before its first step."""
+        return start(config, key, domains)
+
+    def begin(self, members: Any) -> Any:
+        """Return the stacked members before their first step, with what no key tells."""
+        return members
+
+    def learn(
+        self,
+        config: TrainConfig,
+        member: Any,
+        step: Int[Array, ""],
+        domains: Int[Array, " B"],
+        windows: Int[Array, "B L+1"],
+        layout: Layout,
+    ) -> tuple[Any, Bool[Array, ""]]:
+        """Return the member after a step on windows of these domains, and whether loss and gradient were finite."""
+        return update(config, member, windows, layout)
+
+
+MEAN_LOSS = Learner()
+
+
+def make_trainer(
+    config: TrainConfig, read: Read, layout: Layout, learner: Learner = MEAN_LOSS
+) -> Callable[..., Member]:
     """Return the function of ((members, (samplers, own)), (shared, first, last)) that trains all members.
 
     Steps [first, last) run in one call; both are traced, so that calls of every length share one compiled program.
@@ -203,7 +253,7 @@ def make_trainer(config: TrainConfig, read: Read, layout: Layout) -> Callable[..
         def step(number: Array, member: Member) -> Member:
             places = draw(sampler, number, config.batch)
             windows = read(own, common, number, places, config.model.context + 1)
-            new, finite = update(config, member, windows, layout)
+            new, finite = learner.learn(config, member, number, places[0], windows, layout)
             running = member.stopped == TRAINING
             counts = jnp.sum(places[0][:, None] == jnp.arange(member.sequences.size), axis=0, dtype=jnp.int32)
             stopped = jnp.where(running & ~finite, number + 1, member.stopped)
@@ -274,14 +324,16 @@ class Programs:
 
 
 @lru_cache(maxsize=8)
-def make_programs(config: TrainConfig, read: Read, slots: int, domains: int, layout: Layout) -> Programs:
+def make_programs(
+    config: TrainConfig, read: Read, slots: int, domains: int, layout: Layout, learner: Learner = MEAN_LOSS
+) -> Programs:
     """Return the programs for `slots` members over `domains` domains; equal swarms in a process share them."""
 
     def fresh(slot: tuple[Array, Array], shared: None) -> Member:
         key = jax.random.wrap_key_data(slot[0], impl="threefry2x32")
-        return dataclasses.replace(start(config, key, domains), stopped=slot[1])
+        return dataclasses.replace(learner.start(config, key, domains), stopped=slot[1])
 
-    starter, trainer = layout.per_member(fresh), make_trainer(config, read, layout)
+    starter, trainer = layout.per_member(fresh), make_trainer(config, read, layout, learner)
 
     def train(members: Member, samplers: Sampler, own: Any, shared: tuple[Any, Array, Array]) -> Member:
         return trainer((members, (samplers, own)), shared)

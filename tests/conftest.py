@@ -114,7 +114,7 @@ def tiny_loop_config() -> "LoopConfig":
     model = ModelConfig(vocab=16, layers=1, width=16, heads=2, context=16)
     train = TrainConfig(model=model, batch=4, learning_rate=1e-2, warmup=4)
     swarm = SwarmConfig(train=train, steps=60, eval_steps=(15, 24, 38, 60), eval_windows=16, checkpoint_every=20)
-    return LoopConfig(law="bimix", swarm=swarm, spread=Spread(count=5), held_out=1, proof_seeds=(1, 2))
+    return LoopConfig(law="bimix", swarm=swarm, spread=Spread(count=5), held_out=1, rivals=(), proof_seeds=(1, 2))
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from bimixjax.cli.importing import Import
 from bimixjax.cli.options import Law, Number, Whole, names
 from bimixjax.cli.planning import Plan
 from bimixjax.cli.predicting import Predict, Score
+from bimixjax.cli.proving import Prove
 from bimixjax.cli.reporting import Report
 from bimixjax.cli.searching import Optimize
 from bimixjax.cli.training import Demo, Swarm
@@ -134,7 +135,7 @@ class Fit(TableCommand):
 
 
 _KINDS: tuple[type[Command], ...] = (
-    *(Demo, Corpus, Entropy, Design, Plan, Swarm),
+    *(Demo, Corpus, Entropy, Design, Plan, Swarm, Prove),
     *(Import, Fit, Compare, Predict, Score, Optimize, Report, Export, Lint, Verify),
 )
 COMMANDS = {kind.__name__.lower(): kind for kind in _KINDS}

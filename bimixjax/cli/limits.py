@@ -19,8 +19,8 @@ _NEAR = "allowed: a mixture and a radius in nats with a colon between, such as n
 
 
 @dataclass(frozen=True, kw_only=True)
-class LimitedCommand(FileCommand):
-    """A command whose mixtures keep to limits."""
+class Limited:
+    """The options that limit mixtures."""
 
     lower: Numbers = ()
     """Least shares of domains."""
@@ -46,6 +46,11 @@ class LimitedCommand(FileCommand):
             max_epochs=epochs(self.max_epochs),
             near=near,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitedCommand(Limited, FileCommand):
+    """A command with one result, whose mixtures keep to limits."""
 
 
 def groups(given: Iterable[str]) -> dict[str, tuple[tuple[str, ...], float, float]]:

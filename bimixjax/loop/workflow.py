@@ -3,7 +3,9 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from bimixjax._base.checks import InputError, choice
 from bimixjax.corpus import TokenStore, local_corpus
@@ -13,7 +15,9 @@ from bimixjax.fitting import FitResult
 from bimixjax.fitting.base import Fit
 from bimixjax.laws import LAWS
 from bimixjax.loop.designs import Mixtures, Spread, make_design, training_free
-from bimixjax.loop.evidence import UNIT, Check, Proof, extrapolate, generalize, prove
+from bimixjax.loop.evidence import UNIT, Check, extrapolate, generalize
+from bimixjax.loop.proof import Proof, prove, trained_as
+from bimixjax.loop.proposals import LOG_LINEAR, METHODS, Proposal, Proposals, of_optimum, propose
 from bimixjax.loop.settings import settle
 from bimixjax.observations import Budget, Observations
 from bimixjax.optimization import Limits, OptimalMixture, optimize
@@ -56,6 +60,7 @@ class LoopConfig:
         spread: the mixtures of the design beside natural, uniform and conditional-entropy.
         held_out: how many of them, the last ones, the generalization check leaves out of its fit.
         seed: of every run of the design.
+        rivals: methods whose proposals the proof trains beside the law's, see `propose`.
         proof_seeds: of the runs of the proof, each mixture once per seed.
         swarm: how runs are trained and measured; those of the proof at the last step only.
         corpus_cap, validation_fraction: of the local corpus, see `local_corpus`.
@@ -73,6 +78,7 @@ class LoopConfig:
     spread: Spread = dataclasses.field(default_factory=Spread)
     held_out: int = 2
     seed: int = 0
+    rivals: tuple[str, ...] = ("bimix", LOG_LINEAR)
     proof_seeds: tuple[int, ...] = (1, 2, 3)
     swarm: SwarmConfig = dataclasses.field(default_factory=small_swarm)
     # More than there is: the natural mixture is then that of the files found.
@@ -82,6 +88,8 @@ class LoopConfig:
     def __post_init__(self) -> None:
         if isinstance(self.law, str):
             choice("law", self.law, ("auto", *LAWS))
+        for rival in self.rivals:
+            choice("rival", rival, tuple(dict.fromkeys((*METHODS, *LAWS))))
         if not 1 <= self.held_out <= self.spread.count:
             raise InputError(f"held_out is {self.held_out}; allowed: 1 to {self.spread.count}, the spread mixtures")
         seeds = self.proof_seeds
@@ -166,12 +174,12 @@ def _loop(folder: Path, config: LoopConfig, corpus: TokenStore, watch: Watch) ->
     best.save(folder / MIXTURE)
     extrapolation = extrapolate(config.law, observations)
     generalization = generalize(config.law, observations, design.runs[-config.held_out :])
-    compared = {**free, OPTIMIZED: best.proportions}
-    fresh = make_design(compared, corpus.domains, config.proof_seeds)
+    proposals = _proposals(config, law, best, observations, free)
     at_last = dataclasses.replace(config.swarm, eval_steps=(config.swarm.steps,))
-    table = train_swarm(fresh, corpus, at_last, folder / "proof", progress=watch(f"proof of {len(fresh)} runs"))
-    measured = Observations.read(table)
-    measured.write(folder / PROOF)
+    runs = len(set(trained_as(proposals).values())) * len(config.proof_seeds)
+    options: dict[str, Any] = {"progress": watch(f"proof of {runs} runs")}
+    proof = prove(folder / "proof", proposals, corpus, at_last, config.proof_seeds, **options)
+    Observations.read(folder / "proof" / OBSERVATIONS).write(folder / PROOF)
     return LoopResult(
         store=corpus,
         entropies=entropies,
@@ -181,9 +189,21 @@ def _loop(folder: Path, config: LoopConfig, corpus: TokenStore, watch: Watch) ->
         extrapolation=extrapolation,
         generalization=generalization,
         best=best,
-        compared=compared,
-        proof=prove(law, measured, compared, config.proof_seeds),
+        compared={one.name: one.proportions for one in proposals.of},
+        proof=proof,
     )
+
+
+def _proposals(config: LoopConfig, law: Fit, best: OptimalMixture, table: Observations, free: Mixtures) -> Proposals:
+    """Return what the proof trains: mixtures that need no law, as the law predicts them, its own, and rivals'."""
+    limits, steps = _fitted_range(law), float(config.swarm.steps)
+    found = propose(table, config.rivals, limits=limits)
+    known = [
+        Proposal(name=name, proportions=mixture, losses=np.asarray(law.predict(mixture, steps, from_prior=True)))
+        for name, mixture in free.items()
+    ]
+    rivals = (one for one in found.of if one.name in config.rivals)
+    return dataclasses.replace(found, of=(*known, *rivals, of_optimum(OPTIMIZED, best)))
 
 
 def _fitted_range(law: Fit) -> Limits:

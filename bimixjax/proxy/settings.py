@@ -1,14 +1,19 @@
 """Settings of a swarm."""
 
 import dataclasses
+from pathlib import Path
+from typing import Self
 
 from jax.sharding import Mesh
 
 from bimixjax._base.checks import InputError, choice
+from bimixjax._base.records import read_json
 from bimixjax.proxy import trackers
+from bimixjax.proxy.layout import SETTINGS
 from bimixjax.proxy.memory import Wishes
 from bimixjax.proxy.mesh import make_mesh
-from bimixjax.proxy.model import PRESETS
+from bimixjax.proxy.model import PRESETS, ModelConfig
+from bimixjax.proxy.schedule import Schedule
 from bimixjax.proxy.train import TrainConfig
 
 # Settings of how a swarm is computed, which may change from one call to the next.
@@ -90,11 +95,47 @@ class SwarmConfig:
         """The steps at which losses are measured, ascending."""
         return tuple(sorted(set(self.eval_steps))) or geometric_steps(self.steps)
 
+    @classmethod
+    def read(cls, folder: str | Path, model_size: float | None = None) -> Self:
+        """Read the settings that a swarm was begun with, so that other runs can be trained as its were.
+
+        Args:
+            folder: of the swarm.
+            model_size: parameters, where the swarm has several sizes.
+
+        Raises:
+            InputError: where there is no swarm, or none of that size.
+        """
+        paths = [Path(folder) / SETTINGS] if (Path(folder) / SETTINGS).exists() else []
+        paths = paths or sorted(Path(folder).glob(f"model-*/{SETTINGS}"))
+        found = [_parsed(path) for path in paths]
+        fitting = [one for one in found if model_size in (None, one.train.model.size)]
+        if len(fitting) != 1:
+            sizes = ", ".join(str(one.train.model.size) for one in found)
+            there = f"swarms of {sizes} parameters" if found else f"no {SETTINGS} of a swarm"
+            raise InputError(
+                f"{folder} has {there}{'' if model_size is None else f', and {model_size:g} was asked for'}"
+            )
+        return fitting[0]
+
     def of_model(self, preset: str) -> "SwarmConfig":
         """Return the settings with another size of the model."""
         layers, width, heads = PRESETS[choice("model", preset, PRESETS)]
         model = dataclasses.replace(self.train.model, layers=layers, width=width, heads=heads)
         return dataclasses.replace(self, train=dataclasses.replace(self.train, model=model))
+
+
+def _parsed(path: Path) -> SwarmConfig:
+    """Build settings from the file of a swarm; those of how it was computed are the default ones."""
+    try:
+        config = read_json(path)["config"]
+        train = config["train"]
+        parts = {"model": ModelConfig(**train["model"]), "schedule": Schedule(**train["schedule"])}
+        train = TrainConfig(**{**train, **parts, "decays": tuple(train["decays"])})
+        lists = {name: tuple(config[name]) for name in ("eval_steps", "targets")}
+        return SwarmConfig(**{**config, **lists, "train": train})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} does not hold the settings of a swarm of this version: {error}") from error
 
 
 def geometric_steps(steps: int, count: int = 8) -> tuple[int, ...]:

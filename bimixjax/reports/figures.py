@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from bimixjax._base import provenance
 from bimixjax._base.checks import choice
 from bimixjax._base.files import replacing
-from bimixjax.loop.evidence import Proof
+from bimixjax.loop.proof import Proof
 from bimixjax.optimization import OptimalMixture, OptimalResamples
 from bimixjax.reports.lanes import FittedLosses, Lane, short
 from bimixjax.reports.predictions import Predictions
@@ -131,23 +131,23 @@ def proportions(
 
 
 def proof(found: Proof) -> Figure:
-    """Draw the mean losses of mixtures trained afresh: a dot per seed, a bar at their mean, a ring where predicted.
+    """Draw the mean losses of mixtures trained afresh: a dot per seed, a bar at their mean, a ring where promised.
 
     Each mixture has the color that it has beside the others in `proportions`.
     """
     order = [found.mixtures.index(name) for name in reversed(found.ranked)]
-    means = found.losses.mean(axis=2)
+    means = found.runs
     label = f"Mean validation loss at {found.steps:.0f} steps (nats per token)"
     figure, axes, rows = _rows([found.mixtures[i] for i in order], (1.5, 0.35), label)
     colors = mixture_colors(found.mixtures)
     for row, i in enumerate(order):
         color = colors[found.mixtures[i]]
         axes.plot(means[i], np.full(means.shape[1], row), "o", color=color, markersize=4)
-        axes.plot(found.predicted[i].mean(), row, "o", color=color, markersize=9, fillstyle="none")
+        axes.plot(found.promised[i], row, "o", color=color, markersize=9, fillstyle="none")
     axes.plot(found.means[order], rows, linestyle="none", marker="|", markersize=16, color="black", label="mean")
     # Of every color, so gray in the legend.
     axes.plot([], [], "o", color="gray", markersize=4, label="measured, one run")
-    axes.plot([], [], "o", color="gray", markersize=9, fillstyle="none", label="predicted by the law")
+    axes.plot([], [], "o", color="gray", markersize=9, fillstyle="none", label="promised")
     axes.set_ylim(-0.6, len(order) - 0.4)
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
     return figure

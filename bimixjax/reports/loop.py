@@ -7,11 +7,12 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from bimixjax._base.records import to_plain
-from bimixjax.loop.evidence import CLEAR, Check, Proof
+from bimixjax.loop.evidence import Check
+from bimixjax.loop.proof import CLEAR, Proof
 from bimixjax.loop.workflow import OPTIMIZED, LoopResult
 from bimixjax.optimization import Baselines
-from bimixjax.reports import corpora, documents, tables
-from bimixjax.reports.layout import decimal, framed, percent, table
+from bimixjax.reports import corpora, documents, proofs, tables
+from bimixjax.reports.layout import framed, percent, table
 from bimixjax.reports.predictions import Predictions
 
 
@@ -29,7 +30,7 @@ def screen(result: LoopResult) -> list[RenderableType]:
     swarm = [corpora.entropies(result.store, result.entropies), corpora.swarm(result.observations), ""]
     law = [*tables.fitted(result.fit), "", checks(result)]
     best = [tables.proportions(result.best, baselines(result)), tables.certificate(result.best), ""]
-    return [*swarm, *law, *best, proof(result.proof), verdict(result.proof)]
+    return [*swarm, *law, *best, proofs.measured(result.proof), verdict(result.proof)]
 
 
 def checks(result: LoopResult) -> Group:
@@ -46,25 +47,6 @@ def named_checks(result: LoopResult) -> dict[str, Check]:
     """Return the checks by what each holds out."""
     mixtures = len(result.generalization.held_out.runs)
     return {"last step": result.extrapolation, f"{mixtures} mixture{'s' * (mixtures > 1)}": result.generalization}
-
-
-def proof(found: Proof) -> Group:
-    """Return one column per mixture, the best first: losses, their mean, what was predicted, and the distance."""
-    names = [*found.ranked, *(name for name in found.mixtures if name not in found.ranked)]
-    order = [found.mixtures.index(name) for name in names]
-    rows = dict(zip(found.targets, found.losses[order].mean(axis=1).T, strict=True))
-    means = {"mean": found.means[order], "mean, predicted": found.predicted[order].mean(axis=1)}
-    shown = table(["", *names])
-    for name, values in (*rows.items(), *means.items()):
-        shown.add_row(name, *(decimal(value, otherwise="diverged") for value in values))
-        if name == found.targets[-1]:
-            shown.add_section()
-    behind = found.differences(names[0])
-    shown.add_row("above the best", *(f"{behind[name][0]:.4f}" if name in behind else "" for name in names))
-    shown.add_row("in standard errors", *(f"{behind[name][1]:.1f}" if name in behind else "" for name in names))
-    title = f"Proof: loss measured at {found.steps:.0f} steps, trained afresh with {found.losses.shape[1]} seeds each"
-    gloss = f"Nats per token. Standard error of a difference of means: {found.standard_error:.4f}"
-    return framed(title, shown, gloss)
 
 
 def verdict(found: Proof) -> Text:

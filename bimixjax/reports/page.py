@@ -9,7 +9,7 @@ from bimixjax import __version__
 from bimixjax._base import files
 from bimixjax.fitting import FitResult
 from bimixjax.loop.workflow import OPTIMIZED, LoopResult
-from bimixjax.reports import corpora, figures, loop, tables
+from bimixjax.reports import corpora, figures, loop, proofs, tables
 from bimixjax.reports.lanes import FittedLosses, short
 from bimixjax.reports.layout import markdown
 
@@ -44,7 +44,7 @@ def text(result: LoopResult) -> str:
         "losses": tables.losses(result.best, baselines),
         "certificate": tables.certificate(result.best),
         "verdict": loop.verdict(result.proof),
-        "proof": loop.proof(result.proof),
+        "proof": proofs.measured(result.proof),
     }
     fit = result.fit
     blind = isinstance(fit, FitResult) and fit.law.own_proportion and not fit.law.cross_domain

@@ -7,7 +7,9 @@ import pytest
 import bimixjax
 from bimixjax import InputError, Observations
 from bimixjax.loop.designs import run_id
-from bimixjax.loop.evidence import Proof, extrapolate, generalize, prove
+from bimixjax.loop.evidence import extrapolate, generalize
+from bimixjax.loop.proof import Proof, judged
+from bimixjax.loop.proposals import Proposal, Proposals
 
 SEEDS = (1, 2, 3)
 
@@ -50,6 +52,16 @@ def test_a_true_law_predicts_mixtures_that_it_has_not_seen(runs: dict[str, np.nd
     assert (check.naive > 5 * check.error).all()
 
 
+def proposals(fit: bimixjax.FitResult, compared: dict[str, np.ndarray]) -> Proposals:
+    """What a law promises at the last step."""
+    of = tuple(
+        Proposal(name=name, proportions=mixture, losses=np.asarray(fit.predict(mixture, 16000)))
+        for name, mixture in compared.items()
+    )
+    weights = np.full(3, 1 / 3)
+    return Proposals(domains=fit.domains, targets=fit.targets, weights=weights, volume=16000, unit="steps", of=of)
+
+
 def proof(losses: np.ndarray) -> Proof:
     names = tuple("abcd"[: len(losses)])
     return Proof(mixtures=names, targets=("x",), steps=1.0, losses=losses[..., None], predicted=losses[:, :1])
@@ -58,7 +70,7 @@ def proof(losses: np.ndarray) -> Proof:
 def test_noise_leaves_out_what_mixtures_and_seeds_do() -> None:
     random = np.random.default_rng(0)
     noise = 0.01 * random.standard_normal((4, 3))
-    found = proof(2.0 + np.arange(4)[:, None] + 5.0 * np.arange(3) + noise)
+    found = proof(20.0 + 0.1 * np.arange(4)[:, None] + 0.2 * np.arange(3) + noise)
     assert found.noise == pytest.approx(proof(noise).noise)
     # The residual mean square of the two-way layout, from its least-squares fit.
     rows, columns = np.indices((4, 3)).reshape(2, -1)
@@ -72,6 +84,11 @@ def test_noise_is_the_spread_of_runs_on_average() -> None:
     random = np.random.default_rng(1)
     squares = [proof(0.3 * random.standard_normal((4, 3))).noise ** 2 for _ in range(2000)]
     assert np.mean(squares) == pytest.approx(0.09, rel=0.05)
+
+
+def test_noise_of_bad_mixtures_does_not_count() -> None:
+    losses = np.array([[2.0, 2.01, 2.02], [2.05, 2.04, 2.06], [2.2, 3.9, 1.9]])
+    assert proof(losses).noise == pytest.approx(proof(losses[:2]).noise)
 
 
 def test_differences_are_counted_from_one_mixture() -> None:
@@ -102,7 +119,7 @@ def test_a_proof_joins_runs_by_id_and_takes_the_last_step(runs: dict[str, np.nda
     fit = bimixjax.fit("bimix", table(runs), volume="steps")
     compared = {"even": np.full(3, 1 / 3), "odd": np.array([0.2, 0.3, 0.5])}
     whole = {run_id(name, seed): compared[name] for seed in SEEDS for name in ("odd", "even")}
-    found = prove(fit, table(whole, noise=0.01), compared, SEEDS)
+    found = judged(proposals(fit, compared), table(whole, noise=0.01), SEEDS)
     assert (found.mixtures, found.steps, found.losses.shape) == (("even", "odd"), 16000, (2, 3, 3))
     assert found.losses[1] == pytest.approx(np.tile(exact(compared["odd"], 16000), (3, 1)), rel=0.05)
     assert found.predicted[0] == pytest.approx(exact(compared["even"], 16000), rel=2e-3)
@@ -112,7 +129,7 @@ def test_a_proof_joins_runs_by_id_and_takes_the_last_step(runs: dict[str, np.nda
 def test_a_run_that_is_not_there_is_missing(runs: dict[str, np.ndarray]) -> None:
     fit = bimixjax.fit("bimix", table(runs), volume="steps")
     compared = {"even": np.full(3, 1 / 3)}
-    found = prove(fit, table({run_id("even", 1): compared["even"]}), compared, (1, 2))
+    found = judged(proposals(fit, compared), table({run_id("even", 1): compared["even"]}), (1, 2))
     assert np.isfinite(found.losses[0, 0]).all()
     assert np.isnan(found.losses[0, 1]).all()
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bimixjax import FitResult, InputError, Observations
-from bimixjax.loop.evidence import Proof
+from bimixjax.loop.proof import Proof
 from bimixjax.reports import figures
 from bimixjax.reports.lanes import Curve, FittedLosses, Lane
 

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console, RenderableType
 
 from bimixjax._base.records import to_plain
-from bimixjax.loop.evidence import Proof
+from bimixjax.loop.proof import Proof
 from bimixjax.loop.workflow import OPTIMIZED, LoopResult
-from bimixjax.reports import loop
+from bimixjax.reports import loop, proofs
 
 
 def text(*parts: RenderableType) -> str:
@@ -52,11 +52,11 @@ def test_the_verdict_admits_a_loss(proof: Proof) -> None:
 
 
 def test_the_proof_has_the_best_mixture_first(proof: Proof) -> None:
-    shown = [line.split() for line in text(loop.proof(proof)).splitlines() if line.strip()]
-    assert shown[1] == ["uniform", "optimized", "natural", "bad"]
-    assert ["a", "1.5000", "1.5100", "1.6000", "1.7000"] in shown
-    assert ["mean", "2.0000", "2.0100", "2.1000", "2.2000"] in shown
-    assert ["in", "standard", "errors", "1.2", "12.2", "24.5"] in shown
+    shown = [line.split() for line in text(proofs.measured(proof)).splitlines() if line.strip()]
+    rows = [row for row in shown if row[0] in proof.mixtures]
+    assert [row[0] for row in rows] == ["uniform", "optimized", "natural", "bad"]
+    assert rows[0] == ["uniform", "2.0000", "-", "-", "1.9000", "0.1000", "1.5000", "2.5000"]
+    assert rows[2] == ["natural", "2.1000", "0.1000", "12.2", "1.9000", "0.2000", "1.6000", "2.6000"]
 
 
 def test_a_diverged_run_is_said(proof: Proof) -> None:
@@ -64,10 +64,10 @@ def test_a_diverged_run_is_said(proof: Proof) -> None:
     losses[2, 0] = np.nan
     found = dataclasses.replace(proof, losses=losses)
     assert loop.verdict(found).plain.endswith("A run of the optimized mixture diverged.")
-    assert "diverged" in text(loop.proof(found))
+    assert "diverged" in text(proofs.measured(found))
     lost = dataclasses.replace(proof, losses=np.full_like(losses, np.nan))
     assert "nothing can be said" in loop.verdict(lost).plain
-    assert "diverged" in text(loop.proof(lost))
+    assert "diverged" in text(proofs.measured(lost))
 
 
 def test_the_screen_runs_through_the_whole_loop(tiny_loop: LoopResult) -> None:

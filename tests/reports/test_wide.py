@@ -13,10 +13,10 @@ from bimixjax import Observations
 from bimixjax.corpus import TokenStore
 from bimixjax.corpus.entropy import corpus_entropies
 from bimixjax.fitting import Resampled
-from bimixjax.loop.evidence import Proof
+from bimixjax.loop.proof import Proof
 from bimixjax.mixtures import uniform
 from bimixjax.optimization import OptimalResamples
-from bimixjax.reports import corpora, loop, tables
+from bimixjax.reports import corpora, proofs, tables
 from bimixjax.reports.predictions import Predictions
 from bimixjax.reports.sheet import Sheet
 from bimixjax.reports.spread import Spread
@@ -114,4 +114,4 @@ def test_screens_of_a_corpus(tmp_path: Path, observations: Observations) -> None
 
 
 def test_the_screen_of_a_proof() -> None:
-    check(loop.proof(proof()))
+    check(proofs.measured(proof()))

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bimixjax.comparison import Comparison
-from bimixjax.loop.evidence import Proof
 from bimixjax.loop.influence import Influence
+from bimixjax.loop.proof import Proof
 from bimixjax.observations import Observations
 from bimixjax.optimization import OptimalMixture, Worth
 from bimixjax.reports.figures import MARKERS, PALETTE, loss_axes, mixture_colors
@@ -176,18 +176,18 @@ def influence(found: Influence) -> Figure:
 
 
 def proof(found: Proof) -> Figure:
-    """Draw the measured mean losses of mixtures trained afresh, the best on top, beside those predicted."""
+    """Draw the measured mean losses of mixtures trained afresh, the best on top, beside those promised."""
     order = [found.mixtures.index(name) for name in reversed(found.ranked)]
     label = f"Mean validation loss at {found.steps:.0f} steps (nats per token)"
     figure, axes, rows = _rows([found.mixtures[i] for i in order], label, 0.36, 1.15)
-    means, colors = found.losses.mean(axis=2), mixture_colors(found.mixtures)
+    means, colors = found.runs, mixture_colors(found.mixtures)
     for row, i in enumerate(order):
         color = colors[found.mixtures[i]]
         axes.plot(means[i], np.full(means.shape[1], row), "o", color=color, markersize=4)
-        axes.plot(found.predicted[i].mean(), row, "o", color=color, markersize=9, fillstyle="none")
+        axes.plot(found.promised[i], row, "o", color=color, markersize=9, fillstyle="none")
     axes.plot(found.means[order], rows, "|", markersize=16, color=INK, label="mean")
     axes.plot([], [], "o", color=SOFT, markersize=4, label="measured, one run")
-    axes.plot([], [], "o", color=SOFT, markersize=9, fillstyle="none", label="predicted by the law")
+    axes.plot([], [], "o", color=SOFT, markersize=9, fillstyle="none", label="promised")
     axes.set_ylim(-0.6, len(order) - 0.4)
     _legend(figure, 3)
     return figure

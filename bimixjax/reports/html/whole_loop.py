@@ -5,13 +5,13 @@ from pathlib import Path
 from bimixjax._base import hypertext, provenance
 from bimixjax._base.files import write_text
 from bimixjax.loop.decision import Decision
-from bimixjax.loop.evidence import CLEAR
 from bimixjax.loop.influence import moves
+from bimixjax.loop.proof import CLEAR
 from bimixjax.loop.workflow import OPTIMIZED, LoopResult
 from bimixjax.observations import Inventory
 from bimixjax.optimization import Baselines
 from bimixjax.optimization.baselines import NATURAL, UNIFORM
-from bimixjax.reports import corpora, loop, tables
+from bimixjax.reports import corpora, loop, proofs, tables
 from bimixjax.reports.html import decision, drawings, lead
 from bimixjax.reports.html.elements import Section, figure, page, pair, shown
 from bimixjax.reports.lanes import FittedLosses
@@ -80,9 +80,9 @@ def _clause(name: str, gap: float, errors: float) -> str:
 
 def _proof(result: LoopResult) -> Section:
     caption = "Mean losses of mixtures trained afresh with the same seeds: a dot for each run, a stroke at their mean, "
-    caption += "a ring where the law predicted it."
+    caption += "a ring where it was promised."
     drawn = figure([drawings.proof(result.proof)], "proof-drawn", caption)
-    parts = (shown(loop.verdict(result.proof)), pair(drawn, shown(loop.proof(result.proof))))
+    parts = (shown(loop.verdict(result.proof)), pair(drawn, shown(proofs.measured(result.proof))))
     return Section(name="proof", title="What was measured", parts=parts)
 
 

@@ -1,0 +1,83 @@
+"""The `bimix prove` command: methods choose mixtures from the same runs, and what they chose is trained."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from tyro.conf import Positional, arg
+
+import bimixjax
+from bimixjax.cli import progress
+from bimixjax.cli.console import FIGURES, Answer, File, FolderCommand, Formats
+from bimixjax.cli.limits import Limited
+from bimixjax.cli.options import Counts, Names, Number, Numbers, Stock, inventory, names, numbers, wholes
+from bimixjax.cli.reporting import mixtures_of, named_mixtures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prove(FolderCommand, Limited):
+    """Let methods choose mixtures from the same runs, train what they choose, and compare it with what they promised.
+
+    Runs are trained as those of the swarm were, with other seeds; the same command goes on where it was killed.
+
+    Example: bimix prove proxies corpus proof --methods auto,bimix --seeds 1,2,3,4
+    """
+
+    formats: ClassVar[Formats] = {"figure": FIGURES}
+
+    swarm: Annotated[Positional[Path], arg(metavar="SWARM")]
+    """The folder of a swarm, as `bimix swarm` leaves it; its observations.csv is what methods see."""
+    store: Annotated[Positional[Path], arg(metavar="STORE")]
+    """The token store that it was trained on."""
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """Where proposals.json, written before anything is trained, observations.csv and checkpoints go."""
+    methods: Names = ()
+    """Names of laws, and: auto, auto-near-optimal (the average of what is within .1 %), log-linear-kl (as olmix),
+    lightgbm (as RegMix). Default: all these, bimix, bimix_transfer, additive, joint and exponential."""
+    seeds: Counts = ("1,2,3,4",)
+    """Of the runs; each mixture is trained once with each."""
+    beside: File = None
+    """Further mixtures to train (.csv, .parquet, or what `bimix entropy --out` wrote)."""
+    model_size: Number = None
+    """Parameters, where the swarm has several sizes."""
+    weight: Numbers = ()
+    """Weights of targets in the mean; those not named get 0. Default: all the same."""
+    inventory: Stock = ()
+    """Unique tokens of the domains, for --max-epochs and laws that read epochs, or a file of them (domain,tokens).
+    Default: the training tokens of the store, for the natural mixture and for --max-epochs."""
+    train_tokens: Number = None
+    """For --max-epochs: tokens of the training that repeats. Default: those of a run."""
+    figure: File = None
+    """Draw the losses of all runs (.png, .pdf, .svg)."""
+
+    def work(self) -> Answer:
+        """Propose, train, judge."""
+        from bimixjax import corpus
+        from bimixjax.loop.proof import prove
+        from bimixjax.loop.proposals import METHODS, propose
+        from bimixjax.proxy import SwarmConfig, layout
+        from bimixjax.reports import figures, proofs
+
+        table = bimixjax.Observations.read(self.swarm / layout.OBSERVATIONS)
+        table = table if self.model_size is None else table.select(model_size=self.model_size)
+        store = corpus.TokenStore.open(self.store)
+        config = SwarmConfig.read(self.swarm, table.model_sizes[0] if len(table.model_sizes) == 1 else None)
+        stock = inventory(self.inventory) or bimixjax.Inventory(
+            dict(zip(store.domains, map(float, store.tokens.tolist()), strict=True))
+        )
+        limits = replace(self.limits(named_mixtures(table.domains, stock)), train_tokens=self.train_tokens)
+        others = {} if self.beside is None else mixtures_of(self.beside, table.domains)
+        with progress.shown() as watch:
+            watch("proposals")
+            found = propose(
+                table,
+                names(self.methods) or METHODS,
+                weights=numbers("weight", self.weight) or None,
+                limits=limits,
+                inventory=stock,
+            ).beside(others)
+            stage = watch("training what was proposed")
+            proof = prove(self.folder, found, store, config, wholes("seeds", self.seeds), progress=stage)
+        if self.figure:
+            figures.save(figures.proof(proof), self.figure)
+        return Answer(document=proofs.document(proof, found), screen=proofs.screen(proof, found))

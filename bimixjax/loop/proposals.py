@@ -1,0 +1,345 @@
+"""Which mixtures methods propose from the same runs under the same limits, and what they promise of them.
+
+    runs --propose--> proposals (frozen in a file) --proof--> losses measured of each
+
+Held-out errors do not order methods by the mixtures that they choose; trained proposals do.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from bimixjax import mixtures
+from bimixjax._base import checks, schema
+from bimixjax._base.checks import InputError
+from bimixjax._base.records import read_json, write_json
+from bimixjax._base.stages import say
+from bimixjax.estimation import Auto, fit
+from bimixjax.fitting import Criterion
+from bimixjax.fitting.base import Fit
+from bimixjax.laws import LAWS
+from bimixjax.loop import rivals
+from bimixjax.observations import UNITS, Budget, Inventory, Observations, Unit
+from bimixjax.optimization import Limits, NearOptimal, OptimalMixture, objective, optimize
+from bimixjax.optimization.baselines import BEST_RUN, NATURAL, UNIFORM, ZERO_RUN, zero_run
+from bimixjax.optimization.goals import Goal
+from bimixjax.solve import Region
+
+AUTO, NEAR_OPTIMAL, LOG_LINEAR, TREES = "auto", "auto-near-optimal", "log-linear-kl", "lightgbm"
+# Beside any law by its name.
+METHODS = (AUTO, NEAR_OPTIMAL, "bimix", "bimix_transfer", "additive", "joint", "exponential", LOG_LINEAR, TREES)
+
+# Olmix's Huber threshold, in nats.
+_HUBER = 0.02
+_LEVEL = 0.9
+_STAGE = "proposals"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A mixture that a method proposes, and what it promises.
+
+    Attributes:
+        name: of the method, or of a mixture that needs none.
+        proportions: the mixture [d].
+        losses: that the method predicts at the end of training, in nats per token [t]; NaN where it promises none.
+        lower, upper: limits that hold 90 % of the weighted means measured, by the method; NaN where it states none.
+    """
+
+    name: str
+    proportions: Float[np.ndarray, " d"]
+    losses: Float[np.ndarray, " t"]
+    lower: float = np.nan
+    upper: float = np.nan
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Proposals:
+    """Mixtures to be trained against each other, written down before that.
+
+    Attributes:
+        domains, targets: names.
+        weights: of the targets in their mean; they sum to 1 [t].
+        volume, unit: of the training that they are chosen for; without a unit where the table has no volume.
+        of: the proposals.
+        seeds: of the runs that methods have seen; a proof takes others.
+        missing: why a method proposes none, by its name.
+    """
+
+    domains: tuple[str, ...]
+    targets: tuple[str, ...]
+    weights: Float[np.ndarray, " t"]
+    volume: float
+    unit: Unit | None
+    of: tuple[Proposal, ...]
+    seeds: tuple[int, ...] = ()
+    missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        checks.distinct("proposal", self.names, "the proposals")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(one.name for one in self.of)
+
+    @property
+    def proportions(self) -> Float[np.ndarray, "m d"]:
+        """Their mixtures."""
+        return np.array([one.proportions for one in self.of])
+
+    @property
+    def losses(self) -> Float[np.ndarray, "m t"]:
+        """What is promised."""
+        return np.array([one.losses for one in self.of])
+
+    @property
+    def intervals(self) -> Float[np.ndarray, "m 2"]:
+        """Limits of the weighted means."""
+        return np.array([(one.lower, one.upper) for one in self.of])
+
+    def beside(self, others: Mapping[str, ArrayLike]) -> Self:
+        """Add mixtures that nothing is promised of, by name.
+
+        Raises:
+            InputError: for something that is no mixture of the domains, or a name that is there already.
+        """
+        for mixture in others.values():
+            checks.mixtures(np.asarray(mixture, float), self.domains)
+        nothing = np.full(len(self.targets), np.nan)
+        more = (
+            Proposal(name=name, proportions=np.asarray(mixture, float), losses=nothing)
+            for name, mixture in others.items()
+        )
+        return dataclasses.replace(self, of=(*self.of, *more))
+
+    def save(self, path: str | Path) -> None:
+        """Write one strict JSON file with its own SHA-256."""
+        write_json(path, self, hashed=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a file written by `save`; raise `InputError` if it is not one, or was changed since."""
+        found = schema.read(read_json(path, sealed=True), _FILE, path)
+        return cls(**{**found, "of": tuple(Proposal(**one) for one in found["of"])})
+
+
+_FILE: dict[str, schema.Kind] = {
+    "domains": schema.texts("domains", names=True),
+    "targets": schema.texts("targets", names=True),
+    "weights": schema.numbers("targets", low=0, high=1),
+    "volume": schema.number(low=1e-300),
+    "unit": schema.maybe(schema.text(tuple(UNITS))),
+    "of": schema.each(
+        schema.record(
+            {
+                "name": schema.text(),
+                "proportions": schema.shares("domains"),
+                "losses": schema.numbers("targets", null=True),
+                **dict.fromkeys(("lower", "upper"), schema.number(null=True)),
+            }
+        )
+    ),
+    "seeds": lambda value, spot: tuple(schema.each(schema.whole(low=0, high=2**32))(value, spot)),
+    "missing": lambda value, spot: {str(name): schema.text()(why, spot) for name, why in dict(value).items()},
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """What all methods are given.
+
+    Attributes:
+        observations: runs of one model size.
+        weights: of the targets in their mean [t].
+        limits: what mixtures must keep to.
+        inventory: unique tokens by domain, for epochs, and where all are known for the natural mixture.
+        seed: of methods that draw.
+    """
+
+    observations: Observations
+    weights: Float[np.ndarray, " t"]
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    inventory: Inventory | None = None
+    seed: int = 0
+
+    @property
+    def unit(self) -> Unit | None:
+        """The unit of volume that laws are fitted in: tokens where the table has them, else steps."""
+        return self.observations.volume_unit()
+
+    @property
+    def volume(self) -> float:
+        """The largest volume measured, which mixtures are chosen for."""
+        return float(self.observations.volumes(self.unit).max())
+
+    @property
+    def budget(self) -> Budget:
+        """Where mixtures are judged."""
+        return Budget(volume=None if self.unit is None else self.volume, unit=self.unit)
+
+    @property
+    def last(self) -> Observations:
+        """The rows at the largest volume, all that laws without a volume are fitted to."""
+        if self.unit is None:
+            return self.observations
+        return self.observations.select(volume=(self.volume, self.volume), unit=self.unit)
+
+    @property
+    def natural(self) -> Float[np.ndarray, " d"]:
+        """The natural mixture; the uniform one where it is not known how much there is of each domain."""
+        return references_without_runs(self).get(NATURAL, mixtures.uniform(len(self.observations.domains)))
+
+    @property
+    def region(self) -> Region:
+        """The mixtures that keep to the limits."""
+        domains = self.observations.domains
+        unique = None if self.inventory is None else self.inventory.array(domains)
+        return self.limits.region(domains, unique=unique, tokens=self.volume if self.unit == "tokens" else None)
+
+    def optimum(self, law: Fit, goal: Goal | None = None) -> OptimalMixture:
+        """Search for the best mixture under a law; raise `InputError` where none is found."""
+        options: dict[str, Any] = {"budget": self.budget, "weights": self.weights, "inventory": self.inventory}
+        best = optimize(law, objective=goal, limits=self.limits, **options)
+        if not best.converged:
+            raise InputError(f"the search found no optimum: it stopped at a residual of {best.kkt_residual:g}")
+        return best
+
+
+def propose(
+    observations: Observations,
+    methods: Sequence[str] = METHODS,
+    *,
+    weights: Mapping[str, float] | ArrayLike | None = None,
+    limits: Limits | None = None,
+    inventory: Inventory | None = None,
+    seed: int = 0,
+) -> Proposals:
+    """Let each method propose a mixture from the same runs, under the same limits, for their largest volume.
+
+    Methods are the name of a law, whose optimum is proposed; "auto" and "auto-near-optimal", the optimum of auto and
+    the average of what is within .1 % of it; "log-linear-kl", as olmix chooses, and "lightgbm", as RegMix does, see
+    `loop.rivals`. Laws with a volume are fitted to all rows, the others to those at the largest one. The mixtures that
+    need no law are proposed as well: natural, where the inventory has every domain, uniform, zero-run and that of the
+    best run.
+
+    Args:
+        observations: runs of one model size.
+        methods: names.
+        weights: w by target, or in their order; by default all count the same.
+        limits: of the mixtures that methods propose.
+        inventory: unique tokens by domain.
+        seed: of methods that draw.
+
+    Returns:
+        One proposal for each method; of a method that fails, why, in `missing`.
+
+    Raises:
+        InputError: for an unknown method, or several model sizes.
+
+    Example:
+        >>> from bimixjax import datasets
+        >>> found = propose(datasets.load("demo"), ["bimix"])
+        >>> found.names, found.volume, [round(float(one.losses.mean()), 1) for one in found.of]
+        (('bimix', 'uniform', 'zero-run', 'best run'), 716800.0, [2.1, nan, nan, nan])
+    """
+    for method in methods:
+        checks.choice("method", method, (*dict.fromkeys((*METHODS, *LAWS)),))
+    if len(observations.model_sizes) > 1:
+        raise InputError(f"the table has {len(observations.model_sizes)} model sizes; allowed: one; select it")
+    w = checks.target_weights(weights, observations.targets)
+    task = Task(observations=observations, weights=w, limits=limits or Limits(), inventory=inventory, seed=seed)
+    found: list[Proposal] = []
+    missing: dict[str, str] = {}
+    for number, method in enumerate(methods):
+        say(_STAGE, number, len(methods))
+        try:
+            found.append(_SPECIAL.get(method, _of_law)(method, task))
+        except InputError as error:
+            missing[method] = str(error)
+    say(_STAGE, len(methods), len(methods))
+    proposals = Proposals(
+        domains=observations.domains,
+        targets=observations.targets,
+        weights=w,
+        volume=task.volume if task.unit else 1.0,
+        unit=task.unit,
+        of=tuple(found),
+        seeds=() if observations.seed is None else tuple(np.unique(observations.seed).tolist()),
+        missing=missing,
+    )
+    last = task.last
+    means = np.where(np.isfinite(last.losses).all(1), last.losses @ w, np.inf)
+    return proposals.beside(references_without_runs(task) | {BEST_RUN: last.proportions[means.argmin()]})
+
+
+def references_without_runs(task: Task) -> dict[str, Float[np.ndarray, " d"]]:
+    """Return the mixtures that need neither law nor runs: natural, uniform, zero-run, as far as each is known."""
+    domains, found = task.observations.domains, {}
+    counts = np.full(len(domains), np.inf) if task.inventory is None else task.inventory.array(domains)
+    if task.inventory is not None and np.isfinite(counts).all():
+        found[NATURAL] = task.inventory.natural(domains)
+    found[UNIFORM] = mixtures.uniform(len(domains))
+    by_target = dict(zip(task.observations.targets, task.weights.tolist(), strict=True))
+    own = np.array([by_target.get(domain, 0.0) for domain in domains])
+    return found | ({ZERO_RUN: zero_run(own)} if own.any() else {})
+
+
+def of_optimum(name: str, best: OptimalMixture) -> Proposal:
+    """Return the optimum of a law as a proposal; its limits allow for its being the best of many."""
+    lower, upper = best.objective_interval or (np.nan, np.nan)
+    return Proposal(name=name, proportions=best.proportions, losses=best.losses, lower=lower, upper=upper)
+
+
+def _of_law(method: str, task: Task) -> Proposal:
+    reads_volume = any(one.volumes > 1 for one in LAWS[method].coefficients)
+    law = fit(method, task.observations if reads_volume else task.last, volume=task.unit)
+    return of_optimum(method, task.optimum(law))
+
+
+@lru_cache(maxsize=1)
+def _auto(observations: Observations) -> Any:
+    """Fit auto once for the methods that read it, one after the other."""
+    return fit(Auto(), observations)
+
+
+def _of_auto(method: str, task: Task) -> Proposal:
+    return of_optimum(method, task.optimum(_auto(task.observations)))
+
+
+def _near_optimal(method: str, task: Task) -> Proposal:
+    law = _auto(task.observations)
+    best = task.optimum(law, NearOptimal(seed=task.seed))
+    options = {"weights": task.weights, "level": _LEVEL, "inventory": task.inventory}
+    lower, upper = law.mean_interval(best.proportions, task.budget.volume, **options)
+    found = of_optimum(method, best)
+    return dataclasses.replace(found, lower=float(lower), upper=float(upper))
+
+
+def _log_linear(method: str, task: Task) -> Proposal:
+    law = fit("log_linear", task.last, volume=task.unit, criterion=Criterion(residual="absolute", huber=_HUBER))
+    goal = objective(law, budget=task.budget, weights=task.weights)
+    mixture = rivals.nearby_optimum(goal, task.region, task.natural)
+    return Proposal(name=method, proportions=mixture, losses=np.asarray(law.predict(mixture, task.budget.volume)))
+
+
+def _trees(method: str, task: Task) -> Proposal:
+    last = task.last
+    whole = last.take(np.flatnonzero(np.isfinite(last.losses).all(1)))
+    given = (whole.proportions, whole.losses, task.weights, task.region, task.natural, task.seed)
+    mixture, losses = rivals.averaged_by_trees(*given)
+    return Proposal(name=method, proportions=mixture, losses=losses)
+
+
+_SPECIAL: dict[str, Callable[[str, Task], Proposal]] = {
+    AUTO: _of_auto,
+    NEAR_OPTIMAL: _near_optimal,
+    LOG_LINEAR: _log_linear,
+    TREES: _trees,
+}

@@ -1,0 +1,171 @@
+"""Every method's proposal, trained: `python -m experiments.proof.run --corpus DIR --folder DIR`."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from jaxtyping import Float
+
+from bimixjax import Inventory, Limits, Observations, plan
+from bimixjax.corpus import TokenStore
+from bimixjax.loop.proof import Proof, prove
+from bimixjax.loop.proposals import Proposal, Proposals, propose
+from bimixjax.observations import Budget
+from bimixjax.proxy import Design, LimitedTokens, train_swarm
+from experiments.proof import config, references
+
+# Folders of a size: all proposals, the contenders with further seeds, and further mixtures.
+PROOF, AGAIN, MORE = "proof", "again", "more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Train a design, let each method propose, train what they propose; goes on where it was killed."""
+
+    corpus: Path
+    """The token store of `python -m experiments.corpus.run`."""
+    folder: Path
+    """Where runs go."""
+    more: Path | None = None
+    """A file of further mixtures by name, trained after the others with the same seeds (.json)."""
+    sizes: tuple[str, ...] = tuple(config.SIZES)
+    """Of `config.SIZES`, the smallest first, whose proposals are trained at the others, too."""
+    design_only: bool = False
+    """Train the design runs and stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    store: TokenStore
+
+    @property
+    def tokens(self) -> LimitedTokens:
+        """All of it, with how much there is of each domain in the tables."""
+        return LimitedTokens(source=self.store, unique=dict(zip(self.store.domains, self.counts, strict=True)))
+
+    @property
+    def counts(self) -> list[int]:
+        return self.store.tokens.tolist()
+
+    @property
+    def inventory(self) -> Inventory:
+        return Inventory(dict(zip(self.store.domains, self.counts, strict=True)))
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(max_epochs=config.MAX_EPOCHS, train_tokens=float(config.STEPS * config.BATCH * config.CONTEXT))
+
+
+def main(options: Options) -> None:
+    corpus = Corpus(store=TokenStore.open(options.corpus))
+    smallest = options.folder / next(iter(config.SIZES))
+    for size in options.sizes:
+        place = options.folder / size
+        tables = designed(corpus, size, place)
+        if options.design_only:
+            continue
+        before = None if place == smallest else smallest / "proposals.json"
+        proposals = proposed(corpus, tables, place, before, references.entropies(corpus.store))
+        trained = (corpus.tokens, config.swarm(size))
+        proof = prove(place / PROOF, proposals, *trained, config.PROOF_SEEDS, progress=say)
+        show(size, proof)
+        near = proof.means <= config.CONTENDERS * np.nanmin(proof.means)
+        kept = tuple(one for one, yes in zip(proposals.of, near, strict=True) if yes)
+        again = dataclasses.replace(proposals, of=kept)
+        show(size, prove(place / AGAIN, again, *trained, config.MORE_SEEDS, progress=say))
+        if options.more is not None:
+            further = dataclasses.replace(proposals, of=()).beside(mixtures_of(options.more, corpus.store))
+            seeds = (*config.PROOF_SEEDS, *config.MORE_SEEDS)
+            show(size, prove(place / MORE, further, *trained, seeds, progress=say))
+
+
+def designed(corpus: Corpus, size: str, place: Path) -> dict[str, Observations]:
+    """Train the design in two parts, the second planned from the planned runs of the first; return what methods see."""
+    store, swarm = corpus.store, config.swarm(size)
+    planning = {"runs": config.PLANNED_FIRST, "inventory": corpus.inventory, "limits": corpus.limits}
+    first = plan(None, domains=store.domains, **planning).mixtures
+    ids = [f"random-{i + 1}" for i in range(config.RANDOM)] + [f"planned-{i + 1}" for i in range(len(first))]
+    mixtures = np.concatenate([random_mixtures(corpus), first])
+    design = Design.make(ids, store.domains, mixtures, [config.DESIGN_SEED] * len(ids))
+    design.write(place / "design.csv")
+    begun = Observations.read(train_swarm(design, corpus.tokens, swarm, place / "design", progress=say))
+    known, _ = begun.split([run for run in begun.runs if run.startswith("random")])
+    budget = Budget(volume=float(config.STEPS * config.BATCH * config.CONTEXT), unit="tokens")
+    planning |= {"runs": config.PLANNED_NEXT, "budget": budget}
+    second = plan(known, targets=store.domains, **planning).mixtures
+    ids = [f"planned-{config.PLANNED_FIRST + i + 1}" for i in range(len(second))]
+    design = Design.make(ids, store.domains, second, [config.DESIGN_SEED] * len(ids))
+    rest = Observations.read(train_swarm(design, corpus.tokens, swarm, place / "design-2", progress=say))
+    whole = Observations.concat(begun, rest)
+    whole.write(place / "runs.csv")
+    tables = {}
+    for name, (random, planned) in config.TABLES.items():
+        kept = {f"random-{i + 1}" for i in range(random)} | {f"planned-{i + 1}" for i in range(planned)}
+        tables[name], _ = whole.split([run for run in whole.runs if run not in kept])
+    return tables
+
+
+def random_mixtures(corpus: Corpus) -> Float[np.ndarray, "n d"]:
+    """Draw from a flat Dirichlet distribution, passing over what breaks a limit."""
+    counts = np.array(corpus.counts)
+    most = config.MAX_EPOCHS * counts / (config.STEPS * config.BATCH * config.CONTEXT)
+    drawn = np.random.default_rng(0).dirichlet(np.ones(len(counts)), 100 * config.RANDOM)
+    return drawn[(drawn <= most).all(1)][: config.RANDOM]
+
+
+def mixtures_of(path: Path, store: TokenStore) -> dict[str, Float[np.ndarray, " d"]]:
+    found = json.loads(path.read_text(encoding="utf-8"))["mixtures"]
+    return {name: np.array([shares[domain] for domain in store.domains]) for name, shares in found.items()}
+
+
+def proposed(
+    corpus: Corpus,
+    tables: dict[str, Observations],
+    place: Path,
+    before: Path | None,
+    others: dict[str, Float[np.ndarray, " d"]],
+) -> Proposals:
+    """What each method proposes from each table, and the references once; kept in a file from the first call on."""
+    path = place / "proposals.json"
+    if path.exists():
+        return Proposals.load(path)
+    found: list[Proposal] = []
+    shared: dict[str, Float[np.ndarray, " d"]] = {}
+    missing: dict[str, str] = {}
+    of_table: Proposals | None = None
+    for name, table in tables.items():
+        of_table = propose(table, config.METHODS, inventory=corpus.inventory, limits=corpus.limits)
+        for one in of_table.of:
+            own = one.name in config.METHODS or one.name == "best run"
+            if own:
+                found.append(dataclasses.replace(one, name=f"{name}/{one.name}"))
+            else:
+                shared[one.name] = one.proportions
+        missing |= {f"{name}/{method}": why for method, why in of_table.missing.items()}
+    assert of_table is not None
+    if before is not None:
+        for one in Proposals.load(before).of:
+            if one.name.endswith(f"/{config.TRANSFERRED}"):
+                shared[f"smaller:{one.name}"] = one.proportions
+    joined = dataclasses.replace(of_table, of=tuple(found), missing=missing).beside(shared | others)
+    joined.save(path)
+    return joined
+
+
+def show(size: str, proof: Proof) -> None:
+    print(f"{size}: standard error of a difference {proof.standard_error:.5f}")
+    for name in proof.ranked:
+        i = proof.mixtures.index(name)
+        print(f"  {name:32} {proof.means[i]:.4f}  promised {proof.promised[i]:.4f}  {proof.held[i]}")
+
+
+def say(step: int, steps: int, tokens_per_second: float, seconds_left: float) -> None:
+    if step % 50 == 0 or step == steps:
+        print(f"  {step} of {steps} steps, {tokens_per_second:,.0f} tokens/s, {seconds_left:.0f} s left", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

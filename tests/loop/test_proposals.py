@@ -1,0 +1,153 @@
+"""What methods propose: rivals against searches of every mixture, limits kept, failures told, files that hold."""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bimixjax
+from bimixjax import InputError, Inventory, Limits, Observations
+from bimixjax.corpus import TokenStore
+from bimixjax.laws import LAWS
+from bimixjax.loop.proof import OBSERVATIONS, PROPOSALS, prove, trained_as
+from bimixjax.loop.proposals import LOG_LINEAR, Proposal, Proposals, Task, propose
+from bimixjax.loop.rivals import PULL, averaged_by_trees, nearby_optimum
+from bimixjax.mixtures import lattice
+from bimixjax.optimization import objective
+from bimixjax.optimization.evaluation import values_at
+from bimixjax.proxy import SwarmConfig
+from bimixjax.solve import Region
+
+DOMAINS = ("a", "b", "c")
+NATURAL = np.array([0.7, 0.2, 0.1])
+STOCK = Inventory(dict(zip(DOMAINS, NATURAL.tolist(), strict=True)))
+needs_trees = pytest.mark.skipif(importlib.util.find_spec("lightgbm") is None, reason="LightGBM is not installed")
+
+
+def exact(r: np.ndarray) -> np.ndarray:
+    """Losses of BiMix."""
+    return 2.0 * np.asarray(r) ** -np.array([0.05, 0.1, 0.2])
+
+
+def table(count: int = 12) -> Observations:
+    mixtures = np.random.default_rng(0).dirichlet([3.0, 3.0, 3.0], count)
+    frame = pd.DataFrame(mixtures, columns=pd.Index([f"mixture/{d}" for d in DOMAINS]))
+    frame[[f"loss/{d}" for d in DOMAINS]] = exact(mixtures)
+    frame["run"], frame["seed"], frame["step"] = [f"r{i}" for i in range(count)], 5, 10
+    return Observations.from_frame(frame)
+
+
+def test_a_pull_to_the_natural_mixture_is_the_least_of_all_mixtures() -> None:
+    fit = bimixjax.fit("log_linear", table())
+    goal, every = objective(fit), lattice(3, 200)
+    cost = values_at(goal, every) + PULL * np.asarray(bimixjax.mixtures.kl(every, NATURAL))
+    free = nearby_optimum(goal, Region.box(np.zeros(3), np.ones(3)), NATURAL)
+    assert free == pytest.approx(every[cost.argmin()], abs=0.006)
+    capped = Limits(upper={"a": 0.3}, groups={"rest": (("b",), 0.0, 0.25)}).region(DOMAINS)
+    allowed = np.where([capped.allows(r) for r in every], cost, np.inf)
+    found = nearby_optimum(goal, capped, NATURAL)
+    assert capped.violation(found) < 1e-12
+    assert found == pytest.approx(every[allowed.argmin()], abs=0.006)
+    with pytest.raises(InputError, match="takes no limit of a distance"):
+        nearby_optimum(goal, Limits(near=(NATURAL, 0.1)).region(DOMAINS), NATURAL)
+
+
+@needs_trees
+def test_trees_average_mixtures_that_they_like_within_limits() -> None:
+    random = np.random.default_rng(1)
+    mixtures = random.dirichlet(np.ones(3), 60)
+    # The first domain is all that helps, up to .5.
+    losses = 3.0 - np.minimum(mixtures[:, :1], 0.5) + np.zeros((60, 2))
+    region = Region.box(np.zeros(3), np.array([1.0, 0.2, 1.0]))
+    args = (mixtures, losses, np.array([0.5, 0.5]), region, NATURAL, 0)
+    mixture, promised = averaged_by_trees(*args)
+    assert mixture[0] > 0.45
+    assert mixture[1] <= 0.2 + 1e-12
+    assert promised == pytest.approx(np.full(2, 2.5), abs=0.05)
+    with pytest.raises(InputError, match="at least 100 to average"):
+        averaged_by_trees(*args[:3], Region.box(np.zeros(3), np.array([1e-3, 1e-3, 1.0])), NATURAL, 0)
+
+
+def test_methods_propose_within_limits_and_say_what_they_promise() -> None:
+    limits = Limits(upper={"c": 0.3})
+    found = propose(table(), ["bimix", LOG_LINEAR], limits=limits, inventory=STOCK)
+    assert found.names == ("bimix", LOG_LINEAR, "natural", "uniform", "zero-run", "best run")
+    assert found.seeds == (5,)
+    ours, theirs = found.of[:2]
+    # c alone would get more without the limit: its exponent is the largest.
+    assert ours.proportions[2] == pytest.approx(0.3)
+    assert ours.losses == pytest.approx(exact(ours.proportions), rel=2e-3)
+    assert limits.region(DOMAINS).allows(theirs.proportions)
+    assert np.isnan(found.losses[2:]).all()
+    assert found.of[2].proportions == pytest.approx(NATURAL)
+    runs = table()
+    assert found.of[-1].proportions == pytest.approx(runs.proportions[runs.losses.mean(1).argmin()])
+
+
+def test_a_method_that_fails_is_told_and_the_others_go_on() -> None:
+    found = propose(table(), [LOG_LINEAR, "bimix"], limits=Limits(near=(NATURAL, 0.1)))
+    assert found.names[0] == "bimix"
+    assert "takes no limit of a distance" in found.missing[LOG_LINEAR]
+    with pytest.raises(InputError, match="method is 'bimx'"):
+        propose(table(), ["bimx"])
+
+
+def test_laws_without_a_volume_see_the_last_rows_only() -> None:
+    first, last = table().to_frame(), table().to_frame()
+    first["step"], first[[f"loss/{d}" for d in DOMAINS]] = 5, 9.0
+    both = Observations.from_frame(pd.concat([first, last], ignore_index=True))
+    task = Task(observations=both, weights=np.full(3, 1 / 3))
+    assert (task.volume, len(task.last)) == (10, 12)
+    assert propose(both, ["exponential"]).losses[0].max() < 5
+    assert any(one.volumes > 1 for one in LAWS["bimix"].coefficients)
+
+
+def test_proposals_are_read_as_written_and_a_change_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "proposals.json"
+    written = propose(table(), ["bimix"]).beside({"mine": [0.2, 0.3, 0.5]})
+    written.save(path)
+    again = Proposals.load(path)
+    assert again.names == written.names
+    assert np.array_equal(again.losses, written.losses, equal_nan=True)
+    assert np.array_equal(again.proportions, written.proportions)
+    changed = json.loads(path.read_text())
+    changed["of"][0]["losses"][0] -= 0.1
+    path.write_text(json.dumps(changed))
+    with pytest.raises(InputError):
+        Proposals.load(path)
+    with pytest.raises(InputError, match="mine"):
+        written.beside({"mine": [0.2, 0.3, 0.5]})
+
+
+def test_a_proof_trains_equal_mixtures_once_and_keeps_to_what_was_frozen(
+    tmp_path: Path, tiny_store: TokenStore, tiny_loop_config: "object"
+) -> None:
+    swarm: SwarmConfig = dataclasses.replace(tiny_loop_config.swarm, steps=4, eval_steps=(4,))  # pyright: ignore
+    nothing = np.full(3, np.nan)
+    even = Proposal(name="even", proportions=np.full(3, 1 / 3), losses=np.full(3, 2.5), lower=0.0, upper=9.0)
+    same = Proposal(name="same", proportions=np.full(3, 1 / 3), losses=np.full(3, 2.0), lower=0.0, upper=0.1)
+    odd = Proposal(name="odd", proportions=np.array([0.6, 0.3, 0.1]), losses=nothing)
+    weights = np.array([0.5, 0.5, 0.0])
+    of = (even, same, odd)
+    given = Proposals(domains=DOMAINS, targets=DOMAINS, weights=weights, volume=4.0, unit="steps", of=of, seeds=(0,))
+    assert trained_as(given) == {"even": "even", "same": "even", "odd": "odd"}
+    found = prove(tmp_path, given, tiny_store, swarm, (1, 2))
+    assert sorted(Observations.read(tmp_path / OBSERVATIONS).runs) == sorted(
+        [f"{name}/seed-{seed}" for name in ("even", "odd") for seed in (1, 2)]
+    )
+    assert found.losses[0].tolist() == found.losses[1].tolist()
+    assert found.means == pytest.approx(found.losses.mean(1) @ weights)
+    assert found.promised[:2].tolist() == [2.5, 2.0]
+    assert found.missed[0] == pytest.approx(found.means[0] - 2.5)
+    assert found.held == (True, False, None)
+    assert found.regret.min() == 0
+    assert prove(tmp_path, given, tiny_store, swarm, (1, 2)).losses.tolist() == found.losses.tolist()
+    assert Proposals.load(tmp_path / PROPOSALS).names == given.names
+    with pytest.raises(InputError, match="other proposals, written before"):
+        prove(tmp_path, dataclasses.replace(given, of=(even, odd)), tiny_store, swarm, (1, 2))
+    with pytest.raises(InputError, match="that no run used"):
+        prove(tmp_path, given, tiny_store, swarm, (0, 1))

@@ -72,13 +72,15 @@ def main(options: Options) -> None:
         trained = (corpus.tokens, config.swarm(size))
         proof = prove(place / PROOF, proposals, *trained, config.PROOF_SEEDS, progress=say)
         show(size, proof)
-        near = proof.means <= config.CONTENDERS * np.nanmin(proof.means)
-        kept = tuple(one for one, yes in zip(proposals.of, near, strict=True) if yes)
-        again = dataclasses.replace(proposals, of=kept)
-        show(size, prove(place / AGAIN, again, *trained, config.MORE_SEEDS, progress=say))
+        seeds = config.PROOF_SEEDS
+        if size in config.MORE_OF:
+            near = proof.means <= config.CONTENDERS * np.nanmin(proof.means)
+            kept = tuple(one for one, yes in zip(proposals.of, near, strict=True) if yes)
+            again = dataclasses.replace(proposals, of=kept)
+            show(size, prove(place / AGAIN, again, *trained, config.MORE_SEEDS, progress=say))
+            seeds = (*seeds, *config.MORE_SEEDS)
         if options.more is not None:
             further = dataclasses.replace(proposals, of=()).beside(mixtures_of(options.more, corpus.store))
-            seeds = (*config.PROOF_SEEDS, *config.MORE_SEEDS)
             show(size, prove(place / MORE, further, *trained, seeds, progress=say))
 
 

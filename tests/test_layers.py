@@ -27,7 +27,8 @@ ANYWHERE = {"jax", "jaxtyping", "numpy"}
 THIRD_PARTY = {
     "optax": {"mixtures", "solve", "optimization", "proxy"},
     "pandas": {"observations", "metrics", "comparison", "proxy", "interchange", "loop", "planning", "reports"},
-    "scipy": {"optimization", "planning"},
+    "scipy": {"loop", "optimization", "planning"},
+    "lightgbm": {"loop"},
     "threadpoolctl": {"fitting"},
     "pyarrow": {"observations", "corpus", "interchange"},
     "tokenizers": {"corpus"},

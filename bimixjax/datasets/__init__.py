@@ -5,7 +5,7 @@ the Apache License 2.0, as the package is.
 
     >>> from bimixjax import datasets
     >>> datasets.names()
-    ('demo', 'demo-proof')
+    ('demo', 'demo-proof', 'eight-domains', 'eight-domains-proof')
     >>> datasets.load("demo").domains
     ('python', 'cpp', 'prose', 'data', 'arithmetic')
 """
@@ -14,11 +14,16 @@ from pathlib import Path
 
 from bimixjax._base.checks import choice
 from bimixjax.observations import Observations
+from bimixjax.observations.cells import FORMATS
 
 _HERE = Path(__file__).parent
-_TABLE, _CARD = ".csv", ".md"
+_CARD = ".md"
 # What the command line takes for --example.
 EXAMPLE = "demo"
+
+
+def _tables() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(_HERE.iterdir(), key=lambda each: each.stem) if path.suffix in FORMATS}
 
 
 def names() -> tuple[str, ...]:
@@ -28,7 +33,7 @@ def names() -> tuple[str, ...]:
         >>> "demo" in names()
         True
     """
-    return tuple(sorted(path.stem for path in _HERE.glob(f"*{_TABLE}")))
+    return tuple(_tables())
 
 
 def path(name: str) -> Path:
@@ -41,7 +46,7 @@ def path(name: str) -> Path:
         >>> path("demo").name
         'demo.csv'
     """
-    return _HERE / f"{choice('data set', name, names())}{_TABLE}"
+    return _tables()[choice("data set", name, names())]
 
 
 def load(name: str) -> Observations:

@@ -1,10 +1,11 @@
 """How other tools choose a mixture from the same runs, to stand beside the laws: what is theirs, in few lines each."""
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import LinearConstraint, minimize
+from scipy.optimize import minimize
 
 from bimixjax._base.checks import InputError
 from bimixjax.optimization.evaluation import gradients_at, values_at
@@ -43,15 +44,16 @@ def nearby_optimum(goal: Objective, region: Region, natural: Float[np.ndarray, "
         pull, slope = (r * np.log(r / p)).sum(), np.log(r / p) + 1
         return values_at(goal, r[None])[0] + PULL * pull, gradients_at(goal, r[None])[0] + PULL * slope
 
-    limits = [LinearConstraint(np.ones(len(p)), 1, 1)]
+    limits: list[dict[str, Any]] = [{"type": "eq", "fun": lambda r: r.sum() - 1, "jac": np.ones_like}]
     if region.grouped:
-        bound = np.flatnonzero(np.isfinite(region.least) | np.isfinite(region.most))
-        member = (region.group == bound[:, None]).astype(float)
-        limits.append(LinearConstraint(member, region.least[bound], region.most[bound]))
-    ends = list(zip(region.lower.tolist(), region.upper.tolist(), strict=True))
+        member = (region.group == np.arange(len(region.least))[:, None]).astype(float)
+        rows = np.concatenate([member[np.isfinite(region.least)], -member[np.isfinite(region.most)]])
+        ends = np.concatenate([region.least[np.isfinite(region.least)], -region.most[np.isfinite(region.most)]])
+        limits.append({"type": "ineq", "fun": lambda r: rows @ r - ends, "jac": lambda r: rows})
+    bounds = list(zip(region.lower.tolist(), region.upper.tolist(), strict=True))
     options = {"maxiter": 1000, "ftol": 1e-13}
     start = region.nearest(natural)
-    found = minimize(value, start, jac=True, bounds=ends, constraints=limits, method="SLSQP", options=options)
+    found = minimize(value, start, jac=True, bounds=bounds, constraints=limits, method="SLSQP", options=options)
     if not found.success:
         raise InputError(f"the log-linear law with its pull has no optimum that SLSQP finds: {found.message}")
     return region.nearest(np.where(found.x < 2 * _SMALL, 0.0, found.x))

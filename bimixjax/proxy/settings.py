@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Self
 
 from jax.sharding import Mesh
 
@@ -96,7 +95,7 @@ class SwarmConfig:
         return tuple(sorted(set(self.eval_steps))) or geometric_steps(self.steps)
 
     @classmethod
-    def read(cls, folder: str | Path, model_size: float | None = None) -> Self:
+    def read(cls, folder: str | Path, model_size: float | None = None) -> "SwarmConfig":
         """Read the settings that a swarm was begun with, so that other runs can be trained as its were.
 
         Args:

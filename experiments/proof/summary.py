@@ -49,7 +49,10 @@ def main(options: Options) -> None:
     print(curses.round(4).to_string(index=False), "\n")
     ranked = ranks(table)
     ranked.round(5).to_csv(options.out / "ranks.csv", index=False)
-    print(ranked.round(4).to_string(index=False))
+    print(ranked.round(4).to_string(index=False), "\n")
+    again = trained_again(options.folder, table)
+    again.round(5).to_csv(options.out / "best_runs.csv", index=False)
+    print(again.round(4).to_string(index=False))
 
 
 def measured(place: Path) -> tuple[pd.DataFrame, float]:
@@ -59,25 +62,27 @@ def measured(place: Path) -> tuple[pd.DataFrame, float]:
     """
     proposals = Proposals.load(place / PROOF / "proposals.json")
     runs = pd.concat([losses(place / part) for part in (PROOF, AGAIN, MORE) if (place / part / OBSERVATIONS).exists()])
-    wide = runs.pivot_table(index="mixture", columns="seed", values="mean", dropna=False)
-    wide = wide[wide.notna().any(axis=1)]
-    common = wide.dropna()
-    common = common[common.mean(axis=1) <= COMPARABLE * common.mean(axis=1).min()]
-    seeds = common.mean(axis=0) - common.to_numpy().mean()
-    rest = common.sub(common.mean(axis=1), axis=0) - seeds
-    noise = float(np.sqrt((rest**2).to_numpy().sum() / ((len(common) - 1) * (common.shape[1] - 1))))
-    means, counts = wide.sub(seeds, axis=1).mean(axis=1), wide.notna().sum(axis=1)
-    best = means.idxmin()
-    shared = trained_as(proposals) | {name: name for name in wide.index if name not in proposals.names}
+    names, numbers = runs["mixture"].unique().tolist(), np.unique(runs["seed"]).tolist()
+    wide = np.full((len(names), len(numbers)), np.nan)
+    for name, seed, mean in runs[["mixture", "seed", "mean"]].to_numpy().tolist():
+        wide[names.index(name), numbers.index(seed)] = mean
+    common = wide[np.isfinite(wide).all(1)]
+    common = common[common.mean(1) <= COMPARABLE * common.mean(1).min()]
+    seeds = common.mean(0) - common.mean()
+    rest = common - common.mean(1, keepdims=True) - seeds
+    noise = float(np.sqrt((rest**2).sum() / ((len(common) - 1) * (common.shape[1] - 1))))
+    means = dict(zip(names, np.nanmean(wide - seeds, axis=1).tolist(), strict=True))
+    counts = dict(zip(names, np.isfinite(wide).sum(1).tolist(), strict=True))
+    best = min(means, key=means.__getitem__)
+    shared = trained_as(proposals) | {name: name for name in names if name not in proposals.names}
     rows = []
     for name, run in shared.items():
         known = proposals.of[proposals.names.index(name)] if name in proposals.names else None
         promised = np.nan if known is None else float(known.losses @ proposals.weights)
         low, high = (np.nan, np.nan) if known is None else (known.lower, known.upper)
-        gap = float(means[run] - means[best])
-        errors = noise * np.sqrt(1 / counts[run] + 1 / counts[best])
+        gap, errors = means[run] - means[best], noise * (1 / counts[run] + 1 / counts[best]) ** 0.5
         held = "" if not np.isfinite(low) else "yes" if low <= means[run] <= high else "no"
-        row = {"mixture": name, "seeds": int(counts[run]), "mean": float(means[run]), "above_best": gap}
+        row = {"mixture": name, "seeds": counts[run], "mean": means[run], "above_best": gap}
         row |= {"standard_errors": gap / errors if run != best else 0.0, "promised": promised}
         rows.append(row | {"above_promise": row["mean"] - promised, "lower": low, "upper": high, "held": held})
     frame = pd.DataFrame(rows).sort_values("mean", kind="stable", ignore_index=True)
@@ -118,12 +123,28 @@ def ranks(table: pd.DataFrame) -> pd.DataFrame:
     for size in config.SIZES:
         for name in config.TABLES:
             own = table[(table["size"] == size) & (table["mixture"].map(table_of) == name)]
-            own = own.sort_values("mean", kind="stable", ignore_index=True)
+            own = pd.DataFrame(own).sort_values("mean", kind="stable", ignore_index=True)
             best, auto = own.iloc[0], own[own["mixture"] == f"{name}/auto"].iloc[0]
             error = float(np.nanmedian((own["above_best"] / own["standard_errors"]).replace(0, np.nan)))
             gap = auto["mean"] - best["mean"]
             row = {"size": size, "table": name, "best": method_of(best["mixture"]), "auto_rank": int(auto.name) + 1}
             found.append(row | {"auto_above_best": gap, "standard_errors": gap / error, "of": len(own)})
+    return pd.DataFrame(found)
+
+
+def trained_again(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """What the best run of each table measured, and its mixture with other seeds."""
+    found = []
+    for size in config.SIZES:
+        runs = Observations.read(folder / size / "runs.csv").select(volume=(config.STEPS, config.STEPS), unit="steps")
+        proposals = Proposals.load(folder / size / PROOF / "proposals.json")
+        means = runs.losses.mean(1)
+        for name in config.TABLES:
+            mixture = proposals.proportions[proposals.names.index(f"{name}/best run")]
+            first = float(means[np.abs(runs.proportions - mixture).max(1).argmin()])
+            own = (table["size"] == size) & (table["mixture"] == f"{name}/best run")
+            again = float(table["mean"].to_numpy()[own.to_numpy()][0])
+            found.append({"size": size, "table": name, "measured": first, "again": again, "above": again - first})
     return pd.DataFrame(found)
 
 
@@ -134,7 +155,8 @@ def figure(found: pd.DataFrame, error: float, size: str) -> Figure:
     axes = drawn.subplots()
     rows = np.arange(len(shown))
     colors = [COLORS.get(method_of(name), "#888888") for name in shown["mixture"]]
-    axes.errorbar(shown["mean"], rows, xerr=error / 2**0.5, fmt="none", ecolor=colors, elinewidth=2)
+    half = error / 2**0.5
+    axes.hlines(rows, shown["mean"] - half, shown["mean"] + half, colors=colors, linewidth=2)
     axes.scatter(shown["mean"], rows, c=colors, s=30, zorder=3, label="measured, with its standard error")
     axes.scatter(shown["promised"], rows, facecolors="none", edgecolors="#c04000", s=34, zorder=2, label="promised")
     axes.set_yticks(rows, shown["mixture"])

@@ -230,6 +230,29 @@ def test_a_swarm_that_was_stopped_has_its_own_exit_code(
     assert capsys.readouterr().err.endswith("bimix: stopped at step 7 (exit code 75)\n")
 
 
+def test_prove_trains_what_methods_choose(store: TokenStore, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bimix("design store --out design.csv --spread 3") == DONE
+    assert bimix(f"swarm design.csv store proxies {TINY} --eval-steps 2,3,4") == DONE
+    Path("mine.csv").write_text("run,mixture/web,mixture/code\nmine,0.9,0.1\n")
+    capsys.readouterr()
+    line = "prove proxies store proved --methods bimix --seeds 1,2 --beside mine.csv --figure proof.png"
+    assert bimix(line) == DONE
+    shown = capsys.readouterr().out
+    assert "Lowest measured mean loss" in shown
+    assert Path("proof.png").exists()
+    assert bimix(f"{line} --json") == DONE
+    found = json.loads(capsys.readouterr().out)
+    assert [*found["mixtures"]] == ["bimix", "natural", "uniform", "zero-run", "best run", "mine"]
+    assert found["mixtures"]["mine"]["mean"] == pytest.approx(np.mean(found["mixtures"]["mine"]["losses"]))
+    # Trained as the swarm was: the same model, batch and steps.
+    begun, proved = (read_json(Path(place, "swarm.json"))["config"] for place in ("proxies", "proved/swarm"))
+    assert begun == proved
+    assert bimix("prove proxies store proved --methods bimix --seeds 0,1 --beside mine.csv") == BAD_INPUT
+    assert "that no run used (those: 0)" in capsys.readouterr().err
+    assert bimix("prove store store other") == BAD_INPUT
+    assert "store/observations.csv: no such file" in capsys.readouterr().err
+
+
 def test_demo_shows_the_loop_and_leaves_its_page(
     folder: Path, tiny_loop: LoopResult, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from bimixjax import InputError, datasets
 from experiments.datasets.run import TABLES
+from experiments.proof.tables import TABLES as OF_PROOF
 
 
 @pytest.mark.parametrize("name", datasets.names())
@@ -24,11 +25,24 @@ def test_each_table_is_read_has_a_card_and_is_small(name: str) -> None:
 
 
 def test_names_are_those_that_are_made() -> None:
-    assert set(datasets.names()) == set(TABLES)
+    assert set(datasets.names()) == {*TABLES, *OF_PROOF}
     assert datasets.EXAMPLE in datasets.names()
-    with pytest.raises(InputError, match=r"data set is 'dem'; allowed: demo, demo-proof. Did you mean 'demo'"):
+    with pytest.raises(
+        InputError,
+        match=r"data set is 'dem'; allowed: demo, .* Did you mean 'demo'",
+    ):
         datasets.path("dem")
 
 
 def test_tables_lie_in_the_package_so_that_a_wheel_carries_them() -> None:
     assert all(datasets.path(name).parent == Path(datasets.__file__).parent for name in datasets.names())
+
+
+def test_a_table_may_be_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "large.md").write_text("# large: runs", encoding="utf-8")
+    table = datasets.load("demo")
+    table.write(tmp_path / "large.parquet")
+    monkeypatch.setattr(datasets, "_HERE", tmp_path)
+    assert datasets.names() == ("large",)
+    assert datasets.card("large") == "# large: runs"
+    assert datasets.load("large").to_frame().equals(table.to_frame())

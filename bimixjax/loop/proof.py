@@ -86,13 +86,14 @@ class Proof:
     def noise(self) -> float:
         """Standard deviation of a run's mean loss, pooled over mixtures.
 
-        Those that lack a run, or whose mean is more than 5 % above the least one, do not count: bad mixtures are
-        noisier. Every mixture is trained with the same seeds, so what a seed does to all of them is taken out: with
-        x_mk the mean over targets, sqrt(sum_mk (x_mk - x_m. - x_.k + x_..)^2 / ((m - 1)(k - 1))).
+        Those that lack a run do not count; nor do those whose mean is more than 5 % above the least one, where two are
+        left: bad mixtures are noisier. Every mixture is trained with the same seeds, so what a seed does to all of them
+        is taken out: with x_mk the mean over targets, sqrt(sum_mk (x_mk - x_m. - x_.k + x_..)^2 / ((m - 1)(k - 1))).
         """
         x = self.runs
         x = x[np.isfinite(x).all(axis=1)]
-        x = x[x.mean(axis=1) <= _COMPARABLE * x.mean(axis=1).min()] if len(x) else x
+        near = x.mean(axis=1) <= _COMPARABLE * x.mean(axis=1).min(initial=np.inf)
+        x = x[near] if near.sum() > 1 else x
         if len(x) < 2 or x.shape[1] < 2:
             return np.nan
         rest = x - x.mean(axis=1, keepdims=True) - x.mean(axis=0) + x.mean()

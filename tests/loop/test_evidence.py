@@ -71,18 +71,18 @@ def test_noise_leaves_out_what_mixtures_and_seeds_do() -> None:
     random = np.random.default_rng(0)
     noise = 0.01 * random.standard_normal((4, 3))
     found = proof(20.0 + 0.1 * np.arange(4)[:, None] + 0.2 * np.arange(3) + noise)
-    assert found.noise == pytest.approx(proof(noise).noise)
+    assert found.noise == pytest.approx(proof(20 + noise).noise)
     # The residual mean square of the two-way layout, from its least-squares fit.
     rows, columns = np.indices((4, 3)).reshape(2, -1)
     layout = np.column_stack([rows[:, None] == np.arange(4), columns[:, None] == np.arange(1, 3)]).astype(float)
     left = np.linalg.lstsq(layout, noise.ravel(), rcond=None)[1][0]
-    assert proof(noise).noise == pytest.approx(np.sqrt(left / 6))
+    assert proof(20 + noise).noise == pytest.approx(np.sqrt(left / 6))
     assert found.standard_error == pytest.approx(found.noise * np.sqrt(2 / 3))
 
 
 def test_noise_is_the_spread_of_runs_on_average() -> None:
     random = np.random.default_rng(1)
-    squares = [proof(0.3 * random.standard_normal((4, 3))).noise ** 2 for _ in range(2000)]
+    squares = [proof(90 + 0.3 * random.standard_normal((4, 3))).noise ** 2 for _ in range(2000)]
     assert np.mean(squares) == pytest.approx(0.09, rel=0.05)
 
 

@@ -2,16 +2,21 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
 import bimixjax
+from bimixjax._base.checks import InputError
 from bimixjax.cli import progress
 from bimixjax.cli.console import FIGURES, Answer, File, FolderCommand, Formats
 from bimixjax.cli.limits import Limited
 from bimixjax.cli.options import Counts, Names, Number, Numbers, Stock, inventory, names, numbers, wholes
 from bimixjax.cli.reporting import mixtures_of, named_mixtures
+
+if TYPE_CHECKING:
+    from bimixjax.corpus import TokenStore
+    from bimixjax.proxy import LimitedTokens
 
 # A difference of two means then has .7 times the noise of a run.
 SEEDS = (1, 2, 3, 4)
@@ -56,7 +61,7 @@ class Prove(FolderCommand, Limited):
     def work(self) -> Answer:
         """Propose, train, judge."""
         from bimixjax import corpus
-        from bimixjax.loop.proof import prove
+        from bimixjax.loop.proof import prove, require_fresh
         from bimixjax.loop.proposals import METHODS, propose
         from bimixjax.proxy import SwarmConfig, layout
         from bimixjax.reports import figures, proofs
@@ -65,12 +70,14 @@ class Prove(FolderCommand, Limited):
         table = table if self.model_size is None else table.select(model_size=self.model_size)
         store = corpus.TokenStore.open(self.store)
         config = SwarmConfig.read(self.swarm, table.model_sizes[0] if len(table.model_sizes) == 1 else None)
+        tokens = tokens_of(store, table)
         stock = inventory(self.inventory) or bimixjax.Inventory(
-            dict(zip(store.domains, map(float, store.tokens.tolist()), strict=True))
+            {domain: float(len(tokens.train(domain))) for domain in store.domains}
         )
         limits = replace(self.limits(named_mixtures(table.domains, stock)), train_tokens=self.train_tokens)
         others = {} if self.beside is None else mixtures_of(self.beside, table.domains)
         seeds = wholes("seeds", self.seeds) or SEEDS
+        require_fresh(seeds, [] if table.seed is None else sorted(set(table.seed.tolist())))
         with progress.shown() as watch:
             watch("proposals")
             found = propose(
@@ -81,7 +88,25 @@ class Prove(FolderCommand, Limited):
                 inventory=stock,
             ).beside(others)
             stage = watch("training what was proposed")
-            proof = prove(self.folder, found, store, config, seeds, progress=stage)
+            proof = prove(self.folder, found, tokens, config, seeds, progress=stage)
         if self.figure:
             figures.save(figures.proof(proof), self.figure)
         return Answer(document=proofs.document(proof, found), screen=proofs.screen(proof, found))
+
+
+def tokens_of(store: "TokenStore", table: bimixjax.Observations) -> "TokenStore | LimitedTokens":
+    """Return the tokens that the runs of a table were trained on: as few of each domain as the table says.
+
+    Raises:
+        InputError: where runs differ in that.
+    """
+    import numpy as np
+
+    from bimixjax.proxy import LimitedTokens
+
+    if table.unique is None:
+        return store
+    if not (table.unique == table.unique[0]).all():
+        raise InputError(f"{table.source}: runs had different numbers of unique tokens; allowed: the same for all")
+    counts = zip(table.domains, table.unique[0].tolist(), strict=True)
+    return LimitedTokens(source=store, unique={domain: int(count) for domain, count in counts if np.isfinite(count)})

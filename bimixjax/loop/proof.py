@@ -147,9 +147,7 @@ def prove(
         InputError: for seeds that will not do, other proposals in the folder, or what `train_swarm` finds wrong.
     """
     folder = Path(folder)
-    if len(set(seeds)) < max(2, len(seeds)) or set(seeds) & set(proposals.seeds):
-        used = ", ".join(map(str, proposals.seeds)) or "none"
-        raise InputError(f"seeds are {[*seeds]}; allowed: two or more, all different, that no run used (those: {used})")
+    require_fresh(seeds, proposals.seeds)
     _freeze(folder / PROPOSALS, proposals)
     runs = trained_as(proposals)
     chosen = {name: proposals.proportions[proposals.names.index(name)] for name in dict.fromkeys(runs.values())}
@@ -158,6 +156,15 @@ def prove(
     measured = Observations.read(table)
     measured.write(folder / OBSERVATIONS)
     return judged(proposals, measured, seeds)
+
+
+def require_fresh(seeds: Sequence[int], used: Sequence[int]) -> None:
+    """Raise `InputError` where seeds are not two or more, all different, that no run used."""
+    if len(set(seeds)) < max(2, len(seeds)) or set(seeds) & set(used):
+        known = ", ".join(map(str, used)) or "none"
+        raise InputError(
+            f"seeds are {[*seeds]}; allowed: two or more, all different, that no run used (those: {known})"
+        )
 
 
 def trained_as(proposals: Proposals) -> dict[str, str]:

@@ -10,11 +10,12 @@ import pytest
 import tokenizers
 import yaml
 
-from bimixjax import Observations, verify
+from bimixjax import InputError, Observations, verify
 from bimixjax._base.records import read_json
 from bimixjax._base.stopping import STOPPED, Stopped
 from bimixjax.cli import run
 from bimixjax.cli.console import BAD_INPUT, DONE, FAILED
+from bimixjax.cli.proving import tokens_of
 from bimixjax.cli.training import Swarm
 from bimixjax.corpus import TokenStore
 from bimixjax.loop import designs, workflow
@@ -249,6 +250,12 @@ def test_prove_trains_what_methods_choose(store: TokenStore, capsys: pytest.Capt
     assert begun == proved
     assert bimix("prove proxies store proved --methods bimix --seeds 0,1 --beside mine.csv") == BAD_INPUT
     assert "that no run used (those: 0)" in capsys.readouterr().err
+    frame = pd.read_csv("proxies/observations.csv").assign(**{"unique/web": 900, "unique/code": np.inf})
+    limited = tokens_of(store, Observations.from_frame(frame))
+    assert (len(limited.train("web")), len(limited.train("code"))) == (900, len(store.train("code")))
+    frame.loc[frame["run"] == "uniform", "unique/web"] = 800
+    with pytest.raises(InputError, match="different numbers of unique tokens"):
+        tokens_of(store, Observations.from_frame(frame))
     assert bimix("prove store store other") == BAD_INPUT
     assert "store/observations.csv: no such file" in capsys.readouterr().err
 

@@ -22,18 +22,22 @@ PATIENCE = 20
 
 
 def train(case: dict[str, Any], folder: str) -> dict[str, list[str]]:
-    """Return status and losses of each row of the table, by run and step; members in `ill` begin with no number."""
+    """Return status and losses of each row of the table, by run and step.
+
+    Members in `ill` begin with no number; `sharded` says that state is split over data where it would fit unsplit.
+    """
     import jax
     import numpy as np
 
     from bimixjax.proxy import Design, ModelConfig, SwarmConfig, TrainConfig, make_mesh, swarm
+    from bimixjax.proxy.mesh import Layout
 
     random, members = np.random.default_rng(0), case.get("members", 5)
     words = {name: (np.arange(700) * (i + 3) + random.integers(0, 3, 700)) % 16 for i, name in enumerate("ab")}
     tokens: Any = SimpleNamespace(domains=("a", "b"), vocab_size=16, train=words.get, validation=words.get)
     mixtures = random.dirichlet([1, 1], 8)[:members]
     design = Design.make([f"r{i}" for i in range(members)], "ab", mixtures, range(members))
-    model = ModelConfig(vocab=16, layers=2, width=16, heads=2, context=8)
+    model = ModelConfig(vocab=16, layers=2, width=16, heads=4, context=8)
     train = TrainConfig(model=model, batch=8, learning_rate=0.02, warmup=1)
     settings = case.get("settings", {})
     config = SwarmConfig(train=train, eval_windows=6, **({"steps": STEPS, "eval_steps": MEASURED} | settings))
@@ -41,7 +45,8 @@ def train(case: dict[str, Any], folder: str) -> dict[str, list[str]]:
     make = swarm.make_programs
 
     def poisoned(*arguments: Any) -> Any:
-        programs = make(*arguments)
+        split = {"sharded": case.get("sharded", False)}
+        programs = make(*(dataclasses.replace(one, **split) if isinstance(one, Layout) else one for one in arguments))
         if not case.get("ill"):
             return programs
 
@@ -87,9 +92,9 @@ def begin_two(cases: Sequence[dict[str, Any]]) -> "list[subprocess.Popen[str]]":
 
 def tables(process: "subprocess.Popen[str]") -> list[dict[str, list[str]]]:
     """Return the tables that a process has printed."""
-    out, errors = process.communicate(timeout=600)
+    out, errors = process.communicate(timeout=3600)
     assert process.returncode == 0, errors[-3000:]
-    return json.loads(out.splitlines()[-1])
+    return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
 
 
 def main() -> None:
@@ -98,12 +103,11 @@ def main() -> None:
 
     cases, *process = sys.argv[1:]
     join(*process)
-    found = []
     for case in json.loads(cases):
         sys.stderr.write(f"{case}\n")
         with tempfile.TemporaryDirectory() as folder:
-            found.append(train(case, case.get("folder", folder)))
-    sys.stdout.write(json.dumps(found) + "\n")
+            sys.stdout.write(json.dumps(train(case, case.get("folder", folder))) + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -53,14 +53,14 @@ class Runs:
         frame = found.to_frame()
         frame["run"] = [run.partition("/seed-")[0] for run in frame["run"]]
         columns = [name for name in frame.columns if name.startswith(("mixture/", "loss/", "unique/"))]
-        by_step = frame.groupby(["run", "step", "tokens"], sort=False)[columns]
+        means = pd.DataFrame(frame.groupby(["run", "step", "tokens"], sort=False, as_index=False)[columns].mean())
         last = frame[frame["step"] == LAST]
         losses = [f"loss/{target}" for target in found.targets]
         spread = np.asarray(last.groupby("run")[losses].std() / last.groupby("run")[losses].mean())
         mean = np.asarray(last.groupby("run")[losses].mean()).mean(1)
         # Mixtures without text of a domain are far noisier; they are no part of this.
         noise = np.sqrt((spread[mean < 1.2 * mean.min()] ** 2).mean(0))
-        return cls(table=Observations.from_frame(by_step.mean().reset_index()), noise=noise)
+        return cls(table=Observations.from_frame(means), noise=noise)
 
     def mixtures(self, names: Sequence[str]) -> Observations:
         return self.table.split([run for run in self.table.runs if run not in names])[0]

@@ -94,7 +94,7 @@ class Prove(FolderCommand, Limited):
         return Answer(document=proofs.document(proof, found), screen=proofs.screen(proof, found))
 
 
-def tokens_of(store: "TokenStore", table: bimixjax.Observations) -> "TokenStore | LimitedTokens":
+def tokens_of(store: "TokenStore", table: "bimixjax.Observations") -> "TokenStore | LimitedTokens":
     """Return the tokens that the runs of a table were trained on: as few of each domain as the table says.
 
     Raises:

@@ -80,7 +80,10 @@ class Proof:
         return tuple(bool(yes) if given else None for yes, given in zip(inside, known, strict=True))
 
     def _mean(self, losses: Float[np.ndarray, "*n t"]) -> Float[np.ndarray, "*n"]:
-        return losses.mean(-1) if self.weights is None else losses @ self.weights
+        if self.weights is None:
+            return losses.mean(-1)
+        # A law may predict an infinite loss of a target that does not count.
+        return losses[..., self.weights > 0] @ self.weights[self.weights > 0]
 
     @property
     def noise(self) -> float:

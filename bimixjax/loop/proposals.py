@@ -6,8 +6,8 @@ Held-out errors do not order methods by the mixtures that they choose; trained p
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,20 +15,20 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from bimixjax import mixtures
 from bimixjax._base import checks, schema
 from bimixjax._base.checks import InputError
 from bimixjax._base.records import read_json, write_json
 from bimixjax._base.stages import say
-from bimixjax.estimation import Auto, fit
+from bimixjax.estimation import Auto, AutoFit, fit
 from bimixjax.fitting import Criterion
 from bimixjax.fitting.base import Fit
 from bimixjax.laws import LAWS
 from bimixjax.loop import rivals
 from bimixjax.observations import UNITS, Budget, Inventory, Observations, Unit
 from bimixjax.optimization import Limits, NearOptimal, OptimalMixture, objective, optimize
-from bimixjax.optimization.baselines import BEST_RUN, NATURAL, UNIFORM, ZERO_RUN, zero_run
+from bimixjax.optimization.baselines import BEST_RUN, NATURAL, UNIFORM, without_runs
 from bimixjax.optimization.goals import Goal
+from bimixjax.optimization.objectives import check_constrained
 from bimixjax.solve import Region
 
 AUTO, NEAR_OPTIMAL, LOG_LINEAR, TREES = "auto", "auto-near-optimal", "log-linear-kl", "lightgbm"
@@ -194,7 +194,26 @@ class Task:
     @property
     def natural(self) -> Float[np.ndarray, " d"]:
         """The natural mixture; the uniform one where it is not known how much there is of each domain."""
-        return references_without_runs(self).get(NATURAL, mixtures.uniform(len(self.observations.domains)))
+        return self.without_runs.get(NATURAL, self.without_runs[UNIFORM])
+
+    @property
+    def without_runs(self) -> dict[str, Float[np.ndarray, " d"]]:
+        """The mixtures that need neither law nor runs: natural, uniform, zero-run, as far as each is known."""
+        domains = self.observations.domains
+        by_target = dict(zip(self.observations.targets, self.weights.tolist(), strict=True))
+        return without_runs(domains, np.array([by_target.get(domain, 0.0) for domain in domains]), self.inventory)[0]
+
+    @property
+    def best_run(self) -> dict[str, Float[np.ndarray, " d"]]:
+        """The mixture of the least weighted mean at the largest volume; nothing where no run has all its losses."""
+        weighted, last = self.weights > 0, self.last
+        means = last.losses[:, weighted] @ self.weights[weighted]
+        return {BEST_RUN: last.proportions[np.nanargmin(means)]} if np.isfinite(means).any() else {}
+
+    @cached_property
+    def auto(self) -> AutoFit:
+        """The fit of auto, which several methods read."""
+        return fit(Auto(), self.observations, volume=self.unit)
 
     @property
     def region(self) -> Region:
@@ -250,7 +269,7 @@ def propose(
         (('bimix', 'uniform', 'zero-run', 'best run'), 716800.0, [2.1, nan, nan, nan])
     """
     for method in methods:
-        checks.choice("method", method, (*dict.fromkeys((*METHODS, *LAWS)),))
+        checks.choice("method", method, tuple(dict.fromkeys((*METHODS, *LAWS))))
     if len(observations.model_sizes) > 1:
         raise InputError(f"the table has {len(observations.model_sizes)} model sizes; allowed: one; select it")
     w = checks.target_weights(weights, observations.targets)
@@ -260,7 +279,7 @@ def propose(
     for number, method in enumerate(methods):
         say(_STAGE, number, len(methods))
         try:
-            found.append(_SPECIAL.get(method, _of_law)(method, task))
+            found.append(_proposed(method, task))
         except InputError as error:
             missing[method] = str(error)
     say(_STAGE, len(methods), len(methods))
@@ -274,21 +293,7 @@ def propose(
         seeds=() if observations.seed is None else tuple(np.unique(observations.seed).tolist()),
         missing=missing,
     )
-    last = task.last
-    means = np.where(np.isfinite(last.losses).all(1), last.losses @ w, np.inf)
-    return proposals.beside(references_without_runs(task) | {BEST_RUN: last.proportions[means.argmin()]})
-
-
-def references_without_runs(task: Task) -> dict[str, Float[np.ndarray, " d"]]:
-    """Return the mixtures that need neither law nor runs: natural, uniform, zero-run, as far as each is known."""
-    domains, found = task.observations.domains, {}
-    counts = np.full(len(domains), np.inf) if task.inventory is None else task.inventory.array(domains)
-    if task.inventory is not None and np.isfinite(counts).all():
-        found[NATURAL] = task.inventory.natural(domains)
-    found[UNIFORM] = mixtures.uniform(len(domains))
-    by_target = dict(zip(task.observations.targets, task.weights.tolist(), strict=True))
-    own = np.array([by_target.get(domain, 0.0) for domain in domains])
-    return found | ({ZERO_RUN: zero_run(own)} if own.any() else {})
+    return proposals.beside(task.without_runs | task.best_run)
 
 
 def of_optimum(name: str, best: OptimalMixture) -> Proposal:
@@ -297,49 +302,31 @@ def of_optimum(name: str, best: OptimalMixture) -> Proposal:
     return Proposal(name=name, proportions=best.proportions, losses=best.losses, lower=lower, upper=upper)
 
 
-def _of_law(method: str, task: Task) -> Proposal:
-    reads_volume = any(one.volumes > 1 for one in LAWS[method].coefficients)
-    law = fit(method, task.observations if reads_volume else task.last, volume=task.unit)
-    return of_optimum(method, task.optimum(law))
+def _proposed(method: str, task: Task) -> Proposal:
+    """Let one method propose.
 
-
-@lru_cache(maxsize=1)
-def _auto(observations: Observations) -> Any:
-    """Fit auto once for the methods that read it, one after the other."""
-    return fit(Auto(), observations)
-
-
-def _of_auto(method: str, task: Task) -> Proposal:
-    return of_optimum(method, task.optimum(_auto(task.observations)))
-
-
-def _near_optimal(method: str, task: Task) -> Proposal:
-    law = _auto(task.observations)
-    best = task.optimum(law, NearOptimal(seed=task.seed))
-    options = {"weights": task.weights, "level": _LEVEL, "inventory": task.inventory}
-    lower, upper = law.mean_interval(best.proportions, task.budget.volume, **options)
-    found = of_optimum(method, best)
-    return dataclasses.replace(found, lower=float(lower), upper=float(upper))
-
-
-def _log_linear(method: str, task: Task) -> Proposal:
-    law = fit("log_linear", task.last, volume=task.unit, criterion=Criterion(residual="absolute", huber=_HUBER))
-    goal = objective(law, budget=task.budget, weights=task.weights)
-    mixture = rivals.nearby_optimum(goal, task.region, task.natural)
-    return Proposal(name=method, proportions=mixture, losses=np.asarray(law.predict(mixture, task.budget.volume)))
-
-
-def _trees(method: str, task: Task) -> Proposal:
+    Raises:
+        InputError: where it cannot, from these runs or under these limits.
+    """
+    if method == AUTO:
+        return of_optimum(method, task.optimum(task.auto))
+    if method == NEAR_OPTIMAL:
+        best = task.optimum(task.auto, NearOptimal(seed=task.seed))
+        options = {"weights": task.weights, "level": _LEVEL, "inventory": task.inventory}
+        # It is not the best of many, so that its limits are those of any mixture.
+        lower, upper = task.auto.mean_interval(best.proportions, task.budget.volume, **options)
+        return dataclasses.replace(of_optimum(method, best), lower=float(lower), upper=float(upper))
     last = task.last
-    whole = last.take(np.flatnonzero(np.isfinite(last.losses).all(1)))
-    given = (whole.proportions, whole.losses, task.weights, task.region, task.natural, task.seed)
-    mixture, losses = rivals.averaged_by_trees(*given)
-    return Proposal(name=method, proportions=mixture, losses=losses)
-
-
-_SPECIAL: dict[str, Callable[[str, Task], Proposal]] = {
-    AUTO: _of_auto,
-    NEAR_OPTIMAL: _near_optimal,
-    LOG_LINEAR: _log_linear,
-    TREES: _trees,
-}
+    if method == LOG_LINEAR:
+        law = fit("log_linear", last, volume=task.unit, criterion=Criterion(residual="absolute", huber=_HUBER))
+        goal = objective(law, budget=task.budget, weights=task.weights)
+        check_constrained(law, goal, task.budget)
+        mixture = rivals.nearby_optimum(goal, task.region, task.natural)
+        return Proposal(name=method, proportions=mixture, losses=np.asarray(law.predict(mixture, task.budget.volume)))
+    if method == TREES:
+        whole = last.take(np.flatnonzero(np.isfinite(last.losses).all(1)))
+        given = (whole.proportions, whole.losses, task.weights, task.region, task.natural, task.seed)
+        mixture, losses = rivals.averaged_by_trees(*given)
+        return Proposal(name=method, proportions=mixture, losses=losses)
+    reads_volume = any(one.volumes > 1 for one in LAWS[method].coefficients)
+    return of_optimum(method, task.optimum(fit(method, task.observations if reads_volume else last, volume=task.unit)))

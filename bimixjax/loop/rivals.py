@@ -1,6 +1,5 @@
 """How other tools choose a mixture from the same runs, to stand beside the laws: what is theirs, in few lines each."""
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -76,11 +75,17 @@ def averaged_by_trees(
         The mixture, and the losses that the trees predict there.
 
     Raises:
-        InputError: where LightGBM is not installed, or fewer than 100 of the mixtures keep to the limits.
+        InputError: where LightGBM is not installed, fewer than 100 of the mixtures keep to the limits, or the trees
+            predict the same of all.
 
     Source: arXiv 2407.01492, and sail-sg/regmix, regression_fitting/regression.ipynb (1678465d).
     """
-    lightgbm = _lightgbm()
+    try:
+        import lightgbm
+    except ImportError as error:
+        raise InputError(
+            "lightgbm is not installed; pip install 'bimixjax[trees]', or leave this method out"
+        ) from error
     drawn = np.random.default_rng(seed).dirichlet(np.maximum(natural, 1e-6), _DRAWN)
     drawn = drawn[np.isfinite(drawn).all(1)]
     totals = region.totals(drawn)
@@ -97,21 +102,8 @@ def averaged_by_trees(
         lightgbm.train(settings, lightgbm.Dataset(proportions, column, params=settings), _ROUNDS) for column in losses.T
     ]
     predicted = np.stack([np.asarray(model.predict(drawn)) for model in models], axis=1) @ weights
+    if np.ptp(predicted) == 0:
+        raise InputError(f"trees of {len(losses)} runs tell no mixtures apart; train more runs, or leave lightgbm out")
     mixture = drawn[np.argsort(predicted, kind="stable")[:_AVERAGED]].mean(0)
     mixture = mixture / mixture.sum()
     return mixture, np.array([float(np.asarray(model.predict(mixture[None]))[0]) for model in models])
-
-
-def has_trees() -> bool:
-    """Say whether LightGBM is installed."""
-    from importlib.util import find_spec
-
-    return find_spec("lightgbm") is not None
-
-
-def _lightgbm() -> ModuleType:
-    if not has_trees():
-        raise InputError("lightgbm is not installed; pip install 'bimixjax[trees]', or leave this method out")
-    import lightgbm
-
-    return lightgbm

@@ -73,6 +73,36 @@ def zero_run(weights: ArrayLike) -> Float[np.ndarray, " d"]:
     return shares / shares.sum()
 
 
+def without_runs(
+    domains: tuple[str, ...], weights: Float[np.ndarray, " d"], inventory: Inventory | None
+) -> tuple[dict[str, Float[np.ndarray, " d"]], dict[str, str]]:
+    """Return the natural, uniform and zero-run mixture by name, and why one of them cannot be known.
+
+    Args:
+        domains: names.
+        weights: of the target that is domain i, 0 where none is [d].
+        inventory: unique tokens by domain, for the natural mixture.
+
+    Raises:
+        InputError: for an inventory of other domains.
+    """
+    found, missing = {}, {}
+    counts = np.full(len(domains), np.inf) if inventory is None else inventory.array(domains)
+    if inventory is not None and np.isfinite(counts).all():
+        found[NATURAL] = inventory.natural(domains)
+    else:
+        lacks = [d for d, count in zip(domains, counts, strict=True) if not np.isfinite(count)]
+        missing[NATURAL] = (
+            f"the inventory has no number of tokens of {', '.join(lacks)}" if inventory else "no inventory is given"
+        )
+    found[UNIFORM] = mixtures.uniform(len(domains))
+    if weights.any():
+        found[ZERO_RUN] = zero_run(weights)
+    else:
+        missing[ZERO_RUN] = "no target with weight is a domain"
+    return found, missing
+
+
 @dataclass(frozen=True, kw_only=True)
 class Baselines:
     """Mixtures that need no law, and why some are missing.
@@ -140,22 +170,9 @@ class Baselines:
         budget = budget or Budget()
         goal = objective(fit, budget=budget, weights=weights, inventory=inventory)
         one = fit.at_size(budget.model_size)
-        found, missing, measured = {}, {}, None
-        counts = np.full(len(fit.domains), np.inf) if inventory is None else inventory.array(fit.domains)
-        if inventory is not None and np.isfinite(counts).all():
-            found[NATURAL] = inventory.natural(fit.domains)
-        else:
-            lacks = [d for d, count in zip(fit.domains, counts, strict=True) if not np.isfinite(count)]
-            missing[NATURAL] = (
-                f"the inventory has no number of tokens of {', '.join(lacks)}" if inventory else "no inventory is given"
-            )
-        found[UNIFORM] = mixtures.uniform(len(fit.domains))
         own, of_domains = np.array(one.own)[list(goal.chosen)], np.zeros(len(fit.domains))
         np.add.at(of_domains, own[own >= 0], np.asarray(goal.weights)[own >= 0])
-        if of_domains.any():
-            found[ZERO_RUN] = zero_run(of_domains)
-        else:
-            missing[ZERO_RUN] = "no target with weight is a domain"
+        (found, missing), measured = without_runs(fit.domains, of_domains, inventory), None
         if observations is not None:
             targets = [one.targets[t] for t in goal.chosen]
             best = _best_measured(

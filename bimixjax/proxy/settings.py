@@ -112,9 +112,8 @@ class SwarmConfig:
         if len(fitting) != 1:
             sizes = ", ".join(str(one.train.model.size) for one in found)
             there = f"swarms of {sizes} parameters" if found else f"no {SETTINGS} of a swarm"
-            raise InputError(
-                f"{folder} has {there}{'' if model_size is None else f', and {model_size:g} was asked for'}"
-            )
+            asked = "say which" if model_size is None else f"{model_size:g} was asked for"
+            raise InputError(f"{folder} has {there}; {asked}")
         return fitting[0]
 
     def of_model(self, preset: str) -> "SwarmConfig":

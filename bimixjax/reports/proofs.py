@@ -10,6 +10,8 @@ from bimixjax.loop.proof import CLEAR, Proof
 from bimixjax.loop.proposals import Proposals
 from bimixjax.reports.layout import decimal, framed, table
 
+# Of more mixtures that tie with the best, the rest is counted.
+_NAMED = 6
 _HELD = {True: "yes", False: "no", None: "-"}
 
 
@@ -37,7 +39,7 @@ def measured(found: Proof) -> Group:
         row += [_HELD[found.held[i]]] if "in its limits" in columns else []
         shown.add_row(*row, *(decimal(loss, otherwise="diverged") for loss in means[i]))
     title = f"Proof: loss measured at {found.steps:.0f} steps, trained afresh with {found.losses.shape[1]} seeds each"
-    return framed(title, shown, f"Nats per token. Standard error of a difference: {found.standard_error:.4f}")
+    return framed(title, shown, f"Nats per token. Standard error of a difference: {decimal(found.standard_error)}")
 
 
 def shares(found: Proof, proposals: Proposals) -> Group:
@@ -53,7 +55,9 @@ def verdict(found: Proof) -> Text:
         return Text("No mixture has all its runs: nothing can be said.")
     best = found.ranked[0]
     ties = [name for name, (_, errors) in found.differences(best).items() if errors < CLEAR]
-    lines = [f"Lowest measured mean loss: {best}{_and(ties)}."]
+    more = f" and {len(ties) - _NAMED} others" if len(ties) > _NAMED else ""
+    behind = f"; less than {CLEAR} standard errors behind: {', '.join(ties[:_NAMED])}{more}" if ties else ""
+    lines = [f"Lowest measured mean loss: {best}{behind}."]
     missed = found.missed[np.isfinite(found.missed)]
     if len(missed):
         side = "above" if missed.mean() > 0 else "below"
@@ -93,10 +97,3 @@ def document(found: Proof, proposals: Proposals) -> dict[str, Any]:
 
 def _ordered(found: Proof) -> list[str]:
     return [*found.ranked, *(name for name in found.mixtures if name not in found.ranked)]
-
-
-def _and(ties: list[str]) -> str:
-    if not ties:
-        return ""
-    said = ", ".join(ties[:6]) + (f" and {len(ties) - 6} others" if len(ties) > 6 else "")
-    return f"; less than {CLEAR} standard errors behind: {said}"

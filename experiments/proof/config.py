@@ -24,6 +24,10 @@ MORE_SEEDS, CONTENDERS, MORE_OF = (5, 6, 7, 8), 1.05, ("small",)
 RANDOM, PLANNED_FIRST, PLANNED_NEXT = 24, 4, 4
 TABLES = {"random-8": (8, 0), "planned-8": (0, 8), "random-24": (24, 0)}
 METHODS = METHODS
+# Of the pairs of models of DoReMi, at the first size; its mixture is trained at all.
+DOREMI_SEEDS = (0, 1, 2, 3)
+# Folders of a size: all proposals, the contenders with further seeds, DoReMi's mixture.
+PROOF, AGAIN, MORE = "proof", "again", "more"
 # The method whose proposals for the small models are trained large as well.
 TRANSFERRED = "auto"
 

@@ -1,7 +1,7 @@
 """Every method's proposal, trained: `python -m experiments.proof.run --corpus DIR --folder DIR`."""
 
 import dataclasses
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,8 @@ from bimixjax.corpus import TokenStore
 from bimixjax.loop.proof import Proof, prove
 from bimixjax.loop.proposals import Proposal, Proposals, propose
 from bimixjax.observations import Budget
-from bimixjax.proxy import Design, LimitedTokens, train_swarm
+from bimixjax.proxy import Design, LimitedTokens, doremi, train_swarm
 from experiments.proof import config, references
-
-# Folders of a size: all proposals, the contenders with further seeds, and further mixtures.
-PROOF, AGAIN, MORE = "proof", "again", "more"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +26,8 @@ class Options:
     """The token store of `python -m experiments.corpus.run`."""
     folder: Path
     """Where runs go."""
-    more: Path | None = None
-    """A file of further mixtures by name, trained after the others with the same seeds (.json)."""
     sizes: tuple[str, ...] = tuple(config.SIZES)
     """Of `config.SIZES`, the smallest first, whose proposals are trained at the others, too."""
-    design_only: bool = False
-    """Train the design runs and stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,49 +58,62 @@ def main(options: Options) -> None:
     for size in options.sizes:
         place = options.folder / size
         tables = designed(corpus, size, place)
-        if options.design_only:
-            continue
         before = None if place == smallest else smallest / "proposals.json"
         proposals = proposed(corpus, tables, place, before, references.entropies(corpus.store))
         trained = (corpus.tokens, config.swarm(size))
-        proof = prove(place / PROOF, proposals, *trained, config.PROOF_SEEDS, progress=say)
+        proof = prove(place / config.PROOF, proposals, *trained, config.PROOF_SEEDS, progress=say)
         show(size, proof)
         seeds = config.PROOF_SEEDS
         if size in config.MORE_OF:
             near = proof.means <= config.CONTENDERS * np.nanmin(proof.means)
-            kept = tuple(one for one, yes in zip(proposals.of, near, strict=True) if yes)
-            again = dataclasses.replace(proposals, of=kept)
-            show(size, prove(place / AGAIN, again, *trained, config.MORE_SEEDS, progress=say))
+            contenders = tuple(one for one, yes in zip(proposals.of, near, strict=True) if yes)
+            again = dataclasses.replace(proposals, of=contenders)
+            show(size, prove(place / config.AGAIN, again, *trained, config.MORE_SEEDS, progress=say))
             seeds = (*seeds, *config.MORE_SEEDS)
-        if options.more is not None:
-            further = dataclasses.replace(proposals, of=()).beside(mixtures_of(options.more, corpus.store))
-            show(size, prove(place / MORE, further, *trained, seeds, progress=say))
+        place_of = smallest / "doremi"
+        found = doremi(corpus.store, config.swarm(smallest.name), seeds=config.DOREMI_SEEDS, folder=place_of)
+        further = dataclasses.replace(proposals, of=()).beside({"DoReMi": found.proportions})
+        prove(place / config.MORE, further, *trained, seeds, progress=say)
 
 
 def designed(corpus: Corpus, size: str, place: Path) -> dict[str, Observations]:
     """Train the design in two parts, the second planned from the planned runs of the first; return what methods see."""
     store, swarm = corpus.store, config.swarm(size)
     planning = {"runs": config.PLANNED_FIRST, "inventory": corpus.inventory, "limits": corpus.limits}
-    first = plan(None, domains=store.domains, **planning).mixtures
-    ids = [f"random-{i + 1}" for i in range(config.RANDOM)] + [f"planned-{i + 1}" for i in range(len(first))]
-    mixtures = np.concatenate([random_mixtures(corpus), first])
-    design = Design.make(ids, store.domains, mixtures, [config.DESIGN_SEED] * len(ids))
-    design.write(place / "design.csv")
+
+    def first() -> Design:
+        planned = plan(None, domains=store.domains, **planning).mixtures
+        ids = [f"random-{i + 1}" for i in range(config.RANDOM)] + [f"planned-{i + 1}" for i in range(len(planned))]
+        mixtures = np.concatenate([random_mixtures(corpus), planned])
+        return Design.make(ids, store.domains, mixtures, [config.DESIGN_SEED] * len(ids))
+
+    design = kept(place / "design.csv", first)
     begun = Observations.read(train_swarm(design, corpus.tokens, swarm, place / "design", progress=say))
-    known, _ = begun.split([run for run in begun.runs if run.startswith("random")])
-    budget = Budget(volume=float(config.STEPS * config.BATCH * config.CONTEXT), unit="tokens")
-    planning |= {"runs": config.PLANNED_NEXT, "budget": budget}
-    second = plan(known, targets=store.domains, **planning).mixtures
-    ids = [f"planned-{config.PLANNED_FIRST + i + 1}" for i in range(len(second))]
-    design = Design.make(ids, store.domains, second, [config.DESIGN_SEED] * len(ids))
+
+    def second() -> Design:
+        known, _ = begun.split([run for run in begun.runs if run.startswith("random")])
+        budget = Budget(volume=float(config.STEPS * config.BATCH * config.CONTEXT), unit="tokens")
+        own = planning | {"runs": config.PLANNED_NEXT, "budget": budget}
+        planned = plan(known, targets=store.domains, **own).mixtures
+        ids = [f"planned-{config.PLANNED_FIRST + i + 1}" for i in range(len(planned))]
+        return Design.make(ids, store.domains, planned, [config.DESIGN_SEED] * len(ids))
+
+    design = kept(place / "design-2.csv", second)
     rest = Observations.read(train_swarm(design, corpus.tokens, swarm, place / "design-2", progress=say))
     whole = Observations.concat(begun, rest)
     whole.write(place / "runs.csv")
     tables = {}
     for name, (random, planned) in config.TABLES.items():
-        kept = {f"random-{i + 1}" for i in range(random)} | {f"planned-{i + 1}" for i in range(planned)}
-        tables[name], _ = whole.split([run for run in whole.runs if run not in kept])
+        seen = {f"random-{i + 1}" for i in range(random)} | {f"planned-{i + 1}" for i in range(planned)}
+        tables[name], _ = whole.split([run for run in whole.runs if run not in seen])
     return tables
+
+
+def kept(path: Path, make: Callable[[], Design]) -> Design:
+    """The design of the first call: a plan depends on rounding, which another number of threads changes."""
+    if not path.exists():
+        make().write(path)
+    return Design.read(path)
 
 
 def random_mixtures(corpus: Corpus) -> Float[np.ndarray, "n d"]:
@@ -116,11 +122,6 @@ def random_mixtures(corpus: Corpus) -> Float[np.ndarray, "n d"]:
     most = config.MAX_EPOCHS * counts / (config.STEPS * config.BATCH * config.CONTEXT)
     drawn = np.random.default_rng(0).dirichlet(np.ones(len(counts)), 100 * config.RANDOM)
     return drawn[(drawn <= most).all(1)][: config.RANDOM]
-
-
-def mixtures_of(path: Path, store: TokenStore) -> dict[str, Float[np.ndarray, " d"]]:
-    found = json.loads(path.read_text(encoding="utf-8"))["mixtures"]
-    return {name: np.array([shares[domain] for domain in store.domains]) for name, shares in found.items()}
 
 
 def proposed(

@@ -9,11 +9,12 @@ import tyro
 from matplotlib.figure import Figure
 
 from bimixjax import Observations
+from bimixjax._base.records import read_json
 from bimixjax.loop.proof import OBSERVATIONS, trained_as
 from bimixjax.loop.proposals import Proposals
+from bimixjax.proxy.layout import SPEED
 from bimixjax.reports.figures import save
 from experiments.proof import config
-from experiments.proof.run import AGAIN, MORE, PROOF
 
 HERE = Path(__file__).resolve().parent
 # Mixtures this much above the best are not comparable, see `Proof.noise`; figures end there.
@@ -52,7 +53,11 @@ def main(options: Options) -> None:
     print(ranked.round(4).to_string(index=False), "\n")
     again = trained_again(options.folder, table)
     again.round(5).to_csv(options.out / "best_runs.csv", index=False)
-    print(again.round(4).to_string(index=False))
+    print(again.round(4).to_string(index=False), "\n")
+    pace = speeds(options.folder)
+    pace.round().to_csv(options.out / "speeds.csv", index=False)
+    print(pace.round().to_string(index=False))
+    print(f"{pace['seconds'].sum() / 3600:.1f} hours of training")
 
 
 def measured(place: Path) -> tuple[pd.DataFrame, float]:
@@ -60,8 +65,14 @@ def measured(place: Path) -> tuple[pd.DataFrame, float]:
 
     Means are of what each run lost minus what its seed did to the mixtures that all seeds trained.
     """
-    proposals = Proposals.load(place / PROOF / "proposals.json")
-    runs = pd.concat([losses(place / part) for part in (PROOF, AGAIN, MORE) if (place / part / OBSERVATIONS).exists()])
+    proposals = Proposals.load(place / config.PROOF / "proposals.json")
+    runs = pd.concat(
+        [
+            losses(place / part)
+            for part in (config.PROOF, config.AGAIN, config.MORE)
+            if (place / part / OBSERVATIONS).exists()
+        ]
+    )
     names, numbers = runs["mixture"].unique().tolist(), np.unique(runs["seed"]).tolist()
     wide = np.full((len(names), len(numbers)), np.nan)
     for name, seed, mean in runs[["mixture", "seed", "mean"]].to_numpy().tolist():
@@ -137,7 +148,7 @@ def trained_again(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
     found = []
     for size in config.SIZES:
         runs = Observations.read(folder / size / "runs.csv").select(volume=(config.STEPS, config.STEPS), unit="steps")
-        proposals = Proposals.load(folder / size / PROOF / "proposals.json")
+        proposals = Proposals.load(folder / size / config.PROOF / "proposals.json")
         means = runs.losses.mean(1)
         for name in config.TABLES:
             mixture = proposals.proportions[proposals.names.index(f"{name}/best run")]
@@ -145,6 +156,16 @@ def trained_again(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
             own = (table["size"] == size) & (table["mixture"] == f"{name}/best run")
             again = float(table["mean"].to_numpy()[own.to_numpy()][0])
             found.append({"size": size, "table": name, "measured": first, "again": again, "above": again - first})
+    return pd.DataFrame(found)
+
+
+def speeds(folder: Path) -> pd.DataFrame:
+    """Of each swarm: runs, seconds of training and tokens a second, on a core of its own."""
+    found = []
+    for path in sorted(folder.rglob(SPEED)):
+        speed = read_json(path)
+        row = {"swarm": path.parent.relative_to(folder).as_posix(), "runs": speed["runs"], "seconds": speed["seconds"]}
+        found.append(row | {"tokens_per_second": speed["tokens_per_second"]})
     return pd.DataFrame(found)
 
 

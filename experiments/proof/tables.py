@@ -8,12 +8,11 @@ import tyro
 from bimixjax import Observations, datasets
 from bimixjax.loop.proof import OBSERVATIONS
 from experiments.proof import config
-from experiments.proof.run import AGAIN, MORE, PROOF
 
 # Name of each data set, and the parts of a size that it holds.
 TABLES = {
     "eight-domains": ("runs.csv",),
-    "eight-domains-proof": tuple(f"{part}/{OBSERVATIONS}" for part in (PROOF, AGAIN, MORE)),
+    "eight-domains-proof": tuple(f"{part}/{OBSERVATIONS}" for part in (config.PROOF, config.AGAIN, config.MORE)),
 }
 
 

@@ -13,7 +13,7 @@ import bimixjax
 from bimixjax import InputError, Inventory, Limits, Observations
 from bimixjax.corpus import TokenStore
 from bimixjax.laws import LAWS
-from bimixjax.loop.proof import OBSERVATIONS, PROPOSALS, prove, trained_as
+from bimixjax.loop.proof import OBSERVATIONS, PROPOSALS, Proof, prove, trained_as
 from bimixjax.loop.proposals import LOG_LINEAR, Proposal, Proposals, Task, propose
 from bimixjax.loop.rivals import PULL, averaged_by_trees, nearby_optimum
 from bimixjax.mixtures import lattice
@@ -68,6 +68,8 @@ def test_trees_average_mixtures_that_they_like_within_limits() -> None:
     assert mixture[0] > 0.45
     assert mixture[1] <= 0.2 + 1e-12
     assert promised == pytest.approx(np.full(2, 2.5), abs=0.05)
+    with pytest.raises(InputError, match="tell no mixtures apart"):
+        averaged_by_trees(mixtures[:1], losses[:1], *args[2:])
     with pytest.raises(InputError, match="at least 100 to average"):
         averaged_by_trees(*args[:3], Region.box(np.zeros(3), np.array([1e-3, 1e-3, 1.0])), NATURAL, 0)
 
@@ -94,6 +96,29 @@ def test_a_method_that_fails_is_told_and_the_others_go_on() -> None:
     assert "takes no limit of a distance" in found.missing[LOG_LINEAR]
     with pytest.raises(InputError, match="method is 'bimx'"):
         propose(table(), ["bimx"])
+
+
+def test_runs_of_which_nothing_follows_promise_nothing() -> None:
+    one = propose(table(1), ["bimix", LOG_LINEAR])
+    assert one.names == ("uniform", "zero-run", "best run")
+    assert set(one.missing) == {"bimix", LOG_LINEAR}
+    frame = table().to_frame()
+    frame[[f"loss/{d}" for d in DOMAINS]] = np.nan
+    assert propose(Observations.from_frame(frame), []).names == ("uniform", "zero-run")
+    # The law is infinite where a domain is absent; targets that do not count say nothing of the mean.
+    corner = propose(table(), ["bimix"], weights={"a": 1.0})
+    assert corner.of[0].proportions == pytest.approx([1.0, 0.0, 0.0])
+    losses = np.full((len(corner.of), 2, 3), 2.5)
+    found = Proof(
+        mixtures=corner.names,
+        targets=DOMAINS,
+        steps=10,
+        losses=losses,
+        predicted=corner.losses,
+        weights=corner.weights,
+    )
+    assert found.promised[0] == pytest.approx(2.0, rel=1e-2)
+    assert found.means == pytest.approx(2.5)
 
 
 def test_laws_without_a_volume_see_the_last_rows_only() -> None:

@@ -145,7 +145,15 @@ def test_a_design_of_several_models_has_a_row_per_run_size_and_step(
     for run in design.runs:
         same = found.losses[found.run == f"{run}/model_size-{own:.0f}"]
         np.testing.assert_allclose(same, alone.losses[alone.run == run], atol=1e-5)
-    part = Observations.read(tmp_path / "shard-0-of-2" / "model-narrow" / "observations.csv")
+    # Other runs can be trained as these were.
+    folder = tmp_path / "shard-0-of-2"
+    again = SwarmConfig.read(folder, own)
+    assert (again.train, again.steps, again.measured) == (config.train, config.steps, config.measured)
+    with pytest.raises(InputError, match="say which"):
+        SwarmConfig.read(folder)
+    with pytest.raises(InputError, match=r"no swarm\.json of a swarm"):
+        SwarmConfig.read(tmp_path)
+    part = Observations.read(folder / "model-narrow" / "observations.csv")
     assert set(Observations.concat(alone, part).run) <= {*found.run, *design.runs}
     assert f"{part.run[0]}/model_size-{narrow:.0f}" in Observations.concat(alone, part).runs
 

@@ -1,6 +1,6 @@
 """The `bimix prove` command: methods choose mixtures from the same runs, and what they chose is trained."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -17,6 +17,9 @@ from bimixjax.cli.reporting import mixtures_of, named_mixtures
 if TYPE_CHECKING:
     from bimixjax.corpus import TokenStore
     from bimixjax.proxy import LimitedTokens
+
+# What the folder was begun with.
+BEGUN = "prove.json"
 
 # A difference of two means then has .7 times the noise of a run.
 SEEDS = (1, 2, 3, 4)
@@ -61,8 +64,10 @@ class Prove(FolderCommand, Limited):
     def work(self) -> Answer:
         """Propose, train, judge."""
         from bimixjax import corpus
-        from bimixjax.loop.proof import prove, require_fresh
-        from bimixjax.loop.proposals import METHODS, propose
+        from bimixjax._base.provenance import digest
+        from bimixjax.loop.proof import PROPOSALS, prove, require_fresh
+        from bimixjax.loop.proposals import METHODS, Proposals, propose
+        from bimixjax.loop.settings import settle
         from bimixjax.proxy import SwarmConfig, layout
         from bimixjax.reports import figures, proofs
 
@@ -78,15 +83,19 @@ class Prove(FolderCommand, Limited):
         others = {} if self.beside is None else mixtures_of(self.beside, table.domains)
         seeds = wholes("seeds", self.seeds) or SEEDS
         require_fresh(seeds, [] if table.seed is None else sorted(set(table.seed.tolist())))
+        methods, weights = names(self.methods) or METHODS, numbers("weight", self.weight) or None
+        options = {"weights": weights, "limits": limits, "inventory": stock}
+        asked = {"observations": digest(self.swarm / layout.OBSERVATIONS), "model_size": self.model_size}
+        asked |= {"methods": methods, "seeds": seeds, "weights": weights, "beside": others}
+        settle(self.folder / BEGUN, asked | {"limits": asdict(limits), "inventory": stock.tokens})
         with progress.shown() as watch:
-            watch("proposals")
-            found = propose(
-                table,
-                names(self.methods) or METHODS,
-                weights=numbers("weight", self.weight) or None,
-                limits=limits,
-                inventory=stock,
-            ).beside(others)
+            # Proposals are frozen: those of another number of threads would differ by rounding.
+            frozen = self.folder / PROPOSALS
+            if frozen.exists():
+                found = Proposals.load(frozen)
+            else:
+                watch("proposals")
+                found = propose(table, methods, **options).beside(others)
             stage = watch("training what was proposed")
             proof = prove(self.folder, found, tokens, config, seeds, progress=stage)
         if self.figure:

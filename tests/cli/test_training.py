@@ -245,6 +245,9 @@ def test_prove_trains_what_methods_choose(store: TokenStore, capsys: pytest.Capt
     found = json.loads(capsys.readouterr().out)
     assert [*found["mixtures"]] == ["bimix", "natural", "uniform", "zero-run", "best run", "mine"]
     assert found["mixtures"]["mine"]["mean"] == pytest.approx(np.mean(found["mixtures"]["mine"]["losses"]))
+    # What was frozen is what goes on, and other wishes ask for another folder.
+    assert bimix(line.replace("--methods bimix", "--methods exponential")) == BAD_INPUT
+    assert "begun with another methods" in capsys.readouterr().err
     # Trained as the swarm was: the same model, batch and steps.
     begun, proved = (read_json(Path(place, "swarm.json"))["config"] for place in ("proxies", "proved/swarm"))
     assert begun == proved

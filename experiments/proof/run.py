@@ -1,9 +1,10 @@
 """Every method's proposal, trained: `python -m experiments.proof.run --corpus DIR --folder DIR`."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -28,11 +29,18 @@ class Options:
     """Where runs go."""
     sizes: tuple[str, ...] = tuple(config.SIZES)
     """Of `config.SIZES`, the smallest first, whose proposals are trained at the others, too."""
+    split: Literal[0, 1] = 0
+    """Of the corpus. The runs of split 1 have other seeds and other random mixtures than those of split 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
     store: TokenStore
+    split: int
+
+    def seeds(self, numbers: Sequence[int]) -> tuple[int, ...]:
+        """Those of this split, in place of those of split 0."""
+        return tuple(number + config.SPLIT_APART * self.split for number in numbers)
 
     @property
     def tokens(self) -> LimitedTokens:
@@ -53,7 +61,7 @@ class Corpus:
 
 
 def main(options: Options) -> None:
-    corpus = Corpus(store=TokenStore.open(options.corpus))
+    corpus = Corpus(store=TokenStore.open(options.corpus), split=options.split)
     smallest = options.folder / next(iter(config.SIZES))
     for size in options.sizes:
         place = options.folder / size
@@ -61,17 +69,18 @@ def main(options: Options) -> None:
         before = None if place == smallest else smallest / "proposals.json"
         proposals = proposed(corpus, tables, place, before, references.entropies(corpus.store))
         trained = (corpus.tokens, config.swarm(size))
-        proof = prove(place / config.PROOF, proposals, *trained, config.PROOF_SEEDS, progress=say)
+        seeds, more = corpus.seeds(config.PROOF_SEEDS), corpus.seeds(config.MORE_SEEDS)
+        proof = prove(place / config.PROOF, proposals, *trained, seeds, progress=say)
         show(size, proof)
-        seeds = config.PROOF_SEEDS
         if size in config.MORE_OF:
             near = proof.means <= config.CONTENDERS * np.nanmin(proof.means)
             contenders = tuple(one for one, yes in zip(proposals.of, near, strict=True) if yes)
             again = dataclasses.replace(proposals, of=contenders)
-            show(size, prove(place / config.AGAIN, again, *trained, config.MORE_SEEDS, progress=say))
-            seeds = (*seeds, *config.MORE_SEEDS)
+            show(size, prove(place / config.AGAIN, again, *trained, more, progress=say))
+            seeds = (*seeds, *more)
         place_of = smallest / "doremi"
-        found = doremi(corpus.store, config.swarm(smallest.name), seeds=config.DOREMI_SEEDS, folder=place_of)
+        pairs = corpus.seeds(config.DOREMI_SEEDS)
+        found = doremi(corpus.store, config.swarm(smallest.name), seeds=pairs, folder=place_of)
         further = dataclasses.replace(proposals, of=()).beside({"DoReMi": found.proportions})
         prove(place / config.MORE, further, *trained, seeds, progress=say)
 
@@ -85,7 +94,7 @@ def designed(corpus: Corpus, size: str, place: Path) -> dict[str, Observations]:
         planned = plan(None, domains=store.domains, **planning).mixtures
         ids = [f"random-{i + 1}" for i in range(config.RANDOM)] + [f"planned-{i + 1}" for i in range(len(planned))]
         mixtures = np.concatenate([random_mixtures(corpus), planned])
-        return Design.make(ids, store.domains, mixtures, [config.DESIGN_SEED] * len(ids))
+        return Design.make(ids, store.domains, mixtures, corpus.seeds([config.DESIGN_SEED] * len(ids)))
 
     design = kept(place / "design.csv", first)
     begun = Observations.read(train_swarm(design, corpus.tokens, swarm, place / "design", progress=say))
@@ -96,7 +105,7 @@ def designed(corpus: Corpus, size: str, place: Path) -> dict[str, Observations]:
         own = planning | {"runs": config.PLANNED_NEXT, "budget": budget}
         planned = plan(known, targets=store.domains, **own).mixtures
         ids = [f"planned-{config.PLANNED_FIRST + i + 1}" for i in range(len(planned))]
-        return Design.make(ids, store.domains, planned, [config.DESIGN_SEED] * len(ids))
+        return Design.make(ids, store.domains, planned, corpus.seeds([config.DESIGN_SEED] * len(ids)))
 
     design = kept(place / "design-2.csv", second)
     rest = Observations.read(train_swarm(design, corpus.tokens, swarm, place / "design-2", progress=say))
@@ -120,7 +129,7 @@ def random_mixtures(corpus: Corpus) -> Float[np.ndarray, "n d"]:
     """Draw from a flat Dirichlet distribution, passing over what breaks a limit."""
     counts = np.array(corpus.counts)
     most = config.MAX_EPOCHS * counts / (config.STEPS * config.BATCH * config.CONTEXT)
-    drawn = np.random.default_rng(0).dirichlet(np.ones(len(counts)), 100 * config.RANDOM)
+    drawn = np.random.default_rng(corpus.split).dirichlet(np.ones(len(counts)), 100 * config.RANDOM)
     return drawn[(drawn <= most).all(1)][: config.RANDOM]
 
 

@@ -26,6 +26,7 @@ from bimixjax.cli.planning import Plan
 from bimixjax.cli.predicting import Predict, Score
 from bimixjax.cli.proving import Prove
 from bimixjax.cli.reporting import Report
+from bimixjax.cli.reweighting import Doremi
 from bimixjax.cli.searching import Optimize
 from bimixjax.cli.training import Demo, Swarm
 from bimixjax.cli.verifying import Verify
@@ -135,7 +136,7 @@ class Fit(TableCommand):
 
 
 _KINDS: tuple[type[Command], ...] = (
-    *(Demo, Corpus, Entropy, Design, Plan, Swarm, Prove),
+    *(Demo, Corpus, Entropy, Design, Plan, Swarm, Doremi, Prove),
     *(Import, Fit, Compare, Predict, Score, Optimize, Report, Export, Lint, Verify),
 )
 COMMANDS = {kind.__name__.lower(): kind for kind in _KINDS}

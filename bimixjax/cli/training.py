@@ -4,13 +4,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from bimixjax._base.checks import InputError
 from bimixjax.cli import console, progress
 from bimixjax.cli.console import Answer, FolderCommand
+from bimixjax.cli.models import Trained
 from bimixjax.cli.options import Counts, Names, Number, Numbers, Stock, Whole, inventory, names, numbers, wholes
 
 if TYPE_CHECKING:
@@ -21,13 +22,10 @@ if TYPE_CHECKING:
 NOT_OF_A_JOB = ("config", "json", "shard", "status", "print_job")
 # In place of the file of a design.
 PLANNED = Path("plan")
-# Settings of how a swarm is computed, which bear the names of its configuration.
-LAYOUT = ("stack", "microbatch", "remat", "eval_batch", "device_memory", "data_devices", "model_devices")
-Size = Literal["0.1m", "1m", "10m", "60m", "85m", "150m", "300m", "800m", "1b"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swarm(FolderCommand):
+class Swarm(FolderCommand, Trained):
     """Train a small model on each mixture of a design, or in rounds; the same command goes on where it was killed.
 
     Example: bimix swarm design.csv corpus proxies --steps 500
@@ -40,55 +38,15 @@ class Swarm(FolderCommand):
     """A token store, as `bimix corpus` makes one."""
     folder: Annotated[Positional[Path | None], arg(metavar="FOLDER", help_behavior_hint="")] = None  # pyright: ignore
     """Where observations.csv and the checkpoints go."""
-    model: Annotated[Size, arg(metavar="SIZE")] = "0.1m"
-    """Parameters of the model: 0.1m, 1m, 10m, 60m, 85m, 150m, 300m, 800m, 1b; where the design says none."""
-    context: Annotated[Whole, arg(metavar="TOKENS")] = 128
-    """Length of the training sequences."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of activations and products."""
-    batch: Annotated[Whole, arg(metavar="NUMBER")] = 16
-    """Sequences per step."""
-    steps: Annotated[Whole, arg(metavar="NUMBER")] = 500
-    """Optimizer steps of each run."""
-    learning_rate: Annotated[float, arg(metavar="NUMBER")] = 3e-3
-    """Learning rate after the warm-up."""
-    base_width: Annotated[Whole | None, arg(metavar="NUMBER", help_behavior_hint="")] = None
-    """The width at which that learning rate holds; a model as wide as W then has it times this over W."""
-    warmup: Annotated[Whole, arg(metavar="STEPS")] = 20
-    """Steps of the warm-up."""
-    schedule: Literal["constant", "cosine", "wsd", "exponential"] = "constant"
-    """Learning rate after the warm-up: constant, or falling to a tenth; wsd falls in the last fifth of the steps."""
-    z_loss: Annotated[float, arg(metavar="NUMBER")] = 0.0
-    """Weight of the squared logarithm of the softmax's normalizer in what is minimized, such as 1e-4."""
     targets: Names = ()
     """Domains of the token store whose validation loss is measured. Default: those of the design."""
     eval_steps: Counts = ()
     """Steps at which losses are measured. Default: eight, from a sixteenth of the steps on."""
-    eval_windows: Annotated[Whole, arg(metavar="NUMBER")] = 64
-    """Most validation sequences per domain."""
-    checkpoint_every: Annotated[Whole, arg(metavar="STEPS")] = 500
-    """Steps between checkpoints."""
-    track: Names = ()
-    """Where reports go beside metrics.jsonl in the folder: tensorboard, wandb, trackio; each is an extra to install."""
     simulate_epochs: Number = None
     """Repeat each domain as often as a real run of so many tokens will: it is drawn from its first tokens, as many as
     its unique tokens in --inventory times the tokens of a run here over those."""
     inventory: Stock = ()
     """For --simulate-epochs: unique tokens of the domains in the real run, or a file of them (domain,tokens)."""
-    stack: Annotated[int | None, arg(metavar="NUMBER", help_behavior_hint="")] = None
-    """Members that a device computes at once. Default: as many as fit, on a CPU one."""
-    microbatch: Annotated[int | None, arg(metavar="NUMBER", help_behavior_hint="")] = None
-    """Sequences of a member per pass. Default: as many of the batch as fit."""
-    remat: Annotated[bool | None, arg(help_behavior_hint="")] = None
-    """Compute each block again on the way back, which saves memory. Default: where nothing else fits."""
-    eval_batch: Annotated[int | None, arg(metavar="NUMBER", help_behavior_hint="")] = None
-    """Validation sequences of a member per pass. Default: as many as in training."""
-    device_memory: Number = None
-    """Bytes that a device has. Default: what it says."""
-    data_devices: Annotated[Whole, arg(metavar="NUMBER")] = 1
-    """Devices over which the batch of a member is split."""
-    model_devices: Annotated[Whole, arg(metavar="NUMBER")] = 1
-    """Devices over which the parameters of a member are split."""
     process: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="")] = None
     """Train together with other processes: this is the I-th of N (I from 0). SLURM, Open MPI and TPU pods say it
     themselves; alone: train without the others nevertheless."""
@@ -240,17 +198,8 @@ class Swarm(FolderCommand):
 
     def swarm_config(self, vocab_size: int) -> "SwarmConfig":
         """Return what each run does."""
-        from bimixjax.proxy import ModelConfig, Schedule, SwarmConfig, TrainConfig
-
-        model = ModelConfig.preset(self.model, vocab=vocab_size, context=self.context, dtype=self.dtype)
-        own: dict[str, Any] = {
-            name: getattr(self, name) for name in ("batch", "learning_rate", "base_width", "warmup", "z_loss")
-        }
-        train = TrainConfig(model=model, schedule=Schedule(shape=self.schedule), **own)
-        same: dict[str, Any] = {name: getattr(self, name) for name in ("steps", "eval_windows", "checkpoint_every")}
-        same |= {name: getattr(self, name) for name in LAYOUT}
-        same |= {"targets": names(self.targets), "trackers": names(self.track)}
-        return SwarmConfig(train=train, eval_steps=wholes("eval-steps", self.eval_steps), **same)
+        measured = wholes("eval-steps", self.eval_steps)
+        return self.settings(vocab_size, eval_steps=measured, targets=names(self.targets))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ Source: arXiv 2305.10429, Algorithm 1; sangmichaelxie/doremi at d8ed1fb, doremi/
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,14 @@ def doremi(
     tokens: TokenSource,
     config: SwarmConfig,
     *,
+    domains: Sequence[str] = (),
     reference: ArrayLike | None = None,
     seeds: Sequence[int] = (0,),
     step_size: float = 1.0,
     smoothing: float = 1e-3,
     folder: str | Path | None = None,
     mesh: Mesh | None = None,
-    progress: Progress | None = None,
+    watch: Callable[[str], Progress | None] | None = None,
 ) -> DoremiResult:
     """Find a mixture by distributionally robust training of a small model.
 
@@ -103,15 +104,17 @@ def doremi(
 
     Args:
         tokens: training and validation tokens by domain.
-        config: what each model does, the reference and the proxy alike.
-        reference: the mixture of the reference model, in the order of the tokens' domains; default: natural. Where the
+        config: what each model does, the reference and the proxy alike; the losses of all domains are measured.
+        domains: that are mixed; default: all of the tokens.
+        reference: the mixture of the reference model, in the order of the domains; default: natural. Where the
             reference model is trained on a mixture found before, this is iterated DoReMi.
         seeds: of parameters and batches; each makes a pair of models and a mixture, and their mean is the answer.
         step_size: eta.
         smoothing: c.
         folder: where both swarms go, so that the same call goes on there where it was killed; default: nothing is kept.
         mesh: devices, as in `train_swarm`.
-        progress: called after each call of the training program, of either swarm.
+        watch: called when the training of the reference models begins, and that of the proxy models; what it returns
+            is then called after each call of the training program.
 
     Returns:
         The mixture, with weights and excess losses of every step. Equal arguments give equal numbers, as in
@@ -137,7 +140,8 @@ def doremi(
     """
     positive("step_size", step_size)
     share("smoothing", smoothing)
-    domains, count = tuple(tokens.domains), len(seeds)
+    domains, count = tuple(domains or tokens.domains), len(seeds)
+    config, watch = dataclasses.replace(config, targets=()), watch or (lambda stage: None)
     natural = mixtures.natural([len(tokens.train(domain)) for domain in domains])
     chosen = natural if reference is None else np.asarray(reference, np.float64)
 
@@ -146,7 +150,8 @@ def doremi(
         # Ids, of which batches are functions, differ: the proxy would else see what the reference model has seen.
         runs = [f"{name}/seed-{seed}" for seed in seeds]
         design = Design.make(runs, domains, np.tile(mixture, (count, 1)), seeds, where=name)
-        table = train_swarm(design, tokens, config, place / name, mesh=mesh, progress=progress, learner=learner)
+        stage = watch(f"{count} {name} model{'s' if count > 1 else ''}")
+        table = train_swarm(design, tokens, config, place / name, mesh=mesh, progress=stage, learner=learner)
         members = final_members(design, tokens, config, place / name, mesh=mesh, learner=learner)
         return _last_losses(table, domains), members
 

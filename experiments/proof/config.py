@@ -1,6 +1,8 @@
 """What the study of proposals trains: sizes, runs, seeds and methods."""
 
-from bimixjax.loop.proposals import METHODS
+from dataclasses import dataclass
+
+from bimixjax.loop.proposals import AUTO, LOG_LINEAR, METHODS, NEAR_OPTIMAL, TREES
 from bimixjax.proxy import ModelConfig, SwarmConfig, TrainConfig
 
 # Layers, width and heads of each model size.
@@ -14,20 +16,49 @@ LEARNING_RATE, BASE_WIDTH = 2e-3, 64
 
 # No domain is gone through more often than this by a proposal.
 MAX_EPOCHS = 8.0
-DESIGN_SEED, PROOF_SEEDS = 0, (1, 2, 3, 4)
-# Added to all seeds, times the number of the corpus' split: nothing of another split has the numbers of this one.
-SPLIT_APART = 100
-# Further ones of the small mixtures within 5 % of the best: with four seeds a difference has a standard error of .3 %.
-# Of the large ones, whose noise is less, they would take 40 minutes of a core.
-MORE_SEEDS, CONTENDERS, MORE_OF = (5, 6, 7, 8), 1.05, ("small",)
+# The small mixtures within 5 % of the best get further seeds: with four, a difference has a standard error of .3 %.
+# Of the large ones, whose noise is less, these would take 40 minutes of a core.
+CONTENDERS, MORE_OF = 1.05, ("small",)
 
 # Random runs come from a flat Dirichlet distribution within the limits. Tables that methods see, by how many of the
 # random runs and of the planned ones they hold.
 RANDOM, PLANNED_FIRST, PLANNED_NEXT = 24, 4, 4
 TABLES = {"random-8": (8, 0), "planned-8": (0, 8), "random-24": (24, 0)}
-METHODS = METHODS
-# Of the pairs of models of DoReMi, at the first size; its mixture is trained at all.
-DOREMI_SEEDS = (0, 1, 2, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """What is done on one split of the corpus; no seed is that of another split.
+
+    Attributes:
+        mixtures, design: seeds of the random mixtures, and of the runs that methods see.
+        seeds, more: of the runs of all proposals, and of those of the contenders.
+        methods: that propose.
+        references: mixtures that need no runs; those of the best runs are trained as well where this is None.
+        doremi: seeds of DoReMi's pairs of models, at the first size; its mixture is trained at all.
+    """
+
+    mixtures: int
+    design: int
+    seeds: tuple[int, ...]
+    more: tuple[int, ...]
+    methods: tuple[str, ...] = METHODS
+    references: tuple[str, ...] | None = None
+    doremi: tuple[int, ...] = ()
+
+
+# The second confirms the first: the main methods, of the small models.
+SPLITS = (
+    Split(mixtures=0, design=0, seeds=(1, 2, 3, 4), more=(5, 6, 7, 8), doremi=(0, 1, 2, 3)),
+    Split(
+        mixtures=1,
+        design=100,
+        seeds=(101, 102),
+        more=(103, 104),
+        methods=(AUTO, NEAR_OPTIMAL, "bimix", "exponential", LOG_LINEAR, TREES),
+        references=("natural", "uniform", "zero-run", "SE"),
+    ),
+)
 # Folders of a size: all proposals, the contenders with further seeds, DoReMi's mixture.
 PROOF, AGAIN, MORE = "proof", "again", "more"
 # The method whose proposals for the small models are trained large as well.

@@ -1,7 +1,7 @@
 """Every method's proposal, trained: `python -m experiments.proof.run --corpus DIR --folder DIR`."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,17 +30,13 @@ class Options:
     sizes: tuple[str, ...] = tuple(config.SIZES)
     """Of `config.SIZES`, the smallest first, whose proposals are trained at the others, too."""
     split: Literal[0, 1] = 0
-    """Of the corpus. The runs of split 1 have other seeds and other random mixtures than those of split 0."""
+    """Of the corpus: which of `config.SPLITS` is done."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
     store: TokenStore
-    split: int
-
-    def seeds(self, numbers: Sequence[int]) -> tuple[int, ...]:
-        """Those of this split, in place of those of split 0."""
-        return tuple(number + config.SPLIT_APART * self.split for number in numbers)
+    split: config.Split
 
     @property
     def tokens(self) -> LimitedTokens:
@@ -61,7 +57,7 @@ class Corpus:
 
 
 def main(options: Options) -> None:
-    corpus = Corpus(store=TokenStore.open(options.corpus), split=options.split)
+    corpus = Corpus(store=TokenStore.open(options.corpus), split=config.SPLITS[options.split])
     smallest = options.folder / next(iter(config.SIZES))
     for size in options.sizes:
         place = options.folder / size
@@ -69,20 +65,21 @@ def main(options: Options) -> None:
         before = None if place == smallest else smallest / "proposals.json"
         proposals = proposed(corpus, tables, place, before, references.entropies(corpus.store))
         trained = (corpus.tokens, config.swarm(size))
-        seeds, more = corpus.seeds(config.PROOF_SEEDS), corpus.seeds(config.MORE_SEEDS)
-        proof = prove(place / config.PROOF, proposals, *trained, seeds, progress=say)
+        split = corpus.split
+        proof = prove(place / config.PROOF, proposals, *trained, split.seeds, progress=say)
         show(size, proof)
+        seeds = split.seeds
         if size in config.MORE_OF:
             near = proof.means <= config.CONTENDERS * np.nanmin(proof.means)
             contenders = tuple(one for one, yes in zip(proposals.of, near, strict=True) if yes)
             again = dataclasses.replace(proposals, of=contenders)
-            show(size, prove(place / config.AGAIN, again, *trained, more, progress=say))
-            seeds = (*seeds, *more)
-        place_of = smallest / "doremi"
-        pairs = corpus.seeds(config.DOREMI_SEEDS)
-        found = doremi(corpus.store, config.swarm(smallest.name), seeds=pairs, folder=place_of)
-        further = dataclasses.replace(proposals, of=()).beside({"DoReMi": found.proportions})
-        prove(place / config.MORE, further, *trained, seeds, progress=say)
+            show(size, prove(place / config.AGAIN, again, *trained, split.more, progress=say))
+            seeds = (*seeds, *split.more)
+        if split.doremi:
+            place_of = smallest / "doremi"
+            found = doremi(corpus.store, config.swarm(smallest.name), seeds=split.doremi, folder=place_of)
+            further = dataclasses.replace(proposals, of=()).beside({"DoReMi": found.proportions})
+            prove(place / config.MORE, further, *trained, seeds, progress=say)
 
 
 def designed(corpus: Corpus, size: str, place: Path) -> dict[str, Observations]:
@@ -94,7 +91,7 @@ def designed(corpus: Corpus, size: str, place: Path) -> dict[str, Observations]:
         planned = plan(None, domains=store.domains, **planning).mixtures
         ids = [f"random-{i + 1}" for i in range(config.RANDOM)] + [f"planned-{i + 1}" for i in range(len(planned))]
         mixtures = np.concatenate([random_mixtures(corpus), planned])
-        return Design.make(ids, store.domains, mixtures, corpus.seeds([config.DESIGN_SEED] * len(ids)))
+        return Design.make(ids, store.domains, mixtures, [corpus.split.design] * len(ids))
 
     design = kept(place / "design.csv", first)
     begun = Observations.read(train_swarm(design, corpus.tokens, swarm, place / "design", progress=say))
@@ -105,7 +102,7 @@ def designed(corpus: Corpus, size: str, place: Path) -> dict[str, Observations]:
         own = planning | {"runs": config.PLANNED_NEXT, "budget": budget}
         planned = plan(known, targets=store.domains, **own).mixtures
         ids = [f"planned-{config.PLANNED_FIRST + i + 1}" for i in range(len(planned))]
-        return Design.make(ids, store.domains, planned, corpus.seeds([config.DESIGN_SEED] * len(ids)))
+        return Design.make(ids, store.domains, planned, [corpus.split.design] * len(ids))
 
     design = kept(place / "design-2.csv", second)
     rest = Observations.read(train_swarm(design, corpus.tokens, swarm, place / "design-2", progress=say))
@@ -129,7 +126,7 @@ def random_mixtures(corpus: Corpus) -> Float[np.ndarray, "n d"]:
     """Draw from a flat Dirichlet distribution, passing over what breaks a limit."""
     counts = np.array(corpus.counts)
     most = config.MAX_EPOCHS * counts / (config.STEPS * config.BATCH * config.CONTEXT)
-    drawn = np.random.default_rng(corpus.split).dirichlet(np.ones(len(counts)), 100 * config.RANDOM)
+    drawn = np.random.default_rng(corpus.split.mixtures).dirichlet(np.ones(len(counts)), 100 * config.RANDOM)
     return drawn[(drawn <= most).all(1)][: config.RANDOM]
 
 
@@ -144,17 +141,17 @@ def proposed(
     path = place / "proposals.json"
     if path.exists():
         return Proposals.load(path)
+    methods, references = corpus.split.methods, corpus.split.references
     found: list[Proposal] = []
     shared: dict[str, Float[np.ndarray, " d"]] = {}
     missing: dict[str, str] = {}
     of_table: Proposals | None = None
     for name, table in tables.items():
-        of_table = propose(table, config.METHODS, inventory=corpus.inventory, limits=corpus.limits)
+        of_table = propose(table, methods, inventory=corpus.inventory, limits=corpus.limits)
         for one in of_table.of:
-            own = one.name in config.METHODS or one.name == "best run"
-            if own:
+            if one.name in methods or (one.name == "best run" and references is None):
                 found.append(dataclasses.replace(one, name=f"{name}/{one.name}"))
-            else:
+            elif one.name != "best run":
                 shared[one.name] = one.proportions
         missing |= {f"{name}/{method}": why for method, why in of_table.missing.items()}
     assert of_table is not None
@@ -162,7 +159,9 @@ def proposed(
         for one in Proposals.load(before).of:
             if one.name.endswith(f"/{config.TRANSFERRED}"):
                 shared[f"smaller:{one.name}"] = one.proportions
-    joined = dataclasses.replace(of_table, of=tuple(found), missing=missing).beside(shared | others)
+    shared |= others
+    beside = {name: mixture for name, mixture in shared.items() if references is None or name in references}
+    joined = dataclasses.replace(of_table, of=tuple(found), missing=missing).beside(beside)
     joined.save(path)
     return joined
 

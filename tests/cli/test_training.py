@@ -10,12 +10,11 @@ import pytest
 import tokenizers
 import yaml
 
-from bimixjax import InputError, Observations, verify
+from bimixjax import Observations
 from bimixjax._base.records import read_json
 from bimixjax._base.stopping import STOPPED, Stopped
 from bimixjax.cli import run
 from bimixjax.cli.console import BAD_INPUT, DONE, FAILED
-from bimixjax.cli.proving import tokens_of
 from bimixjax.cli.training import Swarm
 from bimixjax.corpus import TokenStore
 from bimixjax.loop import designs, workflow
@@ -28,25 +27,6 @@ TINY = "--steps 4 --batch 1 --context 8 --eval-windows 2"
 
 def bimix(line: str) -> int:
     return run(line.split())
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with texts of two domains."""
-    monkeypatch.chdir(tmp_path)
-    random = np.random.default_rng(0)
-    for name, letters in (("web", list("abcd ")), ("code", list("xyz();"))):
-        rows = [{"text": "".join(random.choice(letters, 60)), "page": f"{name}{i // 2}"} for i in range(60)]
-        Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path
-
-
-@pytest.fixture
-def store(folder: Path) -> TokenStore:
-    """A token store of those texts, at `store`."""
-    assert bimix("corpus store --domain web=web.jsonl --domain code=code.jsonl") == DONE
-    assert [one.inputs for one in verify(".")] == [("../code.jsonl", "../web.jsonl")]
-    return TokenStore.open("store")
 
 
 def test_corpus_tokenizes_texts_as_asked(capsys: pytest.CaptureFixture[str], store: TokenStore) -> None:
@@ -229,38 +209,6 @@ def test_a_swarm_that_was_stopped_has_its_own_exit_code(
     assert bimix("design store --out design.csv --spread 0") == DONE
     assert bimix(f"swarm design.csv store swarm {TINY}") == STOPPED == 75
     assert capsys.readouterr().err.endswith("bimix: stopped at step 7 (exit code 75)\n")
-
-
-def test_prove_trains_what_methods_choose(store: TokenStore, capsys: pytest.CaptureFixture[str]) -> None:
-    assert bimix("design store --out design.csv --spread 3") == DONE
-    assert bimix(f"swarm design.csv store proxies {TINY} --eval-steps 2,3,4") == DONE
-    Path("mine.csv").write_text("run,mixture/web,mixture/code\nmine,0.9,0.1\n")
-    capsys.readouterr()
-    line = "prove proxies store proved --methods bimix --seeds 1,2 --beside mine.csv --figure proof.png"
-    assert bimix(line) == DONE
-    shown = capsys.readouterr().out
-    assert "Lowest measured mean loss" in shown
-    assert Path("proof.png").exists()
-    assert bimix(f"{line} --json") == DONE
-    found = json.loads(capsys.readouterr().out)
-    assert [*found["mixtures"]] == ["bimix", "natural", "uniform", "zero-run", "best run", "mine"]
-    assert found["mixtures"]["mine"]["mean"] == pytest.approx(np.mean(found["mixtures"]["mine"]["losses"]))
-    # What was frozen is what goes on, and other wishes ask for another folder.
-    assert bimix(line.replace("--methods bimix", "--methods exponential")) == BAD_INPUT
-    assert "begun with another methods" in capsys.readouterr().err
-    # Trained as the swarm was: the same model, batch and steps.
-    begun, proved = (read_json(Path(place, "swarm.json"))["config"] for place in ("proxies", "proved/swarm"))
-    assert begun == proved
-    assert bimix("prove proxies store proved --methods bimix --seeds 0,1 --beside mine.csv") == BAD_INPUT
-    assert "that no run used (those: 0)" in capsys.readouterr().err
-    frame = pd.read_csv("proxies/observations.csv").assign(**{"unique/web": 900, "unique/code": np.inf})
-    limited = tokens_of(store, Observations.from_frame(frame))
-    assert (len(limited.train("web")), len(limited.train("code"))) == (900, len(store.train("code")))
-    frame.loc[frame["run"] == "uniform", "unique/web"] = 800
-    with pytest.raises(InputError, match="different numbers of unique tokens"):
-        tokens_of(store, Observations.from_frame(frame))
-    assert bimix("prove store store other") == BAD_INPUT
-    assert "store/observations.csv: no such file" in capsys.readouterr().err
 
 
 def test_demo_shows_the_loop_and_leaves_its_page(

@@ -44,7 +44,8 @@ class Prove(FolderCommand, Limited):
     """Where proposals.json, written before anything is trained, observations.csv and checkpoints go."""
     methods: Names = ()
     """Names of laws, and: auto, auto-near-optimal (the average of what is within .1 %), log-linear-kl (as olmix),
-    lightgbm (as RegMix). Default: all these, bimix, bimix_transfer, additive, joint and exponential."""
+    lightgbm (as RegMix); se, ce, je, vne (entropy mixtures of the training text), doremi (which trains a pair of models
+    for each seed). Default: the first four of these, bimix, bimix_transfer, additive, joint and exponential."""
     seeds: Counts = ()
     """Of the runs; each mixture is trained once with each. Default: 1,2,3,4."""
     beside: File = None
@@ -68,6 +69,7 @@ class Prove(FolderCommand, Limited):
         from bimixjax.loop.proof import PROPOSALS, prove, require_fresh
         from bimixjax.loop.proposals import METHODS, Proposals, propose
         from bimixjax.loop.settings import settle
+        from bimixjax.loop.texts import DOREMI, Text
         from bimixjax.proxy import SwarmConfig, layout
         from bimixjax.reports import figures, proofs
 
@@ -95,7 +97,10 @@ class Prove(FolderCommand, Limited):
                 found = Proposals.load(frozen)
             else:
                 watch("proposals")
-                found = propose(table, methods, **options).beside(others)
+                # As many pairs of DoReMi's models as there are seeds, which the proof keeps to itself.
+                pairs = [seed for seed in range(2 * len(seeds)) if seed not in seeds][: len(seeds)]
+                text = Text(tokens=tokens, config=config, seeds=tuple(pairs), folder=self.folder / DOREMI, watch=watch)
+                found = propose(table, methods, **options, text=text).beside(others)
             stage = watch("training what was proposed")
             proof = prove(self.folder, found, tokens, config, seeds, progress=stage)
         if self.figure:

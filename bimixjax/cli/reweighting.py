@@ -1,5 +1,6 @@
 """The `bimix doremi` command: a mixture from how far a small model is behind another one, domain by domain."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -56,7 +57,7 @@ class Doremi(FolderCommand, Trained):
         store = corpus.TokenStore.open(self.store)
         config = self.settings(store.vocab_size, eval_steps=(self.steps,))
         shares = reference_mixture(self.reference, of_counts(store.tokens))
-        if isinstance(shares, dict):
+        if isinstance(shares, Mapping):
             known("domain", tuple(shares), store.domains, "--reference")
             shares = np.array([shares.get(domain, 0.0) for domain in store.domains])
         how = {"seeds": wholes("seeds", self.seeds) or (0,), "step_size": self.step_size, "smoothing": self.smoothing}

@@ -23,7 +23,7 @@ from bimixjax.estimation import Auto, AutoFit, fit
 from bimixjax.fitting import Criterion
 from bimixjax.fitting.base import Fit
 from bimixjax.laws import LAWS
-from bimixjax.loop import rivals
+from bimixjax.loop import rivals, texts
 from bimixjax.observations import UNITS, Budget, Inventory, Observations, Unit
 from bimixjax.optimization import Limits, NearOptimal, OptimalMixture, objective, optimize
 from bimixjax.optimization.baselines import BEST_RUN, NATURAL, UNIFORM, without_runs
@@ -161,6 +161,7 @@ class Task:
         limits: what mixtures must keep to.
         inventory: unique tokens by domain, for epochs, and where all are known for the natural mixture.
         seed: of methods that draw.
+        text: of the domains, for methods that read it.
     """
 
     observations: Observations
@@ -168,6 +169,7 @@ class Task:
     limits: Limits = dataclasses.field(default_factory=Limits)
     inventory: Inventory | None = None
     seed: int = 0
+    text: texts.Text | None = None
 
     @property
     def unit(self) -> Unit | None:
@@ -239,14 +241,16 @@ def propose(
     limits: Limits | None = None,
     inventory: Inventory | None = None,
     seed: int = 0,
+    text: texts.Text | None = None,
 ) -> Proposals:
     """Let each method propose a mixture from the same runs, under the same limits, for their largest volume.
 
     Methods are the name of a law, whose optimum is proposed; "auto" and "auto-near-optimal", the optimum of auto and
     the average of what is within .1 % of it; "log-linear-kl", as olmix chooses, and "lightgbm", as RegMix does, see
-    `loop.rivals`. Laws with a volume are fitted to all rows, the others to those at the largest one. The mixtures that
-    need no law are proposed as well: natural, where the inventory has every domain, uniform, zero-run and that of the
-    best run.
+    `loop.rivals`. Laws with a volume are fitted to all rows, the others to those at the largest one. "se", "ce", "je"
+    and "vne", the entropy mixtures, and "doremi" read the text and no run, and promise nothing, see `loop.texts`; a
+    mixture of theirs that breaks a limit gives way to the nearest one that keeps to it. The mixtures that need no law
+    are proposed as well: natural, where the inventory has every domain, uniform, zero-run and that of the best run.
 
     Args:
         observations: runs of one model size.
@@ -255,6 +259,7 @@ def propose(
         limits: of the mixtures that methods propose.
         inventory: unique tokens by domain.
         seed: of methods that draw.
+        text: of the domains, for methods that read it.
 
     Returns:
         One proposal for each method; of a method that fails, why, in `missing`.
@@ -269,11 +274,12 @@ def propose(
         (('bimix', 'uniform', 'zero-run', 'best run'), 716800.0, [2.1, nan, nan, nan])
     """
     for method in methods:
-        checks.choice("method", method, tuple(dict.fromkeys((*METHODS, *LAWS))))
+        checks.choice("method", method, tuple(dict.fromkeys((*METHODS, *texts.METHODS, *LAWS))))
     if len(observations.model_sizes) > 1:
         raise InputError(f"the table has {len(observations.model_sizes)} model sizes; allowed: one; select it")
     w = checks.target_weights(weights, observations.targets)
-    task = Task(observations=observations, weights=w, limits=limits or Limits(), inventory=inventory, seed=seed)
+    given: dict[str, Any] = {"limits": limits or Limits(), "inventory": inventory, "seed": seed, "text": text}
+    task = Task(observations=observations, weights=w, **given)
     found: list[Proposal] = []
     missing: dict[str, str] = {}
     for number, method in enumerate(methods):
@@ -316,6 +322,12 @@ def _proposed(method: str, task: Task) -> Proposal:
         # It is not the best of many, so that its limits are those of any mixture.
         lower, upper = task.auto.mean_interval(best.proportions, task.budget.volume, **options)
         return dataclasses.replace(of_optimum(method, best), lower=float(lower), upper=float(upper))
+    if method in texts.METHODS:
+        if task.text is None:
+            raise InputError(f"{method} reads the text of the domains; give it, as `text`")
+        mixture = task.text.mixture(method, task.observations.domains)
+        mixture = mixture if task.region.allows(mixture) else task.region.nearest(mixture)
+        return Proposal(name=method, proportions=mixture, losses=np.full(len(task.weights), np.nan))
     last = task.last
     if method == LOG_LINEAR:
         law = fit("log_linear", last, volume=task.unit, criterion=Criterion(residual="absolute", huber=_HUBER))

@@ -64,9 +64,6 @@ PROOF, AGAIN, MORE = "proof", "again", "more"
 # The method whose proposals for the small models are trained large as well.
 TRANSFERRED = "auto"
 
-# Windows of the training text whose embeddings the von Neumann entropy is of, their length, and their dimensions.
-SAMPLES, SAMPLE_BYTES, DIMENSIONS = 2000, 256, 300
-
 
 def swarm(size: str) -> SwarmConfig:
     """How runs of a size are trained and measured."""

@@ -14,9 +14,10 @@ from bimixjax import Inventory, Limits, Observations, plan
 from bimixjax.corpus import TokenStore
 from bimixjax.loop.proof import Proof, prove
 from bimixjax.loop.proposals import Proposal, Proposals, propose
+from bimixjax.loop.texts import COUNTED, VON_NEUMANN, Text
 from bimixjax.observations import Budget
 from bimixjax.proxy import Design, LimitedTokens, doremi, train_swarm
-from experiments.proof import config, references
+from experiments.proof import config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ def main(options: Options) -> None:
         place = options.folder / size
         tables = designed(corpus, size, place)
         before = None if place == smallest else smallest / "proposals.json"
-        proposals = proposed(corpus, tables, place, before, references.entropies(corpus.store))
+        proposals = proposed(corpus, tables, place, before)
         trained = (corpus.tokens, config.swarm(size))
         split = corpus.split
         proof = prove(place / config.PROOF, proposals, *trained, split.seeds, progress=say)
@@ -135,7 +136,6 @@ def proposed(
     tables: dict[str, Observations],
     place: Path,
     before: Path | None,
-    others: dict[str, Float[np.ndarray, " d"]],
 ) -> Proposals:
     """What each method proposes from each table, and the references once; kept in a file from the first call on."""
     path = place / "proposals.json"
@@ -159,7 +159,8 @@ def proposed(
         for one in Proposals.load(before).of:
             if one.name.endswith(f"/{config.TRANSFERRED}"):
                 shared[f"smaller:{one.name}"] = one.proportions
-    shared |= others
+    text = Text(tokens=corpus.store)
+    shared |= {name.upper(): text.mixture(name, corpus.store.domains) for name in (*COUNTED, VON_NEUMANN)}
     beside = {name: mixture for name, mixture in shared.items() if references is None or name in references}
     joined = dataclasses.replace(of_table, of=tuple(found), missing=missing).beside(beside)
     joined.save(path)

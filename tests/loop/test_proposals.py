@@ -4,6 +4,8 @@ import dataclasses
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +14,12 @@ import pytest
 import bimixjax
 from bimixjax import InputError, Inventory, Limits, Observations
 from bimixjax.corpus import TokenStore
+from bimixjax.corpus.entropy import corpus_entropies
 from bimixjax.laws import LAWS
 from bimixjax.loop.proof import OBSERVATIONS, PROPOSALS, Proof, prove, trained_as
 from bimixjax.loop.proposals import LOG_LINEAR, Proposal, Proposals, Task, propose
 from bimixjax.loop.rivals import PULL, averaged_by_trees, nearby_optimum
+from bimixjax.loop.texts import Text
 from bimixjax.mixtures import lattice
 from bimixjax.optimization import objective
 from bimixjax.optimization.evaluation import values_at
@@ -96,6 +100,45 @@ def test_a_method_that_fails_is_told_and_the_others_go_on() -> None:
     assert "takes no limit of a distance" in found.missing[LOG_LINEAR]
     with pytest.raises(InputError, match="method is 'bimx'"):
         propose(table(), ["bimx"])
+
+
+def test_methods_that_read_the_text_promise_nothing(tiny_store: TokenStore) -> None:
+    entropy = corpus_entropies(tiny_store)
+    found = propose(table(), ["se", "ce", "vne", "doremi"], text=Text(tokens=tiny_store))
+    assert found.names[:3] == ("se", "ce", "vne")
+    assert np.isnan(found.losses[:3]).all()
+    for one, name in zip(found.of, ("shannon", "conditional"), strict=False):
+        values = np.exp([getattr(entropy[domain], name) for domain in DOMAINS])
+        assert one.proportions == pytest.approx(values / values.sum())
+    # Entropies of one sample are 0; of several that differ, up to the logarithm of their number.
+    weights = found.proportions[2] / found.proportions[2].min()
+    assert (weights > 1).any()
+    assert (weights <= max(len(tiny_store.train(domain)) // 256 for domain in DOMAINS)).all()
+    assert "nothing says how" in found.missing["doremi"]
+    limits = Limits(upper={"a": 0.2})
+    capped = propose(table(), ["se", "je"], limits=limits, text=Text(tokens=tiny_store))
+    assert capped.proportions[:2, 0] == pytest.approx(0.2)
+    assert limits.region(DOMAINS).allows(capped.proportions[0])
+    assert "give it, as `text`" in propose(table(), ["se"]).missing["se"]
+    short: Any = SimpleNamespace(domains=DOMAINS, vocab_size=16, train=lambda _: np.arange(16), validation=None)
+    assert "a has 16" in propose(table(), ["vne"], text=Text(tokens=short)).missing["vne"]
+    wide: Any = SimpleNamespace(domains=DOMAINS, vocab_size=50_257, train=lambda _: np.arange(999), validation=None)
+    assert "here are 50257" in propose(table(), ["vne"], text=Text(tokens=wide)).missing["vne"]
+
+
+def test_doremi_proposes_what_it_finds_by_itself(monkeypatch: pytest.MonkeyPatch, tiny_store: TokenStore) -> None:
+    asked: dict[str, object] = {}
+
+    def trained(tokens: TokenStore, config: SwarmConfig, **how: object) -> SimpleNamespace:
+        asked.update(how, tokens=tokens, config=config)
+        return SimpleNamespace(proportions=np.array([0.5, 0.3, 0.2]))
+
+    monkeypatch.setattr("bimixjax.loop.texts.doremi", trained)
+    text = Text(tokens=tiny_store, config=SwarmConfig(), seeds=(5, 6), folder=Path("doremi"))
+    found = propose(table(), ["doremi"], text=text)
+    assert found.of[0].proportions.tolist() == [0.5, 0.3, 0.2]
+    assert (asked["tokens"], asked["config"], asked["domains"]) == (tiny_store, text.config, DOMAINS)
+    assert (asked["seeds"], asked["folder"]) == ((5, 6), Path("doremi"))
 
 
 def test_runs_of_which_nothing_follows_promise_nothing() -> None:

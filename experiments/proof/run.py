@@ -37,7 +37,7 @@ class Options:
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
     store: TokenStore
-    split: config.Split
+    split: config.Split = config.SPLITS[0]
 
     @property
     def tokens(self) -> LimitedTokens:

@@ -35,7 +35,7 @@ class Options:
 def main(options: Options) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     whole: list[pd.DataFrame] = []
-    for size in config.SIZES:
+    for size in (size for size in config.SIZES if (options.folder / size / config.PROOF / OBSERVATIONS).exists()):
         place = options.folder / size
         found, error = measured(place)
         found.insert(0, "size", size)
@@ -52,8 +52,9 @@ def main(options: Options) -> None:
     ranked.round(5).to_csv(options.out / "ranks.csv", index=False)
     print(ranked.round(4).to_string(index=False), "\n")
     again = trained_again(options.folder, table)
-    again.round(5).to_csv(options.out / "best_runs.csv", index=False)
-    print(again.round(4).to_string(index=False), "\n")
+    if len(again):
+        again.round(5).to_csv(options.out / "best_runs.csv", index=False)
+        print(again.round(4).to_string(index=False), "\n")
     pace = speeds(options.folder)
     pace.round().to_csv(options.out / "speeds.csv", index=False)
     print(pace.round().to_string(index=False))
@@ -131,7 +132,7 @@ def curse(table: pd.DataFrame) -> pd.DataFrame:
 def ranks(table: pd.DataFrame) -> pd.DataFrame:
     """For each size and table of runs: the best method, and where auto stands among those of that table."""
     found = []
-    for size in config.SIZES:
+    for size in table["size"].unique():
         for name in config.TABLES:
             own = table[(table["size"] == size) & (table["mixture"].map(table_of) == name)]
             own = pd.DataFrame(own).sort_values("mean", kind="stable", ignore_index=True)
@@ -146,7 +147,8 @@ def ranks(table: pd.DataFrame) -> pd.DataFrame:
 def trained_again(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
     """What the best run of each table measured, and its mixture with other seeds."""
     found = []
-    for size in config.SIZES:
+    best_runs = table[table["mixture"].map(method_of) == "best run"]
+    for size in best_runs["size"].unique():
         runs = Observations.read(folder / size / "runs.csv").select(volume=(config.STEPS, config.STEPS), unit="steps")
         proposals = Proposals.load(folder / size / config.PROOF / "proposals.json")
         means = runs.losses.mean(1)

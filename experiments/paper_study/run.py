@@ -12,6 +12,8 @@ from jaxtyping import Float
 from bimixjax import Observations, datasets, fit
 from bimixjax.fitting.base import Fit
 from bimixjax.metrics import r2
+from bimixjax.reports.figures import save
+from experiments.paper_study import figures
 
 HERE = Path(__file__).resolve().parent
 ENTROPIES, BASELINES = ("SE", "CE", "JE", "VNE"), ("natural", "DoReMi")
@@ -31,7 +33,7 @@ class Options:
     """Fit laws to the tables in the package, and write what they predict of what was held out."""
 
     out: Path = HERE / "results"
-    """Folder for tables."""
+    """Folder for tables and the figure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +80,12 @@ def main(options: Options) -> None:
             mixtures += [{"size": name, "law": law, **row} for row in unseen(law, runs)]
             ranges += [{"size": name, "law": law, **row} for row in in_and_outside(law, random, runs)]
             print(f"{name} {law}", flush=True)
-    for title, rows in (("last_step", steps), ("unseen_mixtures", mixtures), ("fitted_range", ranges)):
-        frame = pd.DataFrame(rows)
+    frames = {"last_step": steps, "unseen_mixtures": mixtures, "fitted_range": ranges}
+    frames = {title: pd.DataFrame(rows) for title, rows in frames.items()}
+    for title, frame in frames.items():
         frame.round(6).to_csv(options.out / f"{title}.csv", index=False)
         print(f"\n{title}\n{frame.round(4).to_string(index=False)}")
+    save(figures.figure(frames["last_step"], frames["fitted_range"], LAWS), options.out / "laws.png")
 
 
 def predicted(law: Fit, table: Observations) -> Losses:

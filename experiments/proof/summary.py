@@ -132,7 +132,7 @@ def curse(table: pd.DataFrame) -> pd.DataFrame:
 def ranks(table: pd.DataFrame) -> pd.DataFrame:
     """For each size and table of runs: the best method, and where auto stands among those of that table."""
     found = []
-    for size in table["size"].unique():
+    for size in dict.fromkeys(table["size"].tolist()):
         for name in config.TABLES:
             own = table[(table["size"] == size) & (table["mixture"].map(table_of) == name)]
             own = pd.DataFrame(own).sort_values("mean", kind="stable", ignore_index=True)
@@ -148,7 +148,7 @@ def trained_again(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
     """What the best run of each table measured, and its mixture with other seeds."""
     found = []
     best_runs = table[table["mixture"].map(method_of) == "best run"]
-    for size in best_runs["size"].unique():
+    for size in dict.fromkeys(best_runs["size"].tolist()):
         runs = Observations.read(folder / size / "runs.csv").select(volume=(config.STEPS, config.STEPS), unit="steps")
         proposals = Proposals.load(folder / size / config.PROOF / "proposals.json")
         means = runs.losses.mean(1)

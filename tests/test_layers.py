@@ -27,7 +27,7 @@ ANYWHERE = {"jax", "jaxtyping", "numpy"}
 THIRD_PARTY = {
     "optax": {"mixtures", "solve", "optimization", "proxy"},
     "pandas": {"observations", "metrics", "comparison", "proxy", "interchange", "loop", "planning", "reports"},
-    "scipy": {"loop", "optimization", "planning"},
+    "scipy": {"solve", "loop", "optimization", "planning"},
     "lightgbm": {"loop"},
     "threadpoolctl": {"fitting"},
     "pyarrow": {"observations", "corpus", "interchange"},

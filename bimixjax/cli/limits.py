@@ -9,7 +9,7 @@ from tyro.conf import arg
 import bimixjax
 from bimixjax._base.checks import InputError
 from bimixjax.cli.console import FileCommand
-from bimixjax.cli.options import Numbers, names, number, numbers
+from bimixjax.cli.options import Number, Numbers, names, number, numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,8 @@ class Limited:
     """How often the unique tokens of --inventory may be repeated in a training of --volume tokens."""
     near: Annotated[tuple[str, ...], arg(metavar="natural|uniform|NAME=NUMBER,...:RADIUS")] = ()
     """Stay within so many nats of KL divergence from a mixture: natural:0.1."""
+    within_runs: Annotated[Number, arg(metavar="DISTANCE")] = None
+    """Stay within so far of the averages of the runs that were fitted, in total variation: 0 for averages alone."""
 
     def limits(self, mixtures: "Mapping[str, np.ndarray]") -> "bimixjax.Limits":
         """Return what mixtures must keep to, of which those with a name may be named as one nearby."""
@@ -45,6 +47,7 @@ class Limited:
             groups=groups(self.group),
             max_epochs=epochs(self.max_epochs),
             near=near,
+            hull=self.within_runs,
         )
 
 

@@ -149,15 +149,21 @@ def decide(
     best = optimize(fit, **of_search)
     say(_STAGE, 1, 5)
     drawn = _drawn(fit, observations, asked) if asked.draws else None
-    draws = optimize_resamples(drawn, **of_search) if drawn else None
+    # Draws are searched without a hull: their regret would not be that of this mixture.
+    hulled = asked.limits is not None and asked.limits.reach is not None
+    draws = optimize_resamples(drawn, **of_search) if drawn and not hulled else None
     of_worth = {"inventory": asked.inventory, "train_tokens": asked.train_tokens}
     worth = best.worth(fit, baselines=baselines, draws=drawn, **of_worth)
     say(_STAGE, 2, 5)
     found = Decision(fit=fit, best=best, baselines=baselines, worth=worth, observations=observations, draws=draws)
-    influence = _influence(found, observations, asked)
+    missing, influence = {"influence": "no run was left out"}, None
+    try:
+        influence = _influence(found, observations, asked)
+    except InputError as error:
+        missing["influence"] = str(error)
+    missing = {} if influence else missing
     say(_STAGE, 3, 5)
     comparison, planned = None, None
-    missing = {} if influence else {"influence": "no run was left out"}
     if asked.laws:
         options = {"volume": fit.volume_unit, "targets": fit.targets, "inventory": asked.inventory}
         comparison = compare(asked.laws, observations, folds=_folds(observations), **options)

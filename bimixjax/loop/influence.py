@@ -105,14 +105,21 @@ def jackknife(
     """Estimate, for a single law, how the mixture would change without each run, to first order in its weight.
 
     See `Refit.influence`, and `differentiable_optimum` for the mixture.
+
+    Raises:
+        InputError: where the mixture stands at the hull of the runs.
     """
     weights = dict(zip(best.targets, best.weights.tolist(), strict=True))
     of_goal = {"budget": best.budget, "weights": weights, "inventory": inventory}
     name, other = reference
 
+    if "hull" in best.held:
+        raise InputError("the mixture stands at the hull of the runs, and what it hangs on is known inside of it only")
+    region = dataclasses.replace(best.region, hull=None)
+
     def quantity(moved: FitResult) -> jax.Array:
         goal = objective(moved, **of_goal)
-        mixture = differentiable_optimum(goal, best.region, best.proportions)
+        mixture = differentiable_optimum(goal, region, best.proportions)
         gain = goal(jnp.asarray(other)) - goal(jnp.asarray(best.proportions))
         return jnp.concatenate([mixture, gain[None]])
 
@@ -177,7 +184,7 @@ def _limits(best: OptimalMixture) -> Limits:
     lower, upper = (dict(zip(best.domains, ends.tolist(), strict=True)) for ends in (best.lower, best.upper))
     groups = {one.name: (one.domains, one.least, one.most) for one in best.groups}
     near = None if best.near is None else (best.near.mixture, best.near.radius, best.near.divergence)
-    return Limits(lower=lower, upper=upper, groups=groups, near=near)
+    return Limits(lower=lower, upper=upper, groups=groups, near=near, hull=best.hull)
 
 
 def _ordered(

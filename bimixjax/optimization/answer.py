@@ -41,9 +41,12 @@ class OptimalMixture:
         lower, upper: the limits of each domain.
         groups: limits of sums of shares.
         near: what the mixture keeps near to; None where that was not asked for.
-        held: the groups that stand at a limit of their total, and "near" where the mixture is as far away as allowed.
+        held: the groups that stand at a limit of their total, "near" where the mixture is as far away as allowed, and
+            "hull" where that keeps it from better ones.
         beyond_hull: how far the mixture is from the nearest average of those that were measured, in total variation; 0
             where it is one of these, None where nothing measured is known.
+        hull: how far from such averages it was allowed to be; None where there was no such limit.
+        averaged: the mixtures that were averaged for it [m, d].
         idle: domains on which no weighted target depends; they get their lower limit, or share what is best not given
             to the others.
         extrapolated: targets whose loss at this mixture and volume lies outside what was fitted.
@@ -98,6 +101,8 @@ class OptimalMixture:
     near: Nearby | None = None
     held: tuple[str, ...] = ()
     beyond_hull: float | None = None
+    hull: float | None = None
+    averaged: np.ndarray | None = None
 
     @property
     def region(self) -> Region:
@@ -105,7 +110,8 @@ class OptimalMixture:
         lower, upper = (dict(zip(self.domains, ends.tolist(), strict=True)) for ends in (self.lower, self.upper))
         groups = {one.name: (one.domains, one.least, one.most) for one in self.groups}
         near = None if self.near is None else (self.near.mixture, self.near.radius, self.near.divergence)
-        return Limits(lower=lower, upper=upper, groups=groups, near=near).region(self.domains)
+        limits = Limits(lower=lower, upper=upper, groups=groups, near=near, hull=self.hull)
+        return limits.region(self.domains, measured=self.averaged)
 
     @property
     def from_prior(self) -> tuple[str, ...]:
@@ -157,7 +163,7 @@ class OptimalMixture:
         if isinstance(found, dict) and isinstance(domains := found.get("domains"), list):
             # Older files hold neither the limits, nor what lies outside of what was fitted, nor the last fields.
             before = {"lower": [0.0] * len(domains), "upper": [1.0] * len(domains), "outside": [], "untold": []}
-            before |= dict.fromkeys(("objective_interval", "second", "near", "beyond_hull"))
+            before |= dict.fromkeys(("objective_interval", "second", "near", "beyond_hull", "hull", "averaged"))
             before |= {"convex": found.get("method") == "dual", "starts": 0, "agreed": 0, "groups": [], "held": []}
             before |= {"goal": "weighted mean", "value": None, "active": []}
             found = {**before, **found}
@@ -245,4 +251,6 @@ _TABLE: dict[str, schema.Kind] = {
         )
     ),
     "held": schema.texts(),
+    "hull": schema.maybe(schema.number(low=0, high=1)),
+    "averaged": schema.maybe(schema.numbers("averaged", "domains", low=0, high=1)),
 }

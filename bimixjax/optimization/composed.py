@@ -13,8 +13,8 @@ from bimixjax._base.checks import InputError
 from bimixjax.auto.result import AutoFit
 from bimixjax.fitting.base import Fit
 from bimixjax.observations import Budget
-from bimixjax.optimization import search
-from bimixjax.optimization.epigraph import Epigraph, Smoothed, solve
+from bimixjax.optimization import in_hull, search
+from bimixjax.optimization.epigraph import Epigraph, Smoothed
 from bimixjax.optimization.goals import (
     Excess,
     Goal,
@@ -109,13 +109,13 @@ def composed(goal: Goal, asked: Asked) -> Outcome | None:
     at = {"solver": asked.solver, "starts": asked.starts}
     if not problem.worst and not np.isfinite(problem.caps).any():
         smooth: Any = Smoothed(problem)
-        found = search.best_mixture(smooth, asked.region, asked.measured, **at)
+        found = in_hull.best_mixture(smooth, asked.region, asked.measured, **at)
         if found is None:
             return None
         return Outcome(
             found=found, words=_words(goal, asked), value=float(search.values_at(smooth, found.mixture[None])[0])
         )
-    solved = solve(problem, asked.region, asked.measured, begin, **at)
+    solved = in_hull.solve(problem, asked.region, asked.measured, begin, **at)
     if solved is None:
         return None
     if solved.beyond > _BROKEN:
@@ -185,7 +185,7 @@ def _risk_averse(goal: RiskAverse, asked: Asked) -> Outcome | None:
         raise InputError(
             f"a fit of {asked.fit.name} alone does not say how sure it is; give draws=bimixjax.bootstrap(...)"
         )
-    found = search.best_mixture(risk, asked.region, asked.measured, solver=asked.solver, starts=asked.starts)
+    found = in_hull.best_mixture(risk, asked.region, asked.measured, solver=asked.solver, starts=asked.starts)
     if found is None:
         return None
     value = float(search.values_at(risk, found.mixture[None])[0])
@@ -193,6 +193,8 @@ def _risk_averse(goal: RiskAverse, asked: Asked) -> Outcome | None:
 
 
 def _near_optimal(goal: NearOptimal, asked: Asked) -> Outcome | None:
+    if asked.region.hull is not None:
+        raise InputError("the average of what is nearly best is not known within a hull of runs; leave one of them out")
     problem, _ = _epigraph(WeightedMean(), asked)
     smooth: Any = Smoothed(problem)
     values_at = partial(search.values_at, smooth)

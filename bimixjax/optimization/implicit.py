@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
+from bimixjax._base.checks import InputError
 from bimixjax._base.float64 import in_float64
 from bimixjax.optimization.objectives import Objective
 from bimixjax.solve import NEAR, Region
@@ -39,6 +40,9 @@ def differentiable_optimum(goal: Objective, region: Region, mixture: Float[np.nd
         mixture: the optimum of this objective within these limits; NaN follows where it is no strict minimum, as with
             domains on which nothing depends.
 
+    Raises:
+        InputError: where the region has a hull of runs; where that does not bind, leave it out of the region.
+
     Returns:
         The mixture, differentiable under grad, jacfwd, jit and vmap.
 
@@ -55,6 +59,10 @@ def differentiable_optimum(goal: Objective, region: Region, mixture: Float[np.nd
         >>> [round(float(slope), 3) for slope in jax.grad(share_of_x)(jax.numpy.array([0.5, 0.5]))]
         [0.333, -0.333]
     """
+    if region.hull is not None:
+        raise InputError(
+            "an optimum within a hull of runs has no derivatives here; where it does not bind, leave it out"
+        )
     leaves, tree = jax.tree.flatten((goal, region))
     r = np.asarray(mixture, float)
 

@@ -10,13 +10,16 @@ from numpy.typing import ArrayLike
 
 from bimixjax._base import checks
 from bimixjax._base.checks import InputError
-from bimixjax.solve import Ball, Region
+from bimixjax.solve import Ball, Hull, Region
 
 # Members, the least and the greatest total of a group.
 Group = tuple[tuple[str, ...], float, float]
 
 # A mixture, a radius and, for the squared Hellinger distance in place of the KL divergence, its name.
 Near = tuple[Mapping[str, float] | ArrayLike, float] | tuple[Mapping[str, float] | ArrayLike, float, str]
+
+# The center of a hull within further limits is the mean of its ends along so many shares.
+_CENTERED = 8
 
 # Limits such as ten times 0.1 sum to 1 up to rounding only.
 _ROUNDING = 1e-12
@@ -58,7 +61,7 @@ class Limits:
     """What a mixture must keep to.
 
     lower_i <= r_i <= upper_i,  least_k <= sum of a group's shares <= most_k,  r_i T / U_i <= max_epochs_i,
-    sum_i r_i log(r_i / q_i) <= radius
+    sum_i r_i log(r_i / q_i) <= radius,  sum_i |r_i - sum_k w_k m_ki| / 2 <= hull for some weights w of runs
 
     Attributes:
         lower, upper: the least and the most of domains, by name; of one not named, 0 and 1.
@@ -71,6 +74,8 @@ class Limits:
             budget in tokens. Where small runs stand for a large one, it is the large one that repeats.
         near: a mixture q, by domain or in their order, and how far from it r may be: in nats of KL divergence, or with
             "hellinger" as a third part in Hellinger distance, sqrt(sum (sqrt r - sqrt q)^2 / 2), which is 0 to 1.
+        hull: how far from the nearest average of the mixtures m that were fitted, in total variation; 0, or True, for
+            averages alone, where a law does not extrapolate in the shares. By default there is no such limit.
 
     Example:
         >>> from bimixjax import Limits
@@ -88,13 +93,28 @@ class Limits:
     max_epochs: float | Mapping[str, float] | None = None
     near: Near | None = None
     train_tokens: float | None = None
+    hull: float | bool | None = None
+
+    @property
+    def reach(self) -> float | None:
+        """How far from averages of fitted mixtures others may be, in total variation; None without such a limit.
+
+        Raises:
+            InputError: where `hull` is neither true or false nor a number from 0 to below 1.
+        """
+        if self.hull is None or isinstance(self.hull, bool):
+            return 0.0 if self.hull else None
+        reach = checks.not_negative("hull", self.hull)
+        if reach >= 1:
+            raise InputError(f"hull is {reach:g}; allowed: 0, for averages of runs, to below 1, or True")
+        return reach
 
     def arrays(self, domains: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Return lower and upper limits in the order of `domains`; raise `InputError` where no mixture meets them.
 
-        Those of groups, epochs and a mixture nearby are in `region`.
+        Those of groups, epochs, a mixture nearby and a hull are in `region`.
         """
-        found = dataclasses.replace(self, groups={}, max_epochs=None, near=None).region(domains)
+        found = dataclasses.replace(self, groups={}, max_epochs=None, near=None, hull=None).region(domains)
         return np.asarray(found.lower), np.asarray(found.upper)
 
     def region(
@@ -103,6 +123,7 @@ class Limits:
         *,
         unique: Float[np.ndarray, " d"] | None = None,
         tokens: float | None = None,
+        measured: Float[np.ndarray, "m d"] | None = None,
     ) -> Region:
         """Return the mixtures that keep to all limits.
 
@@ -110,10 +131,12 @@ class Limits:
             domains: names, in the order of the mixtures.
             unique: U, unique tokens of each domain, infinite where unlimited [d].
             tokens: T, how many tokens are trained on.
+            measured: the mixtures that were fitted, for a hull [m, d].
 
         Raises:
             InputError: for an unknown domain, numbers that are no limits, epochs without an inventory or a budget in
-                tokens, or limits that no mixture meets; it names those that conflict.
+                tokens, a hull without runs or beside a mixture nearby, or limits that no mixture meets; it names those
+                that conflict.
         """
         stated = list(self._stated(domains, unique, tokens))
         lower, upper = np.zeros(len(domains)), np.ones(len(domains))
@@ -132,6 +155,8 @@ class Limits:
             region = Region(lower=lower, upper=upper, group=group, least=ends[0], most=ends[1])
         if not _feasible(region):
             raise InputError(f"no mixture keeps to the limits: {_conflict(stated, len(domains))}")
+        if self.reach is not None:
+            return self._hull(region, stated, measured, self.reach)
         return region if self.near is None else self._near(region, domains, stated)
 
     def group_totals(self) -> tuple[GroupTotal, ...]:
@@ -223,6 +248,24 @@ class Limits:
                 )
                 yield _Stated((i,), 0.0, share, words)
 
+    def _hull(self, region: Region, stated: list["_Stated"], measured: np.ndarray | None, reach: float) -> Region:
+        """Add the hull of the fitted mixtures; its center is a mean of mixtures that keep to all limits."""
+        if self.near is not None:
+            raise InputError("near and hull both keep mixtures to what is known; allowed: one of them")
+        if measured is None or not len(measured):
+            raise InputError("hull is of the mixtures of fitted runs, and here there are none; leave hull out")
+        hull = Hull(mixtures=measured, reach=reach, center=measured.mean(0))
+        inside = [each for each in measured if region.allows(each)]
+        if not inside:
+            axes = np.eye(len(region.lower))[:_CENTERED]
+            ends = [hull.cheapest(way, region.lower, region.upper, region.of_groups) for way in (*axes, *-axes)]
+            inside = [end for end in ends if end is not None]
+        if not inside:
+            words = f"hull ({'averages of' if not reach else f'{reach:g} from averages of'} {len(measured)} mixtures)"
+            both = [*stated, _Stated((), 0.0, 0.0, words, hull=hull)]
+            raise InputError(f"no mixture keeps to the limits: {_conflict(both, len(region.lower))}")
+        return dataclasses.replace(region, hull=dataclasses.replace(hull, center=np.mean(inside, axis=0)))
+
     def _near(self, region: Region, domains: tuple[str, ...], stated: list["_Stated"]) -> Region:
         """Add the ball about a mixture; its center is the allowed mixture of least divergence."""
         near = self.nearby(domains)
@@ -261,6 +304,7 @@ class _Stated:
     most: float
     words: str
     group: bool = False
+    hull: Hull | None = None
 
 
 def _feasible(region: Region) -> bool:
@@ -284,10 +328,14 @@ def _conflict(stated: list[_Stated], domains: int) -> str:
     from scipy.optimize import linprog
 
     def possible(some: list[_Stated]) -> bool:
+        hull, some = next((one.hull for one in some if one.hull), None), [one for one in some if not one.hull]
         rows = np.zeros((len(some), domains))
         for row, one in zip(rows, some, strict=True):
             row[list(one.members)] = 1.0
-        ends = np.array([[one.least, one.most] for one in some])
+        ends = np.array([[one.least, one.most] for one in some]).reshape(-1, 2)
+        if hull is not None:
+            zeros = np.zeros(domains)
+            return hull.cheapest(zeros, zeros, zeros + 1, (rows, ends[:, 0], ends[:, 1])) is not None
         options: dict[str, Any] = {"A_eq": np.ones((1, domains)), "b_eq": [1.0], "bounds": (0, 1)}
         if len(some):
             options |= {"A_ub": np.concatenate([-rows, rows]), "b_ub": np.concatenate([-ends[:, 0], ends[:, 1]])}

@@ -13,7 +13,7 @@ from bimixjax._base.checks import InputError
 from bimixjax.auto.result import AutoFit
 from bimixjax.fitting.base import Fit
 from bimixjax.observations import Budget, Inventory
-from bimixjax.optimization import search
+from bimixjax.optimization import in_hull, search
 from bimixjax.optimization.answer import OptimalMixture
 from bimixjax.optimization.chosen import chosen_interval
 from bimixjax.optimization.composed import Asked, composed
@@ -29,7 +29,7 @@ from bimixjax.optimization.objectives import (
     unconstrained,
 )
 from bimixjax.optimization.search import Found
-from bimixjax.solve import LBFGS, NEAR, Region
+from bimixjax.solve import LBFGS, NEAR, Hull, Region
 
 Method = Literal["auto", "dual", "softmax"]
 
@@ -105,46 +105,69 @@ def optimize(
     goal = parts[0]
     for part, each in zip(parts, budgets, strict=True):
         check_constrained(fit, part, each)
-    region = limits.region(
-        fit.domains, **available(fit, max(parts, key=lambda part: float(part.volume)), limits, stock)
-    )
+    measured = fit.at_size(budget.model_size).fitted_mixtures
+    longest = max(parts, key=lambda part: float(part.volume))
+    region = limits.region(fit.domains, **available(fit, longest, limits, stock), measured=measured)
     plain = isinstance(objective, WeightedMean | None) and len(parts) == 1
     exact = plain and goal.separable and region.ball is None and method != "softmax"
+    exact &= region.hull is None or method == "auto"
     if method == "dual" and not exact:
         if not goal.separable:
             raise InputError(f"the dual needs a law that is a power of the own proportion; {fit.name} is not one")
         raise InputError(
-            "the dual knows no mixture that others keep near to, no other objective than the weighted mean, and one "
-            "budget; leave method out"
+            "the dual knows no mixture that others keep near to, no hull of runs, no other objective than the weighted "
+            "mean, and one budget; leave method out"
         )
     shares = reference_shares(reference, fit.domains)
-    measured = fit.at_size(budget.model_size).fitted_mixtures
+    settings: dict[str, Any] = {"solver": solver or LBFGS(), "starts": starts}
     with jax.enable_x64(True):
         flat = np.all([flat_domains(part, len(fit.domains)) for part in parts], axis=0)
-        outcome = None
-        if not plain:
-            settings: dict[str, Any] = {"region": region, "solver": solver or LBFGS(), "starts": starts}
-            outcome = composed(objective or WeightedMean(), Asked(fit=fit, budgets=budgets, parts=parts, **settings))
-            found = None if outcome is None else outcome.found
-        elif flat.all():
-            found = search.at_mixture(goal, region.nearest(region.lower), region)
-        elif exact:
-            groups = (region.group, region.least, region.most) if region.grouped else None
-            r = np.asarray(goal.optimal_proportions(region.lower, region.upper, groups))
-            found = search.at_mixture(goal, r, region)
+        if plain:
+            outcome, found = None, _of_mean(goal, region, flat, shares, measured, exact, settings)
         else:
-            found = search.best_mixture(goal, region, measured, solver=solver or LBFGS(), starts=starts)
-        if found is not None and flat.any():
-            r = shared_out(found.mixture, flat, shares, region)
-            known = search.certificate(goal, r, region) if plain else found.certificate
-            found = dataclasses.replace(found, mixture=r, certificate=known)
+            asked = Asked(fit=fit, budgets=budgets, parts=parts, region=region, **settings)
+            outcome = composed(objective or WeightedMean(), asked)
+            found = None if outcome is None else _shared(outcome.found, flat, shares, region)
     if found is None:
         at = region.nearest(shares), budget, stock
         raise InputError(_not_finite(fit, goal, *at, "no mixture that was looked at"))
-    best = _describe(fit, budget, stock, goal, found, flat, "dual" if exact else "softmax", limits, region)
+    method = "dual" if exact and not found.in_hull else "softmax"
+    best = _describe(fit, budget, stock, goal, found, flat, method, limits, region)
     if outcome is None:
         return best
     return dataclasses.replace(best, goal=outcome.words, value=outcome.value, active=outcome.active)
+
+
+def _of_mean(
+    goal: Objective,
+    region: Region,
+    flat: np.ndarray,
+    shares: np.ndarray,
+    measured: np.ndarray,
+    exact: bool,
+    settings: dict[str, Any],
+) -> Found | None:
+    """Find the mixture of least weighted mean, first without a hull of runs; None where it is finite nowhere."""
+    free = dataclasses.replace(region, hull=None)
+    if flat.all():
+        found = search.at_mixture(goal, free.nearest(free.lower), free)
+    elif exact:
+        groups = (free.group, free.least, free.most) if free.grouped else None
+        found = search.at_mixture(goal, np.asarray(goal.optimal_proportions(free.lower, free.upper, groups)), free)
+    else:
+        found = search.best_mixture(goal, free, measured, **settings)
+    if found is not None and flat.any():
+        r = shared_out(found.mixture, flat, shares, free)
+        found = dataclasses.replace(found, mixture=r, certificate=search.certificate(goal, r, free))
+    return in_hull.kept(goal, found, region, measured, **settings)
+
+
+def _shared(found: Found, flat: np.ndarray, shares: np.ndarray, region: Region) -> Found:
+    """Share out what falls to domains on which nothing depends, unless that leaves the hull of the runs."""
+    r = shared_out(found.mixture, flat, shares, dataclasses.replace(region, hull=None))
+    if region.hull is not None and region.hull.missed(r) > NEAR:
+        return found
+    return dataclasses.replace(found, mixture=r)
 
 
 def available(fit: Fit, goal: Objective, limits: Limits, stock: Inventory | None) -> dict[str, Any]:
@@ -203,8 +226,10 @@ def _describe(
         second=found.second,
         groups=limits.group_totals(),
         near=limits.nearby(fit.domains),
-        held=_held(limits, region, r),
+        held=(*_held(limits, region, r), *(["hull"] if found.in_hull else [])),
         beyond_hull=_beyond_hull(r, one.fitted_mixtures),
+        hull=limits.reach,
+        averaged=None if region.hull is None else region.hull.mixtures,
         at_lower=tuple(names[r <= lower + NEAR].tolist()),
         at_upper=tuple(names[(r >= upper - NEAR) & (upper < 1)].tolist()),
         lower=lower,
@@ -227,18 +252,7 @@ def _held(limits: Limits, region: Region, r: np.ndarray) -> tuple[str, ...]:
 
 
 def _beyond_hull(r: np.ndarray, measured: np.ndarray) -> float | None:
-    """Compute how far a mixture is from the nearest average of measured ones in total variation; None where unknown.
-
-    The least sum of u + v over averages w >= 0, sum w = 1, and u, v >= 0 with r - w . measured = u - v, halved.
-    """
-    m, d = measured.shape
-    if not m or m * d > _MOST_NUMBERS:
+    """Compute how far a mixture is from the nearest average of measured ones; None where that takes too long."""
+    if not measured.size or measured.size > _MOST_NUMBERS:
         return None
-    from scipy.optimize import linprog
-    from scipy.sparse import csc_array, eye_array, hstack, vstack
-
-    costs = np.concatenate([np.zeros(m), np.full(2 * d, 0.5)])
-    split = hstack([csc_array(measured.T), eye_array(d), -eye_array(d)])
-    whole = csc_array(np.concatenate([np.ones((1, m)), np.zeros((1, 2 * d))], axis=1))
-    found = linprog(costs, A_eq=vstack([split, whole]).tocsc(), b_eq=np.append(r, 1.0), method="highs")
-    return max(float(found.fun), 0.0) if found.status == 0 else None
+    return Hull(mixtures=measured, reach=0.0, center=measured[0]).beyond(r)

@@ -11,6 +11,7 @@ from jax import Array
 from numpy.typing import ArrayLike
 
 from bimixjax._base import checks, summaries
+from bimixjax._base.checks import InputError
 from bimixjax._base.stages import counted
 from bimixjax.fitting.resampling import Resamples
 from bimixjax.mixtures import box_inverse, softmax_inverse
@@ -129,7 +130,7 @@ def optimize_resamples(
         The mixtures of the fit and of the resamples.
 
     Raises:
-        InputError: as `optimize`.
+        InputError: as `optimize`, and for limits with a hull.
 
     Example:
         >>> import bimixjax, jax
@@ -143,6 +144,8 @@ def optimize_resamples(
         ((50, 2), True)
     """
     budget, starts = budget or Budget(), checks.starts(starts)
+    if limits is not None and limits.reach is not None:
+        raise InputError("each draw is searched without a hull of runs: leave out the hull, or the draws")
     at = {"budget": budget, "weights": weights}
     best = optimize(found.fit, **at, limits=limits, inventory=inventory, method=method, reference=reference)
     stock = Inventory(inventory) if isinstance(inventory, Mapping) else inventory

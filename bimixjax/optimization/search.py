@@ -74,6 +74,7 @@ class Found:
         agreed: how many of them ended at this mixture.
         second: by how much the objective is higher at the best of the others that is stationary, in nats per token;
             None where there is none.
+        in_hull: whether the hull of the fitted mixtures keeps it from what is better, see `in_hull`.
     """
 
     mixture: np.ndarray
@@ -81,6 +82,7 @@ class Found:
     starts: int = 0
     agreed: int = 0
     second: float | None = None
+    in_hull: bool = False
 
 
 def best_mixture(goal: Objective, region: Region, measured: np.ndarray, *, solver: LBFGS, starts: int) -> Found | None:

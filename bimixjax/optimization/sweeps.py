@@ -18,7 +18,7 @@ from bimixjax._base import checks
 from bimixjax._base.checks import InputError
 from bimixjax.fitting.base import Fit
 from bimixjax.observations import Budget, Inventory
-from bimixjax.optimization import search
+from bimixjax.optimization import in_hull, search
 from bimixjax.optimization.limits import Limits
 from bimixjax.optimization.losses import Losses
 from bimixjax.optimization.objectives import Objective, Weights, check_constrained, objective
@@ -184,12 +184,20 @@ def _searched(
     """Find the best mixture of each objective [k, d], and whether it is a stationary point [k]."""
     for goal, budget in zip(goals, budgets, strict=True):
         check_constrained(fit, goal, budget)
-    regions = [limits.region(fit.domains, **available(fit, goal, limits, stock)) for goal in goals]
+    measured = [fit.at_size(each.model_size).fitted_mixtures for each in budgets]
+    bounded = [
+        limits.region(fit.domains, **available(fit, goal, limits, stock), measured=runs)
+        for goal, runs in zip(goals, measured, strict=True)
+    ]
+    regions = [dataclasses.replace(region, hull=None) for region in bounded]
     with jax.enable_x64(True):
         exact = all(goal.separable for goal in goals) and regions[0].ball is None
-        found = _by_dual(goals, regions) if exact else _by_neighbours(fit, goals, budgets, regions)
-        known = [search.certificate(*each) for each in zip(goals, found, regions, strict=True)]
-    return found, np.array([search.settled(each) for each in known])
+        mixtures = _by_dual(goals, regions) if exact else _by_neighbours(fit, goals, budgets, regions)
+        found = [search.at_mixture(*each) for each in zip(goals, mixtures, regions, strict=True)]
+        for k, (goal, region, runs) in enumerate(zip(goals, bounded, measured, strict=True)):
+            kept = in_hull.kept(goal, found[k], region, runs, solver=LBFGS(), starts=12)
+            found[k] = found[k] if kept is None else kept
+    return np.stack([one.mixture for one in found]), np.array([search.settled(one.certificate) for one in found])
 
 
 def _by_dual(goals: Sequence[Objective], regions: Sequence[Region]) -> Float[np.ndarray, "k d"]:

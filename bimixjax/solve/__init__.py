@@ -8,8 +8,8 @@ Of least squares, many small problems (*lanes*) side by side on the last axis:
 - `linear`: linear algebra of many small matrices. `precision`: iterations in float32 or float64.
 - `inference`: what the rows identify. `solution`: what every solver returns, and how each lane ended.
 
-Of mixtures: `region`, those that limits allow; `simplex`, the best of them by an exact dual or by descent; `newton`,
-the last digits of it; `certificate`, how far it is from optimal.
+Of mixtures: `region`, those that limits allow, and `hull`; `simplex`, the best of them by an exact dual or by descent;
+`newton`, the last digits of it; `certificate`, how far it is from optimal.
 
     >>> import jax, jax.numpy as jnp
     >>> from bimixjax.solve import LBFGS
@@ -20,6 +20,7 @@ the last digits of it; `certificate`, how far it is from optimal.
 """
 
 from bimixjax.solve.certificate import Certificate as Certificate, certify as certify
+from bimixjax.solve.hull import KEPT as KEPT, Hull as Hull
 from bimixjax.solve.inference import Inference as Inference, infer as infer
 from bimixjax.solve.lbfgs import LBFGS as LBFGS
 from bimixjax.solve.linear import IN_LANES as IN_LANES, UNROLLED as UNROLLED

@@ -1,4 +1,4 @@
-"""The mixtures that keep to limits: of shares, of the totals of groups, and a ball about a reference.
+"""The mixtures that keep to limits: of shares, of the totals of groups, a ball about a reference, a hull of others.
 
     lower_i <= r_i <= upper_i,    least_k <= sum_{i in k} r_i <= most_k,    D(r, reference) <= radius,    sum_i r_i = 1
 
@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 
 from bimixjax._base.records import record, static
 from bimixjax.mixtures import nearest
+from bimixjax.solve.hull import Hull, Sums
 
 # A total this near a limit stands there.
 NEAR = 1e-9
@@ -86,6 +87,7 @@ class Region:
         group: the group of each domain, from 0 [d].
         least, most: of each group's total [G]; infinite where it has none.
         ball: about a reference; None where there is none.
+        hull: the averages of some mixtures, and what lies near; None where there is none.
     """
 
     lower: Float[np.ndarray, "*n d"]
@@ -94,6 +96,7 @@ class Region:
     least: Float[np.ndarray, " G"]
     most: Float[np.ndarray, " G"]
     ball: Ball | None = None
+    hull: Hull | None = None
 
     @classmethod
     def box(cls, lower: np.ndarray, upper: np.ndarray) -> "Region":
@@ -109,7 +112,14 @@ class Region:
     @property
     def is_box(self) -> bool:
         """Whether shares alone have limits."""
-        return not self.grouped and self.ball is None
+        return not self.grouped and self.ball is None and self.hull is None
+
+    @property
+    def of_groups(self) -> Sums | None:
+        """The limits of groups as sums of shares; None where there are none."""
+        if not self.grouped:
+            return None
+        return (np.arange(len(self.least))[:, None] == self.group).astype(float), self.least, self.most
 
     @property
     def members(self) -> list[np.ndarray]:
@@ -143,13 +153,15 @@ class Region:
         worst = [0.0, np.max(self.lower - r), np.max(r - self.upper), abs(float(np.sum(r)) - 1)]
         worst += [np.max(self.least - totals), np.max(totals - self.most)] if self.grouped else []
         worst += [float(self.ball.of(r)) - self.ball.radius] if self.ball else []
+        worst += [self.hull.missed(r)] if self.hull else []
         return float(max(worst))
 
     def nearest(self, x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
-        """Return the mixtures within limits that are nearest to x by Euclid; from there straight into the ball."""
+        """Return the mixtures within limits that are nearest to x by Euclid; from there straight into ball and hull."""
         x = np.asarray(x, float)
         found = self._nearest_of_groups(np.atleast_2d(x)) if self.grouped else nearest(x, self.lower, self.upper)
         found = found if self.ball is None else self.ball.drawn_in(np.atleast_2d(found))
+        found = found if self.hull is None else self.hull.drawn_in(np.atleast_2d(found))
         return found.reshape(x.shape)
 
     def _nearest_of_groups(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
@@ -172,7 +184,7 @@ class Region:
         return found
 
     def in_proportion(self, like: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
-        """Return the mixture within limits, but for the ball, whose shares are most in the proportions of another.
+        """Return the mixture within limits, but for ball and hull, whose shares are most in the proportions of another.
 
         It is clip(scale_k like), the mixture of least KL divergence from `like`; domains that are absent there share
         what the others cannot hold, in proportion to their room.
@@ -195,6 +207,10 @@ class Region:
 
     def cheapest(self, slope: Float[np.ndarray, " d"]) -> Float[np.ndarray, " d"]:
         """Return the mixture of least slope . r within limits but for the ball: a vertex of them."""
+        if self.hull is not None:
+            found = self.hull.cheapest(slope, self.lower, self.upper, self.of_groups)
+            # Its builder has checked that some mixture keeps to the limits; beyond rounding it is such a mixture.
+            return self.hull.center if found is None else np.clip(found, self.lower, self.upper)
         least, _ = self.span()
         room, found = self.upper - self.lower, self.lower.astype(float)
         order = np.argsort(slope, kind="stable")

@@ -9,7 +9,8 @@ without limits, within boxes, within two groups, and within these and a ball abo
 largest relative amount by which our objective is higher, `best` the largest by which it is lower; `median_kkt` and
 `worst_broken` are the median residual and the most that a limit is broken; seconds are those of the processor.
 
-Run: `python benchmarks/searches.py`, or with `--problems 2 --laws bimix joint` a few only.
+Run: `python benchmarks/searches.py`, or with `--problems 2 --laws bimix joint` a few only;
+`python benchmarks/searches.py --slsqp --problems 50 --out benchmarks/results/searches_slsqp.json`.
 """
 
 import argparse

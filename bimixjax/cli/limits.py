@@ -1,14 +1,13 @@
-"""Options that limit a mixture: shares, groups with totals, epochs, and a mixture to stay near to."""
+"""Options that limit a mixture: shares, groups with totals, epochs, and mixtures to stay near to."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
 import bimixjax
 from bimixjax._base.checks import InputError
-from bimixjax.cli.console import FileCommand
 from bimixjax.cli.options import Number, Numbers, names, number, numbers
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ class Limited:
     """How often the unique tokens of --inventory may be repeated in a training of --volume tokens."""
     near: Annotated[tuple[str, ...], arg(metavar="natural|uniform|NAME=NUMBER,...:RADIUS")] = ()
     """Stay within so many nats of KL divergence from a mixture: natural:0.1."""
-    within_runs: Annotated[Number, arg(metavar="DISTANCE")] = None
-    """Stay within so far of the averages of the runs that were fitted, in total variation: 0 for averages alone."""
 
     def limits(self, mixtures: "Mapping[str, np.ndarray]") -> "bimixjax.Limits":
         """Return what mixtures must keep to, of which those with a name may be named as one nearby."""
@@ -47,13 +44,19 @@ class Limited:
             groups=groups(self.group),
             max_epochs=epochs(self.max_epochs),
             near=near,
-            hull=self.within_runs,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class LimitedCommand(Limited, FileCommand):
-    """A command with one result, whose mixtures keep to limits."""
+class LimitedByRuns(Limited):
+    """The options that limit mixtures where runs were fitted."""
+
+    within_runs: Annotated[Number, arg(metavar="DISTANCE")] = None
+    """Stay within so far of the averages of the runs that were fitted, in total variation: 0 for averages alone."""
+
+    def limits(self, mixtures: "Mapping[str, np.ndarray]") -> "bimixjax.Limits":
+        """Return what mixtures must keep to, the hull of the runs among it."""
+        return replace(super().limits(mixtures), hull=self.within_runs)
 
 
 def groups(given: Iterable[str]) -> dict[str, tuple[tuple[str, ...], float, float]]:

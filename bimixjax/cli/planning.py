@@ -9,9 +9,9 @@ from tyro.conf import Positional, arg
 
 import bimixjax
 from bimixjax._base.checks import InputError, known
-from bimixjax.cli.console import TABLES, Answer, File, Flag, Formats
+from bimixjax.cli.console import TABLES, Answer, File, FileCommand, Flag, Formats
 from bimixjax.cli.fitting import example_file, given_table
-from bimixjax.cli.limits import LimitedCommand
+from bimixjax.cli.limits import Limited
 from bimixjax.cli.options import Counts, Names, Number, Numbers, Stock, Whole, inventory, names, number, numbers
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(LimitedCommand):
+class Plan(Limited, FileCommand):
     """Choose the runs to train next: from nothing, from a table of measured losses, or from a fit of auto.
 
     Example: bimix plan --example --runs 4 --out next.csv

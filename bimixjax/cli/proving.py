@@ -10,7 +10,7 @@ import bimixjax
 from bimixjax._base.checks import InputError
 from bimixjax.cli import progress
 from bimixjax.cli.console import FIGURES, Answer, File, FolderCommand, Formats
-from bimixjax.cli.limits import Limited
+from bimixjax.cli.limits import LimitedByRuns
 from bimixjax.cli.options import Counts, Names, Number, Numbers, Stock, inventory, names, numbers, wholes
 from bimixjax.cli.reporting import mixtures_of, named_mixtures
 
@@ -26,7 +26,7 @@ SEEDS = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prove(FolderCommand, Limited):
+class Prove(FolderCommand, LimitedByRuns):
     """Let methods choose mixtures from the same runs, train what they choose, and compare it with what they promised.
 
     Runs are trained as those of the swarm were, with other seeds; the same command goes on where it was killed.

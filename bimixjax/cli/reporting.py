@@ -10,7 +10,7 @@ import bimixjax
 from bimixjax._base.checks import InputError, known, resamples
 from bimixjax.cli.console import Answer, Command, File, Flag, Formats
 from bimixjax.cli.fitting import Compare, TableCommand
-from bimixjax.cli.limits import LimitedCommand
+from bimixjax.cli.limits import LimitedByRuns
 from bimixjax.cli.options import Law, Names, Number, Numbers, Stock, Whole, inventory, names, numbers
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ HTML = (".html",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(TableCommand, LimitedCommand):
+class Report(TableCommand, LimitedByRuns):
     """Write one HTML page to decide by: fit, compare laws, find the best mixture, and see what it hangs on.
 
     Example: bimix report --example --law bimix --out report.html

@@ -11,9 +11,9 @@ from tyro.conf import Positional, arg
 import bimixjax
 from bimixjax._base.checks import InputError
 from bimixjax._base.records import to_plain
-from bimixjax.cli.console import FIGURES, JSON, Answer, File, Flag, Formats
+from bimixjax.cli.console import FIGURES, JSON, Answer, File, FileCommand, Flag, Formats
 from bimixjax.cli.goals import goal, reference_mixture, swept
-from bimixjax.cli.limits import LimitedCommand
+from bimixjax.cli.limits import LimitedByRuns
 from bimixjax.cli.options import Counts, Number, Numbers, Stock, Whole, inventory, names, number, numbers
 from bimixjax.cli.reporting import HTML, settings
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimize(LimitedCommand):
+class Optimize(LimitedByRuns, FileCommand):
     """Find the mixture with the least weighted mean of predicted losses.
 
     Example: bimix optimize fit.json --volume 1M --upper data=0.3 --out mixture.json

@@ -156,12 +156,12 @@ def decide(
     worth = best.worth(fit, baselines=baselines, draws=drawn, **of_worth)
     say(_STAGE, 2, 5)
     found = Decision(fit=fit, best=best, baselines=baselines, worth=worth, observations=observations, draws=draws)
-    missing, influence = {"influence": "no run was left out"}, None
+    missing: dict[str, str] = {}
     try:
         influence = _influence(found, observations, asked)
+        missing |= {} if influence else {"influence": "no run was left out"}
     except InputError as error:
-        missing["influence"] = str(error)
-    missing = {} if influence else missing
+        influence, missing["influence"] = None, str(error)
     say(_STAGE, 3, 5)
     comparison, planned = None, None
     if asked.laws:

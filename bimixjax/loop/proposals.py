@@ -222,7 +222,8 @@ class Task:
         """The mixtures that keep to the limits."""
         domains = self.observations.domains
         unique = None if self.inventory is None else self.inventory.array(domains)
-        return self.limits.region(domains, unique=unique, tokens=self.volume if self.unit == "tokens" else None)
+        tokens = self.volume if self.unit == "tokens" else None
+        return self.limits.region(domains, unique=unique, tokens=tokens, measured=self.observations.proportions)
 
     def optimum(self, law: Fit, goal: Goal | None = None) -> OptimalMixture:
         """Search for the best mixture under a law; raise `InputError` where none is found."""

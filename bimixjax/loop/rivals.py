@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from bimixjax._base.checks import InputError
 from bimixjax.optimization.evaluation import gradients_at, values_at
 from bimixjax.optimization.objectives import Objective
-from bimixjax.solve import Region
+from bimixjax.solve import NEAR, Region
 
 # Olmix's weight of KL(r || natural), see the source of `nearby_optimum`.
 PULL = 0.05
@@ -34,7 +34,7 @@ def nearby_optimum(goal: Objective, region: Region, natural: Float[np.ndarray, "
 
     Source: arXiv 2602.12237, and allenai/olmix, olmix/fit/utils.py (4750750b), where a convex solver does the same.
     """
-    if region.ball is not None:
+    if region.ball is not None or region.hull is not None:
         raise InputError("the log-linear law with its own pull takes no limit of a distance; leave that method out")
     p = np.maximum(natural, _SMALL)
 
@@ -93,6 +93,8 @@ def averaged_by_trees(
     kept &= ((totals >= region.least) & (totals <= region.most)).all(1) if region.grouped else True
     kept &= region.ball.of(drawn) <= region.ball.radius if region.ball is not None else True
     drawn = drawn[kept]
+    if region.hull is not None:
+        drawn = drawn[[region.hull.missed(each) <= NEAR for each in drawn]]
     if len(drawn) < _AVERAGED:
         got = f"{len(drawn)} of {_DRAWN} mixtures drawn about the natural one keep to the limits"
         raise InputError(f"{got}; allowed: at least {_AVERAGED} to average; widen the limits, or leave lightgbm out")

@@ -20,6 +20,13 @@ def settle(path: Path, settings: Mapping[str, Any]) -> None:
         write_json(path, plain, hashed=True)
         return
     begun = fields(read_json(path), plain, path)
-    differ = [name for name in plain if begun[name] != plain[name]]
+    differ = [name for name in plain if _given(begun[name]) != _given(plain[name])]
     if differ:
         raise InputError(f"{path.parent} was begun with another {', '.join(differ)} (see {path}); use another folder")
+
+
+def _given(value: Any) -> Any:
+    """Leave out what is None: an option that is not given, and that a folder begun before there was one lacks."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: _given(part) for name, part in value.items() if part is not None}

@@ -167,7 +167,7 @@ def _decomposed(
     best: tuple[np.ndarray, tuple[Any, Any], float] | None = None
     for _ in range(_ROUNDS):
         if (found := solve(corners, weights)) is None:
-            return best
+            break
         some, w, slope = found
         first = some if first is None else first
         r = w @ corners
@@ -178,7 +178,8 @@ def _decomposed(
         if gap <= _CLOSED or np.abs(corners[used] - corner).sum(1).min() <= NEAR:
             break
         corners, weights = np.concatenate([corners[used], corner[None]]), np.append(w[used] / w[used].sum(), 0.0)
-    assert best is not None
+    if best is None:
+        return None
     # Corners keep to the limits to the precision of the linear programs.
     return dataclasses.replace(region, hull=None).nearest(best[0]), *best[1:]
 

@@ -61,7 +61,7 @@ def optimize(
         weights: w by target, those not named get 0, or in the order of `fit.targets`; by default all count the same.
         objective: what the mixture should be best for, see `optimization.goals`: `WorstTarget`, `Excess`, `Guarded`,
             `RiskAverse`, `NearOptimal`; by default `WeightedMean`.
-        limits: of domains, groups of them, epochs, and how far from another mixture.
+        limits: of domains, groups of them, epochs, and how far from another mixture or from averages of fitted ones.
         inventory: unique tokens by domain, unlimited where one is not named; for limits of epochs, and laws that read
             them.
         method: "dual", exact, for laws that are a power of the own proportion; "softmax", L-BFGS and Newton steps, for

@@ -196,7 +196,9 @@ def _searched(
         found = [search.at_mixture(*each) for each in zip(goals, mixtures, regions, strict=True)]
         for k, (goal, region, runs) in enumerate(zip(goals, bounded, measured, strict=True)):
             kept = in_hull.kept(goal, found[k], region, runs, solver=LBFGS(), starts=12)
-            found[k] = found[k] if kept is None else kept
+            if kept is None:
+                raise InputError("the objective is finite at no mixture that was looked at within the hull of the runs")
+            found[k] = kept
     return np.stack([one.mixture for one in found]), np.array([search.settled(one.certificate) for one in found])
 
 

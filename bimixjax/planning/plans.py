@@ -143,6 +143,8 @@ def _region(
     given: Observations | AutoFit | Resamples | None,
 ) -> Region:
     """Return the limits, with epochs counted in a training of the budget's tokens."""
+    if limits.reach is not None:
+        raise InputError("a plan is for runs beyond those that were fitted, and takes no hull of them; leave hull out")
     unit = budget.unit
     if unit is None and given is not None:
         unit = given.volume_unit() if isinstance(given, Observations) else _fit_of(given).volume_unit

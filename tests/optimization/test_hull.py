@@ -9,9 +9,11 @@ import pytest
 from scipy.optimize import minimize
 
 import bimixjax
-from bimixjax import Budget, FitResult, InputError, Limits, Observations, OptimalMixture, optimize
+from bimixjax import Budget, FitResult, InputError, Limits, Observations, OptimalMixture, datasets, optimize
 from bimixjax.cli import run
 from bimixjax.cli.console import BAD_INPUT
+from bimixjax.loop.proposals import propose
+from bimixjax.loop.settings import settle
 from bimixjax.optimization import NearOptimal, WorstTarget, differentiable_optimum, objective
 from bimixjax.solve import Hull
 
@@ -153,3 +155,23 @@ def test_the_command_line_keeps_within_the_runs(fit: FitResult, tmp_path, capsys
     assert "hull" in capsys.readouterr().out
     assert run(["optimize", str(tmp_path / "fit.json"), "--within-runs", "0", "--lower", "c=.3"]) == BAD_INPUT
     assert "lower c=0.3, hull (averages of 5 mixtures) conflict" in capsys.readouterr().err
+
+
+def test_proposals_keep_within_the_runs_and_plans_take_no_hull() -> None:
+    table, limits = datasets.load("demo"), Limits(hull=True)
+    weights = np.eye(len(table.targets))[0]
+    found = propose(table, ["bimix", "log-linear-kl"], weights=weights, limits=limits)
+    hull = Hull(mixtures=table.proportions, reach=0.0, center=RUNS[0])
+    assert hull.beyond(found.of[0].proportions) < 1e-8
+    assert "takes no limit of a distance" in found.missing["log-linear-kl"]
+    with pytest.raises(InputError, match="a plan is for runs beyond those that were fitted"):
+        bimixjax.plan(table, runs=1, limits=limits)
+
+
+def test_a_folder_begun_before_there_was_a_hull_goes_on(tmp_path) -> None:
+    settings = {"limits": dataclasses.asdict(Limits(lower={"a": 0.1}))}
+    before = {name: value for name, value in settings["limits"].items() if name != "hull"}
+    settle(tmp_path / "begun.json", {"limits": before})
+    settle(tmp_path / "begun.json", settings)
+    with pytest.raises(InputError, match="begun with another limits"):
+        settle(tmp_path / "begun.json", {"limits": dataclasses.asdict(Limits(lower={"a": 0.1}, hull=True))})

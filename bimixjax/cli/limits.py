@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 _GROUP = "allowed: NAME=DOMAIN+DOMAIN:MOST or NAME=DOMAIN+DOMAIN:LEAST..MOST, such as web=cc+c4:0.7"
 _NEAR = "allowed: a mixture and a radius in nats with a colon between, such as natural:0.1 or web=0.5,code=0.5:0.1"
 
+Groups = Annotated[tuple[str, ...], arg(metavar="NAME=DOMAIN+...:MOST")]
+Epochs = Annotated[tuple[str, ...], arg(metavar="NUMBER|NAME=NUMBER,...")]
+Near = Annotated[tuple[str, ...], arg(metavar="natural|uniform|NAME=NUMBER,...:RADIUS")]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limited:
@@ -27,11 +31,11 @@ class Limited:
     """Greatest shares of domains."""
     fixed: Numbers = ()
     """Shares of domains that are given."""
-    group: Annotated[tuple[str, ...], arg(metavar="NAME=DOMAIN+...:MOST")] = ()
+    group: Groups = ()
     """A sum of shares: web=cc+c4:0.7 is at most .7, web=cc+c4:0.2..0.7 from .2 to .7. May be repeated."""
-    max_epochs: Annotated[tuple[str, ...], arg(metavar="NUMBER|NAME=NUMBER,...")] = ()
+    max_epochs: Epochs = ()
     """How often the unique tokens of --inventory may be repeated in a training of --volume tokens."""
-    near: Annotated[tuple[str, ...], arg(metavar="natural|uniform|NAME=NUMBER,...:RADIUS")] = ()
+    near: Near = ()
     """Stay within so many nats of KL divergence from a mixture: natural:0.1."""
 
     def limits(self, mixtures: "Mapping[str, np.ndarray]") -> "bimixjax.Limits":

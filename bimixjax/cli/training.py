@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,17 +11,24 @@ from tyro.conf import Positional, arg
 from bimixjax._base.checks import InputError
 from bimixjax.cli import console, progress
 from bimixjax.cli.console import Answer, FolderCommand
+from bimixjax.cli.limits import Epochs, Groups, Limited, Near
 from bimixjax.cli.models import Trained
-from bimixjax.cli.options import Counts, Names, Number, Numbers, Stock, Whole, inventory, names, numbers, wholes
+from bimixjax.cli.options import Counts, Names, Number, Numbers, Stock, Whole, inventory, names, wholes
+from bimixjax.cli.reporting import named_mixtures
 
 if TYPE_CHECKING:
     from bimixjax.corpus import TokenStore
+    from bimixjax.loop.rounds import Rounds
+    from bimixjax.observations import Inventory
+    from bimixjax.optimization import Limits
     from bimixjax.proxy import LimitedTokens, SwarmConfig
 
 # Options that a job has of its own, or that print it.
 NOT_OF_A_JOB = ("config", "json", "shard", "status", "print_job")
 # In place of the file of a design.
 PLANNED = Path("plan")
+# Options of `Limited`.
+LIMITS = ("lower", "upper", "fixed", "group", "max_epochs", "near")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +53,8 @@ class Swarm(FolderCommand, Trained):
     """Repeat each domain as often as a real run of so many tokens will: it is drawn from its first tokens, as many as
     its unique tokens in --inventory times the tokens of a run here over those."""
     inventory: Stock = ()
-    """For --simulate-epochs: unique tokens of the domains in the real run, or a file of them (domain,tokens)."""
+    """For --simulate-epochs, and the natural mixture and epochs of --rounds: unique tokens of the domains in the real
+    run, or a file of them (domain,tokens)."""
     process: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="")] = None
     """Train together with other processes: this is the I-th of N (I from 0). SLURM, Open MPI and TPU pods say it
     themselves; alone: train without the others nevertheless."""
@@ -70,6 +78,19 @@ class Swarm(FolderCommand, Trained):
     """For --rounds: least shares of domains."""
     upper: Numbers = ()
     """For --rounds: greatest shares of domains."""
+    fixed: Numbers = ()
+    """For --rounds: shares of domains that are given."""
+    group: Groups = ()
+    """For --rounds: a sum of shares, such as web=cc+c4:0.7 or web=cc+c4:0.2..0.7. May be repeated."""
+    max_epochs: Epochs = ()
+    """For --rounds: how often the unique tokens of --inventory, or of the store, may be repeated."""
+    near: Near = ()
+    """For --rounds: stay within so many nats of KL divergence from a mixture: natural:0.1."""
+    train_tokens: Number = None
+    """For --max-epochs: tokens of the training that repeats. Default: those of --simulate-epochs, else of a run."""
+    law: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
+    """For --rounds: fit this law to all runs in the end, such as auto, and find the best mixture within the limits at
+    the scale of the runs; fit.json and mixture.json go into the folder."""
 
     @property
     def options_file(self) -> Path | None:
@@ -94,8 +115,8 @@ class Swarm(FolderCommand, Trained):
         proxy.join(self.process, self.coordinator)
         if self.rounds:
             return self.in_rounds(design, store, folder)
-        if self.lower or self.upper or design == PLANNED:
-            raise InputError("--lower, --upper and the word plan in place of a design go with --rounds NUMBER")
+        if design == PLANNED or self.train_tokens or self.law or any(getattr(self, name) for name in LIMITS):
+            raise InputError("limits, --law and the word plan in place of a design go with --rounds NUMBER")
         return self.trained(design, store, folder)
 
     def trained(self, place: Path, store_place: Path, folder: Path) -> Answer:
@@ -166,10 +187,10 @@ class Swarm(FolderCommand, Trained):
         from bimixjax.proxy import simulate_epochs
 
         stock = inventory(self.inventory)
-        if (stock is None) != (self.simulate_epochs is None):
-            raise InputError("--simulate-epochs TOKENS and --inventory go together: epochs follow from both")
-        if stock is None or self.simulate_epochs is None:
+        if self.simulate_epochs is None and (stock is None or self.rounds):
             return store
+        if stock is None or self.simulate_epochs is None:
+            raise InputError("--simulate-epochs TOKENS and --inventory go together: epochs follow from both")
         own = config.steps * config.train.tokens_per_step
         window = config.train.model.context + 1
         return simulate_epochs(store, stock, train_tokens=self.simulate_epochs, proxy_tokens=own, window=window)
@@ -177,24 +198,50 @@ class Swarm(FolderCommand, Trained):
     def in_rounds(self, design: Path, store_place: Path, folder: Path) -> Answer:
         """Plan and train by turns, and show what each round brought and the last losses."""
         from bimixjax import corpus, proxy
+        from bimixjax.laws import law_named
         from bimixjax.loop.rounds import RoundsConfig, run_rounds
         from bimixjax.observations import Inventory
-        from bimixjax.optimization import Limits
         from bimixjax.reports import corpora, plans
 
         if self.shard:
             raise InputError("--rounds trains the runs of a round together; leave --shard out")
+        if self.law not in (None, "auto"):
+            law_named(self.law, "--law", also=("auto",))
         store = corpus.TokenStore.open(store_place)
         first = None if design == PLANNED else proxy.Design.read(design)
-        limits = Limits(lower=numbers("lower", self.lower), upper=numbers("upper", self.upper))
         swarm, stock = self.swarm_config(store.vocab_size), inventory(self.inventory)
         stock = stock or Inventory(dict(zip(store.domains, store.tokens.tolist(), strict=True)))
+        limits = Limited(**{name: getattr(self, name) for name in LIMITS}).limits(named_mixtures(store.domains, stock))
+        if self.max_epochs:
+            own = float(swarm.steps * swarm.train.tokens_per_step)
+            limits = replace(limits, train_tokens=self.train_tokens or self.simulate_epochs or own)
         config = RoundsConfig(per_round=self.per_round, limits=limits, inventory=stock, swarm=swarm)
         tokens = self.tokens(store, swarm)
         with progress.shown() as watch:
             found = run_rounds(folder, tokens, config, rounds=self.rounds, first=first, watch=watch)
         screen = [*plans.rounds(found), corpora.swarm(found.observations), f"Table: {found.table}"]
-        return Answer(document=plans.rounds_document(found), screen=screen)
+        answer = Answer(document=plans.rounds_document(found), screen=screen)
+        return self.decided(found, limits, stock, answer) if self.law else answer
+
+    def decided(self, found: "Rounds", limits: "Limits", stock: "Inventory", before: Answer) -> Answer:
+        """Add the best mixture by a law that is fitted to all runs, at their own scale."""
+        from bimixjax.loop.decision import Question, decide
+        from bimixjax.observations import Inventory
+        from bimixjax.reports import documents, tables, worth
+        from bimixjax.reports.html.decision import predictions
+
+        if self.simulate_epochs is not None:
+            # A run has gone through as many epochs of what it had as the real one will: its scale counts them alike.
+            stock, limits = Inventory.read(found.table), replace(limits, train_tokens=None)
+        asked = Question(limits=limits, inventory=stock, draws=0, left_out=0, runs=0)
+        decision = decide(str(self.law), found.observations, asked)
+        best, beside = decision.best, predictions(decision)
+        decision.fit.save(found.table.parent / "fit.json")
+        best.save(found.table.parent / "mixture.json")
+        screen = [*before.screen, tables.proportions(best, beside), tables.certificate(best)]
+        screen += worth.worth(decision.worth)
+        document = {**before.document, "optimum": documents.optimum(best, beside)}
+        return Answer(document=document, screen=screen, failed=not best.converged)
 
     def swarm_config(self, vocab_size: int) -> "SwarmConfig":
         """Return what each run does."""

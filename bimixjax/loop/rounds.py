@@ -24,8 +24,8 @@ class RoundsConfig:
     Attributes:
         per_round: runs of a round.
         limits: of their mixtures.
-        inventory: unique tokens of the domains; those of every domain make the natural mixture the last run of the
-            first round.
+        inventory: unique tokens of the domains, for limits of epochs; those of every domain make the natural mixture
+            the last run of the first round.
         seed: of the runs, and of the random mixtures that plans look at.
         swarm: how runs are trained and measured.
 
@@ -116,10 +116,11 @@ def _next(
 ) -> tuple[Plan, Design]:
     """Return the plan of the next round, and its design with the seeds of the runs."""
     options: dict[str, Any] = {"runs": config.per_round, "limits": config.limits, "key": config.seed}
+    options["inventory"] = config.inventory
     if known is not None:
         made = plan(known, targets=known.domains, **options)
     elif first is not None:
         return Plan.given(first), first
     else:
-        made = plan(None, domains=domains, inventory=config.inventory, **options)
+        made = plan(None, domains=domains, **options)
     return made, made.design(config.seed)

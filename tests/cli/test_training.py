@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 import yaml
 
-from bimixjax import Observations
+from bimixjax import FitResult, Observations, OptimalMixture
 from bimixjax._base.records import read_json
 from bimixjax._base.stopping import STOPPED, Stopped
 from bimixjax.cli import run
@@ -314,11 +314,19 @@ def test_a_sparse_config_may_hold_some_positional_options(store: TokenStore) -> 
 
 
 def test_a_swarm_in_rounds_plans_trains_and_plans_again(capsys: pytest.CaptureFixture[str], store: TokenStore) -> None:
-    assert bimix(f"swarm plan store swarm --rounds 2 --per-round 2 {TINY}") == DONE
+    # 32 tokens of a run, 4 of which may be of code: share .5 of 32 in 4 epochs.
+    limits = "--upper web=0.8 --inventory web=1M,code=4 --max-epochs 4 --group both=web+code:1 --near uniform:0.5"
+    assert bimix(f"swarm plan store swarm --rounds 2 --per-round 2 {limits} --law bimix {TINY}") == DONE
     shown = capsys.readouterr()
     assert "round 2 of 2" in shown.err
-    assert "natural, the baseline" in shown.out
-    assert Observations.read("swarm/observations.csv").runs == ("plan-1", "plan-2", "plan-3", "plan-4")
+    assert "outside the limits" in shown.out
+    table, best = Observations.read("swarm/observations.csv"), OptimalMixture.load("swarm/mixture.json")
+    assert table.runs == ("plan-1", "plan-2", "plan-3", "plan-4")
+    for shares in (*table.proportions, best.proportions):
+        by_domain = dict(zip(table.domains, shares.tolist(), strict=True))
+        assert by_domain["web"] <= 0.8 + 1e-9
+        assert by_domain["code"] <= 0.5 + 1e-9
+    assert FitResult.load("swarm/fit.json").domains == best.domains == table.domains
 
 
 def test_rounds_begin_with_a_design_that_is_given(store: TokenStore) -> None:
@@ -332,7 +340,9 @@ def test_rounds_begin_with_a_design_that_is_given(store: TokenStore) -> None:
     [
         ("swarm plan store swarm", "go with --rounds"),
         ("swarm first.csv store swarm --upper web=0.5", "go with --rounds"),
+        ("swarm first.csv store swarm --law bimix", "go with --rounds"),
         ("swarm plan store swarm --rounds 2 --shard 0/2", "leave --shard out"),
+        ("swarm plan store swarm --rounds 2 --law bimx", "Did you mean 'bimix'"),
     ],
 )
 def test_what_does_not_go_with_rounds_is_said(line: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

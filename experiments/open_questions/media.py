@@ -1,0 +1,76 @@
+"""Bytes of images and sounds as domains beside text: do the laws hold there, and what does one kind teach another?"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bimixjax import Observations, fit
+from bimixjax.metrics import r2
+from experiments.open_questions import media_store
+from experiments.open_questions.config import TABLES, Media
+from experiments.open_questions.judging import last, only, predicted
+from experiments.open_questions.training import Corpus, trained
+
+
+def train(corpus: Path, folder: Path) -> None:
+    """Train random and judging runs, and all pairs of domains, half of each."""
+    store = media_store.build(corpus)
+    own = Corpus(store=store, domains=store.domains)
+    names, count = store.domains, len(store.domains)
+    mixtures = [*own.random(Media.RANDOM + Media.JUDGES, 0)]
+    ids = [f"random-{i + 1}" for i in range(Media.RANDOM)] + [f"judge-{i + 1}" for i in range(Media.JUDGES)]
+    for i, first in enumerate(names):
+        for j, second in enumerate(names):
+            if i != j:
+                ids.append(f"{first}+{second}")
+                mixtures.append(Media.OWN * np.eye(count)[i] + (1 - Media.OWN) * np.eye(count)[j])
+    trained(ids, mixtures, names, own.tokens, folder / "media").write(folder / TABLES / "media.parquet")
+
+
+def judged(whole: Observations) -> pd.DataFrame:
+    """Of each law, fitted to the random runs, and each domain: error and R2 of the runs that judge."""
+    random, judges = ([run for run in whole.runs if run.startswith(kind)] for kind in ("random", "judge"))
+    end = last(only(whole, judges))
+    found = []
+    for law in Media.LAWS:
+        guess = predicted(fit(law, only(whole, random), volume="tokens"), end)
+        for i, name in enumerate(end.targets):
+            error = float(np.abs(guess[:, i] / end.losses[:, i] - 1).mean())
+            found.append({"law": law, "target": name, "error": error, "r2": float(r2(guess[:, i], end.losses[:, i]))})
+    return pd.DataFrame(found)
+
+
+def taught(whole: Observations) -> pd.DataFrame:
+    """What a domain loses beside each other one, half and half, above the mean over the others, in nats per byte.
+
+    Rows are the domains that are measured, columns those that took the other half of the run.
+    """
+    end, names = last(whole), whole.domains
+    runs = end.run.tolist()
+    found = pd.DataFrame(np.nan, index=names, columns=names)
+    for i, first in enumerate(names):
+        for second in names:
+            if first != second:
+                found.loc[first, second] = end.losses[runs.index(f"{first}+{second}"), i]
+    return found.sub(found.mean(axis=1), axis=0)
+
+
+def figure(found: pd.DataFrame) -> Figure:
+    """A square for each pair of domains: blue where the column teaches the row more than others do."""
+    drawn = Figure(figsize=(6.6, 4.8), layout="constrained")
+    axes = drawn.subplots()
+    reach = float(np.nanmax(np.abs(found.to_numpy())))
+    image = axes.imshow(found, cmap="RdBu_r", vmin=-reach, vmax=reach)
+    for i, j in np.argwhere(np.isfinite(found.to_numpy())):
+        value = found.iloc[i, j]
+        axes.text(
+            j, i, f"{value:+.3f}", ha="center", va="center", color="white" if abs(value) > 0.6 * reach else "black"
+        )
+    axes.set_xticks(range(len(found)), found.columns, rotation=30, ha="right")
+    axes.set_yticks(range(len(found)), found.index)
+    axes.set_xlabel("domain that takes the other half of the run")
+    axes.set_ylabel("loss of")
+    drawn.colorbar(image, label="nats per byte above the mean of the row")
+    return drawn

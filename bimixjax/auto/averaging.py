@@ -13,7 +13,7 @@ from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record, static
 from bimixjax.auto.grids import Cells
 from bimixjax.auto.member import Fitted
-from bimixjax.auto.members import MEAN, Member
+from bimixjax.auto.members import IN_EPOCHS, MEAN, Member
 
 # Prior of the spread, as how many left-out losses it counts, and as how many runs the spread of all targets of a cell
 # counts beside that of one. On held-out runs errors have .4 to .5 of the members' standard deviations on one of the two
@@ -49,6 +49,8 @@ _SANE, _SANE_DEVIATION = 0.7, 0.2
 _FARTHEST = 5.0
 MOST_VARIANCE = _FARTHEST**2
 _FAR_OFF, _TINY = 1e9, 1e-300
+
+_IN_EPOCHS = tuple(member.name for member in IN_EPOCHS)
 
 # What laws must earn beside the mean of the runs: tests/auto/test_averaging.py measures what that is worth where losses
 # do not depend on the mixture, experiments/prediction what it costs where they do.
@@ -156,6 +158,10 @@ def sane(
     of its weight, which is smooth, as a search needs. The rest goes to the member "mean", with the variance of losses
     anywhere in the range; without that member, to those nearest to the range.
 
+    Members in epochs that predict too high keep their weight: harm grows with repetition, and the mean of runs that
+    repeat less would hide it. Of what they predict above the wider range, by e, .2 log(1 + e / .2) counts, since how
+    fast harm grows is known least. `experiments/open_questions` has runs of up to 61 epochs.
+
     Args:
         names: of the members.
         weights: of each member, summing to 1; all 0 where a target has no rows.
@@ -165,7 +171,11 @@ def sane(
     space = means.__array_namespace__()
     low, high = fitted[0] - _SANE, fitted[1] + _SANE
     means = means.clip(low - _FARTHEST, high + _FARTHEST)
-    off = (((low - means).clip(0) + (means - high).clip(0)) / _SANE_DEVIATION) ** 2 / 2
+    below, above = (low - means).clip(0), (means - high).clip(0)
+    harmed = np.isin(names, _IN_EPOCHS).reshape(-1, *[1] * (means.ndim - 1))
+    slowed = _SANE_DEVIATION * space.log1p(above / _SANE_DEVIATION)
+    means = means + space.where(harmed, slowed - above, 0.0)
+    off = ((below + space.where(harmed, 0.0, above)) / _SANE_DEVIATION) ** 2 / 2
     gate = space.exp(-off)
     lost = (weights * (1 - gate)).sum(0)
     if MEAN in names:

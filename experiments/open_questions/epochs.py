@@ -21,15 +21,15 @@ from experiments.open_questions.training import trained
 def train(corpus: Path, folder: Path) -> None:
     """Train a grid of shares and unique tokens of each scarce domain, beside plenty of another."""
     store = TokenStore.open(corpus / "store8")
-    for scarce in Epochs.SCARCE:
+    for scarce, other in Epochs.PAIRS:
         place = folder / "epochs" / scarce
         tables: list[Observations] = []
         for unique in Epochs.UNIQUE:
-            limits = {Epochs.PLENTY: len(store.train(Epochs.PLENTY)), scarce: unique}
+            limits = {other: len(store.train(other)), scarce: unique}
             ids = [f"{unique}-{share:g}" for share in Epochs.SHARES]
             mixtures = [[1 - share, share] for share in Epochs.SHARES]
             tokens = LimitedTokens(source=store, unique=limits)
-            tables.append(trained(ids, mixtures, (Epochs.PLENTY, scarce), tokens, place / str(unique)))
+            tables.append(trained(ids, mixtures, (other, scarce), tokens, place / str(unique)))
         Observations.concat(*tables).write(folder / TABLES / f"epochs-{scarce}.parquet")
 
 
@@ -77,7 +77,7 @@ def judged(whole: Observations, scarce: str) -> pd.DataFrame:
 
 def figure(tables: dict[str, pd.DataFrame]) -> Figure:
     """For each scarce domain: its loss by epochs at each share, and the mean loss by share for each stock."""
-    drawn = Figure(figsize=(9.5, 6.6), layout="constrained")
+    drawn = Figure(figsize=(9.5, 3.2 * len(tables)), layout="constrained")
     for row, (scarce, table) in zip(drawn.subplots(len(tables), 2), tables.items(), strict=True):
         for color, (share, own) in zip(PALETTE, table.groupby("share"), strict=False):
             own = own.sort_values("epochs")
@@ -90,7 +90,10 @@ def figure(tables: dict[str, pd.DataFrame]) -> Figure:
         row[0].set_ylabel(f"loss of {scarce} (nats per byte)")
         row[1].set_ylabel("mean of both losses")
         row[0].set_xscale("log")
+        row[0].xaxis.set_major_formatter("{x:g}")
         row[1].set_xscale("log")
+        row[1].set_xticks(Epochs.SHARES, [f"{share:g}" for share in Epochs.SHARES])
+        row[1].minorticks_off()
         row[0].legend(title="share", frameon=False, fontsize=8)
         row[1].legend(title="unique tokens", frameon=False, fontsize=8)
         for axes, name in zip(row, ("epochs", "share"), strict=True):

@@ -76,10 +76,11 @@ def figure(found: pd.DataFrame) -> Figure:
             if law == "auto":
                 low, high = (100 * np.expm1(own[side]) for side in ("lower", "upper"))
                 axes.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0, label="auto, 90 % limits")
-        axes.set_xticks(places, [f"{share:g}" for share in shares])
-        axes.set_xlabel("share of the domain")
+        axes.set_xticks(places, [f"{100 * share:g}" for share in shares])
+        axes.set_xlabel("share of the domain (%)")
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set_yscale("symlog", linthresh=2)
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("predicted above measured (%)")

@@ -56,7 +56,7 @@ def of_shares(tables: Path, out: Path) -> None:
 
 
 def of_epochs(tables: Path, out: Path) -> None:
-    runs = {scarce: Observations.read(tables / f"epochs-{scarce}.parquet") for scarce in Epochs.SCARCE}
+    runs = {scarce: Observations.read(tables / f"epochs-{scarce}.parquet") for scarce, _ in Epochs.PAIRS}
     rows = [epochs.judged(table, scarce).assign(scarce=scarce) for scarce, table in runs.items()]
     write(pd.concat(rows, ignore_index=True), out / "epochs.csv")
     ends = {scarce: epochs.measured(table, scarce) for scarce, table in runs.items()}

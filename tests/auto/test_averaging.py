@@ -121,6 +121,18 @@ def test_members_lose_their_weight_smoothly_and_the_mean_of_the_runs_takes_it() 
         assert np.isfinite([float(slope(x)) for x in (-1e6, -1.0, 0.0, 0.8, 1e6)]).all()
 
 
+def test_members_in_epochs_that_predict_harm_are_not_replaced_by_the_mean_of_the_runs() -> None:
+    names, weights = ("offset_epochs", "offset", "mean"), np.array([0.5, 0.3, 0.2])
+    fitted = np.array([-0.1, 0.1])
+    found = sane(names, weights, np.array([3.8, 0.0, 0.0]), fitted)
+    np.testing.assert_allclose(found.weights, weights)
+    np.testing.assert_allclose(found.means, [0.8 + 0.2 * np.log(16.0), 0.0, 0.0])
+    assert found.doubt == 0.0
+    within, below = (sane(names, weights, np.array([one, 0.0, 0.0]), fitted) for one in (0.8, -9.0))
+    np.testing.assert_array_equal(within.means, [0.8, 0.0, 0.0])
+    np.testing.assert_allclose(below.weights, [0.0, 0.3, 0.7], atol=1e-12)
+
+
 STEPS = (2_000.0, 4_000.0, 8_000.0, 16_000.0, 32_000.0)
 
 

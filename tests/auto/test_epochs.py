@@ -86,8 +86,9 @@ def test_each_mixture_may_have_a_stock_of_its_own(fit: AutoFit) -> None:
     np.testing.assert_allclose(fit.interval(mixtures, volume, inventory=each)[1], [end[1] for end in ends], rtol=1e-12)
 
 
-def test_inside_a_transform_it_says_the_same_and_has_slopes(fit: AutoFit) -> None:
-    goal = bimixjax.objective(fit, budget=Budget(volume=2e9), inventory=STOCK)
+@pytest.mark.parametrize("stock", [STOCK, Inventory({"x": 1e6})], ids=["near", "harm beyond the losses fitted"])
+def test_inside_a_transform_it_says_the_same_and_has_slopes(fit: AutoFit, stock: Inventory) -> None:
+    goal = bimixjax.objective(fit, budget=Budget(volume=2e9), inventory=stock)
     r = np.array([0.8, 0.2])
     on_host = goal.on_host(r[None])
     assert on_host is not None

@@ -60,6 +60,7 @@ class Media:
     """Bytes of images and sounds as domains beside text."""
 
     RANDOM, JUDGES = 24, 24
-    # Pairs: a domain has this share and one other domain the rest.
+    # Pairs: a domain has this share and one other domain the rest; seeds that tell what they teach from noise.
     OWN = 0.5
+    SEEDS = (DESIGN_SEED, 1)
     LAWS = ("bimix", "bimix_transfer", "additive", "joint", "auto")

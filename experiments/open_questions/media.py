@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from bimixjax import Observations, fit
 from bimixjax.metrics import r2
 from experiments.open_questions import media_store
-from experiments.open_questions.config import TABLES, Media
+from experiments.open_questions.config import DESIGN_SEED, TABLES, Media
 from experiments.open_questions.judging import last, only, predicted
 from experiments.open_questions.training import Corpus, trained
 
@@ -19,14 +19,22 @@ def train(corpus: Path, folder: Path) -> None:
     store = media_store.build(corpus)
     own = Corpus(store=store, domains=store.domains)
     names, count = store.domains, len(store.domains)
-    mixtures = [*own.random(Media.RANDOM + Media.JUDGES, 0)]
     ids = [f"random-{i + 1}" for i in range(Media.RANDOM)] + [f"judge-{i + 1}" for i in range(Media.JUDGES)]
-    for i, first in enumerate(names):
-        for j, second in enumerate(names):
-            if i != j:
-                ids.append(f"{first}+{second}")
-                mixtures.append(Media.OWN * np.eye(count)[i] + (1 - Media.OWN) * np.eye(count)[j])
-    trained(ids, mixtures, names, own.tokens, folder / "media").write(folder / TABLES / "media.parquet")
+    mixtures = [*own.random(Media.RANDOM + Media.JUDGES, 0)]
+    pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
+    halves = [Media.OWN * np.eye(count)[i] + (1 - Media.OWN) * np.eye(count)[j] for i, j in pairs]
+    tables = []
+    for seed in Media.SEEDS:
+        ids += [pair_id(names[i], names[j], seed) for i, j in pairs]
+        mixtures += halves
+        place = folder / "media" / f"seed-{seed}"
+        tables.append(trained(ids, mixtures, names, own.tokens, place, [seed] * len(ids)))
+        ids, mixtures = [], []
+    Observations.concat(*tables).write(folder / TABLES / "media.parquet")
+
+
+def pair_id(own: str, other: str, seed: int) -> str:
+    return f"{own}+{other}" + ("" if seed == DESIGN_SEED else f"/seed-{seed}")
 
 
 def judged(whole: Observations) -> pd.DataFrame:
@@ -42,22 +50,26 @@ def judged(whole: Observations) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def taught(whole: Observations) -> pd.DataFrame:
+def taught(whole: Observations) -> tuple[pd.DataFrame, float]:
     """What a domain loses beside each other one, half and half, above the mean over the others, in nats per byte.
 
-    Rows are the domains that are measured, columns those that took the other half of the run.
+    Rows are the domains that are measured, columns those that took the other half of the run. The second result is the
+    standard error of a number, from how seeds differ.
     """
     end, names = last(whole), whole.domains
     runs = end.run.tolist()
-    found = pd.DataFrame(np.nan, index=names, columns=names)
-    for i, first in enumerate(names):
-        for second in names:
-            if first != second:
-                found.loc[first, second] = end.losses[runs.index(f"{first}+{second}"), i]
-    return found.sub(found.mean(axis=1), axis=0)
+    losses = np.full((len(Media.SEEDS), len(names), len(names)), np.nan)
+    for k, seed in enumerate(Media.SEEDS):
+        for i, first in enumerate(names):
+            for j, second in enumerate(names):
+                if i != j:
+                    losses[k, i, j] = end.losses[runs.index(pair_id(first, second, seed)), i]
+    above = losses - np.nanmean(losses, axis=2, keepdims=True)
+    error = float(np.sqrt(np.nanmean(np.var(above, axis=0, ddof=1)) / len(Media.SEEDS)))
+    return pd.DataFrame(above.mean(0), index=names, columns=names), error
 
 
-def figure(found: pd.DataFrame) -> Figure:
+def figure(found: pd.DataFrame, error: float) -> Figure:
     """A square for each pair of domains: blue where the column teaches the row more than others do."""
     drawn = Figure(figsize=(6.6, 4.8), layout="constrained")
     axes = drawn.subplots()
@@ -72,5 +84,5 @@ def figure(found: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(found)), found.index)
     axes.set_xlabel("domain that takes the other half of the run")
     axes.set_ylabel("loss of")
-    drawn.colorbar(image, label="nats per byte above the mean of the row")
+    drawn.colorbar(image, label=f"nats per byte above the mean of the row (standard error {error:.3f})")
     return drawn

@@ -67,9 +67,10 @@ def of_epochs(tables: Path, out: Path) -> None:
 def of_media(tables: Path, out: Path) -> None:
     table = Observations.read(tables / "media.parquet")
     write(media.judged(table), out / "media.csv")
-    found = media.taught(table)
+    found, error = media.taught(table)
+    print(f"\nstandard error of what a domain teaches another: {error:.4f} nats per byte")
     write(found.reset_index(names="loss of"), out / "media_taught.csv")
-    save(media.figure(found), out / "media.png")
+    save(media.figure(found, error), out / "media.png")
 
 
 def write(found: pd.DataFrame, path: Path) -> None:

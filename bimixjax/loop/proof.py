@@ -93,14 +93,31 @@ class Proof:
         left: bad mixtures are noisier. Every mixture is trained with the same seeds, so what a seed does to all of them
         is taken out: with x_mk the mean over targets, sqrt(sum_mk (x_mk - x_m. - x_.k + x_..)^2 / ((m - 1)(k - 1))).
         """
-        x = self.runs
-        x = x[np.isfinite(x).all(axis=1)]
-        near = x.mean(axis=1) <= _COMPARABLE * x.mean(axis=1).min(initial=np.inf)
-        x = x[near] if near.sum() > 1 else x
+        x = self._comparable
         if len(x) < 2 or x.shape[1] < 2:
             return np.nan
         rest = x - x.mean(axis=1, keepdims=True) - x.mean(axis=0) + x.mean()
         return float(np.sqrt((rest**2).sum() / ((len(x) - 1) * (x.shape[1] - 1))))
+
+    @property
+    def seed_effect(self) -> float:
+        """Standard deviation of what a seed does to all mixtures alike, nats per token; NaN where there is no `noise`.
+
+        With x as there, sqrt(max(0, var_k x_.k - noise^2 / m)). Runs of a table that all have one seed are off by as
+        much together, which no error on runs left out of a fit shows, and no limits of a promise allow for.
+        """
+        noise = self.noise
+        if np.isnan(noise):
+            return np.nan
+        x = self._comparable
+        return float(np.sqrt(max(0.0, x.mean(axis=0).var(ddof=1) - noise**2 / len(x))))
+
+    @property
+    def _comparable(self) -> Float[np.ndarray, "n k"]:
+        """The `runs` of mixtures that lack none, without those that are far worse than the best."""
+        x = self.runs[np.isfinite(self.runs).all(axis=1)]
+        near = x.mean(axis=1) <= _COMPARABLE * x.mean(axis=1).min(initial=np.inf)
+        return x[near] if near.sum() > 1 else x
 
     @property
     def standard_error(self) -> float:

@@ -18,6 +18,11 @@ _HELD = {True: "yes", False: "no", None: "-"}
 def screen(found: Proof, proposals: Proposals) -> list[RenderableType]:
     """Return what each mixture lost, its shares, who won, and which methods proposed nothing."""
     lines = [f"{name} proposes nothing: {why}" for name, why in proposals.missing.items()]
+    if len(proposals.seeds) == 1 and np.isfinite(found.seed_effect) and any(held is not None for held in found.held):
+        lines.append(
+            f"All runs that methods saw had seed {proposals.seeds[0]}. A seed moves all mixtures alike by "
+            f"{decimal(found.seed_effect)} (standard deviation over the seeds here), which no limits allow for."
+        )
     return [measured(found), shares(found, proposals), verdict(found), *map(Text, lines)]
 
 
@@ -90,6 +95,7 @@ def document(found: Proof, proposals: Proposals) -> dict[str, Any]:
         },
         "noise": found.noise,
         "standard_error": found.standard_error,
+        "seed_effect": found.seed_effect,
         "ranked": found.ranked,
         "missing": dict(proposals.missing),
     }

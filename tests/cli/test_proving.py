@@ -72,22 +72,22 @@ def test_prove_trains_what_methods_choose(store: TokenStore, capsys: pytest.Capt
     assert bimix(f"swarm design.csv store proxies {TINY} --eval-steps 2,3,4") == DONE
     Path("mine.csv").write_text("run,mixture/web,mixture/code\nmine,0.9,0.1\n")
     capsys.readouterr()
-    line = "prove proxies store proved --methods bimix --seeds 1,2 --beside mine.csv --figure proof.png"
+    line = "prove proxies store proved --methods bimix,se --seeds 1,2 --beside mine.csv --figure proof.png"
     assert bimix(line) == DONE
     shown = capsys.readouterr().out
     assert "Lowest measured mean loss" in shown
     assert Path("proof.png").exists()
     assert bimix(f"{line} --json") == DONE
     found = json.loads(capsys.readouterr().out)
-    assert [*found["mixtures"]] == ["bimix", "natural", "uniform", "zero-run", "best run", "mine"]
+    assert [*found["mixtures"]] == ["bimix", "se", "natural", "uniform", "zero-run", "best run", "mine"]
     assert found["mixtures"]["mine"]["mean"] == pytest.approx(np.mean(found["mixtures"]["mine"]["losses"]))
     # What was frozen is what goes on, and other wishes ask for another folder.
-    assert bimix(line.replace("--methods bimix", "--methods exponential")) == BAD_INPUT
+    assert bimix(line.replace("bimix,se", "exponential")) == BAD_INPUT
     assert "begun with another methods" in capsys.readouterr().err
     # Trained as the swarm was: the same model, batch and steps.
     begun, proved = (read_json(Path(place, "swarm.json"))["config"] for place in ("proxies", "proved/swarm"))
     assert begun == proved
-    assert bimix("prove proxies store proved --methods bimix --seeds 0,1 --beside mine.csv") == BAD_INPUT
+    assert bimix("prove proxies store proved --methods bimix,se --seeds 0,1 --beside mine.csv") == BAD_INPUT
     assert "that no run used (those: 0)" in capsys.readouterr().err
     frame = pd.read_csv("proxies/observations.csv").assign(**{"unique/web": 900, "unique/code": np.inf})
     limited = tokens_of(store, Observations.from_frame(frame))

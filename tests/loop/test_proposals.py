@@ -24,6 +24,7 @@ from bimixjax.mixtures import lattice
 from bimixjax.optimization import objective
 from bimixjax.optimization.evaluation import values_at
 from bimixjax.proxy import SwarmConfig
+from bimixjax.reports import proofs
 from bimixjax.solve import Region
 
 DOMAINS = ("a", "b", "c")
@@ -162,6 +163,31 @@ def test_runs_of_which_nothing_follows_promise_nothing() -> None:
     )
     assert found.promised[0] == pytest.approx(2.0, rel=1e-2)
     assert found.means == pytest.approx(2.5)
+
+
+def test_what_a_seed_does_to_all_mixtures_is_told_from_noise() -> None:
+    random = np.random.default_rng(0)
+    seeds, noise = 0.02 * random.standard_normal(400), 0.01 * random.standard_normal((3, 400))
+    losses = (np.array([2.0, 2.02, 2.05])[:, None] + seeds + noise)[..., None] + np.zeros(2)
+    promised = np.full((3, 2), 2.0)
+    found = Proof(mixtures=("a", "b", "c"), targets=("x", "y"), steps=1, losses=losses, predicted=promised)
+    assert found.noise == pytest.approx(0.01, rel=0.1)
+    assert found.seed_effect == pytest.approx(0.02, rel=0.1)
+    # Without an effect, what noise makes of the means is not taken for one; of one seed nothing is known.
+    alone = dataclasses.replace(found, losses=losses - seeds[:, None])
+    assert alone.seed_effect < 0.003
+    assert np.isnan(dataclasses.replace(found, losses=losses[:, :1]).seed_effect)
+    limits = np.full((3, 2), [1.9, 2.1])
+    nothing = np.full(2, np.nan)
+    of = tuple(Proposal(name=n, proportions=np.array([0.5, 0.5]), losses=nothing) for n in found.mixtures)
+    names, w = ("x", "y"), np.array([0.5, 0.5])
+    given = Proposals(domains=names, targets=names, weights=w, volume=1.0, unit="steps", of=of, seeds=(7,))
+    said = [str(line) for line in proofs.screen(dataclasses.replace(found, limits=limits), given)]
+    assert any("had seed 7. A seed moves all mixtures alike by 0.02" in line for line in said)
+    several = dataclasses.replace(given, seeds=(7, 8))
+    assert not any(
+        "had seed" in str(line) for line in proofs.screen(dataclasses.replace(found, limits=limits), several)
+    )
 
 
 def test_laws_without_a_volume_see_the_last_rows_only() -> None:

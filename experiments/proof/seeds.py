@@ -68,7 +68,7 @@ def promised(frame: pd.DataFrame, proof: Proof, draw: int) -> list[dict[str, Any
     for kind in ("one", "own"):
         drawn = np.full(SEEN, alone) if kind == "one" else random.integers(len(seeds), size=SEEN)
         seed_of = dict(zip(seen, seeds[drawn].tolist(), strict=True))
-        chosen = frame["mixture"].map(seed_of) == frame["seed"]
+        chosen = [seed_of.get(m) == seed for m, seed in zip(frame["mixture"], frame["seed"], strict=True)]
         known = Observations.from_frame(pd.DataFrame(frame[chosen].drop(columns=["mixture"])))
         assert len(known.runs) == SEEN
         law, volume = fit(Auto(), known, volume="tokens"), float(known.volumes("tokens").max())

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-_MOST_STEPS = 200
+# More than a bisection needs.
+MOST_STEPS = 200
 
 
 def root(
@@ -54,7 +55,7 @@ def root(
 
     def search(_: Callable[[Array], Array], start: Array) -> Array:
         state = (low, high, start, jnp.full_like(start, jnp.inf), jnp.asarray(0), jnp.zeros(start.shape, bool))
-        return lax.while_loop(lambda s: jnp.any(~s[5]) & (s[4] < _MOST_STEPS), narrow, state)[2]
+        return lax.while_loop(lambda s: jnp.any(~s[5]) & (s[4] < MOST_STEPS), narrow, state)[2]
 
     def tangent(linear: Callable[[Array], Array], change: Array) -> Array:
         slope = linear(jnp.ones_like(change))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
@@ -20,9 +21,8 @@ from bimixjax._base.records import record, static
 from bimixjax.fitting.base import Fit
 from bimixjax.fitting.coverage import Coverage
 from bimixjax.fitting.resampling import Resamples
-from bimixjax.laws import power
 from bimixjax.observations import Budget, Unique
-from bimixjax.solve import power_dual
+from bimixjax.solve import group_totals, power_dual, power_dual_on_host
 
 # Objective weights: by target, or in the order of a fit's targets.
 Weights = Mapping[str, float] | ArrayLike
@@ -97,7 +97,15 @@ class Objective:
         if not self.separable:
             name = self.predictor.name
             raise InputError(f"the dual needs a law that is a power of the own proportion; {name} is not one")
+        traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((self, lower, upper, groups)))
         with jax.enable_x64(True):
+            if not traced:
+                parts = np.asarray(own_powers(self, np.shape(lower)[0]))
+                ends = np.asarray(lower, float), np.asarray(upper, float)
+                if groups is not None:
+                    group, least, most = groups
+                    groups = np.asarray(group), np.asarray(least, float), np.asarray(most, float)
+                return jnp.asarray(_shifted(power_dual_on_host, parts, *ends, groups))
             if groups is not None:
                 group, least, most = groups
                 groups = jnp.asarray(group), jnp.asarray(least, jnp.float64), jnp.asarray(most, jnp.float64)
@@ -205,17 +213,28 @@ def own_powers(goal: Objective, domains: int) -> Float[Array, "3 d"]:
 
 @jax.jit
 def _optimum(goal: Objective, lower: Array, upper: Array, groups: tuple[Array, Array, Array] | None = None) -> Array:
-    scale, exponent, offset = own_powers(goal, lower.shape[0])
-    # The shifted shares r + e, over their sum, are a mixture again.
-    total = 1 + jnp.sum(offset)
+    return _shifted(in_float64(power_dual), own_powers(goal, lower.shape[0]), lower, upper, groups)
+
+
+def _shifted(
+    dual: Callable[..., Any],
+    parts: Float[Stored, "3 d"],
+    lower: Float[Stored, " d"],
+    upper: Float[Stored, " d"],
+    groups: tuple[Any, Any, Any] | None,
+) -> Any:
+    """Minimize sum_i c_i (r_i + e_i)^-a_i, by the dual of powers of the shifted shares over their sum: a mixture."""
+    scale, exponent, offset = parts
+    space, total = parts.__array_namespace__(), 1 + offset.sum()
     lower_shifted, upper_shifted = (lower + offset) / total, (upper + offset) / total
     if groups is not None:
-        shift = jax.ops.segment_sum(offset, groups[0], groups[1].shape[0])
-        groups = groups[0], (groups[1] + shift) / total, (groups[2] + shift) / total
-    shifted = in_float64(power_dual)(
-        scale * power(total, -exponent), exponent, lower_shifted, upper_shifted, *(groups or ())
+        group, least, most = groups
+        shift = group_totals(offset, group, least.shape[0])
+        groups = group, (least + shift) / total, (most + shift) / total
+    scale = scale * space.exp(-exponent * space.log(total))
+    return space.clip(
+        dual(scale, exponent, lower_shifted, upper_shifted, *(groups or ())) * total - offset, lower, upper
     )
-    return jnp.clip(shifted * total - offset, lower, upper)
 
 
 def _wide(leaf: ArrayLike) -> Array:

@@ -8,8 +8,8 @@ Of least squares, many small problems (*lanes*) side by side on the last axis:
 - `linear`: linear algebra of many small matrices. `precision`: iterations in float32 or float64.
 - `inference`: what the rows identify. `solution`: what every solver returns, and how each lane ended.
 
-Of mixtures: `region`, those that limits allow, and `hull`; `simplex`, the best of them by an exact dual or by descent;
-`newton`, the last digits of it; `certificate`, how far it is from optimal.
+Of mixtures: `region`, those that limits allow, and `hull`; `dual`, the best of them for sums of powers, exactly;
+`simplex`, the best by descent; `newton`, the last digits of it; `certificate`, how far it is from optimal.
 
     >>> import jax, jax.numpy as jnp
     >>> from bimixjax.solve import LBFGS
@@ -20,6 +20,11 @@ Of mixtures: `region`, those that limits allow, and `hull`; `simplex`, the best 
 """
 
 from bimixjax.solve.certificate import Certificate as Certificate, certify as certify
+from bimixjax.solve.dual import (
+    group_totals as group_totals,
+    power_dual as power_dual,
+    power_dual_on_host as power_dual_on_host,
+)
 from bimixjax.solve.hull import KEPT as KEPT, Hull as Hull
 from bimixjax.solve.inference import Inference as Inference, infer as infer
 from bimixjax.solve.lbfgs import LBFGS as LBFGS
@@ -36,7 +41,6 @@ from bimixjax.solve.separable import (
     unit_directions as unit_directions,
 )
 from bimixjax.solve.simplex import (
-    power_dual as power_dual,
     softmax_search as softmax_search,
     softmax_search_on_host as softmax_search_on_host,
 )

@@ -1,4 +1,4 @@
-"""Minimization over mixtures: an exact dual for sums of powers, and L-BFGS for any smooth objective."""
+"""Minimization over mixtures of any smooth objective by L-BFGS."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from bimixjax._base.arrays import Stored
 from bimixjax._base.roots import root
@@ -14,97 +14,6 @@ from bimixjax.mixtures import box_map, group_map, softmax_map
 from bimixjax.solve.descent import Descent, DescentState, Minimum
 from bimixjax.solve.lbfgs import LBFGS
 from bimixjax.solve.region import Ball, Region
-
-
-def power_dual(
-    scale: Stored,
-    exponent: Stored,
-    lower: Stored,
-    upper: Stored,
-    group: Stored | None = None,
-    least: Stored | None = None,
-    most: Stored | None = None,
-) -> Array:
-    """Minimize sum_i scale_i r_i^-exponent_i over mixtures within limits, exactly, through its dual.
-
-    Stationarity gives r_i(p) = clip((scale_i exponent_i / p)^(1 / (1 + exponent_i)), lower_i, upper_i) at a price p.
-    That of the whole, mu, is the root of
-
-        sum_k clip(T_k(mu), least_k, most_k) = 1,    T_k(p) = sum_{i in k} r_i(p),
-
-    searched in log mu; a group whose total is then at a limit has a price of its own, the root of T_k(p) = that limit.
-    A domain whose term is zero gets its lower limit; where the others cannot fill the mixture or a group, such domains
-    share the rest in proportion to their room.
-
-    Args:
-        scale: c_i >= 0 [n].
-        exponent: alpha_i >= 0 [n].
-        lower: lower limits [n].
-        upper: upper limits [n].
-        group: the group of each domain, from 0 [n]; None for no groups.
-        least: the least total of each group [G], infinite where it has none. Some mixture must keep to all limits.
-        most: the greatest total [G].
-
-    Returns:
-        The mixture r [n], differentiable in all arguments by the implicit function theorem (to first order).
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from bimixjax.solve import power_dual
-        >>> [round(float(x), 6) for x in power_dual(jnp.array([4.0, 1.0]), jnp.ones(2), jnp.zeros(2), jnp.ones(2))]
-        [0.666667, 0.333333]
-
-    Source: arXiv 2405.14908, Eq. 15-16; the closed form is derived from its Lagrangian.
-    """
-    drive = scale * exponent
-    active = drive > 0
-    log_drive = jnp.log(jnp.where(active, drive, 1.0))
-
-    def shares(price: Array) -> Array:
-        return jnp.where(active, jnp.clip(jnp.exp((log_drive - price) / (1 + exponent)), lower, upper), lower)
-
-    # Shares from 1 down to 1e-100 of every active domain: the root lies between, or the limits decide.
-    low = jnp.min(jnp.where(active, log_drive, jnp.inf)) - 1e-3
-    high = jnp.max(jnp.where(active, log_drive + 230.0 * (1 + exponent), -jnp.inf))
-    low, high = (jnp.where(jnp.any(active), end, 0.0) for end in (low, high))
-    start = jnp.clip(jax.nn.logsumexp(log_drive, where=active), low, high)
-    room = jnp.where(active, 0.0, upper - lower)
-    if group is None or least is None or most is None:
-        r = shares(root(lambda mu: jnp.log(jnp.sum(shares(mu))), low, high, start, lambda mu: jnp.sum(shares(mu)) - 1))
-        left = jnp.maximum(1 - jnp.sum(r), 0.0)
-        return r + left * _part(room, jnp.sum(room))
-
-    total = partial(jax.ops.segment_sum, segment_ids=group, num_segments=least.shape[0])
-    least, most = jnp.maximum(least, total(lower)), jnp.minimum(most, total(upper))
-
-    def whole(mu: Array) -> Array:
-        return jnp.sum(jnp.clip(total(shares(mu)), least, most))
-
-    mu = root(lambda mu: jnp.log(whole(mu)), low, high, start, lambda mu: whole(mu) - 1)
-    free = total(shares(mu))
-    wanted, held = jnp.clip(free, least, most), (free < least) | (free > most)
-
-    def excess(price: Array) -> Array:
-        # Groups at no limit have the price of the whole, and no search.
-        return jnp.where(held, jnp.log(total(shares(price[group]))) - jnp.log(wanted), mu - price)
-
-    def equation(price: Array) -> Array:
-        return jnp.where(held, total(shares(price[group])) - wanted, mu - price)
-
-    at = jnp.full(least.shape, 1.0) * lax.stop_gradient(mu)
-    prices = root(excess, jnp.ones_like(at) * low, jnp.ones_like(at) * high, at, equation)
-    r = shares(prices[group])
-    # Domains without effect fill what a group lacks of its least total, then what the whole lacks.
-    own, rooms = total(r), total(room)
-    lacking = jnp.clip(least - own, 0.0, rooms)
-    more = jnp.minimum(rooms - lacking, jnp.maximum(most - own - lacking, 0.0))
-    left = jnp.maximum(1 - jnp.sum(own) - jnp.sum(lacking), 0.0)
-    filled = lacking + jnp.minimum(left, jnp.sum(more)) * _part(more, jnp.sum(more))
-    return r + _part(room, rooms[group]) * filled[group]
-
-
-def _part(part: Array, whole: Array) -> Array:
-    return part / jnp.where(whole > 0, whole, 1.0)
 
 
 def softmax_search(

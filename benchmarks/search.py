@@ -3,14 +3,15 @@
 Problems are sums of powers, sum_i c_i r_i^-a_i with c ~ U(1, 4) and a ~ U(.01, .3), without limits and (`groups`) with
 caps of twice the uniform share and a fifth of the domains in a group with half of its natural total.
 
-- `one`: a compiled call of the exact dual against SLSQP with gradients from the uniform mixture, and without groups
+- `one`: a call of the exact dual on the host against SLSQP with gradients from the uniform mixture, and without groups
   against the interior-point solver Clarabel, by power cones; `difference` is by how much our objective is higher.
 - `batch`: 1000 problems in one call, per problem, against SLSQP.
 - `sweep`: the best mixture at 64 volumes in one call, over the time of one.
-- `growth`: time and memory of the dual and its certificate (an `Objective` of a fitted law, without limits), and of the
-  whole of `fit`, `optimize` and what is shown of it, of a table with five runs; in processor seconds.
+- `growth`: time and memory of the dual and its certificate (an `Objective` of a fitted law, without limits).
+- `whole`: those of `fit`, `optimize` and what is shown of it in a fresh process, of a table with five runs.
 
-Times are processor seconds, for other processes share the machine; calls take turns, and medians are shown.
+Times are processor seconds, for other processes share the machine, and medians of turns. In a turn a call is repeated
+for a hundredth of a second: the first one after a peer's finds its code in no cache and takes several times as long.
 
 Run: `python benchmarks/search.py` (with the extra `bench`), or with `--quick` in less than a minute.
 """
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,10 +40,11 @@ from scipy.optimize import minimize
 
 import bimixjax
 from bimixjax import LAWS, Budget, Observations
+from bimixjax._base.records import read_json
 from bimixjax.fitting.result import LawLosses
 from bimixjax.optimization import Objective
 from bimixjax.optimization.search import certificate
-from bimixjax.solve import Region, power_dual
+from bimixjax.solve import Region, certify, power_dual, power_dual_on_host
 
 # Its names come from compiled code, which no type checker reads.
 clarabel: Any = import_module("clarabel")
@@ -49,6 +52,9 @@ clarabel: Any = import_module("clarabel")
 HERE = Path(__file__).resolve().parent
 GROWTH = (7, 22, 100, 1000, 10_000, 100_000)
 WHOLE = (7, 22, 100, 300, 1000)
+# Processor seconds of a turn, which a short call fills many times.
+SPAN = 0.01
+PARTS = ("one", "batch", "sweep", "growth", "whole")
 
 
 def problem(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -72,15 +78,17 @@ def region(n: int, *, groups: bool) -> Region:
 
 
 def seconds(calls: dict[str, Callable[[], Any]], turns: int) -> dict[str, float]:
-    """The median processor time of each call, in turns, after one that compiles."""
+    """The median processor time of each call, in turns of some calls each, after one that compiles."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(turns):
         for name, call in calls.items():
-            start = time.process_time()
-            call()
-            times[name].append(time.process_time() - start)
+            start, count = time.process_time(), 0
+            while (spent := time.process_time() - start) < SPAN or not count:
+                call()
+                count += 1
+            times[name].append(spent / count)
     return {name: statistics.median(found) for name, found in times.items()}
 
 
@@ -131,11 +139,7 @@ def one(n: int, *, groups: bool, turns: int, peers: dict[str, Callable[..., np.n
     """One optimum of n domains: seconds, how often the peers take longer, and whose objective is lower."""
     (scale, exponent), within = problem(n, 0), region(n, groups=groups)
     of_groups = (within.group, within.least, within.most) if within.grouped else ()
-    arrays = tuple(map(jnp.asarray, (scale, exponent, within.lower, within.upper, *of_groups)))
-    dual = jax.jit(power_dual)
-
-    def ours() -> np.ndarray:
-        return np.asarray(dual(*arrays))
+    ours = partial(power_dual_on_host, scale, exponent, within.lower, within.upper, *of_groups)
 
     def value(r: np.ndarray) -> float:
         return float(np.sum(scale * r**-exponent))
@@ -143,6 +147,8 @@ def one(n: int, *, groups: bool, turns: int, peers: dict[str, Callable[..., np.n
     calls = {"ours": ours, **{name: lambda peer=peer: peer(scale, exponent, within) for name, peer in peers.items()}}
     found, best = seconds(calls, turns), value(ours())
     row: dict[str, Any] = {"domains": n, "limits": "groups" if groups else "none", "seconds": found["ours"]}
+    slopes, r = -scale * exponent * ours() ** (-exponent - 1), ours()
+    row |= {"kkt_residual": certify(slopes, r, within).kkt_residual, "violation": within.violation(r)}
     for name, peer in peers.items():
         row |= {f"{name}_seconds": found[name], f"{name}_ratio": found[name] / found["ours"]}
         row[f"{name}_difference"] = best - value(peer(scale, exponent, within))
@@ -252,9 +258,25 @@ def draw_growth(rows: list[dict[str, float]], path: Path) -> None:
     figure.savefig(path)
 
 
+def measured(part: str, *, quick: bool) -> list[dict[str, Any]]:
+    """The rows of a part."""
+    turns = 5 if quick else 15
+    if part == "growth":
+        return [alone("dual", n) for n in (GROWTH[:-1] if quick else GROWTH)]
+    if part == "whole":
+        return [alone("all", n) for n in WHOLE]
+    with jax.enable_x64(True):
+        if part == "one":
+            peers: dict[str, Callable[..., np.ndarray]] = {"slsqp": slsqp}
+            rows = [one(n, groups=groups, turns=turns, peers=peers) for n in (7, 22) for groups in (False, True)]
+            return [*rows, one(1000, groups=False, turns=turns, peers={"clarabel": by_clarabel})]
+        return [batch(n, 1000, turns) if part == "batch" else sweep(n, 64, turns) for n in (7, 22)]
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="fewer turns, and domains up to 10,000")
+    options.add_argument("--parts", nargs="*", choices=PARTS, help="measure these, and keep the others of the file")
     options.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
     options.add_argument("--out", type=Path, default=HERE / "results" / "search.json", help="JSON file")
     given = options.parse_args()
@@ -263,23 +285,18 @@ def main() -> None:
         with jax.enable_x64(True):
             print(json.dumps((growth_of_dual if kind == "dual" else growth_of_all)(int(n))))
         return
-    turns, peers = 5 if given.quick else 15, {"slsqp": slsqp}
-    with jax.enable_x64(True):
-        ones = [one(n, groups=groups, turns=turns, peers=peers) for n in (7, 22) for groups in (False, True)]
-        ones.append(one(1000, groups=False, turns=3, peers={"clarabel": by_clarabel}))
-        batches = [batch(n, 1000, turns) for n in (7, 22)]
-        sweeps = [sweep(n, 64, turns) for n in (7, 22)]
-    growth = [alone("dual", n) for n in (GROWTH[:-1] if given.quick else GROWTH)]
-    whole = [] if given.quick else [alone("all", n) for n in WHOLE]
-    for name, rows in (("one", ones), ("batch", batches), ("sweep", sweeps), ("dual", growth), ("all", whole)):
-        for like in dict.fromkeys(tuple(row) for row in rows):
-            part = [row for row in rows if tuple(row) == like]
+    wanted = given.parts or (PARTS[:-1] if given.quick else PARTS)
+    results = {} if given.quick or not given.parts else {part: read_json(given.out)[part] for part in PARTS}
+    results |= {part: measured(part, quick=given.quick) for part in wanted}
+    for name in wanted:
+        for like in dict.fromkeys(tuple(row) for row in results[name]):
+            part = [row for row in results[name] if tuple(row) == like]
             cells = [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in part]
             print(f"{name}\n{_report.table(like, cells)}\n")
-    results = {"one": ones, "batch": batches, "sweep": sweeps, "growth": growth, "whole": whole}
     if not given.quick:
-        _report.write(given.out, results)
-        draw_growth(growth, given.out.with_suffix(".png"))
+        _report.write(given.out, {part: results[part] for part in PARTS})
+        if "growth" in wanted:
+            draw_growth(results["growth"], given.out.with_suffix(".png"))
     print(json.dumps(results))
 
 

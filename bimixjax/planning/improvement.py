@@ -8,10 +8,13 @@ moves what is expected of J(b) - J(r), at the size that counts, by a Gaussian of
 so the improvement that it is expected to bring is E max(g + d e, 0) = d h(g / d), h(z) = z Phi(z) + phi(z), e standard
 normal: that of Jones et al. (1998) where s is the size that counts. It is divided by the cost of the run. The runs of a
 batch follow one another, each as if those before had come out as expected.
+
+Of several processes, which differ in what they assume, the mean improvement counts, weighted by their evidence.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,8 +36,52 @@ _STARTS, _STEPS = 3, 40
 _LEAST = 1e-12
 
 
+class _Climbed(ABC):
+    """An expected improvement whose slope is followed uphill."""
+
+    @abstractmethod
+    def logs(self, mixtures: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " m"]:
+        """Return the log of the expected improvement [m]."""
+
+    @abstractmethod
+    def with_slope(self, mixture: Float[np.ndarray, " d"]) -> tuple[float, Float[np.ndarray, " d"]]:
+        """Return the log of the expected improvement of one mixture, and its slope by the shares [d]."""
+
+    def climb(self, start: Float[np.ndarray, " d"], region: Region) -> Float[np.ndarray, " d"]:
+        """Follow the slope uphill within limits, and return the mixture where it ends."""
+
+        def goal(mixture: np.ndarray) -> tuple[float, np.ndarray]:
+            value, slope = self.with_slope(np.maximum(mixture, 0.0))
+            return -value, -slope
+
+        limits: list[dict[str, Any]] = [{"type": "eq", "fun": lambda r: r.sum() - 1, "jac": np.ones_like}]
+        for members, least, most in zip(region.members, region.least, region.most, strict=True):
+            row = np.isin(np.arange(len(start)), members).astype(float)
+            for sign, end in ((1.0, least), (-1.0, most)):
+                if np.isfinite(end):
+                    inside = partial(_above, sign * row, sign * end)
+                    limits.append({"type": "ineq", "fun": inside, "jac": lambda r, row=sign * row: row})
+        if (ball := region.ball) is not None:
+            limits.append({"type": "ineq", "fun": lambda r: ball.radius - ball.of(r), "jac": lambda r: -ball.slopes(r)})
+        options = {"maxiter": _STEPS, "ftol": 1e-6}
+        bounds = list(zip(region.lower, region.upper, strict=True))
+        found = optimize.minimize(
+            goal, start, jac=True, method="SLSQP", bounds=bounds, constraints=limits, options=options
+        )
+        # It keeps the limits up to rounding, or less well where it was stopped.
+        return region.nearest(found.x) if np.isfinite(found.x).all() else start
+
+    def best_of(self, mixtures: Float[np.ndarray, "m d"], region: Region) -> tuple[Float[np.ndarray, " d"], float]:
+        """Return the mixture within limits, and the log of the improvement, that climbs from the best of some reach."""
+        values = self.logs(mixtures)
+        starts = mixtures[np.argsort(-values, kind="stable")[:_STARTS]]
+        ends = np.concatenate([starts, [self.climb(start, region) for start in starts]])
+        found = self.logs(ends)
+        return ends[found.argmax()], float(found.max())
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Improvement:
+class Improvement(_Climbed):
     """The expected improvement by runs of one size, given the runs so far.
 
     Attributes:
@@ -95,57 +142,65 @@ class Improvement:
         found = (by_gain * gain_slope + by_deviation * slope) / deviation / _IMAGINARY
         return float(np.log(deviation)) + log_value, found
 
-    def climb(self, start: Float[np.ndarray, " d"], region: Region) -> Float[np.ndarray, " d"]:
-        """Follow the slope uphill within limits, and return the mixture where it ends."""
 
-        def goal(mixture: np.ndarray) -> tuple[float, np.ndarray]:
-            value, slope = self.with_slope(np.maximum(mixture, 0.0))
-            return -value, -slope
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Averaged(_Climbed):
+    """The mean of the expected improvements under several processes, by how well each explains the losses seen.
 
-        limits: list[dict[str, Any]] = [{"type": "eq", "fun": lambda r: r.sum() - 1, "jac": np.ones_like}]
-        for members, least, most in zip(region.members, region.least, region.most, strict=True):
-            row = np.isin(np.arange(len(start)), members).astype(float)
-            for sign, end in ((1.0, least), (-1.0, most)):
-                if np.isfinite(end):
-                    inside = partial(_above, sign * row, sign * end)
-                    limits.append({"type": "ineq", "fun": inside, "jac": lambda r, row=sign * row: row})
-        if (ball := region.ball) is not None:
-            limits.append({"type": "ineq", "fun": lambda r: ball.radius - ball.of(r), "jac": lambda r: -ball.slopes(r)})
-        options = {"maxiter": _STEPS, "ftol": 1e-6}
-        bounds = list(zip(region.lower, region.upper, strict=True))
-        found = optimize.minimize(
-            goal, start, jac=True, method="SLSQP", bounds=bounds, constraints=limits, options=options
-        )
-        # It keeps the limits up to rounding, or less well where it was stopped.
-        return region.nearest(found.x) if np.isfinite(found.x).all() else start
+    Attributes:
+        parts: the improvement under each.
+        weights: exp(evidence) over their sum [k].
+    """
 
-    def best_of(self, mixtures: Float[np.ndarray, "m d"], region: Region) -> tuple[Float[np.ndarray, " d"], float]:
-        """Return the mixture within limits, and the log of the improvement, that climbs from the best of some reach."""
-        values = self.logs(mixtures)
-        starts = mixtures[np.argsort(-values, kind="stable")[:_STARTS]]
-        ends = np.concatenate([starts, [self.climb(start, region) for start in starts]])
-        found = self.logs(ends)
-        return ends[found.argmax()], float(found.max())
+    parts: tuple[Improvement, ...]
+    weights: Float[np.ndarray, " k"]
+
+    @property
+    def best(self) -> Float[np.ndarray, " d"]:
+        """The mixture b of the process of most weight."""
+        return self.parts[int(self.weights.argmax())].best
+
+    def moments(self, mixtures: Float[np.ndarray, "m d"]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean and the standard deviation, over processes too, of what g and d are for one [m]."""
+        gains, deviations = np.array([part.moments(mixtures) for part in self.parts]).swapaxes(0, 1)
+        gain = self.weights @ gains
+        return gain, np.sqrt(self.weights @ (deviations**2 + (gains - gain) ** 2))
+
+    def logs(self, mixtures: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " m"]:
+        """Return the log of the expected improvement [m]."""
+        return self._log_mean(np.stack([part.logs(mixtures) for part in self.parts]))
+
+    def with_slope(self, mixture: Float[np.ndarray, " d"]) -> tuple[float, Float[np.ndarray, " d"]]:
+        """Return the log of the expected improvement of one mixture, and its slope by the shares [d]."""
+        values, slopes = zip(*(part.with_slope(mixture) for part in self.parts), strict=True)
+        value = float(self._log_mean(np.array(values)))
+        return value, self.weights * np.exp(np.array(values) - value) @ np.stack(slopes)
+
+    def _log_mean(self, logs: np.ndarray) -> np.ndarray:
+        """Return the log of the mean over processes, the first axis, of what has these logs."""
+        most = logs.max(axis=0)
+        return most + np.log(self.weights @ np.exp(logs - most))
 
 
 def _above(row: np.ndarray, end: float, r: np.ndarray) -> float:
     return float(row @ r - end)
 
 
-def batch(space: Space, process: MeanLoss, costs: Mapping[float, float], count: int) -> Chosen:
+def batch(space: Space, processes: Sequence[MeanLoss], costs: Mapping[float, float], count: int) -> Chosen:
     """Choose runs one after the other, each as if those before had come out as expected.
 
     Args:
         space: what to choose among.
-        process: what the runs so far say.
+        processes: what the runs so far say, under one assumption or several.
         costs: of a run, by the model sizes that it may have.
         count: how many.
     """
     chosen, taken = Chosen(), []
+    weights = special.softmax([process.evidence for process in processes])
     for _ in range(count):
         found = []
         for size, cost in costs.items():
-            here = Improvement.of(process, np.log(size))
+            here = Averaged(parts=tuple(Improvement.of(each, np.log(size)) for each in processes), weights=weights)
             pool = space.pool(around=here.best)
             if space.candidates is None:
                 row, (mixture, value) = -1, here.best_of(pool, space.region)
@@ -160,7 +215,7 @@ def batch(space: Space, process: MeanLoss, costs: Mapping[float, float], count: 
         off = f"{abs(gain):.2g} {'below' if gain >= 0 else 'above'} the best run before, ± {deviation:.2g}"
         chosen.add(mixture, row, f"expected {off}", float(np.exp(value)), size)
         taken.append(row)
-        process = process.with_run(mixture, float(np.log(size)))
+        processes = [process.with_run(mixture, float(np.log(size))) for process in processes]
     return chosen
 
 

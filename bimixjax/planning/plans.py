@@ -198,19 +198,13 @@ def _from_table(
         raise InputError("model_sizes are empty; allowed: sizes that a run may have, at least one")
     # A size that was not measured is trained as long as the largest that was.
     costs = {one: one * measured.volumes.get(one, measured.volumes[max(there)]) for one in offered}
-    process = MeanLoss.of(
-        measured.mixtures,
-        measured.losses,
-        own,
-        w,
-        DOMAINS if w[own >= 0].sum() >= 0.5 else TASKS,
-        np.log(measured.sizes),
-        float(np.log(size)),
-    )
+    seen, sizes = (measured.mixtures, measured.losses, own, w), (np.log(measured.sizes), float(np.log(size)))
+    assumed = (DOMAINS,) if w[own >= 0].sum() >= 0.5 else TASKS.alternatives()
+    processes = [MeanLoss.of(*seen, constants, *sizes) for constants in assumed]
     count = f"{len(measured.losses)} measured run{'s' if len(measured.losses) > 1 else ''}"
     of_targets = f"over {len(targets)} targets" if len(targets) > 1 else f"of {', '.join(targets)}"
     said = f"From {count}: expected improvement of the {'mean ' * (len(targets) > 1)}loss {of_targets}"
-    return improvement.batch(space, process, costs, runs), said + (" per cost" if len(costs) > 1 else "")
+    return improvement.batch(space, processes, costs, runs), said + (" per cost" if len(costs) > 1 else "")
 
 
 def _from_draws(

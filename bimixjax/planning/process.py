@@ -62,6 +62,17 @@ class Constants:
     # The likelihood of 70M to 410M parameters in pile_5groups and pile_3domains rises up to here, and is flat beyond.
     size_length: float = 100.0
 
+    def alternatives(self) -> tuple["Constants", ...]:
+        """Return the constants among which losses of tasks decide: these, and with other powers q of shares.
+
+        By how much mixed mixtures lose less than plain ones differs from one set of tasks to another, and the power
+        of greatest likelihood on some (.2) keeps a plan from ever trying the best run of another.
+        """
+        return self, *(dataclasses.replace(self, power=power) for power in _POWERS)
+
+
+# Beside the power of tasks learned from tables, to that of domains: chosen by experiments/planning on draws 0 to 9.
+_POWERS = (0.4, 0.7)
 
 # Learned from eight public tables by experiments/planning/constants.py: where targets are domains, and where none is.
 DOMAINS = Constants(
@@ -151,6 +162,16 @@ class MeanLoss:
         # Residuals of 0 given the others add zeros to the inverse covariance times residuals.
         alpha = np.append(self.alpha, np.zeros(len(self.own)))
         return dataclasses.replace(self, runs=runs, sizes=sizes, seen=seen, alpha=alpha)._factored()
+
+    @property
+    def evidence(self) -> float:
+        """The log likelihood of the losses seen, per target, up to a constant.
+
+        Per target, since constants err in all of them alike: losses of many targets are no more evidence for these
+        than those of one.
+        """
+        whitened = self.factor.T @ self.alpha
+        return float(-(whitened @ whitened) / 2 - np.log(np.diag(self.factor)).sum()) / len(self.own)
 
     def prior_mean(self, mixtures: Points) -> np.ndarray:
         """Return the mean of z before any run, but for the level [..., t]."""

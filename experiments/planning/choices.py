@@ -36,8 +36,10 @@ def onward(runs: Runs, constants: Constants, chosen: list[int], count: int, toge
     weights = np.full(len(runs.own), 1 / len(runs.own))
     while len(chosen) < count:
         left = np.setdiff1d(np.arange(len(runs.mixtures)), chosen)
-        process = MeanLoss.of(runs.mixtures[chosen], runs.losses[chosen], runs.own, weights, constants)
-        found = improvement.batch(space(runs, left), process, {1.0: 1.0}, min(together, count - len(chosen)))
+        seen = runs.mixtures[chosen], runs.losses[chosen], runs.own, weights
+        assumed = constants.alternatives() if runs.table.tasks else (constants,)
+        processes = [MeanLoss.of(*seen, each) for each in assumed]
+        found = improvement.batch(space(runs, left), processes, {1.0: 1.0}, min(together, count - len(chosen)))
         chosen = [*chosen, *left[found.rows].tolist()]
     return chosen
 

@@ -6,8 +6,8 @@ from scipy import integrate, stats
 
 from bimixjax import Limits
 from bimixjax.planning import improvement
-from bimixjax.planning.improvement import Improvement, log_h
-from bimixjax.planning.process import DOMAINS, MeanLoss
+from bimixjax.planning.improvement import Averaged, Improvement, log_h
+from bimixjax.planning.process import DOMAINS, TASKS, Constants, MeanLoss, covariances
 from bimixjax.planning.space import Space
 from tests.planning.test_process import SIZES, both
 
@@ -52,6 +52,41 @@ def test_slopes_are_those_of_finite_differences(size):
         np.testing.assert_allclose(slope, numeric, atol=1e-5 * np.abs(numeric).max())
 
 
+def of_tasks(constants: Constants) -> MeanLoss:
+    draw = np.random.default_rng(4)
+    runs, losses = draw.dirichlet(np.ones(3), 4), np.exp(draw.normal(0.5, 0.1, (4, 2)))
+    return MeanLoss.of(runs, losses, np.full(2, -1), np.full(2, 0.5), constants)
+
+
+def test_evidence_is_the_likelihood_per_target():
+    found, exact = [], []
+    for constants in TASKS.alternatives():
+        made, draw = of_tasks(constants), np.random.default_rng(4)
+        draw.dirichlet(np.ones(3), 4)
+        z = draw.normal(0.5, 0.1, (4, 2))
+        covariance = covariances(constants, made.own, made.runs, made.sizes).reshape(8, 8)
+        off = (z - z.mean() - made.prior_mean(made.runs)).ravel()
+        found.append(made.evidence)
+        covariance += 1e-10 * np.eye(8)
+        exact.append(-(off @ np.linalg.solve(covariance, off) + np.linalg.slogdet(covariance)[1]) / 2 / 2)
+    assert len(set(found)) == 3
+    np.testing.assert_allclose(np.diff(found), np.diff(exact), rtol=1e-6)
+
+
+def test_the_improvement_under_several_processes_is_their_mean():
+    parts = tuple(Improvement.of(of_tasks(constants), 0.0) for constants in TASKS.alternatives())
+    weights, mixture = np.array([0.2, 0.3, 0.5]), np.array([0.2, 0.3, 0.5])
+    here = Averaged(parts=parts, weights=weights)
+    mean = sum(w * np.exp(part.logs(mixture[None])[0]) for w, part in zip(weights, parts, strict=True))
+    value, slope = here.with_slope(mixture)
+    assert value == pytest.approx(np.log(mean), rel=1e-12)
+    assert here.logs(mixture[None])[0] == pytest.approx(value, rel=1e-12)
+    steps = SHIFT * np.eye(3)
+    numeric = (here.logs(mixture + steps) - here.logs(mixture - steps)) / (2 * SHIFT)
+    np.testing.assert_allclose(slope, numeric, atol=1e-5 * np.abs(numeric).max())
+    assert here.best is parts[2].best
+
+
 def three_runs() -> MeanLoss:
     runs = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6]])
     losses = np.array([2.0, 3.0, 1.5]) * (runs + 0.01) ** -0.1
@@ -84,7 +119,7 @@ def test_climbing_ends_within_the_limits_and_higher_than_any_mixture_of_the_pool
 
 def test_a_batch_does_not_repeat_itself():
     free = space(Limits())
-    chosen = np.array(improvement.batch(free, three_runs(), {1.0: 1.0}, 4).mixtures)
+    chosen = np.array(improvement.batch(free, [three_runs()], {1.0: 1.0}, 4).mixtures)
     apart = 1 - np.sqrt(chosen) @ np.sqrt(chosen).T + np.eye(4)
     assert apart.min() > 1e-4
 
@@ -93,6 +128,6 @@ def test_a_cheap_size_is_preferred_until_it_is_too_dear():
     made, _, asked = both()
     small, large = np.exp(SIZES[0]), np.exp(SIZES[-1])
     among = Space.of(asked, Limits().region(tuple("abcd")), tuple("abcd"), 1, 0)
-    cheap = improvement.batch(among, made, {small: 1e-3, large: 1.0}, 1)
-    dear = improvement.batch(among, made, {small: 1e3, large: 1.0}, 1)
+    cheap = improvement.batch(among, [made], {small: 1e-3, large: 1.0}, 1)
+    dear = improvement.batch(among, [made], {small: 1e3, large: 1.0}, 1)
     assert (cheap.sizes, dear.sizes) == ([small], [large])

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 
     from bimixjax.optimization.goals import Goal, Mixture
 
-_KINDS = ("mean", "worst", "excess", "risk", "average")
+_KINDS = ("mean", "worst", "excess", "risk", "quantile", "average")
+_WITH_NUMBER = ("risk", "quantile", "average")
 _POINTS = 33
-_ALLOWED = "mean, worst, excess, risk:KAPPA such as risk:1, or average:TOLERANCE such as average:0.001"
+_ALLOWED = "mean, worst, excess, risk:KAPPA such as risk:1, quantile:LEVEL such as quantile:0.9, average:TOLERANCE"
 
 
 def goal(text: str, guard: Iterable[str], reference: "Mixture") -> "Goal":
-    """Turn `worst`, `excess`, `risk:1` or `average:0.001`, and guarded targets, into an objective.
+    """Turn `worst`, `excess`, `risk:1`, `quantile:0.9` or `average:0.001`, and guarded targets, into an objective.
 
     Raises:
         InputError: for another word, a number that is missing or not wanted, or guardrails that the kind does not take.
@@ -31,14 +32,16 @@ def goal(text: str, guard: Iterable[str], reference: "Mixture") -> "Goal":
     from bimixjax.optimization import Excess, Guarded, NearOptimal, RiskAverse, WeightedMean, WorstTarget
 
     kind, colon, size = text.partition(":")
-    if kind not in _KINDS or bool(colon) != (kind in ("risk", "average")):
+    if kind not in _KINDS or bool(colon) != (kind in _WITH_NUMBER):
         raise InputError(f"--objective is {text!r}; allowed: {_ALLOWED}")
     allowed = numbers("guard", guard)
-    if kind in ("risk", "average"):
+    if kind in _WITH_NUMBER:
         if allowed:
             raise InputError(f"--guard goes with --objective mean, worst or excess; got {text!r}")
         value = number("objective", size)
-        return RiskAverse(value) if kind == "risk" else NearOptimal(value)
+        if kind == "average":
+            return NearOptimal(value)
+        return RiskAverse(value) if kind == "risk" else RiskAverse(quantile=value)
     of = {"mean": WeightedMean(), "worst": WorstTarget(), "excess": Excess(reference)}[kind]
     return Guarded(of, allowed=allowed, reference=reference) if allowed else of
 

@@ -53,10 +53,11 @@ class Optimize(LimitedByRuns, FileCommand):
     """Search also where nothing fitted tells volumes or mixtures apart, by priors alone; such numbers are marked."""
     weight: Numbers = ()
     """Weights of targets; those not named get 0. Default: all the same."""
-    objective: Annotated[str, arg(metavar="mean|worst|excess|risk:KAPPA|average:TOLERANCE")] = "mean"
+    objective: Annotated[str, arg(metavar="mean|worst|excess|risk:KAPPA|quantile:LEVEL|average:TOLERANCE")] = "mean"
     """What is minimized: the weighted mean of losses; the worst weighted loss; the worst excess over the loss at
-    --reference; the mean + KAPPA standard deviations, for a fit of auto; or take the average of the mixtures within
-    TOLERANCE, a share, of the least mean."""
+    --reference; the mean + KAPPA standard deviations, for a fit of auto; what the mean is below with probability LEVEL,
+    as auto states it or in that part of --draws; or take the average of the mixtures within TOLERANCE, a share, of the
+    least mean."""
     guard: Numbers = ()
     """Guardrails: by how much the loss of a target may be above that at --reference, in nats per token."""
     reference: Annotated[str | None, arg(metavar="natural|uniform|NAME=NUMBER,...", help_behavior_hint="")] = None
@@ -227,6 +228,8 @@ class Optimize(LimitedByRuns, FileCommand):
 
         Of an objective other than the weighted mean, each draw has no best mixture of its own.
         """
+        from bimixjax.optimization import RiskAverse
+
         options = {**of_goal, "method": self.method, "reference": natural}
         composed = self.objective != "mean" or bool(self.guard)
         if not self.draws:
@@ -237,6 +240,8 @@ class Optimize(LimitedByRuns, FileCommand):
             raise InputError(f"--draws takes a fit of auto; {got}: {instead}")
         drawn = bimixjax.sample(fit, key=self.seed, count=self.draws)
         if composed:
+            if isinstance(aim, RiskAverse) and aim.quantile is not None:
+                aim = dataclasses.replace(aim, draws=drawn)
             return bimixjax.optimize(fit, **options, objective=aim), None, drawn
         found = bimixjax.optimize_resamples(drawn, **options)
         return found.best, found, drawn

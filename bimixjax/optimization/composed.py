@@ -12,6 +12,7 @@ from bimixjax._base import checks
 from bimixjax._base.checks import InputError
 from bimixjax.auto.result import AutoFit
 from bimixjax.fitting.base import Fit
+from bimixjax.fitting.resampling import Resamples
 from bimixjax.observations import Budget
 from bimixjax.optimization import in_hull, search
 from bimixjax.optimization.epigraph import Epigraph, Smoothed
@@ -29,6 +30,7 @@ from bimixjax.optimization.idle import reference_shares
 from bimixjax.optimization.losses import Losses
 from bimixjax.optimization.near_optimal import middle_of, walked
 from bimixjax.optimization.objectives import Objective
+from bimixjax.optimization.quantile import DrawnMeans, least_quantile
 from bimixjax.optimization.risk import DrawnRisk, StatedRisk
 from bimixjax.solve import LBFGS, Region
 
@@ -45,12 +47,14 @@ class Outcome:
         words: what was minimized.
         value: what it is there, in nats per token.
         active: the losses that are the worst, or at their guardrail.
+        convex: whether what was minimized is convex where the losses are.
     """
 
     found: search.Found
     words: str
     value: float
     active: tuple[str, ...] = ()
+    convex: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,11 +180,13 @@ def _risk_averse(goal: RiskAverse, asked: Asked) -> Outcome | None:
     if len(asked.parts) > 1:
         raise InputError(f"risk is of one budget; got {len(asked.parts)}")
     part, size = next(iter(asked.parts)), asked.budgets[0].model_size
+    if goal.quantile is not None and goal.draws is not None:
+        return _drawn_quantile(goal.quantile, goal.draws, asked)
     risk: Any
     if goal.draws is not None:
         risk = DrawnRisk(part, goal.draws, goal.kappa, size)
     elif isinstance(one := asked.fit.at_size(size), AutoFit):
-        risk = StatedRisk(one, part, goal.kappa)
+        risk = StatedRisk(one, part, goal.kappa, goal.quantile)
     else:
         raise InputError(
             f"a fit of {asked.fit.name} alone does not say how sure it is; give draws=bimixjax.bootstrap(...)"
@@ -189,7 +195,22 @@ def _risk_averse(goal: RiskAverse, asked: Asked) -> Outcome | None:
     if found is None:
         return None
     value = float(search.values_at(risk, found.mixture[None])[0])
-    return Outcome(found=found, words=f"weighted mean + {goal.kappa:g} standard deviations", value=value)
+    words = f"weighted mean + {goal.kappa:g} standard deviations"
+    words = words if goal.quantile is None else f"{100 * goal.quantile:g} % quantile of the weighted mean"
+    return Outcome(found=found, words=words, value=value, convex=False)
+
+
+def _drawn_quantile(quantile: float, draws: Resamples, asked: Asked) -> Outcome | None:
+    if asked.region.hull is not None:
+        raise InputError("a quantile of draws is not searched for within a hull of runs; leave one of them out")
+    (part,), size = asked.parts, asked.budgets[0].model_size
+    means = DrawnMeans(part, draws, size, np.arange(len(draws)))
+    at = {"solver": asked.solver, "starts": asked.starts}
+    solved = least_quantile(means, quantile, asked.region, asked.measured, **at)
+    if solved is None:
+        return None
+    words = f"{100 * quantile:g} % quantile of the weighted mean in {len(draws)} draws"
+    return Outcome(found=solved.found, words=words, value=solved.value, convex=False)
 
 
 def _near_optimal(goal: NearOptimal, asked: Asked) -> Outcome | None:

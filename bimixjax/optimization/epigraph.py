@@ -158,6 +158,12 @@ def solve(
     return _certified(problem, tried[best], region, smooth, float(beyond[best]))
 
 
+def followed(problem: Epigraph, begin: np.ndarray, region: Region, smooth: search.Found) -> Solved:
+    """Find the best mixture that programs reach from one, without the smoothed search, whose counts are `smooth`."""
+    r = _programmed(problem, begin, region)
+    return _certified(problem, r, region, smooth, float(problem.beyond(problem.losses.values(r[None]))[0]))
+
+
 def _programmed(problem: Epigraph, begin: np.ndarray, region: Region) -> np.ndarray:
     """Solve the problem itself from a mixture, by sequential quadratic programs in (r, t)."""
     from scipy.optimize import Bounds, minimize

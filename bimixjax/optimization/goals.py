@@ -94,25 +94,34 @@ class Guarded:
 
 @dataclass(frozen=True)
 class RiskAverse:
-    """The weighted mean of losses and, on top, kappa of its standard deviations by what the fit leaves open.
+    """What the weighted mean of losses may be by what the fit leaves open: the mean and a margin, or a quantile.
+
+    J + kappa sd(J), or the k-th least of B draws of J with k = ceil(quantile B)
 
     Attributes:
-        kappa: how many; 1 keeps to mixtures that are good in most cases.
-        draws: of the fit, as `sample` or `bootstrap` give them; by default a fit of `auto` states its own deviation.
+        kappa: how many standard deviations; 1 keeps to mixtures that are good in most cases.
+        draws: of the fit, as `sample` or `bootstrap` give them; by default a fit of `auto` states its own deviation, or
+            quantile.
+        quantile: in place of kappa, the part of the draws that J is not above: .9 looks at the best nine in ten.
 
     Raises:
-        InputError: where kappa is not a number of 0 or above.
+        InputError: where kappa is not a number of 0 or above, or the quantile not one from .5 to below 1.
 
     Example:
         >>> RiskAverse(kappa=0.5).draws is None
         True
+        >>> RiskAverse(quantile=0.9).quantile
+        0.9
     """
 
     kappa: float = 1.0
     draws: Resamples | None = None
+    quantile: float | None = None
 
     def __post_init__(self) -> None:
         not_negative("kappa", self.kappa)
+        if self.quantile is not None and not 0.5 <= self.quantile < 1:
+            raise InputError(f"quantile is {self.quantile:g}; allowed: 0.5 to below 1")
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,8 @@ def optimize(
     best = _describe(fit, budget, stock, goal, found, flat, method, limits, region)
     if outcome is None:
         return best
-    return dataclasses.replace(best, goal=outcome.words, value=outcome.value, active=outcome.active)
+    said = {"goal": outcome.words, "value": outcome.value, "active": outcome.active}
+    return dataclasses.replace(best, **said, convex=best.convex and outcome.convex)
 
 
 def _of_mean(

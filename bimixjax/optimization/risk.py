@@ -1,4 +1,4 @@
-"""The weighted mean of losses and kappa of its standard deviations, as an objective for the search."""
+"""The weighted mean of losses and a margin for what the fit leaves open, as an objective for the search."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,17 +31,19 @@ HostValues = tuple[Float[np.ndarray, " n"], Callable[[], Float[np.ndarray, "n d"
 
 @dataclass(frozen=True, eq=False)
 class StatedRisk:
-    """J + kappa sd(J) by the limits that a fit of `auto` states of the mean, see `AutoFit.mean_interval`.
+    """J + kappa sd(J), or a quantile, by the limits that a fit of `auto` states of J, see `AutoFit.mean_interval`.
 
     Attributes:
         fit: of one model size.
         goal: J.
         kappa: how many standard deviations.
+        quantile: in place of them, the probability with which J is lower.
     """
 
     fit: AutoFit
     goal: Objective
     kappa: float
+    quantile: float | None = None
     separable = False
 
     @property
@@ -61,7 +63,10 @@ class StatedRisk:
         ends = self.fit.mean_interval(mixtures, volume, weights=weights, **options)
         # The limits are J exp(-+ reach sd), of the mean's log.
         low, high = (np.log(np.asarray(end)) for end in ends)
-        return np.exp((low + high) / 2) * (1 + self.kappa * (high - low) / 2 / reach(_LEVEL))
+        center, deviation = (low + high) / 2, (high - low) / 2 / reach(_LEVEL)
+        if self.quantile is not None:
+            return np.exp(center + reach(2 * self.quantile - 1) * deviation)
+        return np.exp(center) * (1 + self.kappa * deviation)
 
     def _gradients(self, mixtures: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
         count, d = mixtures.shape

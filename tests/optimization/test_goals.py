@@ -208,6 +208,48 @@ def test_risk_of_auto_is_what_its_limits_state():
     assert none.objective == pytest.approx(mean.objective, abs=1e-8)
 
 
+def test_a_quantile_of_draws_is_the_least_of_all_mixtures():
+    observations = Observations.from_frame(three_domains())
+    draws = bimixjax.bootstrap("bimix", observations, key=0, count=15)
+    best = optimize(draws.fit, objective=RiskAverse(quantile=0.8, draws=draws))
+    ways = np.stack(np.meshgrid(*[np.linspace(0.02, 0.96, 95)] * 2), axis=-1).reshape(-1, 2)
+    grid = np.column_stack([ways, 1 - ways.sum(1)])[ways.sum(1) < 0.985]
+    # The twelfth of fifteen: .8 of the draws are not above it.
+    found, least = (np.sort(draws.predict(each).mean(-1), axis=0)[11] for each in (best.proportions[None], grid))
+    assert best.value == pytest.approx(float(found[0]), abs=1e-12)
+    assert least.min() - 2e-4 < best.value <= least.min() + 1e-9
+    assert best.goal == "80 % quantile of the weighted mean in 15 draws"
+    assert best.converged
+    # Another k draws may be lower elsewhere: of that, descents speak, and no bound.
+    assert not best.convex
+    assert 1 <= best.agreed <= best.starts
+    assert optimize(draws.fit).value is None
+    with pytest.raises(InputError, match="within a hull of runs"):
+        optimize(draws.fit, objective=RiskAverse(quantile=0.8, draws=draws), limits=Limits(hull=True))
+
+
+def three_domains() -> pd.DataFrame:
+    """Nine runs of three domains, with noise."""
+    draw = np.random.default_rng(1)
+    mixtures = draw.dirichlet(np.ones(3), 9) * 0.94 + 0.02
+    table = pd.DataFrame({"run": [f"r{k}" for k in range(9)]})
+    for i, (name, power) in enumerate({"x": 0.2, "y": 0.3, "z": 0.1}.items()):
+        table[f"mixture/{name}"] = mixtures[:, i]
+        table[f"loss/{name}"] = 2 * mixtures[:, i] ** -power + 0.04 * draw.standard_normal(9)
+    return table
+
+
+def test_a_quantile_of_auto_is_the_limit_that_it_states():
+    result = fit(bimixjax.Auto(members=("offset",)), small())
+    best = optimize(result, objective=RiskAverse(quantile=0.95))
+    grid = np.linspace(0.005, 0.995, 400)
+    upper = np.asarray(result.mean_interval(np.column_stack([grid, 1 - grid]), level=0.9)[1])
+    assert best.value <= upper.min() + 1e-8
+    assert best.value == pytest.approx(upper.min(), abs=1e-4)
+    assert best.value == pytest.approx(float(result.mean_interval(best.proportions, level=0.9)[1]), rel=1e-9)
+    assert not best.convex
+
+
 def test_auto_takes_every_objective():
     result = fit(bimixjax.Auto(members=("offset",)), small())
     grid = np.linspace(0.001, 0.999, 4000)
@@ -227,6 +269,7 @@ def test_auto_takes_every_objective():
         (lambda: Guarded(allowed={"a": -1.0}), "what is allowed of 'a' is -1.0"),
         (lambda: Guarded(NearOptimal(), allowed={"a": 1.0}), "guardrails are of NearOptimal"),  # type: ignore[arg-type]
         (lambda: RiskAverse(-1.0), "kappa is -1.0"),
+        (lambda: RiskAverse(quantile=1.0), "quantile is 1; allowed"),
         (lambda: NearOptimal(0.0), "tolerance is 0.0"),
     ],
 )

@@ -95,6 +95,13 @@ class AutoSize:
         return found[..., names.index(name), :] if name in names else np.zeros_like(found[..., 0, :])
 
     @property
+    def most_epochs(self) -> Float[np.ndarray, "T d"]:
+        """The most epochs of each domain among its rows; 0 where no run had a limit."""
+        unique = np.full(np.shape(self.mixture), np.inf) if self.unique is None else np.asarray(self.unique)
+        epochs = (np.asarray(self.mixture) / unique)[:, :, None] * np.asarray(self.volume)
+        return np.max(epochs[..., None] * (np.asarray(self.mask) > 0), axis=(1, 2)).T
+
+    @property
     def coverage(self) -> Coverage:
         """Which mixtures and volumes its rows cover, with those of the smaller size that is a covariate."""
         mask, mixture = np.asarray(self.mask), np.asarray(self.mixture)

@@ -115,6 +115,11 @@ class AutoFit(Fit):
         return np.concatenate([np.asarray(size.volume_range) for size in self.sizes])
 
     @property
+    def most_epochs(self) -> Float[np.ndarray, "L d"] | None:
+        """The most epochs of each domain in the rows of each lane; None where no member reads them."""
+        return np.concatenate([size.most_epochs for size in self.sizes]) if self.reads_unique else None
+
+    @property
     def coverage(self) -> Coverage:
         """Which mixtures and volumes the rows of each lane constrain."""
         each = [size.coverage for size in self.sizes]

@@ -119,6 +119,8 @@ class Optimize(LimitedByRuns, FileCommand):
         value = best.worth(fit, baselines=found, **of_worth)
         screen += [*worth.goal(best), *([tables.regret(draws, fit)] if draws else []), "", *worth.worth(value)]
         said = [f"losses and gains are those at the first of {len(budgets)} budgets"] if len(budgets) > 1 else []
+        if value.epochs is not None and value.epochs.max() > 1 and not fit.reads_unique:
+            said.append(f"no law of this fit reads epochs ({fit.name}): what repetition costs is not in these losses")
         screen += tables.notes([*said, *found.notes])
         if self.report:
             self.write_report(fit, best, found, value, draws=draws, inventory=stock, observations=runs)

@@ -86,6 +86,11 @@ class Fit(ABC):
         return False
 
     @property
+    def most_epochs(self) -> Float[np.ndarray, "L d"] | None:
+        """The most epochs of each domain in the rows of each lane; None where no loss depends on them, or unknown."""
+        return None
+
+    @property
     def _reads_own_only(self) -> bool:
         """Whether a target's loss is a function of its own proportion alone."""
         return False
@@ -247,9 +252,14 @@ class Fit(ABC):
         )
 
     def extrapolates(
-        self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None = None,
+        model_size: float | None = None,
+        *,
+        inventory: Unique | None = None,
     ) -> np.ndarray:
-        """Say whether each prediction lies outside the fitted proportions or volumes, [n, targets] or [targets].
+        """Say whether each prediction lies outside the fitted shares, epochs or volumes, [n, targets] or [targets].
 
         For a law of the own proportion only that proportion counts. Arguments as in `predict`; `extrapolations` says
         what lies outside, and by how much.
@@ -258,10 +268,16 @@ class Fit(ABC):
         r, s = np.asarray(mixtures, float), np.asarray(one.volume_or_only(volume), float)
         low, high = np.asarray(one.volume_range).T
         outside = one._shares_outside(r).any(-1) | outside_of(s[..., None], low, high)
+        outside = outside | one._epochs_outside(one._epochs(r, s, inventory)).any(-1)
         return outside | bool(one._size_extrapolation(model_size))
 
     def extrapolations(
-        self, mixtures: ArrayLike, volume: ArrayLike | None = None, model_size: float | None = None
+        self,
+        mixtures: ArrayLike,
+        volume: ArrayLike | None = None,
+        model_size: float | None = None,
+        *,
+        inventory: Unique | None = None,
     ) -> list[tuple[Extrapolation, ...]]:
         """List what of each mixture and volume lies outside what was fitted, and by how much: one tuple for each.
 
@@ -280,7 +296,11 @@ class Fit(ABC):
         (count,) = np.broadcast_shapes(np.atleast_2d(r).shape[:1], np.atleast_1d(s).shape)
         r, s = np.broadcast_to(r, (count, r.shape[-1])), np.broadcast_to(s, (count,))
         outside, size = one._shares_outside(r), one._size_extrapolation(model_size)
-        return [(*one._of_shares(r[i], outside[i]), *one._of_volume(float(s[i])), *size) for i in range(count)]
+        epochs = one._epochs(r, s, inventory)
+        return [
+            (*one._of_shares(r[i], outside[i]), *one._of_epochs(epochs[i]), *one._of_volume(float(s[i])), *size)
+            for i in range(count)
+        ]
 
     def _of_shares(self, r: Float[np.ndarray, " d"], outside: Bool[np.ndarray, "L d"]) -> Iterator[Extrapolation]:
         ranges, fixed, targets = np.asarray(self.proportion_range), self.coverage.fixed, np.array(self.targets)
@@ -295,6 +315,31 @@ class Fit(ABC):
                     several=not alone,
                     targets=tuple(targets[lanes].tolist()),
                     from_prior=alone,
+                )
+
+    def _epochs(self, r: np.ndarray, s: np.ndarray, inventory: Unique | None) -> Float[np.ndarray, "*n d"]:
+        """Compute r s / U, how often the tokens of each domain are gone through; 0 where that is not known."""
+        unique = self.unique_tokens(inventory)
+        return np.zeros(r.shape) if unique is None else r * s[..., None] / np.asarray(unique)
+
+    def _epochs_outside(self, epochs: Float[np.ndarray, "*n d"]) -> Bool[np.ndarray, "*n L d"]:
+        """Say which epochs are more than were fitted, or than one: before that nothing is repeated."""
+        most = np.full((len(self.targets), 1), np.inf) if self.most_epochs is None else self.most_epochs
+        return epochs[..., None, :] > np.maximum(most, 1.0) * (1 + ROUNDING)
+
+    def _of_epochs(self, epochs: Float[np.ndarray, " d"]) -> Iterator[Extrapolation]:
+        outside, most, targets = self._epochs_outside(epochs), self.most_epochs, np.array(self.targets)
+        for domain in np.flatnonzero(outside.any(0)).tolist():
+            assert most is not None
+            for lanes, end, repeated in alike(outside[:, domain], most[:, domain], most[:, domain] > 1):
+                yield Extrapolation(
+                    kind="epochs",
+                    name=self.domains[domain],
+                    asked=float(epochs[domain]),
+                    fitted=end,
+                    several=repeated,
+                    targets=tuple(targets[lanes].tolist()),
+                    from_prior=False,
                 )
 
     def _of_volume(self, s: float) -> Iterator[Extrapolation]:

@@ -66,7 +66,7 @@ def report(law: Law, table: Table, lanes: Lanes, ends: Ends, notes: tuple[str, .
         error=_divide(np.abs(residual / loss).sum(1), rows),
         r2=1 - _divide((residual**2).sum(1), total),
         volumes=counts["volumes"],
-        **_covered(table, lanes),
+        **_covered(law, table, lanes),
         **_inferred(law, domains, ends, ((residual * ends.factor) ** 2).sum(1), rows, fixed, short),
     )
     sentences = _sentences(result, counts, short, (~fixed).sum(1), np.any(ends.penalty, (1, 2)), np.isnan(gained))
@@ -95,7 +95,7 @@ def _counts(law: Law, table: Table, lanes: Lanes) -> _Counts:
     return found
 
 
-def _covered(table: Table, lanes: Lanes) -> dict[str, Any]:
+def _covered(law: Law, table: Table, lanes: Lanes) -> dict[str, Any]:
     """Return the fields of a `FitResult` that say what mixtures and volumes each lane was fitted on; see `Coverage`."""
     used, loss, place = lanes.flat(lanes.weight) > 0, lanes.flat(lanes.loss), lanes.places()
     mixture, volume = lanes.flat(lanes.mixture), lanes.flat(lanes.volume) * table.scales[0]
@@ -107,9 +107,13 @@ def _covered(table: Table, lanes: Lanes) -> dict[str, Any]:
         varies[mine] = losses_differ(place[:, size], loss[:, mine], used[:, mine])
         of_size[:, size] = used[:, mine].any(1)
     mixtures = mixture[:, of_size].T
+    epochs = (
+        np.zeros(mixture.shape) if lanes.unique is None else lanes.flat(lanes.mixture * lanes.volume / lanes.unique)
+    )
     return {
         "proportion_range": np.moveaxis(share_range(mixture[..., lanes.group], used), 0, 1),
         "volume_range": share_range(volume[:, lanes.group], used),
+        "epochs": np.moveaxis(share_range(epochs[..., lanes.group], used), 0, 1)[..., 1] if law.reads_unique else (),
         "mixtures": mixtures[np.unique(mixtures.round(9), axis=0, return_index=True)[1]],
         "companion": companion,
         "varies": varies,

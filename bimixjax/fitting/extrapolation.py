@@ -19,15 +19,15 @@ class Extrapolation:
     """One way in which a prediction lies outside what was fitted.
 
     Attributes:
-        kind: of what: the share of a domain, the volume or the model size.
+        kind: of what: the share of a domain, how often its tokens are gone through, the volume or the model size.
         name: the domain; the unit of volume; the law that extrapolates to the model size, if one does.
         asked, fitted: the number asked for, and the nearest one fitted.
-        several: whether others were fitted too.
+        several: whether others were fitted too; of epochs, whether any were repeated.
         targets: whose predictions it concerns.
         from_prior: whether no observation constrains the answer, so that it is that of the priors.
     """
 
-    kind: Literal["share", "volume", "model size"]
+    kind: Literal["share", "epochs", "volume", "model size"]
     name: str
     asked: float
     fitted: float
@@ -44,6 +44,9 @@ class Extrapolation:
             if not self.several:
                 return f"{self.name} {asked}, where only {fitted} was fitted"
             return f"{self.name} {asked} {'above' if self.asked > self.fitted else 'below'} the {fitted} fitted"
+        if self.kind == "epochs":
+            fitted = f"above the {self.fitted:.3g} fitted" if self.several else "where nothing fitted was repeated"
+            return f"{self.asked:.3g} epochs of {self.name}{' ' if self.several else ', '}{fitted}"
         end = "only one" if not self.several else "largest" if self.asked > self.fitted else "least"
         if self.kind == "volume":
             return f"volume {self.asked / self.fitted:.3g} x the {end} fitted, {self.fitted:g} {self.name}"

@@ -52,15 +52,17 @@ def checked(found: Any, law: Law, path: str | Path) -> dict[str, Any]:
     # Names are read already; the law and resamples are read elsewhere.
     whole: dict[str, Kind] = dict.fromkeys([*NAMES, "law", "law_version"], lambda value, spot: value)
     whole |= {**_LANES, "mixtures": numbers("mixtures", "domains", low=0, high=1 + 1e-6)}
+    # Laws that read no epochs, and older files, have none.
+    whole["epochs"] = numbers("lanes", "domains", low=0, null=True) if found.get("epochs") else texts()
     if "resampled" in found:
         whole["resampled"] = whole["law"]
-    read = record(whole)({**_coverage_before(found, spot), **found}, spot)
+    read = record(whole)({**_coverage_before(found, spot), "epochs": [], **found}, spot)
     lanes = {name: read[name] for name in _LANES}
     if lanes["companion"].max(initial=0) >= len(names["domains"]):
         raise spot.at("companion").wrong(int(lanes["companion"].max()), f"places among {len(names['domains'])} domains")
     _check_measured(lanes, spot)
     check_bounds(law, np.tile(names["own"], sizes), lanes, names["model_sizes"], spot)
-    return {**names, **lanes, "mixtures": read["mixtures"]}
+    return {**names, **lanes, "mixtures": read["mixtures"], "epochs": read["epochs"]}
 
 
 def _coverage_before(found: Mapping[str, Any], spot: Spot) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class FitResult(Fit):
         volumes [L]: how many distinct volumes were fitted.
         companion [L, d], varies [L]: which mixtures the rows constrain, as in `Coverage`.
         mixtures: of the rows fitted [m, d], each once; empty where an older file has none.
+        epochs: the most of each domain in the rows fitted [L, d]; empty where the law reads none, or in an older file.
         sentences: per lane, its status in words.
         notes: what else a reader should know.
 
@@ -94,6 +95,7 @@ class FitResult(Fit):
     companion: Int[Stored, "L d"]
     varies: Bool[Stored, " L"]
     mixtures: Float[Stored, "m d"] | tuple[()] = ()
+    epochs: Float[Stored, "L d"] | tuple[()] = ()
 
     def __repr__(self) -> str:
         return f"FitResult(law {self.law.name}; {summaries.reach(self)})"
@@ -121,6 +123,11 @@ class FitResult(Fit):
     def fitted_mixtures(self) -> Float[np.ndarray, "m d"]:
         """The mixtures of the fitted rows, each once."""
         return np.asarray(self.mixtures, float).reshape(-1, len(self.domains))
+
+    @property
+    def most_epochs(self) -> Float[np.ndarray, "L d"] | None:
+        """The most epochs of each domain in the rows of each lane; None where the law reads none, or unknown."""
+        return np.asarray(self.epochs) if len(self.epochs) else None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -214,7 +214,7 @@ _TABLE: dict[str, schema.Kind] = {
     "outside": schema.each(
         schema.record(
             {
-                "kind": schema.text(("share", "volume", "model size")),
+                "kind": schema.text(("share", "epochs", "volume", "model size")),
                 "name": schema.text(),
                 "asked": schema.number(low=0),
                 "fitted": schema.number(low=0),

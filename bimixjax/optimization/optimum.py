@@ -202,7 +202,8 @@ def _describe(
     one, r, known = fit.at_size(budget.model_size), found.mixture, found.certificate
     names, (lower, upper) = np.array(fit.domains), (region.lower, region.upper)
     asked = r, goal.volume, budget.model_size
-    outside, reasons = one.extrapolates(*asked), one.extrapolations(*asked)[0]
+    outside = one.extrapolates(*asked, inventory=stock)
+    reasons = one.extrapolations(*asked, inventory=stock)[0]
     losses, weights = np.asarray(one.predict(*asked, inventory=stock, from_prior=True)), np.zeros(len(one.targets))
     weights[list(goal.chosen)] = goal.weights
     objective = float(weights[weights > 0] @ losses[weights > 0])

@@ -9,7 +9,7 @@ FROM_PRIOR = "from the prior, since nothing fitted tells of it"
 
 # So many names are listed, and so many lines; more are counted.
 _NAMES, _LINES = 3, 6
-_ORDER = ("volume", "model size", "share")
+_ORDER = ("volume", "model size", "epochs", "share")
 
 
 def footnotes(names: Sequence[str], outside: Sequence[Sequence[Extrapolation]], targets: Sequence[str]) -> list[str]:

@@ -178,7 +178,7 @@ class Predictions:
             where = asked.proportions[rows], volume, size
             unique = None if asked.unique is None else asked.unique[rows]
             losses[rows] = fit.predict(*where, inventory=unique, from_prior=from_prior)
-            for row, found in zip(rows, fit.extrapolations(*where), strict=True):
+            for row, found in zip(rows, fit.extrapolations(*where, inventory=unique), strict=True):
                 outside[row] = found
             if intervals and isinstance(fit, AutoFit):
                 limits = fit.interval(*where, level=COVERED, inventory=unique, from_prior=from_prior)

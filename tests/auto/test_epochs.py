@@ -86,6 +86,21 @@ def test_each_mixture_may_have_a_stock_of_its_own(fit: AutoFit) -> None:
     np.testing.assert_allclose(fit.interval(mixtures, volume, inventory=each)[1], [end[1] for end in ends], rtol=1e-12)
 
 
+def test_more_epochs_than_were_fitted_are_marked(fit: AutoFit) -> None:
+    """At most .9 x 2e9 / 1e8 = 18 epochs of x were fitted, and y was never repeated."""
+    assert fit.most_epochs is not None
+    np.testing.assert_allclose(fit.most_epochs, [[18, 0]])
+    mixtures, stock = [[0.3, 0.7], [0.8, 0.2]], Inventory({"x": 5e7, "y": 2e8})
+    few, many = fit.extrapolations(mixtures, 2e9, inventory=stock)
+    assert [str(one) for one in few] == ["7 epochs of y, where nothing fitted was repeated"]
+    assert [str(one) for one in many] == [
+        "32 epochs of x above the 18 fitted",
+        "2 epochs of y, where nothing fitted was repeated",
+    ]
+    assert fit.extrapolates(mixtures, 2e9, inventory=stock).tolist() == [[True], [True]]
+    assert fit.extrapolations(mixtures, 2e9) == fit.extrapolations(mixtures, 2e9, inventory=STOCK) == [(), ()]
+
+
 @pytest.mark.parametrize("stock", [STOCK, Inventory({"x": 1e6})], ids=["near", "harm beyond the losses fitted"])
 def test_inside_a_transform_it_says_the_same_and_has_slopes(fit: AutoFit, stock: Inventory) -> None:
     goal = bimixjax.objective(fit, budget=Budget(volume=2e9), inventory=stock)

@@ -11,7 +11,8 @@ import pytest
 from scipy.optimize import least_squares
 
 import bimixjax
-from bimixjax import Budget, FitResult, InputError, Inventory, Observations
+from bimixjax import Budget, FitResult, InputError, Inventory, Limits, Observations, OptimalMixture
+from bimixjax._base.records import read_json, write_json
 from bimixjax.laws import BiMix, BiMixOffset, Point, Repeated, Units, WithEpochs, law_named
 from bimixjax.observations import Unique
 
@@ -122,6 +123,27 @@ def test_a_fit_recovers_what_the_losses_were_drawn_from(exact: FitResult) -> Non
         assert exact.coefficients[name][0] == pytest.approx(value, rel=1e-4), name
     assert exact.name == "bimix_epochs"
     assert "h[y] not identified" in exact.sentences[0]
+
+
+def test_an_answer_in_more_epochs_than_were_fitted_says_so(exact: FitResult, tmp_path: Path) -> None:
+    """At most .9 x 1.6e10 / 2e7 = 720 epochs of x were fitted, and y was never repeated."""
+    exact.save(tmp_path / "fit.json")
+    again = FitResult.load(tmp_path / "fit.json")
+    for fit in (exact, again):
+        np.testing.assert_allclose(np.asarray(fit.most_epochs), [[720, 0]])
+    stock = Inventory({"x": 1e7, "y": 1e12})
+    best = bimixjax.optimize(again, budget=Budget(volume=1.6e10), inventory=stock, limits=Limits(fixed={"x": 0.5}))
+    assert [str(one) for one in best.outside] == ["800 epochs of x above the 720 fitted"]
+    assert best.extrapolated == ("x",)
+    best.save(tmp_path / "best.json")
+    assert OptimalMixture.load(tmp_path / "best.json").outside == best.outside
+    # Files from before say nothing of epochs, and then nothing is said.
+    before = read_json(tmp_path / "fit.json")
+    del before["epochs"]
+    write_json(tmp_path / "fit.json", before)
+    old = FitResult.load(tmp_path / "fit.json")
+    assert old.most_epochs is None
+    assert old.extrapolations(best.proportions, 1.6e10, inventory=stock) == [()]
 
 
 def test_no_start_of_scipy_finds_a_lower_cost() -> None:

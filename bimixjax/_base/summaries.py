@@ -95,7 +95,7 @@ def optimum(best: Any) -> str:
     within = "" if limits is None else f"; 90 % of measured ones within {limits[0]:.4f} to {limits[1]:.4f}"
     lines.append(f"weighted mean {best.objective:.4f}{within}")
     lines += [f"limits that bind: {listed(best.held)}"] if best.held else []
-    lines += [hull] if (hull := outside_hull(best)) else []
+    lines += [said for said in (outside_hull(best), idle_nearby(best)) if said]
     sure = f"within {max(best.gap, 0.0):.1e} of the best there is" if best.convex else agreement(best)
     return "\n".join([*lines, f"search ({best.method}) {ended}; KKT residual {best.kkt_residual:.1e}; {sure}"])
 
@@ -105,6 +105,15 @@ def outside_hull(best: Any) -> str:
     if best.beyond_hull is None or best.beyond_hull < 1e-6:
         return ""
     return f"No average of measured mixtures is nearer to it than {best.beyond_hull:.2g} in total variation"
+
+
+def idle_nearby(best: Any) -> str:
+    """Say whom domains follow on which nothing depends, where the mixture keeps near to another; else nothing."""
+    if not best.idle or best.near is None:
+        return ""
+    return (
+        f"No weighted target depends on {listed(best.idle)}: what falls there is shared as in the mixture kept near to"
+    )
 
 
 def agreement(best: Any) -> str:

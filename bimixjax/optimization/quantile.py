@@ -136,9 +136,11 @@ def _descended(means: DrawnMeans, kept: int, begin: np.ndarray, region: Region, 
         problem = Epigraph(losses=some, weights=ones / kept, scales=ones, shifts=ones * 0, caps=none, worst=True)
         solved = followed(problem, r, region, first)
         value = float(np.sort(means.values(solved.found.mixture[None])[0])[kept - 1])
-        solved = dataclasses.replace(solved, value=value)
-        if best is not None and not value < best.value - _GAINED * abs(best.value):
+        if best is not None and value > best.value:
             break
-        best, r = solved, solved.found.mixture
+        gained = np.inf if best is None else best.value - value
+        best, r = dataclasses.replace(solved, value=value), solved.found.mixture
+        if gained <= _GAINED * abs(value):
+            break
     assert best is not None
     return best

@@ -198,8 +198,8 @@ def certificate(best: OptimalMixture) -> Text:
         text.append(f"{summaries.agreement(best)}.")
     if best.held:
         text.append(f" Limits that bind, beside those of shares: {', '.join(best.held)}.")
-    if hull := summaries.outside_hull(best):
-        text.append(f" {hull}.")
+    for said in (summaries.outside_hull(best), summaries.idle_nearby(best)):
+        text.append(f" {said}." if said else "")
     for sentence in best.untold:
         text.append(f" Caution: {sentence}.")
     return text

@@ -100,6 +100,10 @@ def test_what_weighted_domains_cannot_take_follows_the_reference(bench: ModuleTy
     assert alike.idle == ("d1", "d2", "d3")
     follows = optimize(bimix, limits=limits, reference={"d1": 0.6, "d2": 0.3, "d0": 0.1})
     np.testing.assert_allclose(follows.proportions, [0.4, 0.4, 0.2, 0.0])
+    assert "mixture kept near to" not in follows.summary()
+    near = optimize(bimix, limits=Limits(near=([0.1, 0.4, 0.4, 0.1], 0.05)), reference=[0.25] * 4)
+    np.testing.assert_allclose(near.proportions[1:] / near.proportions[1], [1, 1, 0.25])
+    assert "depends on d1, d2, d3: what falls there is shared as in the mixture kept near to" in near.summary()
     with pytest.raises(InputError, match="unknown domain 'x' in reference"):
         optimize(bimix, reference={"x": 1.0})
     with pytest.raises(InputError, match=r"reference has shape \(2,\); allowed: \[4\]"):

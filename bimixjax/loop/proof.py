@@ -13,6 +13,7 @@ from bimixjax.loop.evidence import UNIT
 from bimixjax.loop.proposals import Proposals
 from bimixjax.observations import Observations
 from bimixjax.proxy import Progress, SwarmConfig, TokenSource, train_swarm
+from bimixjax.proxy.design import SAME
 
 # Standard errors from which a difference counts: with 6 degrees of freedom, noise stays below in 19 of 20 cases.
 CLEAR = 2.5
@@ -152,8 +153,9 @@ def prove(
 ) -> Proof:
     """Train what was proposed, each mixture once per seed, and measure what it loses.
 
-    The proposals are written to `folder`/proposals.json before anything is trained, and never changed after. The same
-    call on the same folder goes on where the last one was killed. Mixtures that are equal are trained once.
+    The proposals are written to `folder`/proposals.json before anything is trained, and never changed after: those of
+    a later call, which may differ by rounding, make way for them. The same call on the same folder goes on where the
+    last one was killed. Mixtures that are equal are trained once.
 
     Args:
         folder: where everything goes.
@@ -168,7 +170,7 @@ def prove(
     """
     folder = Path(folder)
     require_fresh(seeds, proposals.seeds)
-    _freeze(folder / PROPOSALS, proposals)
+    proposals = _frozen(folder / PROPOSALS, proposals)
     runs = trained_as(proposals)
     chosen = {name: proposals.proportions[proposals.names.index(name)] for name in dict.fromkeys(runs.values())}
     design = make_design(chosen, proposals.domains, seeds)
@@ -217,12 +219,13 @@ def judged(proposals: Proposals, measured: Observations, seeds: Sequence[int]) -
     )
 
 
-def _freeze(path: Path, proposals: Proposals) -> None:
-    """Write the proposals, or compare them with those that are there."""
+def _frozen(path: Path, proposals: Proposals) -> Proposals:
+    """Return the proposals that are there, which are these but for rounding; where there are none, write these."""
     if not path.exists():
         proposals.save(path)
-        return
+        return proposals
     there = Proposals.load(path)
     same = there.names == proposals.names and there.domains == proposals.domains and there.targets == proposals.targets
-    if not same or np.abs(there.proportions - proposals.proportions).max() > _SAME:
+    if not same or np.abs(there.proportions - proposals.proportions).max() > SAME:
         raise InputError(f"{path} holds other proposals, written before; use another folder")
+    return there

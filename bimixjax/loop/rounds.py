@@ -100,7 +100,7 @@ def run_rounds(
         for number in range(1, rounds + 1):
             made, design = _next(known, tokens.domains, config, first)
             part = folder / f"round-{number}"
-            design.write(part / "design.csv")
+            design = design.settle(part / "design.csv")
             stage = watch(f"round {number} of {rounds}: {len(design)} runs")
             measured = Observations.read(train_swarm(design, tokens, config.swarm, part, progress=stage))
             known = measured if known is None else Observations.concat(known, measured)

@@ -16,6 +16,9 @@ from bimixjax.observations import cells, columns
 from bimixjax.observations.columns import MIXTURE, ROUNDING, SUM_TOLERANCE
 from bimixjax.proxy.model import PRESETS
 
+# Shares that differ by less are those of one mixture: of a million sequences, one has another domain.
+SAME = 1e-6
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Design:
@@ -114,6 +117,33 @@ class Design:
         mixtures = {MIXTURE + name: self.proportions[:, i] for i, name in enumerate(self.domains)}
         models = {} if self.models is None else {"model": self.models}
         cells.write(path, pd.DataFrame({"run": self.runs, "seed": self.seeds, **models, **mixtures}))
+
+    def settle(self, path: str | Path) -> Self:
+        """Return the design at `path`, which is this one but for rounding; write this one where there is none.
+
+        Mixtures that are computed anew, with another number of threads, may differ in their last digits; a swarm goes
+        on with exactly those that it was begun with.
+
+        Raises:
+            InputError: where another design is there.
+        """
+        if not Path(path).exists():
+            self.write(path)
+            return self
+        there = type(self).read(path)
+        for name in ("domains", "runs", "models"):
+            if getattr(there, name) != getattr(self, name):
+                raise InputError(
+                    f"{path} holds another design: its {name} differ; allowed: the same, or another folder"
+                )
+        moved = np.abs(there.proportions - self.proportions).max(axis=1)
+        for i in np.flatnonzero((moved > SAME) | (there.seeds != self.seeds))[:1]:
+            what = "seed" if there.seeds[i] != self.seeds[i] else f"mixture by {moved[i]:.2g}"
+            raise InputError(
+                f"{path} holds another design: run {self.runs[i]!r} differs in its {what}; allowed: the same, or "
+                "another folder"
+            )
+        return there
 
     def of_models(self, models: Sequence[str]) -> Self:
         """Return the design that trains each run with each of the models; its batches are the same for all of them."""

@@ -241,6 +241,9 @@ def test_a_proof_trains_equal_mixtures_once_and_keeps_to_what_was_frozen(
     assert found.regret.min() == 0
     assert prove(tmp_path, given, tiny_store, swarm, (1, 2)).losses.tolist() == found.losses.tolist()
     assert Proposals.load(tmp_path / PROPOSALS).names == given.names
+    rounded = dataclasses.replace(odd, proportions=odd.proportions + np.array([1e-12, -1e-12, 0]))
+    again = prove(tmp_path, dataclasses.replace(given, of=(even, same, rounded)), tiny_store, swarm, (1, 2))
+    assert again.losses.tolist() == found.losses.tolist()
     with pytest.raises(InputError, match="other proposals, written before"):
         prove(tmp_path, dataclasses.replace(given, of=(even, odd)), tiny_store, swarm, (1, 2))
     with pytest.raises(InputError, match="that no run used"):

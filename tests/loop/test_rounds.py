@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bimixjax import InputError, Inventory, Limits, Observations, plan
-from bimixjax.loop.rounds import RoundsConfig, run_rounds
+from bimixjax.loop import rounds
+from bimixjax.loop.rounds import RoundsConfig, _next, run_rounds
 from bimixjax.proxy import Design
 from tests.loop.test_workflow import Watcher
 
@@ -62,6 +63,17 @@ def test_more_rounds_go_on_from_those_there(found, tiny_store, config):
     np.testing.assert_array_equal(more.observations.losses[:6], found.observations.losses)
     assert len(more.observations.runs) == 8
     assert max(watcher.steps) == 60
+
+
+def test_plans_of_another_number_of_threads_go_on_with_those_there(found, tiny_store, config, monkeypatch):
+    def moved(*arguments):
+        made, design = _next(*arguments)
+        shares = design.proportions + np.array([1e-12, -1e-12, 0])
+        return made, dataclasses.replace(design, proportions=shares)
+
+    before = found.table.read_bytes()
+    monkeypatch.setattr(rounds, "_next", moved)
+    assert run_rounds(found.table.parent, tiny_store, config, rounds=4).table.read_bytes() == before
 
 
 def test_another_loop_is_refused(found, tiny_store, config):

@@ -118,3 +118,22 @@ def test_a_design_of_several_models_reads_back_and_falls_apart_by_model(tmp_path
 def test_models_that_do_not_fit_the_runs_are_errors(runs: list[str], models: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Design.make(runs, ["a"], np.ones((len(runs), 1)), models=models)
+
+
+def test_a_design_goes_on_as_it_was_written_but_for_rounding(tmp_path: Path) -> None:
+    path, shares, far = tmp_path / "design.csv", np.array([[0.3, 0.7], [0.9, 0.1]]), np.array([[1, -1], [0, 0]])
+    first = Design.make(["r", "s"], ["a", "b"], shares, [1, 2])
+    assert first.settle(path) is first
+    moved = shares + 1e-9 * far
+    again = Design.make(["r", "s"], ["a", "b"], moved, [1, 2]).settle(path)
+    np.testing.assert_array_equal(again.proportions, shares)
+    written = path.read_bytes()
+    for runs, mixtures, seeds, message in (
+        (["r", "s"], shares + 1e-5 * far, [1, 2], "run 'r' differs in its mixture by 1e-05"),
+        (["r", "s"], moved, [1, 3], "run 's' differs in its seed"),
+        (["r", "t"], shares, [1, 2], "its runs differ"),
+        (["r"], shares[:1], [1], "its runs differ"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Design.make(runs, ["a", "b"], mixtures, seeds).settle(path)
+    assert path.read_bytes() == written

@@ -17,12 +17,16 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import LatestN
 
+from bimixjax import __version__
 from bimixjax._base.checks import InputError
 from bimixjax.proxy.layout import CHECKPOINTS
 from bimixjax.proxy.storage import agreed
 
 # Bytes beside the members: what Orbax says about them, and the table.
 SPARE = 1 << 20
+
+# What a checkpoint says of the version that wrote it, under this name.
+VERSION = "bimixjax"
 
 LOG = logging.getLogger("bimixjax")
 
@@ -33,7 +37,8 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int) -> None:
         options = ocp.CheckpointManagerOptions(preservation_policy=LatestN(keep), cleanup_tmp_directories=True)
         self._folder = (folder / CHECKPOINTS).absolute()
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        handler = ocp.StandardCheckpointHandler()
+        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handler)
 
     def save(self, step: int, members: Any) -> None:
         """Begin to write `members`; they are copied first, so that their buffers may be reused.
@@ -45,7 +50,8 @@ class Checkpoints:
             self._manager.wait_until_finished()
         _require_space(self._folder, members)
         with self._written():
-            self._manager.save(step, args=ocp.args.StandardSave({"members": members, "sums": _sums(members)}))
+            saved = ocp.args.StandardSave({"members": members, "sums": _sums(members)})
+            self._manager.save(step, args=saved, custom_metadata={VERSION: __version__})
 
     def restore(self, members: Any) -> tuple[int, Any] | None:
         """Return step and members of the newest checkpoint that is whole; newer ones are removed, and the log says so.
@@ -54,10 +60,12 @@ class Checkpoints:
             members: shapes with shardings of what was saved.
 
         Raises:
-            InputError: where there are checkpoints and none is whole.
+            InputError: where there are checkpoints and none is whole; or for one of another version of the package,
+                which is not removed.
         """
         broken: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
+            self._require_same_arrays(step, members)
             found, why = self._read(step, members)
             if not agreed(found is None):
                 for later, reason in broken.items():
@@ -70,6 +78,27 @@ class Checkpoints:
             allowed = f"one whole checkpoint, or none: remove {self._folder} to begin anew"
             raise InputError(f"{self._folder}: no checkpoint can be read: {reasons}; allowed: {allowed}")
         return None
+
+    def _require_same_arrays(self, step: int, members: Any) -> None:
+        """Raise where a checkpoint holds other arrays than those of `members`: then it is not broken."""
+        try:
+            saved, about = self._manager.item_metadata(step), self._manager.metadata(step).custom_metadata
+            there, version = _arrays(saved.tree), (about or {}).get(VERSION)
+        except Exception:  # of Orbax or JSON, each of its own kind; whoever reads the checkpoint says so
+            return
+        here = _arrays({"members": members, "sums": members})
+        lacks, more = sorted(here.keys() - there.keys()), sorted(there.keys() - here.keys())
+        other = [
+            name for name in here.keys() & there.keys() if name.startswith("members.") and here[name] != there[name]
+        ]
+        if lacks or more or other:
+            found = {"lacks": lacks, "also has": more, "has another shape of": sorted(other)}
+            what = ", ".join(f"{words} {names[0]}" for words, names in found.items() if names)
+            by = "another version of bimixjax" if version in (None, __version__) else f"bimixjax {version}"
+            raise InputError(
+                f"{self._folder / str(step)} was written by {by}, this is {__version__}: it {what}; allowed: that "
+                "version, which goes on with it, or another folder"
+            )
 
     def _read(self, step: int, members: Any) -> tuple[Any, str]:
         """Return the members of one checkpoint, or None and why they cannot be had."""
@@ -98,6 +127,12 @@ class Checkpoints:
         except Exception as error:
             text = f"a checkpoint could not be written: {_cut_line(str(error))}"
             raise OSError(errno.EIO, text, str(self._folder)) from error
+
+
+def _arrays(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array for one member by its path; there may be more members on other devices."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape[1:]) for path, leaf in leaves}
 
 
 def _sums(members: Any) -> Any:

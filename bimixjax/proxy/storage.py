@@ -8,7 +8,7 @@ import csv
 import io
 import os
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,8 @@ def append_text(path: Path, text: str) -> None:
                 data = data[file.write(data) :]
             os.fsync(file.fileno())
         except OSError as error:
-            file.truncate(before)
+            with suppress(OSError):  # a file system that has become read-only: a resume drops what is not whole
+                file.truncate(before)
             raise OSError(error.errno, error.strerror, str(path)) from error
 
 

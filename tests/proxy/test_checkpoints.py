@@ -112,3 +112,21 @@ def test_a_full_disk_is_one_error_before_anything_is_written(tmp_path: Path, mon
         checkpoints.save(1, {"weights": np.zeros(4, np.float32)})
     checkpoints.close()
     assert not list((tmp_path / module.CHECKPOINTS).iterdir())
+
+
+def test_a_checkpoint_of_another_version_is_named_and_kept(two_checkpoints: tuple[Path, Any, Any]) -> None:
+    folder, _, like = two_checkpoints
+    for change, words in (
+        ({"trained": like["x"]}, "it lacks members.trained"),
+        ({"blocks": {}}, "it also has members.blocks.0"),
+        ({"x": jax.ShapeDtypeStruct((3, 2001), np.float32)}, "it has another shape of members.x"),
+    ):
+        checkpoints = Checkpoints(folder, 2)
+        with pytest.raises(InputError, match=f"checkpoints/2 was written by another version of bimixjax.*: {words}"):
+            checkpoints.restore(like | change)
+        checkpoints.close()
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["1", "2"]
+    # More members are no other version.
+    checkpoints = Checkpoints(folder, 2)
+    checkpoints._require_same_arrays(2, like | {"x": jax.ShapeDtypeStruct((8, 2000), np.float32)})
+    checkpoints.close()

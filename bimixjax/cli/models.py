@@ -55,7 +55,7 @@ class Trained:
     """Validation sequences of a member per pass. Default: as many as in training."""
     device_memory: Number = None
     """Bytes that a device has. Default: what it says."""
-    data_devices: Annotated[Whole, arg(metavar="NUMBER")] = 1
+    data_devices: Annotated[Whole, arg(metavar="NUMBER", aliases=["--data"])] = 1
     """Devices over which the batch of a member is split."""
     model_devices: Annotated[Whole, arg(metavar="NUMBER")] = 1
     """Devices over which the parameters of a member are split."""

@@ -143,7 +143,8 @@ class Swarm(FolderCommand, Trained):
         document["speed"] = found = read_json(speed) if speed.exists() else None
         said = [] if found is None else [corpora.speed(found)]
         cost = f"Cost of the design: {flops:.3g} floating-point operations"
-        screen = [corpora.swarm(observations), cost, *said, f"Table: {table}"]
+        document["bits_per_byte"] = corpora.bits_per_byte(observations, store.bytes_per_token) or None
+        screen = [corpora.swarm(observations, store.bytes_per_token), cost, *said, f"Table: {table}"]
         return Answer(document=document, screen=screen, failed=bool(diverged))
 
     def own_shard(self) -> tuple[int, int] | None:
@@ -219,7 +220,8 @@ class Swarm(FolderCommand, Trained):
         tokens = self.tokens(store, swarm)
         with progress.shown() as watch:
             found = run_rounds(folder, tokens, config, rounds=self.rounds, first=first, watch=watch)
-        screen = [*plans.rounds(found), corpora.swarm(found.observations), f"Table: {found.table}"]
+        losses = corpora.swarm(found.observations, store.bytes_per_token)
+        screen = [*plans.rounds(found), losses, f"Table: {found.table}"]
         answer = Answer(document=plans.rounds_document(found), screen=screen)
         return self.decided(found, limits, stock, answer) if self.law else answer
 

@@ -13,6 +13,8 @@ SPLITS = ("train", "validation")
 SIDECAR = "store.json"
 FORMAT = "bimixjax token store"
 VERSION = 1
+# The tokenizer whose tokens are bytes.
+BYTES = "bytes"
 DTYPES = ("uint8", "uint16", "uint32")
 
 

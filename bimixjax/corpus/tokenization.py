@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from bimixjax._base.checks import InputError
 from bimixjax.corpus.documents import Document
-from bimixjax.corpus.layout import SPLITS
+from bimixjax.corpus.layout import BYTES, SPLITS
 from bimixjax.corpus.store import TokenStore
 from bimixjax.corpus.writer import Writer, writing
 
@@ -54,7 +54,7 @@ class ByteTokenizer:
         [65, 98]
     """
 
-    name: str = "bytes"
+    name: str = BYTES
     vocab_size: int = 256
     separator: int = 255
 

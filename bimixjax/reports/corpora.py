@@ -69,21 +69,41 @@ def mixtures_document(domains: tuple[str, ...], chosen: Mapping[str, ArrayLike])
     return {name: dict(zip(domains, np.asarray(r).tolist(), strict=True)) for name, r in chosen.items()}
 
 
-def swarm(observations: Observations) -> Group:
-    """Return one row per run with its last losses, the least mean first."""
-    last = {run: row for row, run in enumerate(observations.run.tolist())}
+def swarm(observations: Observations, bytes_per_token: Mapping[str, float] | None = None) -> Group:
+    """Return one row per run with its last losses, the least mean first; their mean in bits per byte, too, if known."""
+    last = _last_rows(observations)
+    bits = bits_per_byte(observations, bytes_per_token or {})
     means = observations.losses[list(last.values())].mean(axis=1)
     order = np.argsort(means, kind="stable")[:MOST_RUNS]
     runs, rows = [*last], np.array([*last.values()])
     steps = observations.volumes("steps")
     statuses = observations.metadata["status"].to_numpy()[rows]
     status = ["status"] if (statuses != "ok").any() else []
-    shown = table(["", "step", *observations.targets, "mean", *status])
+    shown = table(["", "step", *observations.targets, "mean", *(["bits per byte"] if bits else []), *status])
     for i in order:
-        losses = [f"{loss:.4f}" for loss in (*observations.losses[rows[i]], means[i])]
+        mean = [float(np.mean([*bits[runs[i]].values()]))] if bits else []
+        losses = [f"{loss:.4f}" for loss in (*observations.losses[rows[i]], means[i], *mean)]
         shown.add_row(runs[i], f"{steps[rows[i]]:.0f}", *losses, *(str(statuses[i]) for _ in status))
     left = f"{len(runs) - len(order)} more runs are in the table" if len(runs) > len(order) else None
     return framed("Validation loss at the last step measured, nats per token", shown, left)
+
+
+def bits_per_byte(observations: Observations, bytes_per_token: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Return the last losses of each run by target, in bits per byte; nothing where a target's bytes are not known.
+
+    A loss of l nats per token, with b bytes per token, is l / (b ln 2) bits per byte.
+    """
+    if not all(target in bytes_per_token for target in observations.targets):
+        return {}
+    units = np.log(2) * np.array([bytes_per_token[target] for target in observations.targets])
+    return {
+        run: dict(zip(observations.targets, (observations.losses[row] / units).tolist(), strict=True))
+        for run, row in _last_rows(observations).items()
+    }
+
+
+def _last_rows(observations: Observations) -> dict[str, int]:
+    return {run: row for row, run in enumerate(observations.run.tolist())}
 
 
 def speed(found: Mapping[str, Any]) -> str:

@@ -126,7 +126,14 @@ def test_swarm_trains_a_design_and_shows_its_losses(store: TokenStore, capsys: p
     assert table.volumes("steps").tolist() == [2, 2, 2, 4, 4, 4]
     before = Path("swarm/observations.csv").read_bytes()
     assert bimix(f"{line} --json") == DONE
-    assert json.loads(capsys.readouterr().out)["observations"] == "swarm/observations.csv"
+    document = json.loads(capsys.readouterr().out)
+    assert document["observations"] == "swarm/observations.csv"
+    # Every document of this store ends with a token that is no byte.
+    validation, nats = store.shards["code"]["validation"], table.losses[3:, table.targets.index("code")]
+    nats_per_byte = nats * validation.tokens / (validation.tokens - validation.documents)
+    bits = [document["bits_per_byte"][run]["code"] for run in table.runs]
+    assert bits == pytest.approx(nats_per_byte / np.log(2))
+    assert "bits per byte" in printed.out
     assert Path("swarm/observations.csv").read_bytes() == before
     assert yaml.safe_load(Path("swarm/config.yaml").read_text())["steps"] == 4
     assert bimix("swarm --status swarm") == DONE

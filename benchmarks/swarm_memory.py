@@ -120,16 +120,31 @@ def main() -> None:
     for name in given.case:
         plan, xla = analysed(CASES[name])
         layout = plan.layout
-        kept = sum(plan.parts[part] for part in ("tokens", "parameters", "moments"))
-        evaluation = kept + plan.parts["evaluation"]
         cut = f"{layout.stack or 'all'}/{layout.microbatch}/{layout.eval_batch}{' remat' * layout.passes.remat}"
-        sizes = [xla["step"], plan.step, xla["evaluation"], evaluation]
-        rows.append([name, cut + " sharded" * layout.sharded, *(f"{size / GIB:.2f}" for size in sizes)])
-        kinds = ("stack", "microbatch", "eval_batch", "sharded", "passes")
+        sizes = [xla["step"], plan.step, xla["evaluation"], plan.evaluation]
+        numbers = [*(f"{size / GIB:.2f}" for size in sizes), *(f"{sizes[i + 1] / sizes[i]:.2f}" for i in (0, 2))]
+        rows.append([name, cut + " sharded" * layout.passes.sharded, *numbers])
+        kinds = ("stack", "microbatch", "eval_batch", "passes")
         settings = {kind: getattr(layout, kind) for kind in kinds} | {"mesh": dict(layout.mesh.shape)}
-        found[name] = {"case": dataclasses.asdict(CASES[name]), "layout": settings, "parts": plan.parts, "xla": xla}
+        found[name] = {"case": dataclasses.asdict(CASES[name]), "layout": settings, "parts": plan.parts}
+        planned = {"step": plan.step, "evaluation": plan.evaluation}
+        found[name] |= {"planned": planned, "xla": xla}
         _report.write(given.out, {"benchmark": "swarm_memory", "devices": DEVICES, "cases": found})
-    print(_report.table(["GiB a device", "stack/microbatch/eval", "step", "planned", "eval", "planned"], rows))
+    print(
+        _report.table(
+            [
+                "GiB a device",
+                "stack/microbatch/eval",
+                "step",
+                "planned",
+                "eval",
+                "planned",
+                "step: planned / XLA",
+                "eval",
+            ],
+            rows,
+        )
+    )
 
 
 if __name__ == "__main__":

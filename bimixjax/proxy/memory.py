@@ -23,6 +23,8 @@ FILLED = 0.9
 GIB = 2**30
 # Bytes of float32.
 WIDE = 4
+# Parts of a plan that a device holds from the first step to the last.
+LASTING = ("tokens", "parameters", "moments")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class Plan:
 
     Attributes:
         layout: how the work is cut up.
-        parts: bytes by what they are for. Activations and logits are those of a step; an evaluation has its own.
+        parts: bytes by what they are for, as `device_bytes` says.
         limit: bytes that a device has; infinity where it does not say.
     """
 
@@ -69,21 +71,26 @@ class Plan:
 
     @property
     def step(self) -> float:
-        """Bytes of a device while it trains."""
-        return sum(size for name, size in self.parts.items() if name != "evaluation")
+        """Bytes of a device while it trains: it is at a block, or at the logits."""
+        kept = sum(self.parts[name] for name in (*LASTING, "gradients", "activations"))
+        return kept + max(self.parts["block"], self.parts["logits"])
+
+    @property
+    def evaluation(self) -> float:
+        """Bytes of a device while it measures losses."""
+        return sum(self.parts[name] for name in (*LASTING, "evaluation"))
 
     @property
     def total(self) -> float:
         """Most bytes of a device: of a step, or of an evaluation."""
-        kept = sum(self.parts[name] for name in ("tokens", "parameters", "moments"))
-        return max(self.step, kept + self.parts["evaluation"])
+        return max(self.step, self.evaluation)
 
     def __str__(self) -> str:
         of = "" if math.isinf(self.limit) else f" of {_size(self.limit)}"
         parts = ", ".join(f"{name} {_size(size)}" for name, size in self.parts.items())
         layout = self.layout
         cut = [f"{layout.stack or 'all'} at once", f"microbatches of {layout.microbatch}"]
-        cut += ["remat"] * layout.passes.remat + ["state split over data"] * layout.sharded
+        cut += ["remat"] * layout.passes.remat + ["state split over data"] * layout.passes.sharded
         return f"{_size(self.total)}{of} a device: {parts}; {', '.join(cut)}"
 
 
@@ -92,7 +99,14 @@ def _size(count: float) -> str:
 
 
 def make_plan(
-    train: TrainConfig, mesh: Mesh, members: int, windows: int, *, wishes: Wishes | None = None, tokens: float = 0
+    train: TrainConfig,
+    mesh: Mesh,
+    members: int,
+    windows: int,
+    *,
+    wishes: Wishes | None = None,
+    tokens: float = 0,
+    networks: int = 1,
 ) -> Plan:
     """Choose the layout that fits with the fewest passes, without remat if possible, and the most members at once.
 
@@ -105,6 +119,7 @@ def make_plan(
         windows: on which each member is measured.
         wishes: what is not to be chosen.
         tokens: bytes of the training tokens on each device.
+        networks: that a member holds, of which it trains one.
 
     Raises:
         InputError: where no layout fits, with the bytes of the smallest, or wishes and mesh do not go together.
@@ -119,9 +134,10 @@ def make_plan(
     _require_divisible(train, mesh, wishes)
     limit = _limit(mesh) if wishes.device_memory is None else wishes.device_memory
     slots = padded(members, mesh) // mesh.shape["member"]
+    tokens += WIDE * windows * (train.model.context + 1)
     smallest_plan = None
     for layout in _layouts(train, mesh, slots, windows, wishes):
-        plan = Plan(layout=layout, parts=device_bytes(train, layout, slots, tokens), limit=limit)
+        plan = Plan(layout=layout, parts=device_bytes(train, layout, slots, tokens, networks), limit=limit)
         if plan.total <= FILLED * limit:
             return plan
         if smallest_plan is None or plan.total < smallest_plan.total:
@@ -168,58 +184,82 @@ def _layouts(train: TrainConfig, mesh: Mesh, slots: int, windows: int, wishes: W
             positions=None if positions == model.context else positions,
             fused=fused,
             unrolled=first.platform == "cpu",
+            sharded=sharded,
         )
         cut = {"microbatch": microbatch, "eval_batch": eval_batch, "stack": None if stack == slots > 1 else stack}
-        yield Layout(mesh=mesh, passes=passes, sharded=sharded, **cut)
+        yield Layout(mesh=mesh, passes=passes, **cut)
 
 
-def device_bytes(train: TrainConfig, layout: Layout, slots: int, tokens: float = 0) -> dict[str, float]:
+def device_bytes(
+    train: TrainConfig, layout: Layout, slots: int, tokens: float = 0, networks: int = 1
+) -> dict[str, float]:
     """Return the bytes that a device holds, by what they are for.
 
-    With P parameters of a member split over m devices, k of the device's s members at once, n tokens of each per pass
-    and device, D the width, H the heads and a the bytes of an activation:
+    With s members of a device, k of them at once, and of each P parameters there, V x D of them of the vocabulary and
+    12 D^2 of a block; n tokens per pass and device, D the width, H heads, context L, m devices along model, a the bytes
+    of an activation (4; in bfloat16 2, on a CPU 6):
 
-        parameters 4 s P / m,   moments 8 s P / m
-        gradients  4 k P / m, twice with microbatches; where k < s, also a copy of what belongs to k members, 12 k P / m
-        activations per layer  n (18 D a + 12 H L), or n D a with remat, beside those of one layer
-        logits      k times three arrays of the positions at a time
+        parameters   4 s P, for each network
+        moments      8 s P
+        gradients    4 k P, twice with microbatches; old moments beside new ones, 8 k P; where k < s, a copy of the
+                     parameters at work, 4 k P for each network; in bfloat16 another, a k P
+        activations  what is kept for the way back: per layer k n ((28 + 14 a) D / m + (4 + a) H L), two norms in
+                     float32 and all that products take; with remat that of one layer, and k n a D of the others
+        block        what a layer takes beside these, k n (18 a D / m + 12 H L), and where m > 1 three whole arrays,
+                     3 k n a D
+        logits       k times three float32 arrays of the positions at a time, what they are made of and its gradient,
+                     2 k n a D / m, and a gradient of the projection
+        evaluation   k n (10 a D / m + 12 H L) or two arrays of logits; where k < s also the copy of parameters
+
+    A device is at a block or at the logits, not both. Where parameters are split over data, it also gathers the
+    projection, and for each block its parameters, of which it has whole gradients. Fused attention keeps no H L.
 
     Args:
         train: how each member is trained.
         layout: how the work is cut up.
         slots: s, members of a device.
-        tokens: bytes of training tokens on a device.
+        tokens: bytes of training and validation tokens on a device.
+        networks: that a member holds, of which it trains one.
     """
-    model, mesh = train.model, layout.mesh
-    split = mesh.shape["model"] * (mesh.shape["data"] if layout.sharded else 1)
+    model, passes, mesh = train.model, layout.passes, layout.mesh
+    data, split = mesh.shape["data"], mesh.shape["model"]
     at_once = slots if layout.stack is None else min(layout.stack, slots)
-    own = WIDE * model.size / split
+    own = WIDE * layout.size(model)
+    narrow = model.dtype == "bfloat16"
+    # A CPU computes in float32 always, and holds what it has widened beside the bfloat16 array.
+    size = (6 if mesh.devices.flat[0].platform == "cpu" else 2) if narrow else WIDE
     microbatch, eval_batch = layout.microbatch or train.batch, layout.eval_batch or train.batch
-    copies = (2 if microbatch < train.batch else 1) + (3 if at_once < slots else 0)
+    copy = networks * own if at_once < slots else 0
+    table = model.vocab * model.width * size / split if passes.sharded else 0
+    block = 12 * model.width**2 / split if passes.sharded else 0
 
-    def layer(rows: float) -> float:
-        tokens = rows / mesh.shape["data"] * model.context
-        size = 2 if model.dtype == "bfloat16" else WIDE
-        scores = 0 if layout.passes.fused else 3 * WIDE * model.heads * model.context
-        heads = math.gcd(model.heads, mesh.shape["model"])
-        return tokens * (6 * model.width * size + 12 * model.width * size / mesh.shape["model"] + scores / heads)
+    def stream(rows: float) -> float:
+        return rows / data * model.context * model.width
+
+    def scores(rows: float) -> float:
+        return 0 if passes.fused else rows / data * model.context**2 * model.heads / math.gcd(model.heads, split)
+
+    def whole(rows: float) -> float:
+        return 3 * stream(rows) * size if split > 1 else 0
 
     def logits(rows: float, arrays: int) -> float:
-        positions = layout.passes.positions or model.context
-        return arrays * WIDE * rows / mesh.shape["data"] * positions * model.vocab
+        positions = passes.positions or model.context
+        return arrays * WIDE * rows / data * positions * model.vocab + 2 * stream(rows) * size / split
 
-    size = 2 if model.dtype == "bfloat16" else WIDE
-    stream = microbatch / mesh.shape["data"] * model.context * model.width * size
-    inner = layer(microbatch) * (2 if layout.passes.remat else model.layers)
-    return {
-        "tokens": tokens,
-        "parameters": slots * own,
-        "moments": 2 * slots * own,
-        "gradients": at_once * copies * own,
-        "activations": at_once * (inner + stream * (model.layers if layout.passes.remat else 1)),
-        "logits": at_once * logits(microbatch, 3),
-        "evaluation": at_once * (layer(eval_batch) + logits(eval_batch, 2)),
+    layer = stream(microbatch) * (28 + 14 * size) / split + scores(microbatch) * (4 + size)
+    kept = layer + model.layers * stream(microbatch) * size if passes.remat else model.layers * layer
+    inner = stream(microbatch) * 18 * size / split + 12 * scores(microbatch) + whole(microbatch)
+    measured = stream(eval_batch) * 10 * size / split + 12 * scores(eval_batch) + whole(eval_batch)
+    gradients = own * (2 if microbatch < train.batch else 1) + 2 * own + copy + (own * size / WIDE if narrow else 0)
+    parts = {
+        "gradients": gradients,
+        "activations": kept + table,
+        "block": inner + block * (size + WIDE),
+        "logits": logits(microbatch, 3) + WIDE * model.vocab * model.width / split,
+        "evaluation": copy + table + max(measured + block * size, table + logits(eval_batch, 2)),
     }
+    lasting = {"tokens": tokens, "parameters": networks * slots * own, "moments": 2 * slots * own}
+    return lasting | {name: at_once * count for name, count in parts.items()}
 
 
 def _limit(mesh: Mesh) -> float:

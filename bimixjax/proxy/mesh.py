@@ -10,7 +10,7 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
 from bimixjax._base.checks import InputError
-from bimixjax.proxy.model import WHOLE, Passes, split_axes
+from bimixjax.proxy.model import WHOLE, ModelConfig, Passes, partition
 
 AXES = ("member", "data", "model")
 
@@ -62,8 +62,7 @@ class Layout:
         stack: members that one device computes at once, the others of its members follow; None: all.
         microbatch: sequences of each member per pass, of which gradients are added up; None: the batch.
         eval_batch: windows of each member per pass of an evaluation; None: those of all targets.
-        passes: how the network is computed.
-        sharded: whether parameters and moments of a member are split over its data axis (FSDP, arXiv 2304.11277).
+        passes: how the network is computed; with `sharded`, moments are split as parameters are.
     """
 
     mesh: Mesh
@@ -71,30 +70,30 @@ class Layout:
     microbatch: int | None = None
     eval_batch: int | None = None
     passes: Passes = WHOLE
-    sharded: bool = False
 
     def split_batch(self, batch: jax.Array) -> jax.Array:
         """Split the first axis of one member's batch over the mesh's data axis."""
         return batch if self.mesh.shape["data"] == 1 else jax.lax.with_sharding_constraint(batch, P("data"))
 
     def shardings(self, tree: Any) -> Any:
-        """Return the sharding of each stacked leaf: members over `member`, parameters as `split_axes` says.
+        """Return the sharding of each stacked leaf: members over `member`, parameters as `partition` says.
 
         Args:
             tree: arrays or shapes with members along their first axis.
         """
 
         def sharding(path: Any, leaf: Any) -> NamedSharding:
-            found = split_axes(path)
-            names: list[list[str]] = [["member"], *([] for _ in leaf.shape[1:])]
-            split = {} if found is None else {"model": found[0] + 1} | ({"data": found[1] + 1} if self.sharded else {})
-            for name, axis in split.items():
-                cut = math.prod(self.mesh.shape[other] for other in [*names[axis], name])
-                if leaf.shape[axis] % cut == 0:
-                    names[axis].append(name)
-            return NamedSharding(self.mesh, P(*(tuple(axes) or None for axes in names)))
+            split = partition(path, leaf.shape[1:], self.mesh.shape, sharded=self.passes.sharded)
+            return NamedSharding(self.mesh, P("member", *split))
 
         return jax.tree_util.tree_map_with_path(sharding, tree)
+
+    def size(self, model: ModelConfig) -> int:
+        """Return how many parameters of a member one device has."""
+        members = self.mesh.shape["member"]
+        stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((members, *leaf.shape), leaf.dtype), model.shapes)
+        places = jax.tree.map(lambda leaf, place: place.shard_shape(leaf.shape), stacked, self.shardings(stacked))
+        return sum(map(math.prod, jax.tree.leaves(places, is_leaf=lambda shape: isinstance(shape, tuple))))
 
     def per_member(self, function: Callable[[Mapped, Shared], Result]) -> Callable[[Mapped, Shared], Result]:
         """Map `function`, written for one member, over the leading axis of its first argument.

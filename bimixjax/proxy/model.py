@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Self
 
@@ -9,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from bimixjax._base.checks import InputError, choice
@@ -16,6 +19,8 @@ from bimixjax._base.checks import InputError, choice
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 ROTARY_BASE = 10_000.0
 EMBEDDING_SCALE = 0.02
+# What is not kept for the way back; see `Passes.sharded`.
+GATHERED = "gathered"
 
 Axes = int | tuple[int, ...]
 
@@ -80,7 +85,12 @@ class ModelConfig:
     @property
     def size(self) -> int:
         """Number of all trainable parameters, the embedding included; a tied one counts once."""
-        return sum(leaf.size for leaf in jax.tree.leaves(_blueprint(self)[1]))
+        return sum(leaf.size for leaf in jax.tree.leaves(self.shapes))
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """Shapes of all trainable parameters, a tree."""
+        return nnx.to_pure_dict(_blueprint(self)[1])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,12 +104,15 @@ class Passes:
         fused: whether attention is cuDNN's, on a GPU in bfloat16.
         unrolled: whether the program has every block, not a loop over one: a CPU computes a model of .1M parameters
             about 1.3 times as fast then.
+        sharded: whether parameters are split over the mesh's data axis, and those of a block gathered when it is its
+            turn, both ways (FSDP, arXiv 2304.11277).
     """
 
     remat: bool = False
     positions: int | None = None
     fused: bool = False
     unrolled: bool = False
+    sharded: bool = False
 
 
 WHOLE = Passes()
@@ -144,10 +157,15 @@ class Decoder(nnx.Module):
         graph, layers = nnx.split(self.blocks)
 
         def apply(x: Float[Array, "B L D"], layer: nnx.State) -> tuple[Float[Array, "B L D"], None]:
-            return nnx.merge(graph, layer)(x, passes.fused), None
+            layer = gather(layer, self.embed.dtype) if passes.sharded else layer
+            return split_rows(nnx.merge(graph, layer)(x, passes.fused), passes), None
 
-        apply = jax.checkpoint(apply) if passes.remat else apply
-        x, _ = jax.lax.scan(apply, self.embed(tokens), layers, unroll=passes.unrolled)
+        if passes.remat:
+            apply = jax.checkpoint(apply)
+        elif passes.sharded:
+            # What was gathered for all blocks would be as large as parameters that are not split.
+            apply = jax.checkpoint(apply, policy=jax.checkpoint_policies.save_anything_except_these_names(GATHERED))
+        x, _ = jax.lax.scan(apply, split_rows(self.embed(tokens), passes), layers, unroll=passes.unrolled)
         return self.norm(x)
 
     @property
@@ -185,12 +203,15 @@ def token_scores(
     Logits are by far the largest array of a small model with a large vocabulary. Where `passes` says so, they are made
     for some positions at a time, and again on the way back.
     """
+    if passes.sharded:
+        others = {name: part for name, part in params.items() if name != "blocks"}
+        params = params | gather(others, DTYPES[config.dtype])
     model = nnx.merge(_blueprint(config)[0], params)
     hidden = model(windows[:, :-1], passes)
     projection = model.projection.astype(hidden.dtype)
 
     def scores(part: tuple[Float[Array, "B l D"], Int[Array, "B l"]]) -> tuple[Array, Array]:
-        logits = jnp.einsum("bld,vd->blv", part[0], projection, preferred_element_type=jnp.float32)
+        logits = jnp.einsum("bld,vd->blv", split_rows(part[0], passes), projection, preferred_element_type=jnp.float32)
         # A masked sum, since gathers and the scatters of their gradients are slow on accelerators.
         hit = part[1][..., None] == jnp.arange(config.vocab)
         log_z = jax.nn.logsumexp(logits, axis=-1)
@@ -224,6 +245,40 @@ def split_axes(path: Any) -> tuple[int, int] | None:
     found = next((SPLIT[name] for name in names if name in SPLIT), None)
     layers = "blocks" in names
     return None if found is None else (found[0] + layers, found[1] + layers)
+
+
+def partition(path: Any, shape: Sequence[int], mesh: Mapping[str, int], *, sharded: bool) -> tuple[Any, ...]:
+    """Return the names of the mesh's axes over which each axis of a parameter is split, where it divides."""
+    names: list[list[str]] = [[] for _ in shape]
+    for name, axis in zip(("model", "data") if sharded else ("model",), split_axes(path) or (), strict=False):
+        if shape[axis] % math.prod(mesh[other] for other in [*names[axis], name]) == 0:
+            names[axis].append(name)
+    return tuple(tuple(axes) or None for axes in names)
+
+
+def gather(params: Any, dtype: Any) -> Any:
+    """Return parameters that are split over the data axis as whole ones in `dtype`, for which less is sent.
+
+    Left to itself, the compiler gathers activations in their place, and each device computes on the whole batch. The
+    two constraints also hold on the way back: gradients are added up over the devices, and each keeps its part.
+    """
+    mesh = jax.sharding.get_abstract_mesh().shape
+
+    def whole(path: Any, leaf: Array) -> Array:
+        if split_axes(path) is None:
+            return leaf
+        leaf = leaf.astype(dtype)
+        for sharded in (True, False):
+            leaf = jax.lax.with_sharding_constraint(leaf, P(*partition(path, leaf.shape, mesh, sharded=sharded)))
+        return checkpoint_name(leaf, GATHERED)
+
+    return jax.tree_util.tree_map_with_path(whole, params)
+
+
+def split_rows(x: Float[Array, "B L D"], passes: Passes) -> Float[Array, "B L D"]:
+    """Return numbers of tokens whose windows are split over the data axis as their batch is, where parameters are."""
+    free = P.UNCONSTRAINED
+    return jax.lax.with_sharding_constraint(x, P("data", free, free)) if passes.sharded else x
 
 
 def is_decayed(params: dict[str, Any]) -> dict[str, Any]:

@@ -94,8 +94,7 @@ def doremi(
         loss minimized = sum_i alpha_i (mean of l over the batch's tokens of domain i)
 
     and the mixture is the mean of alpha over steps, which begins at 1 / d. Models, optimizer, batches and measurements
-    are those of `train_swarm`; a step takes two forward passes more. The plan of memory does not count the reference
-    model, 4 bytes a parameter.
+    are those of `train_swarm`; a step takes two forward passes more, and a member holds two networks.
 
     Differences from the authors' code: there a token's loss is weighed by alpha, so that a domain counts by its tokens
     in the batch; c is 1e-4 by default, and 1e-3 in the paper and here; alpha before the first step counts in the mean;
@@ -219,6 +218,10 @@ class _ExcessLoss(Learner):
     def settings(self) -> dict[str, Any]:
         named = {"step_size": self.step_size, "smoothing": self.smoothing, "reference": self.mixture}
         return {"doremi": named}
+
+    @property
+    def networks(self) -> int:
+        return 2
 
     def start(self, config: TrainConfig, key: Array, domains: int) -> _Reweighted:
         member, blank = start(config, key, domains), jnp.zeros((self.steps, domains))

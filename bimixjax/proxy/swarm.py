@@ -283,11 +283,18 @@ def _read(
     return *batches.make_reader(tokens, design.domains, **sizes), validation
 
 
-def _plan(design: Design, config: SwarmConfig, mesh: Mesh, reader: Resident | Streamed, validation: Validation) -> Plan:
+def _plan(
+    design: Design,
+    config: SwarmConfig,
+    mesh: Mesh,
+    reader: Resident | Streamed,
+    validation: Validation,
+    learner: Learner = MEAN_LOSS,
+) -> Plan:
     """Plan the memory of a device: tokens resident there, or two blocks of its members' windows."""
     members = 1 if isinstance(reader, Resident) else 2 * meshes.padded(len(design), mesh) // mesh.shape["member"]
-    settled = {"wishes": config.wishes, "tokens": reader.nbytes * members}
-    return make_plan(config.train, mesh, len(design), validation.used.size, **settled)
+    held = {"tokens": reader.nbytes * members, "networks": learner.networks}
+    return make_plan(config.train, mesh, len(design), validation.used.size, wishes=config.wishes, **held)
 
 
 def _prepare(design: Design, tokens: TokenSource, config: SwarmConfig, mesh: Mesh | None, learner: Learner) -> _Swarm:
@@ -299,7 +306,7 @@ def _prepare(design: Design, tokens: TokenSource, config: SwarmConfig, mesh: Mes
     rows = fill(range(len(design)), slots)
     runs = [design.runs[i] for i in rows]
     samplers = batches.make_samplers(runs, design.seeds[rows].tolist(), design.proportions[rows], starts)
-    layout = _plan(design, config, mesh, reader, validation).layout
+    layout = _plan(design, config, mesh, reader, validation, learner).layout
     return _Swarm(
         design=design,
         targets=config.targets or design.domains,

@@ -212,6 +212,11 @@ class Learner:
         """Settings in which two calls must agree to be the same swarm, beside those of the swarm."""
         return {}
 
+    @property
+    def networks(self) -> int:
+        """Networks that a member holds, of which it trains one."""
+        return 1
+
     def start(self, config: TrainConfig, key: Array, domains: int) -> Member:
         """Return a member before its first step."""
         return start(config, key, domains)

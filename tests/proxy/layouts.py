@@ -44,9 +44,12 @@ def train(case: dict[str, Any], folder: str) -> dict[str, list[str]]:
     mesh = make_mesh(data=case.get("data", 1), model=case.get("model", 1), devices=jax.devices()[: case["devices"]])
     make = swarm.make_programs
 
+    def split(layout: Layout) -> Layout:
+        passes = dataclasses.replace(layout.passes, sharded=case.get("sharded", False))
+        return dataclasses.replace(layout, passes=passes)
+
     def poisoned(*arguments: Any) -> Any:
-        split = {"sharded": case.get("sharded", False)}
-        programs = make(*(dataclasses.replace(one, **split) if isinstance(one, Layout) else one for one in arguments))
+        programs = make(*(split(one) if isinstance(one, Layout) else one for one in arguments))
         if not case.get("ill"):
             return programs
 

@@ -11,6 +11,7 @@ from bimixjax._base.checks import InputError
 from bimixjax.proxy import ModelConfig, TrainConfig, make_mesh
 from bimixjax.proxy.batches import Sampler, Validation, read_resident
 from bimixjax.proxy.memory import FILLED, GIB, LOGITS, Plan, Wishes, make_plan
+from bimixjax.proxy.model import token_losses
 from bimixjax.proxy.train import make_programs
 
 LARGE = TrainConfig(model=ModelConfig(vocab=50_304, layers=12, width=640, heads=10, context=1024), batch=16)
@@ -55,7 +56,7 @@ def test_what_does_not_fit_is_refused_with_the_numbers() -> None:
 def test_state_is_split_over_data_only_where_one_member_does_not_fit() -> None:
     one = dataclasses.replace(LARGE, model=dataclasses.replace(LARGE.model, layers=24, width=2560, heads=20))
     wishes = [Wishes(device_memory=gib * GIB) for gib in (80, 24)]
-    sharded = [make_plan(one, make_mesh(data=8), 1, 64, wishes=wish).layout.sharded for wish in wishes]
+    sharded = [make_plan(one, make_mesh(data=8), 1, 64, wishes=wish).layout.passes.sharded for wish in wishes]
     assert sharded == [False, True]
 
 
@@ -73,6 +74,26 @@ def test_logits_come_in_pieces() -> None:
     assert 1024 % layout.passes.positions == 0
     assert LOGITS / 2 < 4 * 16 * layout.passes.positions * 50_304 <= LOGITS
     assert make_plan(TrainConfig(), make_mesh(), 8, 64).layout.passes.positions is None
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2)])
+def test_activations_are_what_jax_keeps_for_the_way_back(dtype: str, size: int) -> None:
+    model = ModelConfig(vocab=64, layers=3, width=48, heads=4, context=32, dtype=dtype)
+    params, windows = model.shapes, jax.ShapeDtypeStruct((16, 33), jnp.int32)
+
+    def way_back(params: Any, windows: Any) -> Any:
+        return jax.vjp(lambda params: token_losses(model, params, windows), params)[1]
+
+    kept = jax.tree.leaves(jax.eval_shape(way_back, params, windows))
+    # Arrays of a block have an axis of layers first, and then tokens; those of a token or of a weight are small.
+    blocks = [leaf for leaf in kept if leaf.shape[0] == 3 and 16 in leaf.shape[1:3] and leaf.shape[-1] > 1]
+    layers = sum(leaf.size * leaf.dtype.itemsize for leaf in blocks)
+    # A CPU widens bfloat16; what it then holds twice is kept once.
+    plan = make_plan(TrainConfig(model=model), make_mesh(devices=jax.devices()[:1]), 1, 64, wishes=Wishes(remat=False))
+    tokens, scores = 16 * 32, 16 * 32 * 32 * 4
+    assert layers == 3 * (tokens * 48 * (28 + 14 * size) + scores * (4 + size))
+    if dtype == "float32":
+        assert plan.parts["activations"] == layers
 
 
 def test_a_plan_is_near_what_xla_takes() -> None:

@@ -6,6 +6,7 @@ from jax.sharding import PartitionSpec as P
 
 from bimixjax._base.checks import InputError
 from bimixjax.proxy.mesh import Layout, default_stack, make_mesh, padded
+from bimixjax.proxy.model import ModelConfig, Passes
 
 
 def test_members_take_what_data_and_model_leave() -> None:
@@ -49,13 +50,22 @@ def test_parameters_are_split_where_they_divide(sharded: bool) -> None:
         "embed": np.zeros((2, 16, 8)),
         "stopped": np.zeros(2),
     }
-    found = Layout(mesh=make_mesh(data=2, model=2), sharded=sharded).shardings(tree)
+    found = Layout(mesh=make_mesh(data=2, model=2), passes=Passes(sharded=sharded)).shardings(tree)
     data = "data" if sharded else None
     assert found["blocks"]["up"].spec == P("member", None, data, "model")
     assert found["blocks"]["down"].spec == P("member", None, None, data)
     assert found["blocks"]["norms"].spec == P("member", None, None)
     assert found["embed"].spec == P("member", None, ("model", "data") if sharded else "model")
     assert found["stopped"].spec == P("member")
+
+
+@pytest.mark.parametrize(("sharded", "part"), [(False, 4), (True, 8)])
+def test_a_device_has_its_part_of_the_parameters(sharded: bool, part: int) -> None:
+    model = ModelConfig(layers=2, width=32, heads=4)
+    layout = Layout(mesh=make_mesh(data=2, model=4), passes=Passes(sharded=sharded))
+    # Each block has two norms and there is one at the end; every device has these whole.
+    norms = 5 * 32
+    assert layout.size(model) == norms + (model.size - norms) // part
 
 
 def test_a_cpu_computes_one_member_at_once() -> None:

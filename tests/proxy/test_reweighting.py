@@ -12,9 +12,10 @@ from bimixjax._base.checks import InputError
 from bimixjax._base.stopping import Stopped
 from bimixjax.proxy import Design, SwarmConfig, TrainConfig, doremi, make_mesh
 from bimixjax.proxy.batches import draw, make_reader, make_samplers
+from bimixjax.proxy.memory import make_plan
 from bimixjax.proxy.mesh import Layout
 from bimixjax.proxy.model import initialize, token_losses
-from bimixjax.proxy.reweighting import DoremiResult
+from bimixjax.proxy.reweighting import DoremiResult, _ExcessLoss
 from bimixjax.proxy.swarm import final_members
 from bimixjax.proxy.train import start, update
 
@@ -138,3 +139,10 @@ def test_settings_that_make_no_sense_are_named(tokens: Any, config: SwarmConfig)
     hot = dataclasses.replace(config, train=dataclasses.replace(config.train, learning_rate=1e30))
     with pytest.raises(InputError, match="reference/seed-0 diverged at step"):
         doremi(tokens, hot)
+
+
+def test_the_plan_counts_the_reference_model(config: SwarmConfig) -> None:
+    learner = _ExcessLoss(step_size=1.0, smoothing=0.1, steps=4, mixture=(1.0,), reference=None)
+    member = jax.eval_shape(lambda key: learner.start(config.train, key, 3), jax.random.key(0))
+    held = sum(4 * leaf.size for leaf in jax.tree.leaves((member.params, member.reference)))
+    assert make_plan(config.train, one_device(), 1, 64, networks=learner.networks).parts["parameters"] == held

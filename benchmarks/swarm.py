@@ -1,9 +1,11 @@
 """Tokens per second of a swarm, beside one member after another and a hand-written JAX loop of the same model.
 
-The three take turns in one process, so that they meet the same machine; medians over the turns are compared, for each
-size of the model and of the swarm.
+The three take turns in one process, so that they meet the same machine, for each size of the model and of the swarm.
+Ratios are medians of those within a round, of seconds by the clock and of seconds of the processor, user and system:
+on one core these tell the same on a machine that others use, too, where the clock does not.
 
-Run: `python benchmarks/swarm.py`; 10m and larger, and swarms of 256, where `--presets` and `--members` name them.
+Run: `python benchmarks/swarm.py`; 10m and larger, and swarms of 256, where `--presets` and `--members` name them. With
+XLA_FLAGS=--xla_force_host_platform_device_count=2, the swarm on two cores beside the same on one; by the clock only.
 """
 
 import argparse
@@ -138,16 +140,32 @@ def check_same_network(model: ModelConfig) -> float:
     return difference
 
 
-def measure(turns: dict[str, Turn], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each turn, taken in turns after one that compiles."""
-    seconds: dict[str, list[float]] = {name: [] for name in turns}
+# Seconds of each turn, by name, in the order of the rounds.
+Seconds = dict[str, list[float]]
+
+
+def measure(turns: dict[str, Turn], rounds: int) -> tuple[Seconds, Seconds]:
+    """Return the seconds of each turn by the clock and of the processor, taken in turns after one that compiles."""
+    clock: Seconds = {name: [] for name in turns}
+    processor: Seconds = {name: [] for name in turns}
     for number in range(rounds + 1):
         for name, turn in turns.items():
-            began = time.perf_counter()
+            began, spent = time.perf_counter(), time.process_time()
             turn()
             if number:
-                seconds[name].append(time.perf_counter() - began)
-    return seconds
+                clock[name].append(time.perf_counter() - began)
+                processor[name].append(time.process_time() - spent)
+    return clock, processor
+
+
+def times_as_fast(seconds: Seconds) -> dict[str, float]:
+    """Return how many times as fast the swarm is as each other turn: the median over rounds."""
+    ours = seconds["swarm"]
+    return {
+        name: statistics.median(other / own for other, own in zip(theirs, ours, strict=True))
+        for name, theirs in seconds.items()
+        if name != "swarm"
+    }
 
 
 def measured(config: TrainConfig, tokens: np.ndarray, members: int, steps: int, rounds: int) -> dict[str, Any]:
@@ -157,16 +175,21 @@ def measured(config: TrainConfig, tokens: np.ndarray, members: int, steps: int, 
         "one after another": in_turn(config, tokens, members, steps),
         "hand-written loop": by_hand(config, tokens, members, steps),
     }
-    seconds = measure(turns, rounds)
+    if len(jax.devices()) > 1:
+        turns["swarm on one device"] = swarm_turn(config, tokens, members, steps, jax.devices()[:1])
+    clock, processor = measure(turns, rounds)
     trained = members * steps * config.tokens_per_step
-    speed = {name: trained / statistics.median(times) for name, times in seconds.items()}
+    speed = {name: trained / statistics.median(times) for name, times in clock.items()}
     device = jax.devices()[0].device_kind
     return {
         "parameters": config.model.size,
         "members": members,
         "steps_per_turn": steps,
-        "seconds": seconds,
+        "seconds": clock,
+        "processor_seconds": processor,
         "tokens_per_second": speed,
+        "times_as_fast": times_as_fast(clock),
+        "times_as_fast_of_the_processor": times_as_fast(processor),
         "utilization": utilization(speed["swarm"], config.model, device, len(jax.devices())),
     }
 
@@ -184,7 +207,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results" / "swarm.json", help="JSON file")
     given = parser.parse_args()
     cases, differences, rows = [], {}, []
-    head = ["model, members", "swarm", "one by one", "by hand", "x one by one", "x by hand", "of peak"]
+    head = ["model, members", "swarm, tokens/s", "x one by one", "of processor", "x by hand", "of processor"]
+    head += ["x one device"] * (len(jax.devices()) > 1) + ["of peak"]
     for preset, members in itertools.product(given.presets, given.members):
         model = ModelConfig.preset(preset, context=given.context, dtype=given.dtype)
         config = TrainConfig(model=model, batch=given.batch)
@@ -192,10 +216,15 @@ def main() -> None:
         tokens = np.random.default_rng(0).integers(0, model.vocab, DOMAINS * DOMAIN_TOKENS).astype(np.uint8)
         case = measured(config, tokens, members, max(1, given.steps // members), given.rounds)
         cases.append({"preset": preset, **case})
-        speed = case["tokens_per_second"]
-        ratios = [f"{speed['swarm'] / speed[name]:.2f}" for name in ("one after another", "hand-written loop")]
+        by_clock, by_processor = case["times_as_fast"], case["times_as_fast_of_the_processor"]
+        ratios = [
+            f"{found[name]:.2f}"
+            for name in ("one after another", "hand-written loop")
+            for found in (by_clock, by_processor)
+        ]
+        ratios += [f"{by_clock[name]:.2f}" for name in by_clock if name == "swarm on one device"]
         used = "" if case["utilization"] is None else f"{100 * case['utilization']:.1f} %"
-        rows.append([f"{preset}, {members}", *(f"{value:,.0f}" for value in speed.values()), *ratios, used])
+        rows.append([f"{preset}, {members}", f"{case['tokens_per_second']['swarm']:,.0f}", *ratios, used])
         print(_report.table(head, rows[-1:]), flush=True)
     print(f"\n{_report.table(head, rows)}")
     settings = {name: value for name, value in vars(given).items() if name != "out"}

@@ -204,7 +204,7 @@ def device_bytes(
         gradients    4 k P, twice with microbatches; old moments beside new ones, 8 k P; where k < s, a copy of the
                      parameters at work, 4 k P for each network; in bfloat16 another, a k P
         activations  what is kept for the way back: per layer k n ((28 + 14 a) D / m + (4 + a) H L), two norms in
-                     float32 and all that products take; with remat that of one layer, and k n a D of the others
+                     float32 and all that products take; with remat that of one layer, and k n a D / m of each
         block        what a layer takes beside these, k n (18 a D / m + 12 H L), and where m > 1 three whole arrays,
                      3 k n a D
         logits       k times three float32 arrays of the positions at a time, what they are made of and its gradient,
@@ -247,7 +247,7 @@ def device_bytes(
         return arrays * WIDE * rows / data * positions * model.vocab + 2 * stream(rows) * size / split
 
     layer = stream(microbatch) * (28 + 14 * size) / split + scores(microbatch) * (4 + size)
-    kept = layer + model.layers * stream(microbatch) * size if passes.remat else model.layers * layer
+    kept = layer + model.layers * stream(microbatch) * size / split if passes.remat else model.layers * layer
     inner = stream(microbatch) * 18 * size / split + 12 * scores(microbatch) + whole(microbatch)
     measured = stream(eval_batch) * 10 * size / split + 12 * scores(eval_batch) + whole(eval_batch)
     gradients = own * (2 if microbatch < train.batch else 1) + 2 * own + copy + (own * size / WIDE if narrow else 0)

@@ -1,5 +1,4 @@
 import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec as P
 from bimixjax._base.checks import InputError
 from bimixjax.proxy import ModelConfig, TrainConfig, make_mesh
 from bimixjax.proxy.batches import Sampler, Validation, read_resident
-from bimixjax.proxy.memory import FILLED, GIB, LOGITS, Plan, Wishes, make_plan
+from bimixjax.proxy.memory import FILLED, GIB, LOGITS, Plan, Wishes, device_bytes, make_plan
 from bimixjax.proxy.model import token_losses
 from bimixjax.proxy.train import make_programs
 
@@ -96,17 +95,23 @@ def test_activations_are_what_jax_keeps_for_the_way_back(dtype: str, size: int) 
         assert plan.parts["activations"] == layers
 
 
-def test_a_plan_is_near_what_xla_takes() -> None:
-    """Two members of a device, one at once; 8 MiB of logits in two pieces would be larger than all else."""
+@pytest.mark.parametrize("data", [1, 4])
+def test_a_plan_is_near_what_xla_takes(data: int) -> None:
+    """Two members of a device, one at once; 8 MiB of logits in two pieces would be larger than all else.
+
+    On four devices their state is split, too. Were the batch not, each device would take about twice as much.
+    """
     model = ModelConfig(vocab=1024, layers=2, width=64, heads=2, context=64)
-    train, mesh = TrainConfig(model=model, batch=16), make_mesh(devices=jax.devices()[:1])
-    plan = make_plan(train, mesh, 2, 64, wishes=Wishes(stack=1, device_memory=GIB))
+    train, mesh = TrainConfig(model=model, batch=16), make_mesh(data=data, devices=jax.devices()[:data])
+    layout = make_plan(train, mesh, 2, 64, wishes=Wishes(stack=1, device_memory=GIB)).layout
+    layout = dataclasses.replace(layout, passes=dataclasses.replace(layout.passes, sharded=data > 1))
+    plan = Plan(layout=layout, parts=device_bytes(train, layout, 2), limit=GIB)
     whole = NamedSharding(mesh, P())
 
     def shape(dtype: Any, *axes: int) -> Any:
         return jax.ShapeDtypeStruct(axes, dtype, sharding=whole)
 
-    programs, number = make_programs(train, read_resident, 2, 3, plan.layout), shape(jnp.int32)
+    programs, number = make_programs(train, read_resident, 2, 3, layout), shape(jnp.int32)
     samplers = Sampler(key=shape(jnp.uint32, 2, 2), last=shape(jnp.int32, 2, 2), starts=shape(jnp.uint32, 2, 3))
     validation = Validation(windows=shape(jnp.int32, 2, 32, 65), used=shape(jnp.bool_, 2, 32))
     tokens = shape(jnp.uint16, 1000), shape(jnp.int32, 3)
@@ -117,5 +122,5 @@ def test_a_plan_is_near_what_xla_takes() -> None:
         found = program.compile().memory_analysis()
         assert found is not None
         taken.append(found.argument_size_in_bytes + found.temp_size_in_bytes)
-    assert math.log(plan.step / taken[0]) == pytest.approx(0, abs=math.log(2))
-    assert taken[1] < taken[0]
+    assert 0.9 < plan.step / taken[0] < 1.4
+    assert 0.9 < plan.evaluation / taken[1] < 1.4

@@ -4,6 +4,7 @@ import importlib
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -15,10 +16,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def bench() -> ModuleType:
+def bench() -> Iterator[ModuleType]:
+    """The benchmark, in a place where its own processes find it, too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "benchmarks")
-        return importlib.import_module("accelerator")
+        yield importlib.import_module("accelerator")
 
 
 def dies(path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +82,7 @@ class Checkpoints:
     def _require_same_arrays(self, step: int, members: Any) -> None:
         """Raise where a checkpoint holds other arrays than those of `members`: then it is not broken."""
         try:
-            saved, about = self._manager.item_metadata(step), self._manager.metadata(step).custom_metadata
+            saved, about = cast("Any", self._manager.item_metadata(step)), self._manager.metadata(step).custom_metadata
             there, version = _arrays(saved.tree), (about or {}).get(VERSION)
         except Exception:  # of Orbax or JSON, each of its own kind; whoever reads the checkpoint says so
             return

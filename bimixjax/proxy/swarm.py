@@ -293,7 +293,7 @@ def _plan(
 ) -> Plan:
     """Plan the memory of a device: tokens resident there, or two blocks of its members' windows."""
     members = 1 if isinstance(reader, Resident) else 2 * meshes.padded(len(design), mesh) // mesh.shape["member"]
-    held = {"tokens": reader.nbytes * members, "networks": learner.networks}
+    held: dict[str, Any] = {"tokens": reader.nbytes * members, "networks": learner.networks}
     return make_plan(config.train, mesh, len(design), validation.used.size, wishes=config.wishes, **held)
 
 

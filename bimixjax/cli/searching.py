@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.console import Group
 
+    from bimixjax.loop.influence import Influence
     from bimixjax.optimization.goals import Goal
 
 
@@ -85,6 +86,9 @@ class Optimize(LimitedByRuns, FileCommand):
     """How sure the mixture is: draws from the posterior of a fit of auto, each with its own best mixture."""
     seed: Annotated[Whole, arg(metavar="NUMBER")] = 0
     """Seed of the draws."""
+    influence: Annotated[Whole, arg(metavar="NUMBER")] = 0
+    """Which of --runs the mixture hangs on: with a fit of auto, so many that are nearest to it are left out in turn,
+    with a fit for each; a single law says it of all runs by its slopes."""
     report: File = None
     """Also write an HTML page of it to decide by; `bimix report` makes one that compares laws and runs too."""
 
@@ -105,7 +109,9 @@ class Optimize(LimitedByRuns, FileCommand):
         of_goal |= {"limits": limits, "inventory": stock}
         aim = goal(self.objective, self.guard, reference_mixture(self.reference, found.mixtures))
         search = {**of_goal, "budget": budgets if len(budgets) > 1 else budget}
+        rows = self.rows_to_leave_out(fit, runs)
         best, draws, sampled = self.searched(fit, search, found.mixtures.get("natural"), aim)
+        hangs_on = None if rows is None else self.hangs_on(fit, best, found, rows, stock)
         # The search has refused losses that follow from priors alone, but for targets without weight.
         baselines = Predictions.of(fit, found.mixtures, budget, stock, refuse=False).beside(best, fit, stock)
         if self.out:
@@ -122,10 +128,13 @@ class Optimize(LimitedByRuns, FileCommand):
         if value.epochs is not None and value.epochs.max() > 1 and not fit.reads_unique:
             said.append(f"no law of this fit reads epochs ({fit.name}): what repetition costs is not in these losses")
         screen += tables.notes([*said, *found.notes])
+        screen += [] if hangs_on is None else [tables.influence(hangs_on)]
         if self.report:
-            self.write_report(fit, best, found, value, draws=draws, inventory=stock, observations=runs)
+            known = {"draws": draws, "inventory": stock, "observations": runs, "influence": hangs_on}
+            self.write_report(fit, best, found, value, **known)
         document = documents.optimum(best, baselines, draws) | {"notes": found.notes, "worth": worth.document(value)}
         document |= {"budgets": to_plain(budgets)} if len(budgets) > 1 else {}
+        document |= {} if hangs_on is None else {"influence": to_plain(hangs_on)}
         for name, (shown, described) in self.swept(fit, of_goal).items():
             screen.append(shown)
             document[name] = described
@@ -145,6 +154,39 @@ class Optimize(LimitedByRuns, FileCommand):
         pairs = product(*places)
         return tuple(bimixjax.Budget(volume=v, model_size=m, from_prior=self.from_prior) for v, m in pairs)
 
+    def rows_to_leave_out(
+        self, fit: "bimixjax.FitResult | bimixjax.AutoFit", runs: "bimixjax.Observations | None"
+    ) -> "bimixjax.Observations | None":
+        """Return the table for --influence; None where that is not asked for."""
+        from bimixjax.loop.decision import require_same
+
+        if not self.influence:
+            return None
+        if self.objective != "mean" or self.guard or self.volumes or self.model_sizes:
+            raise InputError("--influence is of the weighted mean at one budget; leave it or other objectives out")
+        if runs is None or (rows := _fitted_rows(fit, runs)) is None:
+            raise InputError("--influence leaves runs out: give the table that was fitted as --runs TABLE")
+        if isinstance(fit, bimixjax.FitResult):
+            require_same(fit, rows)
+        return rows
+
+    def hangs_on(
+        self,
+        fit: "bimixjax.FitResult | bimixjax.AutoFit",
+        best: "bimixjax.OptimalMixture",
+        found: "bimixjax.Baselines",
+        rows: "bimixjax.Observations",
+        stock: "bimixjax.Inventory | None",
+    ) -> "Influence | None":
+        """Return which runs the mixture hangs on, where one was found."""
+        from bimixjax.loop.influence import influence_of_runs
+        from bimixjax.optimization.baselines import NATURAL, UNIFORM
+
+        if not best.converged:
+            return None
+        name = NATURAL if NATURAL in found.mixtures else UNIFORM
+        return influence_of_runs(fit, best, rows, (name, found.mixtures[name]), self.influence, stock)
+
     def write_report(
         self,
         fit: "bimixjax.FitResult | bimixjax.AutoFit",
@@ -160,7 +202,7 @@ class Optimize(LimitedByRuns, FileCommand):
 
         known["observations"] = _fitted_rows(fit, known["observations"])
         moved = moves(fit, best, known["inventory"]) if best.converged else None
-        missing = {"influence": "`bimix report` leaves runs out, `bimix optimize` does not"}
+        missing = {"influence": "`bimix report`, and --influence with --runs, leave runs out"}
         whole = Decision(
             fit=fit,
             best=best,

@@ -14,7 +14,7 @@ from bimixjax.comparison.schemes import Scheme
 from bimixjax.estimation import Auto, AutoFit, bootstrap, fit as fit_law, sample
 from bimixjax.fitting import FitResult
 from bimixjax.fitting.resampling import Resamples
-from bimixjax.loop.influence import Influence, Moves, jackknife, left_out, moves
+from bimixjax.loop.influence import Influence, Moves, influence_of_runs, moves
 from bimixjax.observations import Budget, Inventory, Observations, Unit
 from bimixjax.optimization import (
     Baselines,
@@ -141,7 +141,7 @@ def decide(
     say(_STAGE, 0, 5)
     fit = law if isinstance(law, FitResult | AutoFit) else fit_law(law, observations, volume=volume, targets=targets)
     if isinstance(law, FitResult):
-        _check_same(law, observations)
+        require_same(law, observations)
     at = _settled(fit, asked.budget)
     goal: dict[str, Any] = {"budget": at, "weights": asked.weights, "inventory": asked.inventory}
     baselines = Baselines.of(fit, observations=observations, **goal)
@@ -158,10 +158,10 @@ def decide(
     found = Decision(fit=fit, best=best, baselines=baselines, worth=worth, observations=observations, draws=draws)
     missing: dict[str, str] = {}
     try:
-        influence = _influence(found, observations, asked)
-        missing |= {} if influence else {"influence": "no run was left out"}
+        hangs_on = _influence(found, observations, asked)
+        missing |= {} if hangs_on else {"influence": "no run was left out"}
     except InputError as error:
-        influence, missing["influence"] = None, str(error)
+        hangs_on, missing["influence"] = None, str(error)
     say(_STAGE, 3, 5)
     comparison, planned = None, None
     if asked.laws:
@@ -180,7 +180,7 @@ def decide(
         found,
         others=asked.others,
         comparison=comparison,
-        influence=influence,
+        influence=hangs_on,
         plan=planned,
         moves=moves(fit, best, asked.inventory) if len(fit.domains) <= _MOST_DOMAINS else None,
         missing=missing,
@@ -188,7 +188,7 @@ def decide(
     )
 
 
-def _check_same(given: FitResult, observations: Observations) -> None:
+def require_same(given: FitResult, observations: Observations) -> None:
     """Raise unless a fit is that of the table by default options: it is resampled and refitted by these."""
     again = fit_law(given.law, observations, volume=given.volume_unit, targets=given.targets)
     if given.values.shape != again.values.shape or not np.allclose(given.values, again.values, 1e-3, equal_nan=True):
@@ -219,9 +219,7 @@ def _influence(found: Decision, observations: Observations, asked: Question) -> 
     reference = found.reference, found.baselines.mixtures[found.reference]
     if len(observations.runs) < 3 or not asked.left_out or not found.best.converged:
         return None
-    if isinstance(found.fit, FitResult):
-        return jackknife(found.fit, found.best, observations, reference, asked.inventory)
-    return left_out(found.fit, found.best, observations, reference, asked.left_out, asked.inventory)
+    return influence_of_runs(found.fit, found.best, observations, reference, asked.left_out, asked.inventory)
 
 
 def _folds(observations: Observations) -> Scheme:

@@ -95,6 +95,20 @@ def moves(fit: Fit, best: OptimalMixture, inventory: Inventory | None = None) ->
     )
 
 
+def influence_of_runs(
+    fit: FitResult | AutoFit,
+    best: OptimalMixture,
+    observations: Observations,
+    reference: tuple[str, Float[np.ndarray, " d"]],
+    count: int,
+    inventory: Inventory | None = None,
+) -> Influence:
+    """Say which runs a mixture hangs on: `jackknife` of all for a single law, `left_out` of the nearest for `auto`."""
+    if isinstance(fit, FitResult):
+        return jackknife(fit, best, observations, reference, inventory)
+    return left_out(fit, best, observations, reference, count, inventory)
+
+
 def jackknife(
     fit: FitResult,
     best: OptimalMixture,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -20,10 +21,15 @@ from bimixjax.reports.layout import decimal, framed, percent, table
 from bimixjax.reports.predictions import COVERED, Predictions, Scores
 from bimixjax.reports.spread import DRAWS, LEVEL, WITHIN, Spread
 
+if TYPE_CHECKING:
+    from bimixjax.loop.influence import Influence
+
 # How many members of an average are named, and from which share on they count: a half percent is shown as 1.
 _NAMED, _LEAST_SHARE = 2, 0.005
 # Marks of a predicted loss, the gravest last.
 _MARKS = [" ", STAR, PRIOR]
+# So many runs of most influence are shown.
+_MOST_RUNS = 12
 
 
 def fitted(fit: FitResult | AutoFit) -> list[RenderableType]:
@@ -203,6 +209,16 @@ def certificate(best: OptimalMixture) -> Text:
     for sentence in best.untold:
         text.append(f" Caution: {sentence}.")
     return text
+
+
+def influence(found: "Influence") -> Group:
+    """Return one row per run, those of most influence first: what would be different without it."""
+    shown = table(["without", "tokens elsewhere", f"gain over {found.reference}"])
+    for run, shift, gain in list(zip(found.runs, found.shift, found.gain, strict=True))[:_MOST_RUNS]:
+        shown.add_row(run, percent(float(shift)), f"{gain:+.4f}")
+    more = [f"{len(found.runs) - _MOST_RUNS} others have less"] * (len(found.runs) > _MOST_RUNS)
+    gloss = ["elsewhere: of the best mixture; gain: by how much it changes, nats per token", found.method, *more]
+    return framed("Which runs the mixture hangs on", shown, "; ".join(gloss))
 
 
 def regret(draws: OptimalResamples, fit: FitResult | AutoFit) -> Text:

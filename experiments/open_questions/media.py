@@ -84,5 +84,6 @@ def figure(found: pd.DataFrame, error: float) -> Figure:
     axes.set_yticks(range(len(found)), found.index)
     axes.set_xlabel("domain that takes the other half of the run")
     axes.set_ylabel("loss of")
-    drawn.colorbar(image, label=f"nats per byte above the mean of the row (standard error {error:.3f})")
+    axes.set_title(f"Standard error {error:.3f}", fontsize=10)
+    drawn.colorbar(image, label="nats per byte above the mean of the row")
     return drawn

@@ -56,7 +56,7 @@ def test_optimize_writes_a_page_of_what_it_has(folder: Path, capsys: pytest.Capt
     assert bimix(f"optimize fit.json --volume 64k {STOCK} --report page.html{runs}") == DONE
     assert "Gain in the weighted mean" in capsys.readouterr().out
     page = Path("page.html").read_text()
-    assert "Not computed: `bimix report` leaves runs out" in page
+    assert "Not computed: `bimix report`, and --influence with --runs, leave runs out" in page
     assert ("the table behind it is not at hand" in page) == (not runs)
 
 

@@ -49,7 +49,7 @@ def test_doremi_leaves_a_mixture_that_others_read(
     line = f"doremi store found {TINY} --seeds 1,2 --reference web=0.7,code=0.3 --smoothing 0.1"
     assert bimix(f"{line} --out shares.csv") == DONE
     printed = capsys.readouterr()
-    assert "mean of 2 pairs of models" in printed.out
+    assert "mean of 2 pairs of models" in " ".join(printed.out.split())
     assert printed.err == "bimix: 2 proxy models\n"
     assert asked["reference"].tolist() == [0.7, 0.3]
     assert (asked["seeds"], asked["step_size"], asked["smoothing"]) == ((1, 2), 1.0, 0.1)

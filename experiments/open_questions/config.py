@@ -3,7 +3,6 @@
 from bimixjax.proxy import SwarmConfig
 from experiments.proof import config as proof
 
-MAX_EPOCHS = proof.MAX_EPOCHS
 TOKENS = float(proof.STEPS * proof.BATCH * proof.CONTEXT)
 DESIGN_SEED, PROOF_SEEDS = 0, (1, 2)
 # The folder of the tables of runs, from which `summary` works.

@@ -14,40 +14,43 @@ from bimixjax.corpus import TokenStore
 from bimixjax.loop.proof import OBSERVATIONS, Proof, prove
 from bimixjax.loop.proposals import Proposal, Proposals, propose
 from bimixjax.observations import Budget
+from bimixjax.proxy import Design
 from bimixjax.reports.figures import PALETTE
 from experiments.open_questions.config import DESIGN_SEED, PROOF_SEEDS, TABLES, TOKENS, Domains, swarm
 from experiments.open_questions.judging import last, only, predicted
-from experiments.open_questions.training import Corpus, say, trained
+from experiments.open_questions.training import trained
+from experiments.proof.run import Corpus, random_mixtures, say
 
 
 def train(corpus: Path, folder: Path) -> None:
     """Train random, planned and judging runs for each number of domains, and then what methods propose from them."""
     for count in Domains.COUNTS:
         store = TokenStore.open(corpus / f"store{count}")
-        _train(Corpus(store=store, domains=store.domains), folder / f"domains-{count}", folder / TABLES)
+        _train(Corpus(store=store), folder / f"domains-{count}", folder / TABLES)
 
 
 def _train(corpus: Corpus, place: Path, tables: Path) -> None:
     names = corpus.domains
-    mixtures = corpus.random(Domains.RANDOM + Domains.JUDGES, 0)
-    ids = [f"random-{i + 1}" for i in range(Domains.RANDOM)] + [f"judge-{i + 1}" for i in range(Domains.JUDGES)]
-    random = trained(ids, mixtures, names, corpus.tokens, place / "random")
+
+    def at_random() -> Design:
+        ids = [f"random-{i + 1}" for i in range(Domains.RANDOM)] + [f"judge-{i + 1}" for i in range(Domains.JUDGES)]
+        return Design.make(ids, names, random_mixtures(corpus, len(ids)), [DESIGN_SEED] * len(ids))
+
+    random = trained(at_random, corpus.tokens, place / "random")
     planned: list[Observations] = []
-    limited = {"inventory": corpus.inventory, "limits": corpus.limits}
     for part, runs in enumerate(Domains.PLANNED):
-        known = Observations.concat(*planned) if len(planned) > 1 else planned[0] if planned else None
-        path = place / f"planned-{part + 1}"
-        chosen = np.empty((runs, len(names)))
-        if not path.with_suffix(".csv").exists():
-            given = (
-                {"domains": names}
-                if known is None
-                else {"targets": names, "budget": Budget(volume=TOKENS, unit="tokens")}
-            )
-            chosen = plan(known, runs=runs, **given, **limited).mixtures
-        before = sum(Domains.PLANNED[:part])
-        ids = [f"planned-{before + i + 1}" for i in range(runs)]
-        planned.append(trained(ids, chosen, names, corpus.tokens, path))
+
+        def next_ones(part: int = part, runs: int = runs) -> Design:
+            known = Observations.concat(*planned) if len(planned) > 1 else planned[0] if planned else None
+            given = {"domains": names}
+            if known is not None:
+                given = {"targets": names, "budget": Budget(volume=TOKENS, unit="tokens")}
+            chosen = plan(known, runs=runs, **given, inventory=corpus.inventory, limits=corpus.limits)
+            before = sum(Domains.PLANNED[:part])
+            ids = [f"planned-{before + i + 1}" for i in range(runs)]
+            return Design.make(ids, names, chosen.mixtures, [DESIGN_SEED] * runs)
+
+        planned.append(trained(next_ones, corpus.tokens, place / f"planned-{part + 1}"))
     whole = Observations.concat(random, *planned)
     whole.write(tables / f"{place.name}.parquet")
     if len(names) not in Domains.PROVED:

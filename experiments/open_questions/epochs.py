@@ -1,6 +1,7 @@
 """Is it the share of a domain that counts, or how often the run goes through it?"""
 
 import dataclasses
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from matplotlib.figure import Figure
 
 from bimixjax import Observations, fit
 from bimixjax.corpus import TokenStore
-from bimixjax.proxy import LimitedTokens
+from bimixjax.proxy import Design, LimitedTokens
 from bimixjax.reports.figures import PALETTE
-from experiments.open_questions.config import TABLES, Epochs
+from experiments.open_questions.config import DESIGN_SEED, TABLES, Epochs
 from experiments.open_questions.judging import last, predicted
 from experiments.open_questions.training import trained
 
@@ -25,11 +26,11 @@ def train(corpus: Path, folder: Path) -> None:
         place = folder / "epochs" / scarce
         tables: list[Observations] = []
         for unique in Epochs.UNIQUE:
-            limits = {other: len(store.train(other)), scarce: unique}
+            tokens = LimitedTokens(source=store, unique={other: len(store.train(other)), scarce: unique})
             ids = [f"{unique}-{share:g}" for share in Epochs.SHARES]
             mixtures = [[1 - share, share] for share in Epochs.SHARES]
-            tokens = LimitedTokens(source=store, unique=limits)
-            tables.append(trained(ids, mixtures, (other, scarce), tokens, place / str(unique)))
+            design = Design.make(ids, (other, scarce), mixtures, [DESIGN_SEED] * len(ids))
+            tables.append(trained(lambda design=design: design, tokens, place / str(unique)))
         Observations.concat(*tables).write(folder / TABLES / f"epochs-{scarce}.parquet")
 
 
@@ -49,18 +50,20 @@ def measured(whole: Observations, scarce: str) -> pd.DataFrame:
     return pd.DataFrame(found | {f"loss/{name}": end.losses[:, i] for i, name in enumerate(end.targets)})
 
 
-def judged(whole: Observations, scarce: str) -> pd.DataFrame:
+def judged(
+    whole: Observations, scarce: str, laws: Sequence[tuple[str, bool]] = Epochs.LAWS, most: float = Epochs.FITTED
+) -> pd.DataFrame:
     """Of each law, fitted to rows of few epochs: errors of the ends of training with more, and of what it would choose.
 
     `chosen` is the mean over stocks of what the share of least predicted mean loss, among those trained, loses.
     """
-    few = whole.take(np.flatnonzero(epochs(whole, scarce) <= Epochs.FITTED))
+    few = whole.take(np.flatnonzero(epochs(whole, scarce) <= most))
     end = last(whole)
     many, column = epochs(end, scarce), end.targets.index(scarce)
     assert end.unique is not None
     stocks = end.unique[:, end.domains.index(scarce)]
     found = []
-    for law, told in Epochs.LAWS:
+    for law, told in laws:
         fitted = few if told else dataclasses.replace(few, unique=None)
         guess = predicted(fit(law, fitted, volume="tokens"), end)
         off = np.abs(guess / end.losses - 1)[:, column]

@@ -8,27 +8,28 @@ from matplotlib.figure import Figure
 
 from bimixjax import Observations, fit
 from bimixjax.metrics import r2
+from bimixjax.proxy import Design
 from experiments.open_questions import media_store
 from experiments.open_questions.config import DESIGN_SEED, TABLES, Media
 from experiments.open_questions.judging import last, only, predicted
-from experiments.open_questions.training import Corpus, trained
+from experiments.open_questions.training import trained
+from experiments.proof.run import Corpus, random_mixtures
 
 
 def train(corpus: Path, folder: Path) -> None:
     """Train random and judging runs, and all pairs of domains, half of each."""
     store = media_store.build(corpus)
-    own = Corpus(store=store, domains=store.domains)
-    names, count = store.domains, len(store.domains)
+    own, names, count = Corpus(store=store), store.domains, len(store.domains)
     ids = [f"random-{i + 1}" for i in range(Media.RANDOM)] + [f"judge-{i + 1}" for i in range(Media.JUDGES)]
-    mixtures = [*own.random(Media.RANDOM + Media.JUDGES, 0)]
+    mixtures = [*random_mixtures(own, len(ids))]
     pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
     halves = [Media.OWN * np.eye(count)[i] + (1 - Media.OWN) * np.eye(count)[j] for i, j in pairs]
     tables = []
     for seed in Media.SEEDS:
         ids += [pair_id(names[i], names[j], seed) for i, j in pairs]
-        mixtures += halves
-        place = folder / "media" / f"seed-{seed}"
-        tables.append(trained(ids, mixtures, names, own.tokens, place, [seed] * len(ids)))
+        design = Design.make(ids, names, np.stack(mixtures + halves), [seed] * len(ids))
+        tables.append(trained(lambda design=design: design, own.tokens, folder / "media" / f"seed-{seed}"))
+        # Pairs alone have further seeds.
         ids, mixtures = [], []
     Observations.concat(*tables).write(folder / TABLES / "media.parquet")
 

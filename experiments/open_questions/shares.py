@@ -9,25 +9,30 @@ from matplotlib.figure import Figure
 
 from bimixjax import AutoFit, Observations, fit
 from bimixjax.corpus import TokenStore
+from bimixjax.proxy import Design
 from bimixjax.reports.figures import PALETTE
-from experiments.open_questions.config import TABLES, Shares
+from experiments.open_questions.config import DESIGN_SEED, TABLES, Shares
 from experiments.open_questions.judging import interval, last, only, predicted, without
-from experiments.open_questions.training import Corpus, drawn, trained
+from experiments.open_questions.training import trained
+from experiments.proof.run import Corpus, drawn
 
 
 def train(corpus: Path, folder: Path) -> None:
     """Train runs within the usual range of shares, and for each domain runs whose share lies outside of it."""
-    own = Corpus(store=TokenStore.open(corpus / "store12"), domains=Shares.DOMAINS)
-    count = len(own.domains)
-    mixtures = [*drawn(count, Shares.FITTED, 0, Shares.LEAST, Shares.MOST)]
-    ids = [f"fitted-{i + 1}" for i in range(Shares.FITTED)]
-    for i, domain in enumerate(own.domains):
-        for share in (*Shares.SMALL, *Shares.LARGE):
-            mixture = np.full(count, (1 - share) / (count - 1))
-            mixture[i] = share
-            ids.append(f"{domain}-{share:g}")
-            mixtures.append(mixture)
-    trained(ids, mixtures, own.domains, own.tokens, folder / "shares").write(folder / TABLES / "shares.parquet")
+    own, count = Corpus(store=TokenStore.open(corpus / "store12"), only=Shares.DOMAINS), len(Shares.DOMAINS)
+
+    def make() -> Design:
+        mixtures = [*drawn(count, Shares.FITTED, 0, Shares.LEAST, Shares.MOST)]
+        ids = [f"fitted-{i + 1}" for i in range(Shares.FITTED)]
+        for i, domain in enumerate(own.domains):
+            for share in (*Shares.SMALL, *Shares.LARGE):
+                mixture = np.full(count, (1 - share) / (count - 1))
+                mixture[i] = share
+                ids.append(f"{domain}-{share:g}")
+                mixtures.append(mixture)
+        return Design.make(ids, own.domains, np.stack(mixtures), [DESIGN_SEED] * len(ids))
+
+    trained(make, own.tokens, folder / "shares").write(folder / TABLES / "shares.parquet")
 
 
 def judged(whole: Observations) -> pd.DataFrame:
@@ -65,8 +70,8 @@ def mean(values: Float[np.ndarray, " n"]) -> float:
 
 def figure(found: pd.DataFrame) -> Figure:
     """The error of a domain's own loss by its share, small shares on the left, large ones on the right."""
-    drawn_ = Figure(figsize=(9.5, 4.0), layout="constrained")
-    panels = drawn_.subplots(1, 2, sharey=True)
+    page = Figure(figsize=(9.5, 4.0), layout="constrained")
+    panels = page.subplots(1, 2, sharey=True)
     for axes, shares in zip(panels, (Shares.SMALL, Shares.LARGE), strict=True):
         # Shares are names here: their steps are neither even nor those of a logarithm, which has no place for 0.
         places = np.arange(len(shares))
@@ -85,4 +90,4 @@ def figure(found: pd.DataFrame) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("predicted above measured (%)")
     panels[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    return drawn_
+    return page

@@ -36,21 +36,28 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
+    """A store, some of whose domains only may be trained on."""
+
     store: TokenStore
     split: config.Split = config.SPLITS[0]
+    only: tuple[str, ...] | None = None
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        return self.only or self.store.domains
+
+    @property
+    def unique(self) -> dict[str, int]:
+        return {domain: len(self.store.train(domain)) for domain in self.domains}
 
     @property
     def tokens(self) -> LimitedTokens:
         """All of it, with how much there is of each domain in the tables."""
-        return LimitedTokens(source=self.store, unique=dict(zip(self.store.domains, self.counts, strict=True)))
-
-    @property
-    def counts(self) -> list[int]:
-        return self.store.tokens.tolist()
+        return LimitedTokens(source=self.store, unique=self.unique)
 
     @property
     def inventory(self) -> Inventory:
-        return Inventory(dict(zip(self.store.domains, self.counts, strict=True)))
+        return Inventory(self.unique)
 
     @property
     def limits(self) -> Limits:
@@ -123,12 +130,19 @@ def kept(path: Path, make: Callable[[], Design]) -> Design:
     return Design.read(path)
 
 
-def random_mixtures(corpus: Corpus) -> Float[np.ndarray, "n d"]:
-    """Draw from a flat Dirichlet distribution, passing over what breaks a limit."""
-    counts = np.array(corpus.counts)
+def random_mixtures(corpus: Corpus, runs: int = config.RANDOM) -> Float[np.ndarray, "n d"]:
+    """Draw from a flat Dirichlet distribution, passing over what goes through a domain too often."""
+    counts = np.array([*corpus.unique.values()])
     most = config.MAX_EPOCHS * counts / (config.STEPS * config.BATCH * config.CONTEXT)
-    drawn = np.random.default_rng(corpus.split.mixtures).dirichlet(np.ones(len(counts)), 100 * config.RANDOM)
-    return drawn[(drawn <= most).all(1)][: config.RANDOM]
+    return drawn(len(counts), runs, corpus.split.mixtures, 0.0, most)
+
+
+def drawn(
+    domains: int, runs: int, seed: int, least: float, most: float | Float[np.ndarray, " d"]
+) -> Float[np.ndarray, "runs d"]:
+    """Draw from a flat Dirichlet distribution, passing over mixtures with a share outside its limits."""
+    found = np.random.default_rng(seed).dirichlet(np.ones(domains), 100 * runs)
+    return found[((found >= least) & (found <= most)).all(1)][:runs]
 
 
 def proposed(

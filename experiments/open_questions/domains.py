@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ def _train(corpus: Corpus, place: Path, tables: Path) -> None:
 
         def next_ones(part: int = part, runs: int = runs) -> Design:
             known = Observations.concat(*planned) if len(planned) > 1 else planned[0] if planned else None
-            given = {"domains": names}
+            given: dict[str, Any] = {"domains": names}
             if known is not None:
                 given = {"targets": names, "budget": Budget(volume=TOKENS, unit="tokens")}
             chosen = plan(known, runs=runs, **given, inventory=corpus.inventory, limits=corpus.limits)

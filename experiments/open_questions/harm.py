@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import jax
@@ -55,14 +56,14 @@ def changed(how: str) -> Iterator[None]:
 
 
 def main(options: Options) -> None:
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for how in (AS_IT_IS, MEAN, EFFECTIVE):
         with changed(how):
             for scarce, _ in Epochs.PAIRS:
                 table = Observations.read(options.tables / f"epochs-{scarce}.parquet")
                 for most in MOST:
                     found = epochs.judged(table, scarce, (("auto", True),), most).iloc[0]
-                    row = {"variant": how, "table": scarce, "most epochs fitted": f"{most:g}"}
+                    row: dict[str, Any] = {"variant": how, "table": scarce, "most epochs fitted": f"{most:g}"}
                     row |= {"error": found["32 to 64 epochs"], "chosen": found["chosen"], "worst": found["worst"]}
                     rows.append(row)
                     print(row, flush=True)

@@ -7,7 +7,9 @@ stationary point.
 With `--slsqp`, problems of 5 domains are held against the best of 30 starts of scipy's SLSQP with gradients instead:
 without limits, within boxes, within two groups, and within these and a ball about a mixture. `worst` is then the
 largest relative amount by which our objective is higher, `best` the largest by which it is lower; `median_kkt` and
-`worst_broken` are the median residual and the most that a limit is broken; seconds are those of the processor.
+`worst_broken` are the median residual and the most that a limit is broken; seconds are those of the processor. A
+problem of `auto` is its fit to a table of 16 runs at three volumes, drawn from one of several laws with noise of half a
+percent.
 
 Run: `python benchmarks/searches.py`, or with `--problems 2 --laws bimix joint` a few only;
 `python benchmarks/searches.py --slsqp --problems 50 --out benchmarks/results/searches_slsqp.json`.
@@ -22,11 +24,15 @@ from typing import Any
 
 import _report
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from scipy.optimize import minimize
 
 import bimixjax
-from bimixjax import Budget, FitResult, InputError, Limits
+from bimixjax import Budget, FitResult, InputError, Limits, Observations
+from bimixjax.fitting.base import Fit
+from bimixjax.fitting.points import losses_at
 from bimixjax.laws import LAWS, Law
 from bimixjax.mixtures import nearest
 from bimixjax.optimization import Objective
@@ -36,6 +42,9 @@ HERE = Path(__file__).resolve().parent
 RANDOM = 2000
 DOMAINS = (3, 5, 8)
 STARTS = 30
+# What tables for `auto` are drawn from: laws in turn, runs, volumes, and noise relative to the loss.
+TRUTHS = ("bimix", "bimix_offset", "bimix_transfer", "additive", "joint", "exponential", "power_linear")
+RUNS, VOLUMES, NOISE = 16, (1.0, 3.0, 9.0), 0.005
 
 
 def random_fit(law: Law, domains: int, draw: np.random.Generator, own: tuple[int, ...] = (0, 1)) -> FitResult:
@@ -77,6 +86,21 @@ def _drawn(law: Law, domains: int, draw: np.random.Generator) -> np.ndarray:
         low, high = (max(c.lower, 0.0) if c.linear else c.lower), min(c.upper, 1e3)
         parts.append(np.clip(np.abs(value) if c.linear else value, low, high))
     return np.concatenate(parts)
+
+
+def auto_fit(truth: Law, domains: int, draw: np.random.Generator, own: tuple[int, ...]) -> Fit:
+    """The fit of `auto` to a random table of losses that a law of random coefficients gives, none of them below 0."""
+    losses = np.zeros(1)
+    while losses.min() <= 0:
+        fit, mixtures = random_fit(truth, domains, draw, own=own), draw.dirichlet(np.ones(domains), RUNS)
+        with jax.enable_x64(True):
+            r, s = np.repeat(mixtures, len(VOLUMES), axis=0), np.tile(VOLUMES, RUNS)
+            losses = np.asarray(losses_at(fit.predictor(), jnp.asarray(r), jnp.asarray(s)))
+        losses = losses * (1 + NOISE * draw.standard_normal(losses.shape))
+    columns: dict[str, Any] = {"run": np.repeat([f"r{i}" for i in range(RUNS)], len(VOLUMES)), "step": s}
+    columns |= {f"mixture/{name}": r[:, i] for i, name in enumerate(fit.domains)}
+    columns |= {f"loss/{name}": losses[:, i] for i, name in enumerate(fit.targets)}
+    return bimixjax.fit("auto", Observations.from_frame(pd.DataFrame(columns)))
 
 
 def random_limits(domains: int, draw: np.random.Generator) -> Limits:
@@ -163,6 +187,8 @@ def by_slsqp(goal: Objective, region: Region, draw: np.random.Generator) -> floa
         constraints.append({"type": "ineq", **inside})
 
     def evaluate(r: np.ndarray) -> tuple[float, np.ndarray]:
+        if (found := goal.on_host(np.maximum(r, 1e-10)[None])) is not None:
+            return float(found[0][0]), found[1]()[0]
         value, slope = _value_and_slope(goal, np.maximum(r, 1e-10))
         return float(value), np.asarray(slope)
 
@@ -184,11 +210,13 @@ def by_slsqp(goal: Objective, region: Region, draw: np.random.Generator) -> floa
 
 def against_slsqp(name: str, kind: str, problems: int, domains: int = 5) -> dict[str, Any]:
     """One row of the table: so many problems of one law within limits of a kind."""
-    law, draw, rows = LAWS[name], np.random.default_rng(7), []
-    own = tuple(range(domains if law.own_proportion else 4))
-    budget = Budget(volume=1.0, model_size=1.0 if law.sized else None)
-    for _ in range(problems):
-        fit, limits = random_fit(law, domains, draw, own=own), limits_of(kind, domains, draw)
+    law, draw, rows = LAWS.get(name), np.random.default_rng(7), []
+    own = tuple(range(domains if law is not None and law.own_proportion else 4))
+    budget = Budget(volume=1.0, model_size=1.0 if law is not None and law.sized else None)
+    for number in range(problems):
+        truth = LAWS[TRUTHS[number % len(TRUTHS)]]
+        fit = auto_fit(truth, domains, draw, own) if law is None else random_fit(law, domains, draw, own=own)
+        limits = limits_of(kind, domains, draw)
         marks = [time.process_time()]
         best = bimixjax.optimize(fit, budget=budget, limits=limits)
         marks.append(time.process_time())
@@ -197,6 +225,7 @@ def against_slsqp(name: str, kind: str, problems: int, domains: int = 5) -> dict
             least = by_slsqp(bimixjax.objective(fit, budget=budget), best.region, draw)
         marks.append(time.process_time())
         difference = (best.objective - least) / abs(least)
+        sys.stderr.write(f"{name} {kind} {number}: {difference:.2e} {best.kkt_residual:.1e} {best.converged}\n")
         rows.append(
             (difference, best.kkt_residual, best.region.violation(best.proportions), best.converged, *np.diff(marks))
         )
@@ -218,10 +247,12 @@ def against_slsqp(name: str, kind: str, problems: int, domains: int = 5) -> dict
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--problems", type=int, default=10, help="problems of each shape and law")
-    options.add_argument("--laws", nargs="*", default=list(LAWS), choices=list(LAWS))
+    options.add_argument("--laws", nargs="*", default=list(LAWS), choices=[*LAWS, "auto"])
     options.add_argument("--out", type=Path, default=HERE / "results" / "searches.json", help="JSON file")
     options.add_argument("--slsqp", action="store_true", help="against scipy's SLSQP in place of random mixtures")
     given, rows = options.parse_args(), []
+    if "auto" in given.laws and not given.slsqp:
+        options.error("auto is for --slsqp only")
     for name in given.laws:
         for kind in ("none", "box", "groups", "near") if given.slsqp else ("",):
             rows.append(against_slsqp(name, kind, given.problems) if kind else of_law(name, given.problems))

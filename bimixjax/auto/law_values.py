@@ -6,7 +6,6 @@ the law alone, in one shape for each number of domains, and NumPy does the rest.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Self
 
 import jax
@@ -17,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
 from bimixjax._base.arrays import Stored
+from bimixjax._base.programs import program
 from bimixjax._base.records import record
 from bimixjax.fitting import devices
 from bimixjax.laws import Law, Point
@@ -79,19 +79,19 @@ def log_law(
     return jnp.where(low, loss / _LEAST_LOSS - 1, 0.0) + jnp.log(jnp.where(low, _LEAST_LOSS, loss))
 
 
-@partial(jax.jit, static_argnames=("law",))
+@program(static=("law",))
 def _values(law: Law, coefficients: Array, *where: Array) -> tuple[Array]:
     return (log_law(law, coefficients, *where),)
 
 
-@partial(jax.jit, static_argnames=("law",))
+@program(static=("law",))
 def _values_and_slopes(law: Law, coefficients: Array, *where: Array) -> tuple[Array, Array]:
     # A pair depends on its own coefficients only, so one pull gives the slopes of all.
     value, pull = jax.vjp(lambda c: log_law(law, c, *where), coefficients)
     return value, pull(jnp.ones_like(value))[0]
 
 
-@partial(jax.jit, static_argnames=("law",))
+@program(static=("law",))
 def _values_and_place_slopes(law: Law, coefficients: Array, *where: Array) -> tuple[Array, Array, Array]:
     mixture, volume, own, donor, *unique = where
     value, pull = jax.vjp(lambda r, donor: log_law(law, coefficients, r, volume, own, donor, *unique), mixture, donor)

@@ -13,6 +13,9 @@ _SAME = 1e-9
 # Two shares are in one ratio where that leaves less than this part of the variance of either unexplained.
 _UNEXPLAINED = 1e-4
 
+# Domains that are held against all others at a time, so that memory grows as their number does.
+_BLOCK = 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
@@ -118,19 +121,26 @@ def companions(mixture: Float[np.ndarray, "d n"], used: Bool[np.ndarray, "n L"])
     """
     # Lanes that used the same rows share an answer.
     masks, lane = np.unique(np.packbits(used > 0, axis=0), axis=1, return_inverse=True)
-    weight = np.unpackbits(masks, axis=0, count=len(used)).T.astype(float)
-    domains, count = len(mixture), np.maximum(weight.sum(1), 1)[:, None]
-    products = (mixture[:, None] * mixture).reshape(domains * domains, -1)
-    square = (weight @ products.T).reshape(-1, domains, domains) / count[:, :, None]
-    own = np.diagonal(square, axis1=1, axis2=2)
-    variance = own - (weight @ mixture.T / count) ** 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        residual = own[:, :, None] - square**2 / own[:, None, :]
-        tied = residual <= _UNEXPLAINED * variance[:, :, None]
-    varies = variance > _SAME**2
-    tied &= tied.swapaxes(1, 2) & varies[:, :, None] & varies[:, None, :]
-    tied |= np.eye(domains, dtype=bool)
-    return tied.argmax(2)[lane.reshape(-1)]
+    rows = np.unpackbits(masks, axis=0, count=len(used)).T.astype(bool)
+    return np.stack([_first_tied(mixture[:, own]) for own in rows])[lane.reshape(-1)]
+
+
+def _first_tied(shares: Float[np.ndarray, "d n"]) -> Int[np.ndarray, " d"]:
+    """Find the first domain to which each one's share is in one ratio in all rows, a block of domains at a time."""
+    count = max(shares.shape[1], 1)
+    own = (shares**2).sum(1) / count
+    variance = own - (shares.sum(1) / count) ** 2
+    varies, first = variance > _SAME**2, np.empty(len(shares), int)
+    for begin in range(0, len(shares), _BLOCK):
+        mine = np.arange(begin, min(begin + _BLOCK, len(shares)))
+        together = (shares[mine] @ shares.T / count) ** 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tied = own[mine, None] - together / own <= _UNEXPLAINED * variance[mine, None]
+            tied &= own - together / own[mine, None] <= _UNEXPLAINED * variance
+        tied &= varies[mine, None] & varies
+        tied[np.arange(len(mine)), mine] = True
+        first[mine] = tied.argmax(1)
+    return first
 
 
 def losses_differ(

@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from jaxtyping import Int
 from threadpoolctl import ThreadpoolController
 
+from bimixjax._base.programs import choices, program
 from bimixjax._base.stages import counted
 from bimixjax.fitting.batch import solve_lanes
 from bimixjax.fitting.lanes import Lanes
@@ -83,7 +84,7 @@ def _solve(batch: Batch, devices: Sequence[Any]) -> Any:
         elif pieces > 1:
             parts = _over_cores(batch, begun, width)
         else:
-            parts = [jax.tree.map(np.asarray, solve_lanes(batch, begun[0], width))]
+            parts = [jax.tree.map(np.asarray, _solve_here(batch, begun[0], width))]
         if len(parts) == 1 and begun.size * width == count:
             return parts[0]
         if whole is None:
@@ -94,6 +95,9 @@ def _solve(batch: Batch, devices: Sequence[Any]) -> Any:
             for kept, found in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
                 kept[lanes] = found
     return whole
+
+
+_solve_here = program(static=("width",))(solve_lanes)
 
 
 def _everywhere(sharding: NamedSharding, leaf: Any) -> jax.Array:
@@ -160,7 +164,7 @@ def _over_cores(batch: Batch, first: Int[np.ndarray, "threads chunks"], width: i
 @lru_cache(maxsize=256)
 def _executable(tree: Any, shapes: tuple[Any, ...], width: int) -> Any:
     arguments = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
-    return solve_lanes.lower(*arguments, width).compile()
+    return solve_lanes.lower(*arguments, width).compile(compiler_options=choices())
 
 
 def _over_devices(batch: Batch, devices: Sequence[Any], first: Int[np.ndarray, "devices chunks"], width: int) -> Any:
@@ -178,7 +182,7 @@ def _mesh(devices: Sequence[Any]) -> Mesh:
 def _sharded(mesh: Mesh, width: int) -> Any:
     solver = partial(solve_lanes, width=width)
     sharded = jax.shard_map(solver, mesh=mesh, in_specs=(P(), P("lanes")), out_specs=P("lanes"), check_vma=False)
-    return jax.jit(sharded)
+    return jax.jit(sharded, compiler_options=choices())
 
 
 # Numbers that a chunk of lanes may hold; `benchmarks/batches.py` measures a fit with it.

@@ -13,10 +13,10 @@
 import dataclasses
 from functools import partial
 
-import jax
 import numpy as np
 from jax import Array
 
+from bimixjax._base.programs import program
 from bimixjax.mixtures import box_inverse, softmax_inverse
 from bimixjax.optimization.evaluation import goal_is_convex, gradients_at, values_at
 from bimixjax.optimization.objectives import Objective
@@ -269,7 +269,7 @@ def _coordinates(
     return np.concatenate([z, np.asarray(box_inverse(totals, least, most))], axis=-1)
 
 
-@partial(jax.jit, static_argnames=("solver",))
+@program(static=("solver",))
 def _descend(
     goal: Objective, z: Array, low: Array, high: Array | None, fixed: Array, region: Region | None, *, solver: LBFGS
 ) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from bimixjax._base.arrays import Stored
+from bimixjax._base.programs import program
 from bimixjax._base.roots import root
 from bimixjax.mixtures import box_map, group_map, softmax_map
 from bimixjax.solve.descent import Descent, DescentState, Minimum
@@ -142,7 +143,7 @@ def softmax_search_on_host(
     return best
 
 
-@partial(jax.jit, static_argnames=("descent",))
+@program(static=("descent",))
 def _first_turn(
     descent: Descent, limits: tuple[Stored, Stored | None, Stored], region: Region | None, starts: Array
 ) -> tuple[DescentState, Array, Array]:
@@ -156,7 +157,7 @@ def _first_turn(
     return jax.vmap(one)(starts, limits)
 
 
-@partial(jax.jit, static_argnames=("descent",))
+@program(static=("descent",))
 def _turn(
     descent: Descent,
     limits: tuple[Stored, Stored | None, Stored],

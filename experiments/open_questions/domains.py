@@ -54,8 +54,6 @@ def _train(corpus: Corpus, place: Path, tables: Path) -> None:
         planned.append(trained(next_ones, corpus.tokens, place / f"planned-{part + 1}"))
     whole = Observations.concat(random, *planned)
     whole.write(tables / f"{place.name}.parquet")
-    if len(names) not in Domains.PROVED:
-        return
     proposals = proposed(corpus, whole, place)
     prove(place / "proof", proposals, corpus.tokens, swarm(), PROOF_SEEDS, progress=say)
     Observations.read(place / "proof" / OBSERVATIONS).write(tables / f"{place.name}-proof.parquet")
@@ -138,8 +136,7 @@ def figure(errors: pd.DataFrame, chosen: pd.DataFrame) -> Figure:
                     runs, line["above_best"], style, color=color, marker="o", label=f"{method}, {kind}"
                 )
         axes[0, column].set_title(f"{count} domains")
-        axes[1 if count in Domains.PROVED else 0, column].set_xlabel("runs fitted")
-        axes[0, column].tick_params(labelbottom=count not in Domains.PROVED)
+        axes[1, column].set_xlabel("runs fitted")
     axes[0, 0].set_ylabel("error of other runs (%)")
     axes[1, 0].set_ylabel("loss above the best mixture (nats)")
     axes[0, 0].set_yscale("log")
@@ -149,9 +146,7 @@ def figure(errors: pd.DataFrame, chosen: pd.DataFrame) -> Figure:
     for each in axes.flat:
         each.grid(color="#dddddd", linewidth=0.6)
         each.spines[["top", "right"]].set_visible(False)
-    for row, places in zip(axes, (axes[0, -1], axes[1, len(Domains.PROVED) - 1]), strict=True):
+    for row, places in zip(axes, axes[:, -1], strict=True):
         outside = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "frameon": False, "fontsize": 7}
         places.legend(*row[0].get_legend_handles_labels(), **outside)
-    for each in axes[1, len(Domains.PROVED) :]:
-        each.set_visible(False)
     return drawn

@@ -40,8 +40,6 @@ def of_domains(tables: Path, out: Path) -> None:
     for count in Domains.COUNTS:
         table = Observations.read(tables / f"domains-{count}.parquet")
         errors.append(domains.judged(table).assign(domains=count))
-        if count not in Domains.PROVED:
-            continue
         proposals = Proposals.load(tables / f"domains-{count}-proposals.json")
         proof = judged(proposals, Observations.read(tables / f"domains-{count}-proof.parquet"), PROOF_SEEDS)
         chosen.append(domains.chosen(proof).assign(domains=count))

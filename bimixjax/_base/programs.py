@@ -1,0 +1,50 @@
+"""Whole programs that JAX compiles: with which choices of XLA."""
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+
+P, R = ParamSpec("P"), TypeVar("R")
+
+# XLA's newer way of writing loops for a CPU. Without it a fit compiles in half the time and its batches take .6 to .9
+# of the time: chosen by benchmarks/programs.py.
+_CHOICES = {"xla_cpu_use_fusion_emitters": False}
+
+
+@lru_cache(maxsize=1)
+def choices() -> dict[str, bool]:
+    """Return the compiler options of a program on this process's platform, for `jax.jit` or `Lowered.compile`."""
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda: 0, compiler_options=_CHOICES).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        # A release of XLA that no longer knows the choice has one way only.
+        return {}
+    return _CHOICES
+
+
+def program(*, static: tuple[str, ...] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Compile a function as `jax.jit` does, with `choices`, which JAX takes of outermost programs only.
+
+    It cannot be traced by another function, as under `jax.jit` or `jax.grad`.
+
+    Args:
+        static: names of arguments that are part of the program.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        # The platform is not known yet when a module is imported.
+        @lru_cache(maxsize=1)
+        def jitted() -> Any:
+            return jax.jit(function, static_argnames=static, compiler_options=choices())
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            return jitted()(*args, **kwargs)
+
+        return call
+
+    return decorate

@@ -6,11 +6,14 @@ on one core these tell the same on a machine that others use, too, where the clo
 
 Run: `python benchmarks/swarm.py`; 10m and larger, and swarms of 256, where `--presets` and `--members` name them. With
 XLA_FLAGS=--xla_force_host_platform_device_count=2, the swarm on two cores beside the same on one; by the clock only.
+"One device" may use the threads of both; for "one core" all threads of the process are put on one.
 """
 
 import argparse
+import contextlib
 import functools
 import itertools
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -59,6 +62,27 @@ def swarm_turn(config: TrainConfig, tokens: np.ndarray, members: int, steps: int
         jax.block_until_ready(state[0])
 
     return turn
+
+
+def on_one_core(turn: Turn) -> Turn:
+    """Return the turn with all threads of this process on the first of its cores meanwhile."""
+
+    def alone() -> None:
+        cores = os.sched_getaffinity(0)
+        try:
+            put_on({min(cores)})
+            turn()
+        finally:
+            put_on(cores)
+
+    return alone
+
+
+def put_on(cores: set[int]) -> None:
+    """Let all threads of this process run on these cores only."""
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def in_turn(config: TrainConfig, tokens: np.ndarray, members: int, steps: int) -> Turn:
@@ -177,6 +201,7 @@ def measured(config: TrainConfig, tokens: np.ndarray, members: int, steps: int, 
     }
     if len(jax.devices()) > 1:
         turns["swarm on one device"] = swarm_turn(config, tokens, members, steps, jax.devices()[:1])
+        turns["swarm on one core"] = on_one_core(turns["swarm on one device"])
     clock, processor = measure(turns, rounds)
     trained = members * steps * config.tokens_per_step
     speed = {name: trained / statistics.median(times) for name, times in clock.items()}
@@ -208,7 +233,7 @@ def main() -> None:
     given = parser.parse_args()
     cases, differences, rows = [], {}, []
     head = ["model, members", "swarm, tokens/s", "x one by one", "of processor", "x by hand", "of processor"]
-    head += ["x one device"] * (len(jax.devices()) > 1) + ["of peak"]
+    head += ["x one device", "x one core"] * (len(jax.devices()) > 1) + ["of peak"]
     for preset, members in itertools.product(given.presets, given.members):
         model = ModelConfig.preset(preset, context=given.context, dtype=given.dtype)
         config = TrainConfig(model=model, batch=given.batch)
@@ -222,7 +247,7 @@ def main() -> None:
             for name in ("one after another", "hand-written loop")
             for found in (by_clock, by_processor)
         ]
-        ratios += [f"{by_clock[name]:.2f}" for name in by_clock if name == "swarm on one device"]
+        ratios += [f"{ratio:.2f}" for name, ratio in by_clock.items() if name.startswith("swarm on")]
         used = "" if case["utilization"] is None else f"{100 * case['utilization']:.1f} %"
         rows.append([f"{preset}, {members}", f"{case['tokens_per_second']['swarm']:,.0f}", *ratios, used])
         print(_report.table(head, rows[-1:]), flush=True)

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +21,16 @@ from orbax.checkpoint.checkpoint_managers import LatestN
 from bimixjax import __version__
 from bimixjax._base.checks import InputError
 from bimixjax.proxy.layout import CHECKPOINTS
-from bimixjax.proxy.storage import agreed
+from bimixjax.proxy.storage import agreed, writes
 
 # Bytes beside the members: what Orbax says about them, and the table.
 SPARE = 1 << 20
 
 # What a checkpoint says of the version that wrote it, under this name.
 VERSION = "bimixjax"
+
+# What a file system may answer to whoever writes.
+_OF_DISKS = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES)
 
 LOG = logging.getLogger("bimixjax")
 
@@ -39,6 +43,7 @@ class Checkpoints:
         self._folder = (folder / CHECKPOINTS).absolute()
         handler = ocp.StandardCheckpointHandler()
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handler)
+        self._synced: int | None = None
 
     def save(self, step: int, members: Any) -> None:
         """Begin to write `members`; they are copied first, so that their buffers may be reused.
@@ -48,6 +53,7 @@ class Checkpoints:
         """
         with self._written():
             self._manager.wait_until_finished()
+            self._sync()
         _require_space(self._folder, members)
         with self._written():
             saved = ocp.args.StandardSave({"members": members, "sums": _sums(members)})
@@ -115,7 +121,23 @@ class Checkpoints:
     def close(self) -> None:
         """Wait until the last checkpoint is on the disk."""
         with self._written():
+            self._manager.wait_until_finished()
+            self._sync()
             self._manager.close()
+
+    def _sync(self) -> None:
+        """Put the newest checkpoint on the disk whole: Orbax leaves what describes the arrays to the system's time."""
+        newest = self._manager.latest_step()
+        if newest is None or newest == self._synced or not writes():
+            return
+        place = self._folder / str(newest)
+        for path in (*place.rglob("*"), place, self._folder):
+            file = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+        self._synced = newest
 
     @contextmanager
     def _written(self) -> Iterator[None]:
@@ -125,8 +147,10 @@ class Checkpoints:
         except OSError as error:
             raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(self._folder)) from error
         except Exception as error:
-            text = f"a checkpoint could not be written: {_cut_line(str(error))}"
-            raise OSError(errno.EIO, text, str(self._folder)) from error
+            # TensorStore names the system's reason somewhere in a line that is as long as its paths.
+            code = next((code for code in _OF_DISKS if os.strerror(code) in str(error)), errno.EIO)
+            why = _cut_line(str(error)) if code == errno.EIO else os.strerror(code)
+            raise OSError(code, f"a checkpoint could not be written: {why}", str(self._folder)) from error
 
 
 def _arrays(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -166,6 +190,8 @@ def _one_complaint() -> Iterator[None]:
 
 def _require_space(folder: Path, members: Any) -> None:
     """Raise before Orbax does, whose threads fail one by one and at length."""
+    with tempfile.TemporaryFile(dir=folder):  # not on a file system that has become read-only
+        pass
     needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(members)), shutil.disk_usage(folder).free
     if free < needed + SPARE:
         text = f"{os.strerror(errno.ENOSPC)}: a checkpoint takes {needed:,} bytes, {free:,} are free"

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,6 +104,49 @@ def test_a_checkpoint_that_cannot_be_written_is_one_error(tmp_path: Path, monkey
     with pytest.raises(OSError, match=r"a checkpoint could not be written: first line: '.*/checkpoints'"):
         checkpoints.save(1, {"x": np.ones(3, np.float32)})
     checkpoints.close()
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
+def test_the_reason_of_the_system_is_found_in_what_tensorstore_says(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError(f'PERMISSION_DENIED: Failed to open: "{"x" * 200}": {os.strerror(code)} [os_error_code]')
+
+    checkpoints = Checkpoints(tmp_path, 2)
+    monkeypatch.setattr(checkpoints._manager, "save", fail)
+    with pytest.raises(OSError, match=f"a checkpoint could not be written: {os.strerror(code)}: '") as caught:
+        checkpoints.save(1, {"x": np.ones(3, np.float32)})
+    checkpoints.close()
+    assert caught.value.errno == code
+
+
+def test_a_disk_that_has_become_read_only_is_one_error_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path))
+
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    monkeypatch.setattr(module.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(OSError, match="Read-only file system"):
+        checkpoints.save(1, {"weights": np.zeros(4, np.float32)})
+    checkpoints.close()
+    assert not list((tmp_path / module.CHECKPOINTS).iterdir())
+
+
+def test_all_files_of_a_checkpoint_are_on_the_disk_when_the_next_one_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[str] = set()
+    monkeypatch.setattr(module.os, "fsync", lambda file: synced.add(str(Path(f"/proc/self/fd/{file}").readlink())))
+    checkpoints = Checkpoints(tmp_path, 2)
+    checkpoints.save(1, {"x": np.ones(3, np.float32)})
+    checkpoints.save(2, {"x": np.ones(3, np.float32)})
+    first = tmp_path / module.CHECKPOINTS / "1"
+    assert {str(path) for path in first.rglob("*")} <= synced
+    checkpoints.close()
+    assert {str(path) for path in (tmp_path / module.CHECKPOINTS).rglob("*")} <= synced
 
 
 def test_a_full_disk_is_one_error_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for case in given.cases:
         rows.append(measured(case, given.rounds, given.turns))
-        print(_report.table(rows[-1], [[f"{v:.3g}" if isinstance(v, float) else v for v in rows[-1].values()]]))
+        print(_report.table(list(rows[-1]), [[f"{v:.3g}" if isinstance(v, float) else v for v in rows[-1].values()]]))
     _report.write(given.out, {"benchmark": "programs", "rounds": given.rounds, "turns": given.turns, "cases": rows})
 
 

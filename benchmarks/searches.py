@@ -90,13 +90,15 @@ def _drawn(law: Law, domains: int, draw: np.random.Generator) -> np.ndarray:
 
 def auto_fit(truth: Law, domains: int, draw: np.random.Generator, own: tuple[int, ...]) -> Fit:
     """The fit of `auto` to a random table of losses that a law of random coefficients gives, none of them below 0."""
-    losses = np.zeros(1)
-    while losses.min() <= 0:
+    s = np.tile(VOLUMES, RUNS)
+    while True:
         fit, mixtures = random_fit(truth, domains, draw, own=own), draw.dirichlet(np.ones(domains), RUNS)
+        r = np.repeat(mixtures, len(VOLUMES), axis=0)
         with jax.enable_x64(True):
-            r, s = np.repeat(mixtures, len(VOLUMES), axis=0), np.tile(VOLUMES, RUNS)
             losses = np.asarray(losses_at(fit.predictor(), jnp.asarray(r), jnp.asarray(s)))
         losses = losses * (1 + NOISE * draw.standard_normal(losses.shape))
+        if losses.min() > 0:
+            break
     columns: dict[str, Any] = {"run": np.repeat([f"r{i}" for i in range(RUNS)], len(VOLUMES)), "step": s}
     columns |= {f"mixture/{name}": r[:, i] for i, name in enumerate(fit.domains)}
     columns |= {f"loss/{name}": losses[:, i] for i, name in enumerate(fit.targets)}

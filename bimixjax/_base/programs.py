@@ -2,19 +2,19 @@
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import jax
 
-P, R = ParamSpec("P"), TypeVar("R")
+R = TypeVar("R")
 
 # XLA's newer way of writing loops for a CPU. Without it a fit compiles in half the time and its batches take .6 to .9
 # of the time: chosen by benchmarks/programs.py.
-_CHOICES = {"xla_cpu_use_fusion_emitters": False}
+_CHOICES: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
 
 
 @lru_cache(maxsize=1)
-def choices() -> dict[str, bool]:
+def choices() -> dict[str, str | bool]:
     """Return the compiler options of a program on this process's platform, for `jax.jit` or `Lowered.compile`."""
     if jax.default_backend() != "cpu":
         return {}
@@ -26,7 +26,7 @@ def choices() -> dict[str, bool]:
     return _CHOICES
 
 
-def program(*, static: tuple[str, ...] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def program(*, static: tuple[str, ...] = ()) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Compile a function as `jax.jit` does, with `choices`, which JAX takes of outermost programs only.
 
     It cannot be traced by another function, as under `jax.jit` or `jax.grad`.
@@ -35,14 +35,14 @@ def program(*, static: tuple[str, ...] = ()) -> Callable[[Callable[P, R]], Calla
         static: names of arguments that are part of the program.
     """
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Callable[..., R]) -> Callable[..., R]:
         # The platform is not known yet when a module is imported.
         @lru_cache(maxsize=1)
         def jitted() -> Any:
             return jax.jit(function, static_argnames=static, compiler_options=choices())
 
         @wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        def call(*args: Any, **kwargs: Any) -> R:
             return jitted()(*args, **kwargs)
 
         return call

@@ -32,7 +32,7 @@ from bimixjax.proxy.cost import utilization
 from bimixjax.proxy.memory import make_plan
 from bimixjax.proxy.mesh import padded
 from bimixjax.proxy.model import PRESETS, initialize, token_losses
-from bimixjax.proxy.train import fill, make_programs, slot_starts
+from bimixjax.proxy.programs import fill, make_programs, slot_starts
 
 HERE = Path(__file__).resolve().parent
 DOMAINS, DOMAIN_TOKENS = 5, 1_000_000

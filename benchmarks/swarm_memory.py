@@ -26,7 +26,7 @@ import jax.numpy as jnp  # noqa: E402
 from bimixjax.proxy import ModelConfig, TrainConfig, make_mesh  # noqa: E402
 from bimixjax.proxy.batches import Sampler, Validation, read_resident  # noqa: E402
 from bimixjax.proxy.memory import GIB, Plan, Wishes, make_plan  # noqa: E402
-from bimixjax.proxy.train import make_programs  # noqa: E402
+from bimixjax.proxy.programs import make_programs  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 DOMAINS, WINDOWS = 17, 64

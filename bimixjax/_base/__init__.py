@@ -4,7 +4,7 @@
 - `records`: frozen dataclasses that are pytrees, and strict JSON. `schema`: what a file of ours must hold.
 - `arrays`: the array type of records. `summaries`: results in plain text, `notebooks` as HTML.
 - `files`: files that are written whole or not at all. `provenance`, `sidecars`: what made them.
-- `float64`: functions that compute in float64 whatever the caller's switch. `programs`: what XLA is told when it
+- `float64`: functions that compute in float64 whatever the caller's switch. `compilation`: what XLA is told when it
   compiles. `stages`: who listens to progress.
 
     >>> from bimixjax._base import checks

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
 from bimixjax._base.arrays import Stored
-from bimixjax._base.programs import program
+from bimixjax._base.compilation import program
 from bimixjax._base.records import record
 from bimixjax.fitting import devices
 from bimixjax.laws import Law, Point

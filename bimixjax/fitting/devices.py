@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from jaxtyping import Int
 from threadpoolctl import ThreadpoolController
 
-from bimixjax._base.programs import choices, program
+from bimixjax._base.compilation import choices, program
 from bimixjax._base.stages import counted
 from bimixjax.fitting.batch import solve_lanes
 from bimixjax.fitting.lanes import Lanes

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 from jax import Array
 
-from bimixjax._base.programs import program
+from bimixjax._base.compilation import program
 from bimixjax.mixtures import box_inverse, softmax_inverse
 from bimixjax.optimization.evaluation import goal_is_convex, gradients_at, values_at
 from bimixjax.optimization.objectives import Objective

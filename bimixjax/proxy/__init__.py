@@ -5,7 +5,7 @@
 - `design`: the mixture, the seed and the model of each run.
 - `batches`: windows of tokens, a function of seed, run and step alone, so that a resumed run draws the same.
 - `repetition`: tokens of which only so many are drawn from, so that proxies repeat as the real run will.
-- `model`: the transformer. `train`: one step and one measurement of a member, and the programs for all members.
+- `model`: the transformer. `train`: one step and one measurement of a member. `programs`: of all members at once.
 - `schedule`: the course of the learning rate.
 - `mesh`: members, batches and parameters on a grid of devices. `memory`: what each device will hold, and how work is
   cut up to fit. `hosts`: several processes that train one swarm. `feed`: tokens on their way to the devices.

@@ -21,8 +21,9 @@ from bimixjax.proxy.cost import flops_per_token, utilization
 from bimixjax.proxy.fleet import BEAT
 from bimixjax.proxy.layout import LOCK, METRICS, SPEED
 from bimixjax.proxy.pace import Progress
+from bimixjax.proxy.programs import Measured
 from bimixjax.proxy.trackers import Tracker, opened
-from bimixjax.proxy.train import TRAINING, Measured, TrainConfig
+from bimixjax.proxy.train import TRAINING, TrainConfig
 
 # Between two reports of the pace; losses are reported whenever they are measured.
 REPORT_SECONDS = 10.0

@@ -24,19 +24,10 @@ from bimixjax.proxy.feed import ResidentFeed, StreamedFeed, make_feed
 from bimixjax.proxy.memory import Plan, make_plan
 from bimixjax.proxy.metrics import Metrics, reporting
 from bimixjax.proxy.pace import Pace, Progress
+from bimixjax.proxy.programs import Measured, Programs, fill, make_programs, slot_starts
 from bimixjax.proxy.repetition import LimitedTokens
 from bimixjax.proxy.settings import HOW, SwarmConfig
-from bimixjax.proxy.train import (
-    MEAN_LOSS,
-    TRAINING,
-    Learner,
-    Measured,
-    Member,
-    Programs,
-    fill,
-    make_programs,
-    slot_starts,
-)
+from bimixjax.proxy.train import MEAN_LOSS, TRAINING, Learner, Member
 
 
 def train_swarm(

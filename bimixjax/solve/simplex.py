@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from bimixjax._base.arrays import Stored
-from bimixjax._base.programs import program
+from bimixjax._base.compilation import program
 from bimixjax._base.roots import root
 from bimixjax.mixtures import box_map, group_map, softmax_map
 from bimixjax.solve.descent import Descent, DescentState, Minimum

@@ -11,7 +11,7 @@ from bimixjax.proxy import ModelConfig, TrainConfig, make_mesh
 from bimixjax.proxy.batches import Sampler, Validation, read_resident
 from bimixjax.proxy.memory import FILLED, GIB, LOGITS, Plan, Wishes, device_bytes, make_plan
 from bimixjax.proxy.model import token_losses
-from bimixjax.proxy.train import make_programs
+from bimixjax.proxy.programs import make_programs
 
 LARGE = TrainConfig(model=ModelConfig(vocab=50_304, layers=12, width=640, heads=10, context=1024), batch=16)
 

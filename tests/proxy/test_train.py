@@ -14,7 +14,8 @@ from bimixjax.proxy import TrainConfig, make_mesh
 from bimixjax.proxy.batches import Resident, Sampler, Validation, make_reader, make_samplers, make_validation
 from bimixjax.proxy.mesh import Layout
 from bimixjax.proxy.model import initialize, is_decayed, token_losses, token_scores
-from bimixjax.proxy.train import Measured, Member, Programs, make_programs, measure, slot_starts, start, update
+from bimixjax.proxy.programs import Measured, Programs, make_programs, slot_starts
+from bimixjax.proxy.train import Member, measure, start, update
 
 ONE = Layout(mesh=make_mesh(devices=jax.devices()[:1]))
 MIXTURES = np.array([[0.2, 0.3, 0.5], [0.8, 0.1, 0.1], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])

@@ -9,7 +9,7 @@ import jax
 R = TypeVar("R")
 
 # XLA's newer way of writing loops for a CPU. Without it a fit compiles in half the time and its batches take .6 to .9
-# of the time: chosen by benchmarks/programs.py.
+# of the time: chosen by benchmarks/compilation.py.
 _CHOICES: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
 
 

@@ -1,11 +1,11 @@
-"""Seconds of first and later calls, with and without XLA's newer way of writing loops for a CPU (`_base.programs`).
+"""Seconds of first and later calls, with and without XLA's newer way of writing loops for a CPU (`_base.compilation`).
 
 Each case has a process of its own, which calls it first, when programs are compiled, and then some times more. `first`
-and `again` are processor seconds, which other work on the machine disturbs less, with the choice that `_base.programs`
-makes; `x first` and `x again` are how often as long they take without it: medians of rounds within which both have had
-their turn.
+and `again` are processor seconds, which other work on the machine disturbs less, with the choice of
+`_base.compilation`; `x first` and `x again` are how often as long they take without it: medians of rounds within which
+both have had their turn.
 
-Run: `python benchmarks/programs.py`
+Run: `python benchmarks/compilation.py`
 """
 
 import argparse
@@ -24,7 +24,7 @@ import pandas as pd
 
 import bimixjax
 from bimixjax import Budget, Observations
-from bimixjax._base import programs
+from bimixjax._base import compilation
 
 HERE = Path(__file__).resolve().parent
 VOLUMES = 10.0 ** np.linspace(0, 2, 12)
@@ -75,7 +75,7 @@ CASES: dict[str, Callable[[], Callable[[], object]]] = {
 def alone(case: str, chosen: bool, turns: int) -> dict[str, float]:
     """Measure one case in this process."""
     if not chosen:
-        programs._CHOICES = {}
+        compilation._CHOICES = {}
     call, times = CASES[case](), []
     for _ in range(turns + 1):
         start = time.process_time()
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5, help="calls after the first")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "programs.json", help="JSON file")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "compilation.json", help="JSON file")
     given = parser.parse_args()
     if given.alone:
         case, chosen = given.alone
@@ -115,7 +115,7 @@ def main() -> None:
     for case in given.cases:
         rows.append(measured(case, given.rounds, given.turns))
         print(_report.table(list(rows[-1]), [[f"{v:.3g}" if isinstance(v, float) else v for v in rows[-1].values()]]))
-    _report.write(given.out, {"benchmark": "programs", "rounds": given.rounds, "turns": given.turns, "cases": rows})
+    _report.write(given.out, {"benchmark": "compilation", "rounds": given.rounds, "turns": given.turns, "cases": rows})
 
 
 if __name__ == "__main__":

@@ -119,7 +119,8 @@ class ExpectedLosses:
                 means.append(_mean(one, value, kernels[one.member.length], same))
                 slopes.append(by_place)
         means = np.stack(means)
-        found = self._sane(means)
+        found, asked = self._sane(means), np.asarray(points.mixture)[..., 0].T
+        by_share = np.divide(r, asked, out=np.ones(r.shape), where=asked > 0)
 
         def pull(by_mean: Float[np.ndarray, "Q T"]) -> Float[np.ndarray, "Q d"]:
             gradient, of_donor = np.zeros(r.shape), np.zeros(by_mean.shape)
@@ -130,7 +131,7 @@ class ExpectedLosses:
                 for one, (by_mixture, by_donor), each in zip(
                     self.members, slopes, by_mean * np.asarray(shares), strict=True
                 ):
-                    gradient += np.einsum("dTQ,QT->Qd", by_mixture, each)
+                    gradient += np.einsum("dTQ,QT->Qd", by_mixture, each) * by_share
                     of_donor += each * by_donor
                     scale = one.member.process**2 / (2 * one.member.length**2)
                     toward = scale * kernels[one.member.length] * (each @ one.fitted.alpha.T)

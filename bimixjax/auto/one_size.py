@@ -19,6 +19,11 @@ from bimixjax.auto.members import Member, named_members, prior_of, relative_leve
 from bimixjax.auto.noise import correlation, places
 from bimixjax.fitting.coverage import Coverage, companions, share_range
 
+# Laws are asked about no share far below this, unless runs had one. At a share of 0 a power of it is infinite and drops
+# out of the average, while at 1e-300 it may still count, by its small exponent: such a jump draws searches to a corner.
+# `experiments/open_questions` (shares) holds predictions there against runs without any of a domain.
+_LEAST_SHARE = 1e-6
+
 
 @record
 class Path:
@@ -94,6 +99,16 @@ class AutoSize:
         found, names = np.asarray(self.weights if weights is None else weights), self.member_names
         return found[..., names.index(name), :] if name in names else np.zeros_like(found[..., 0, :])
 
+    def asked(self, r: Float[Stored, "*points d"]) -> Float[Stored, "*points d"]:
+        """Return the shares that laws are asked about: (r^2 + least^2)^(1/2), smooth, as a search needs.
+
+        The least is that of the fitted runs, at most `_LEAST_SHARE`.
+        """
+        space, used = r.__array_namespace__(), (self.mask > 0).any((1, 2))
+        least = space.where(used, self.mixture, _LEAST_SHARE).min(1).clip(0, _LEAST_SHARE)
+        # Where runs had none, the root has no derivative at 0.
+        return space.where(least > 0, space.sqrt(r**2 + space.where(least > 0, least, 1.0) ** 2), r)
+
     @property
     def most_epochs(self) -> Float[np.ndarray, "T d"]:
         """The most epochs of each domain among its rows; 0 where no run had a limit."""
@@ -155,7 +170,7 @@ def average_at(own: Array, size: AutoSize, r: Array, s: Array, unique: Array | N
     With the weights w and means m of members that are sane at this point, it is center + sum w m. Unique tokens [d] are
     those of the domains, by default without limit.
     """
-    lanes, donor = len(own), jnp.zeros(len(own))
+    lanes, donor, asked = len(own), jnp.zeros(len(own)), size.asked(r)
     if size.lent is not None:
         donor = average_at(own, size.lent.size, r, s, unique) - size.lent.center
     at = s / size.scale
@@ -168,7 +183,7 @@ def average_at(own: Array, size: AutoSize, r: Array, s: Array, unique: Array | N
             alike = [k for k, member in enumerate(members) if member.law == law]
             packed = jnp.concatenate([coefficients[k] for k in alike], axis=1)
             count = packed.shape[1]
-            mixture, volume = jnp.broadcast_to(r[:, None], (len(r), count)), jnp.broadcast_to(at, (count,))
+            mixture, volume = jnp.broadcast_to(asked[:, None], (len(r), count)), jnp.broadcast_to(at, (count,))
             repeated = [jnp.tile(each, len(alike)) for each in (own, donor)]
             if law.reads_unique and unique is not None:
                 repeated.append(jnp.broadcast_to((unique / size.scale)[:, None], (len(r), count)))

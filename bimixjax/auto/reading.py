@@ -90,7 +90,9 @@ def packed_prior(member: Member, size: AutoSize, own: tuple[int, ...]) -> Packed
 def points_at(size: AutoSize, r: np.ndarray, s: np.ndarray, donor: np.ndarray, unique: np.ndarray | None) -> Points:
     """Lay out points for all targets, in the unit of volume of a fit."""
     limits = None if unique is None else np.broadcast_to(unique, r.shape).T[..., None] / size.scale
-    return Points(mixture=r.T[..., None], volume=(s / size.scale)[:, None], donor=donor, unique=limits)
+    return Points(
+        mixture=np.asarray(size.asked(r)).T[..., None], volume=(s / size.scale)[:, None], donor=donor, unique=limits
+    )
 
 
 def _rows(size: AutoSize, own: tuple[int, ...]) -> Rows:

@@ -123,24 +123,26 @@ def figure(errors: pd.DataFrame, chosen: pd.DataFrame) -> Figure:
     """By the number of runs, a column per number of domains: errors of predictions, and what proposals lose."""
     drawn = Figure(figsize=(9.5, 6.2), layout="constrained")
     axes = drawn.subplots(2, len(Domains.COUNTS), sharex=True, sharey="row")
+    colors = dict(zip(dict.fromkeys((*Domains.LAWS, *Domains.METHODS)), (*PALETTE, "black"), strict=True))
     for column, count in enumerate(Domains.COUNTS):
         own, proposals = errors[errors["domains"] == count], chosen[chosen["domains"] == count]
         for kind, style in (("random", "-"), ("planned", "--")):
-            for color, law in zip(PALETTE, Domains.LAWS, strict=False):
-                line = own[(own["kind"] == kind) & (own["law"] == law)]
-                axes[0, column].plot(line["runs"], 100 * line["error"], style, color=color, label=f"{law}, {kind}")
-            for color, method in zip(PALETTE[::-1], Domains.METHODS, strict=False):
+            for law in Domains.LAWS:
+                line, look = own[(own["kind"] == kind) & (own["law"] == law)], {"color": colors[law]}
+                axes[0, column].plot(line["runs"], 100 * line["error"], style, label=f"{law}, {kind}", **look)
+            for method in Domains.METHODS:
                 line = proposals[(proposals["kind"] == kind) & (proposals["method"] == method)]
-                runs = line["runs"].astype(int)
-                axes[1, column].plot(
-                    runs, line["above_best"], style, color=color, marker="o", label=f"{method}, {kind}"
-                )
+                look = {"color": colors[method], "marker": "o", "label": f"{method}, {kind}"}
+                axes[1, column].plot(line["runs"].astype(int), line["above_best"], style, **look)
         axes[0, column].set_title(f"{count} domains")
         axes[1, column].set_xlabel("runs fitted")
     axes[0, 0].set_ylabel("error of other runs (%)")
     axes[1, 0].set_ylabel("loss above the best mixture (nats)")
-    axes[0, 0].set_yscale("log")
+    axes[0, 0].set_yscale("log", base=2)
+    axes[0, 0].set_yticks((2, 4, 8), ("2", "4", "8"))
     axes[1, 0].set_yscale("symlog", linthresh=0.01)
+    axes[1, 0].set_ylim(-0.001, 2)
+    axes[1, 0].set_yticks((0, 0.01, 0.1, 1), ("0", ".01", ".1", "1"))
     axes[0, 0].set_xscale("log", base=2)
     axes[0, 0].set_xticks(Domains.RUNS, [str(runs) for runs in Domains.RUNS])
     for each in axes.flat:

@@ -11,8 +11,6 @@ from bimixjax.auto.members import DONATED, MEMBERS, Member, prior_of
 
 RANDOM = np.random.default_rng(0)
 DOMAINS, LANES, COUNT = 3, 4, 400
-# How many programs there are of one function.
-COMPILED = law_values._values._cache_size  # pyright: ignore[reportAttributeAccessIssue]
 OWN = np.array([0, 2, -1, 1])
 POINTS = Points(
     mixture=RANDOM.dirichlet(np.ones(DOMAINS), COUNT).T[..., None],
@@ -49,15 +47,20 @@ def test_values_and_slopes_are_those_of_the_law(member: Member) -> None:
             np.testing.assert_allclose(by_donor[at, lane], by_d, rtol=1e-9, atol=1e-12)
 
 
-def test_one_shape_serves_all_counts_of_pairs() -> None:
+def test_one_shape_serves_all_counts_of_pairs(caplog: pytest.LogCaptureFixture) -> None:
     """So that another table, or other points, have nothing compiled."""
     member = MEMBERS[2]
     packed = coefficients(member)
-    with jax.enable_x64(True):
+    some = jax.tree.map(lambda leaf: leaf[..., :5, :], POINTS)
+    few = Pairs.of(OWN[:2], jax.tree.map(lambda leaf: leaf[..., :2], some))
+
+    def compiled() -> int:
+        return sum("XLA compilation of jit(_values)" in record.getMessage() for record in caplog.records)
+
+    jax.clear_caches()
+    with jax.enable_x64(True), jax.log_compiles():
         law_values.values(member.law, packed, Pairs.of(OWN, POINTS))
-        before = COMPILED()
-        some = jax.tree.map(lambda leaf: leaf[..., :5, :], POINTS)
-        few = Pairs.of(OWN[:2], jax.tree.map(lambda leaf: leaf[..., :2], some))
+        assert compiled() == 1
         found = law_values.values(member.law, packed[:, :2], few)
-        assert COMPILED() == before
+    assert compiled() == 1
     assert found.shape == (5, 2)

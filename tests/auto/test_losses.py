@@ -44,8 +44,8 @@ def predictor(fit: AutoFit, size: float, **change) -> AutoLosses:
 def test_the_host_agrees_with_what_is_compiled(fit: AutoFit, size: float, narrow: bool) -> None:
     """Also where members keep a part of their weight only, for which the fitted range is made narrow."""
     losses = predictor(fit, size, **({"log_range": np.array([[0.6, 0.6], [0.62, 0.62]])} if narrow else {}))
-    r = np.array([[0.3, 0.7], [1.0, 0.0], [0.95, 0.05]])
-    s, weights = np.array([9000.0, 5000.0, 3000.0]), np.array([0.3, 0.7])
+    r = np.array([[0.3, 0.7], [1.0, 0.0], [0.95, 0.05], [1e-6, 1.0]])
+    s, weights = np.array([9000.0, 5000.0, 3000.0, 9000.0]), np.array([0.3, 0.7])
     host = losses.on_host
     assert host is not None
     with jax.enable_x64(True):
@@ -70,3 +70,27 @@ def test_predictions_of_the_host_have_the_shapes_of_compiled_ones(fit: AutoFit) 
         traced = jax.jit(lambda r, volume=volume: fit.predict(r, volume, 1e7))(mixtures)
         assert plain.shape == traced.shape
         np.testing.assert_allclose(plain, traced, rtol=1e-6)
+
+
+def test_no_share_is_asked_about_as_next_to_none(fit: AutoFit) -> None:
+    """Powers of the own share, infinite at 0, else drop out of the average there, and nowhere near it."""
+    shares = np.array([0.0, 1e-9, 1e-8, 1e-7])
+    r, losses = np.stack([shares, 1 - shares], axis=1), predictor(fit, 1e6)
+    host = losses.on_host
+    assert host is not None
+    with jax.enable_x64(True):
+        value, pull = host.with_pull(r, np.full(4, 9000.0))
+        slopes = pull(np.ones_like(value))
+        compiled = jax.vmap(losses, (0, None))(jnp.asarray(r), jnp.asarray(9000.0))
+    np.testing.assert_allclose(value, np.broadcast_to(value[-1], value.shape), rtol=1e-3)
+    np.testing.assert_allclose(compiled, value, rtol=1e-12)
+    lower, upper = (np.asarray(each) for each in fit.interval(r, 9000.0, 1e6))
+    np.testing.assert_allclose(upper - lower, np.broadcast_to((upper - lower)[-1], lower.shape), rtol=1e-3)
+    assert np.isfinite(slopes).all()
+
+
+def test_shares_that_a_run_had_are_asked_about_as_they_are() -> None:
+    fit = bimixjax.fit(SETTINGS, Observations.from_frame(table(np.array([0.0, 0.2, 0.5, 0.8]), 1.0)))
+    assert isinstance(fit, AutoFit)
+    asked = fit.predictor().size.asked(np.array([[0.0, 1.0], [1.0, 0.0]]))
+    np.testing.assert_allclose(asked, [[0.0, 1.0], [1.0, 1e-6]], rtol=1e-9)

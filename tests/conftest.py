@@ -112,7 +112,7 @@ def tiny_loop_config() -> "LoopConfig":
     from bimixjax.proxy import ModelConfig, SwarmConfig, TrainConfig
 
     model = ModelConfig(vocab=16, layers=1, width=16, heads=2, context=16)
-    train = TrainConfig(model=model, batch=4, learning_rate=1e-2, warmup=4)
+    train = TrainConfig(model=model, batch=4, learning_rate=1e-2, warmup=4, base_width=None)
     swarm = SwarmConfig(train=train, steps=60, eval_steps=(15, 24, 38, 60), eval_windows=16, checkpoint_every=20)
     return LoopConfig(law="bimix", swarm=swarm, spread=Spread(count=5), held_out=1, rivals=(), proof_seeds=(1, 2))
 

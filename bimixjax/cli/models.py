@@ -31,8 +31,8 @@ class Trained:
     """Optimizer steps of each run."""
     learning_rate: Annotated[float, arg(metavar="NUMBER")] = 3e-3
     """Learning rate after the warm-up."""
-    base_width: Annotated[Whole | None, arg(metavar="NUMBER", help_behavior_hint="")] = None
-    """The width at which that learning rate holds; a model as wide as W then has it times this over W."""
+    base_width: Annotated[Whole | None, arg(metavar="NUMBER")] = 64
+    """The width at which that learning rate holds; a model of width W has it times this over W. None: it is for all."""
     warmup: Annotated[Whole, arg(metavar="STEPS")] = 20
     """Steps of the warm-up."""
     schedule: Literal["constant", "cosine", "wsd", "exponential"] = "constant"

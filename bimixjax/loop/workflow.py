@@ -46,7 +46,8 @@ def small_swarm(steps: int = 700) -> SwarmConfig:
         >>> small_swarm(800).measured
         (200, 264, 348, 459, 606, 800)
     """
-    train = TrainConfig(model=ModelConfig(layers=2, width=48, heads=2, context=64), batch=16, learning_rate=2e-3)
+    model = ModelConfig(layers=2, width=48, heads=2, context=64)
+    train = TrainConfig(model=model, batch=16, learning_rate=2e-3, base_width=None)
     measured, every = tuple(max(1, round(steps * 4 ** (i / 5 - 1))) for i in range(6)), max(1, steps // 4)
     return SwarmConfig(train=train, steps=steps, eval_steps=measured, eval_windows=128, checkpoint_every=every)
 

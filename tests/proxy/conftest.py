@@ -60,7 +60,7 @@ def design() -> Design:
 @pytest.fixture(scope="session")
 def train_config() -> TrainConfig:
     model = ModelConfig(vocab=VOCAB, layers=1, width=16, heads=2, context=16)
-    return TrainConfig(model=model, batch=4, learning_rate=1e-2, warmup=4)
+    return TrainConfig(model=model, batch=4, learning_rate=1e-2, warmup=4, base_width=None)
 
 
 @pytest.fixture(scope="session")

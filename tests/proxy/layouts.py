@@ -38,7 +38,7 @@ def train(case: dict[str, Any], folder: str) -> dict[str, list[str]]:
     mixtures = random.dirichlet([1, 1], 8)[:members]
     design = Design.make([f"r{i}" for i in range(members)], "ab", mixtures, range(members))
     model = ModelConfig(vocab=16, layers=2, width=16, heads=4, context=8)
-    train = TrainConfig(model=model, batch=8, learning_rate=0.02, warmup=1)
+    train = TrainConfig(model=model, batch=8, learning_rate=0.02, warmup=1, base_width=None)
     settings = case.get("settings", {})
     config = SwarmConfig(train=train, eval_windows=6, **({"steps": STEPS, "eval_steps": MEASURED} | settings))
     mesh = make_mesh(data=case.get("data", 1), model=case.get("model", 1), devices=jax.devices()[: case["devices"]])

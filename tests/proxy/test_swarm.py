@@ -277,7 +277,7 @@ random = np.random.default_rng(0)
 words = {name: random.integers(0, 16, 3).repeat(2000) + random.integers(0, 4, 6000) for name in "ab"}
 tokens = SimpleNamespace(domains=("a", "b"), vocab_size=32, train=words.get, validation=words.get)
 design = Design.make(["even", "mostly-a", "only-b"], "ab", [[0.5, 0.5], [0.9, 0.1], [0, 1]], [0, 0, 1])
-train = TrainConfig(model=ModelConfig(vocab=32, layers=1, width=16, context=16), batch=16)
+train = TrainConfig(model=ModelConfig(vocab=32, layers=1, width=16, context=16), batch=16, base_width=None)
 config = SwarmConfig(train=train, steps=1000, eval_steps=range(50, 1001, 50), eval_windows=8, checkpoint_every=40)
 train_swarm(design, tokens, config, sys.argv[1])
 """

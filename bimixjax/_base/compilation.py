@@ -8,8 +8,8 @@ import jax
 
 R = TypeVar("R")
 
-# XLA's newer way of writing loops for a CPU. Without it, first fits of a law wait half as long or less, other first calls
-# .7 to .8 as long, and later calls take .8 to 1.1 of the time: chosen by benchmarks/compilation.py.
+# XLA's newer way of writing loops for a CPU. Without it, first fits of a law wait half as long or less, other first
+# calls .7 to .8 as long, and later calls take .8 to 1.1 of the time: chosen by benchmarks/compilation.py.
 _CHOICES: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
 
 

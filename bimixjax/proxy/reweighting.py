@@ -130,7 +130,7 @@ def doremi(
         >>> text = {"cycle": np.arange(4000) % 16, "noise": np.random.default_rng(0).integers(0, 16, 4000)}
         >>> tokens = SimpleNamespace(domains=("cycle", "noise"), vocab_size=16, train=text.get, validation=text.get)
         >>> model = ModelConfig(vocab=16, layers=1, width=16, context=16)
-        >>> train = TrainConfig(model=model, batch=4, learning_rate=0.01)
+        >>> train = TrainConfig(model=model, batch=4, learning_rate=0.0025)
         >>> found = doremi(tokens, SwarmConfig(train=train, steps=60))
         >>> found.weights.shape, bool(found.proportions[0] > 0.7)
         ((1, 60, 2), True)

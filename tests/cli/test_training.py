@@ -185,9 +185,9 @@ def test_swarm_options_reach_the_swarm() -> None:
     options = Swarm(
         design=Path(), store=Path(), folder=Path(), model="1m", context=32, dtype="bfloat16", batch=7, steps=90
     )
-    options = dataclasses.replace(options, schedule="wsd", base_width=64, z_loss=1e-4, targets=("a", "b,c"))
+    options = dataclasses.replace(options, schedule="wsd", base_width=32, z_loss=1e-4, targets=("a", "b,c"))
     config = options.swarm_config(1000)
-    assert (config.train.schedule.shape, config.train.base_width, config.train.z_loss) == ("wsd", 64, 1e-4)
+    assert (config.train.schedule.shape, config.train.base_width, config.train.z_loss) == ("wsd", 32, 1e-4)
     assert config.targets == ("a", "b", "c")
     model = config.train.model
     assert (model.layers, model.vocab, model.context, model.dtype) == (5, 1000, 32, "bfloat16")

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import Mesh
 
 from bimixjax._base.checks import InputError
-from bimixjax.proxy import TrainConfig, make_mesh
+from bimixjax.proxy import ModelConfig, TrainConfig, make_mesh
 from bimixjax.proxy.batches import Resident, Sampler, Validation, make_reader, make_samplers, make_validation
 from bimixjax.proxy.mesh import Layout
 from bimixjax.proxy.model import initialize, is_decayed, token_losses, token_scores
@@ -192,6 +192,8 @@ def test_the_rule_of_width_scales_every_rate(train_config: TrainConfig) -> None:
     ruled = dataclasses.replace(train_config, base_width=64)
     assert ruled.peak == pytest.approx(4 * train_config.learning_rate)
     np.testing.assert_allclose([ruled.rate(step) for step in (0, 9)], [0.008, 0.04], rtol=1e-6)
+    wide = ModelConfig(width=256, heads=4)
+    assert TrainConfig(model=wide).peak == pytest.approx(TrainConfig(model=wide, base_width=None).peak / 4)
 
 
 def test_the_z_loss_pulls_the_normalizers_to_one_and_is_not_reported(train_config: TrainConfig) -> None:

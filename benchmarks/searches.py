@@ -12,7 +12,8 @@ problem of `auto` is its fit to a table of 16 runs at three volumes, drawn from 
 percent.
 
 Run: `python benchmarks/searches.py`, or with `--problems 2 --laws bimix joint` a few only;
-`python benchmarks/searches.py --slsqp --problems 50 --out benchmarks/results/searches_slsqp.json`.
+`python benchmarks/searches.py --slsqp --problems 50 --out benchmarks/results/searches_slsqp.json`; with `--laws auto`
+and another file, those of `auto`, which are slower.
 """
 
 import argparse

@@ -12,6 +12,7 @@
 
 import dataclasses
 from functools import partial
+from operator import itemgetter
 
 import numpy as np
 from jax import Array
@@ -113,11 +114,11 @@ def best_mixture(goal: Objective, region: Region, measured: np.ndarray, *, solve
         if settled(found) or (turn and (best == known).all()):
             break
         begin, fixed = _onward(best, gradients_at(goal, best[None])[0], region, found, starts)
-    same, second = _agreement(goal, best, others, region)
+    best, found, same, second = _compared(goal, best, found, others, region)
     if not goal_is_convex(goal, len(best)) and (second is not None or not same[free].all()):
         known, (best, found) = best, _moved_on(goal, best, found, region)
         if (best != known).any():
-            same, second = _agreement(goal, best, others, region)
+            best, found, same, second = _compared(goal, best, found, others, region)
     # Descents that were kept on a face do not say where free ones end.
     agreed = int(same[free].sum())
     return Found(mixture=best, certificate=found, starts=int(free.sum()), agreed=agreed, second=second)
@@ -173,11 +174,32 @@ def polished(goal: Objective, r: np.ndarray, region: Region, done: float = CERTI
     return polish(partial(values_at, goal), partial(gradients_at, goal), r, region, _least_slope(goal, r), done)
 
 
-def _agreement(goal: Objective, best: np.ndarray, ends: np.ndarray, region: Region) -> tuple[np.ndarray, float | None]:
-    """Say which descents ended at the best [k], and find what the best stationary end of the others costs."""
+def _compared(
+    goal: Objective, best: np.ndarray, found: Certificate, ends: np.ndarray, region: Region
+) -> tuple[np.ndarray, Certificate, np.ndarray, float | None]:
+    """Compare the best with the ends of the descents, and take one that leads lower when it is followed to its end.
+
+    Returns:
+        The best and its certificate, which descents ended there [k], and what the best stationary end of the others
+        costs.
+    """
+    same, other = _agreement(goal, best, ends, region)
+    for _ in range(_MOVES):
+        if other is None or not other[1] < -_AGREES * abs(float(values_at(goal, best[None])[0])):
+            break
+        best, found = polished(goal, other[0], region)
+        same, other = _agreement(goal, best, ends, region)
+    return best, found, same, None if other is None else other[1]
+
+
+def _agreement(
+    goal: Objective, best: np.ndarray, ends: np.ndarray, region: Region
+) -> tuple[np.ndarray, tuple[np.ndarray, float] | None]:
+    """Say which descents ended at the best [k], and find the best stationary end of the others, and what it costs."""
     values, least = values_at(goal, ends), float(values_at(goal, best[None])[0])
     same = (values <= least + _AGREES * abs(least)) | (np.abs(ends - best).sum(1) / 2 <= _ALIKE)
-    costs, followed = [], []
+    costs: list[tuple[np.ndarray, float]] = []
+    followed: list[np.ndarray] = []
     for end in ends[~same][np.argsort(values[~same], kind="stable")]:
         if len(followed) == _SECONDS:
             break
@@ -186,8 +208,8 @@ def _agreement(goal: Objective, best: np.ndarray, ends: np.ndarray, region: Regi
         followed.append(end)
         other, found = polished(goal, end, region, _COMPARED)
         if settled(found) and np.abs(other - best).sum() / 2 > _ALIKE:
-            costs.append(float(values_at(goal, other[None])[0]) - least)
-    return same, min(costs) if costs else None
+            costs.append((other, float(values_at(goal, other[None])[0]) - least))
+    return same, min(costs, key=itemgetter(1)) if costs else None
 
 
 def settled(found: Certificate) -> bool:

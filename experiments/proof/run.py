@@ -76,18 +76,15 @@ def main(options: Options) -> None:
         split = corpus.split
         proof = prove(place / config.PROOF, proposals, *trained, split.seeds, progress=say)
         show(size, proof)
-        seeds = split.seeds
-        if size in config.MORE_OF:
-            near = proof.means <= config.CONTENDERS * np.nanmin(proof.means)
-            contenders = tuple(one for one, yes in zip(proposals.of, near, strict=True) if yes)
-            again = dataclasses.replace(proposals, of=contenders)
-            show(size, prove(place / config.AGAIN, again, *trained, split.more, progress=say))
-            seeds = (*seeds, *split.more)
+        near = proof.means <= config.CONTENDERS[size] * np.nanmin(proof.means)
+        contenders = tuple(one for one, yes in zip(proposals.of, near, strict=True) if yes)
+        again = dataclasses.replace(proposals, of=contenders)
+        show(size, prove(place / config.AGAIN, again, *trained, split.more, progress=say))
         if split.doremi:
             place_of = smallest / "doremi"
             found = doremi(corpus.store, config.swarm(smallest.name), seeds=split.doremi, folder=place_of)
             further = dataclasses.replace(proposals, of=()).beside({"DoReMi": found.proportions})
-            prove(place / config.MORE, further, *trained, seeds, progress=say)
+            prove(place / config.MORE, further, *trained, (*split.seeds, *split.more), progress=say)
 
 
 def designed(corpus: Corpus, size: str, place: Path) -> dict[str, Observations]:

@@ -16,7 +16,7 @@ from bimixjax.proxy import Design, ModelConfig, SwarmConfig, TrainConfig, train_
 
 HERE = Path(__file__).resolve().parent
 BASE_WIDTH = 64
-# layers, width, heads; the widest takes hours on a CPU and runs where it is named.
+# layers, width, heads.
 SIZES = {
     "0.1m": (2, 64, 2),
     "2 x 128": (2, 128, 4),
@@ -25,7 +25,7 @@ SIZES = {
     "10m": (8, 320, 5),
 }
 # At the base width; that of a model of width D is these times 64 / D.
-RATES = (0.0015, 0.003, 0.006, 0.012, 0.024, 0.048)
+RATES = (0.00075, 0.0015, 0.003, 0.006)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Options:
     """Folder for the corpus and the runs."""
     out: Path = HERE / "results"
     """Folder for the table."""
-    sizes: tuple[str, ...] = ("0.1m", "2 x 128", "1m", "2 x 256")
+    sizes: tuple[str, ...] = tuple(SIZES)
     """Which of 0.1m, "2 x 128", 1m, "2 x 256", 10m."""
     rates: tuple[float, ...] = RATES
     """Learning rates at the base width."""

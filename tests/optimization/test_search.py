@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ from bimixjax._base.records import read_json, write_json
 from bimixjax.fitting.result import FitResult
 from bimixjax.laws import Coefficient, Law
 from bimixjax.mixtures import lattice, nearest
+from bimixjax.optimization import search
 from bimixjax.optimization.search import STATIONARY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,3 +181,23 @@ def test_no_start_of_slsqp_ends_lower(bench: ModuleType, name: str, kind: str) -
     assert row["worst"] <= 1e-6
     assert row["worst_broken"] <= 1e-12
     assert row["stationary"] == 3
+
+
+def test_an_end_that_leads_lower_than_the_best_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A descent stopped at a share of .7, above the best at .5, and followed to its end it goes to .9, below it."""
+    losses = {0.5: 1.0, 0.7: 1.2, 0.9: 0.5}
+    leads = {0.7: 0.9}
+
+    def polished(goal: object, r: np.ndarray, *_: object) -> tuple[np.ndarray, str]:
+        share = leads.get(round(float(r[0]), 9), float(r[0]))
+        return np.array([share, 1 - share]), f"certificate at {share}"
+
+    monkeypatch.setattr(search, "values_at", lambda goal, r: np.array([losses[round(float(x), 9)] for x in r[:, 0]]))
+    monkeypatch.setattr(search, "polished", polished)
+    monkeypatch.setattr(search, "settled", lambda found: True)
+    ends: Any = np.array([[0.5, 0.5], [0.7, 0.3]])
+    given: Any = None
+    best, found, same, second = search._compared(given, ends[0], given, ends, given)
+    assert (best[0], found) == (0.9, "certificate at 0.9")
+    assert not same.any()
+    assert second == 0.5

@@ -13,8 +13,6 @@ SPLITS = ("train", "validation")
 SIDECAR = "store.json"
 FORMAT = "bimixjax token store"
 VERSION = 1
-# The tokenizer whose tokens are bytes.
-BYTES = "bytes"
 DTYPES = ("uint8", "uint16", "uint32")
 
 
@@ -26,6 +24,7 @@ class Shard:
         tokens: number of tokens.
         documents: number of documents that they come from.
         sha256: of the file, in hexadecimal.
+        text_bytes: bytes of their text in UTF-8; None where the tokens came without it.
 
     Example:
         >>> Shard(tokens=3, documents=1, sha256="00").tokens
@@ -35,6 +34,7 @@ class Shard:
     tokens: int
     documents: int
     sha256: str
+    text_bytes: int | None = None
 
 
 def narrowest_dtype(vocab_size: int) -> str:

@@ -101,15 +101,12 @@ class TokenStore:
 
     @property
     def bytes_per_token(self) -> dict[str, float]:
-        """Bytes of validation text per token, by domain; empty where tokens are not bytes.
+        """Bytes of validation text per token, by domain; without those whose tokens came without their text.
 
         A loss of l nats per token is l / (ln 2 times this) bits per byte. The token that ends a document has no byte.
         """
-        if self.tokenizer != layout.BYTES:
-            return {}
         held = {domain: splits["validation"] for domain, splits in self.shards.items()}
-        ends = 0 if self.separator is None else 1
-        return {domain: 1 - ends * one.documents / one.tokens for domain, one in held.items()}
+        return {domain: one.text_bytes / one.tokens for domain, one in held.items() if one.text_bytes is not None}
 
     @property
     def digest(self) -> str:
@@ -177,7 +174,9 @@ def _read_domains(value: Any, spot: schema.Spot) -> dict[str, dict[str, Shard]]:
 
 _AT_LEAST_0, _AT_LEAST_1 = (schema.whole(low=low, high=2**53) for low in (0, 1))
 _SHARD: dict[str, schema.Kind] = {"tokens": _AT_LEAST_1, "documents": _AT_LEAST_0, "sha256": schema.text()}
-_SPLITS = schema.record(dict.fromkeys(SPLITS, schema.record(_SHARD)))
+# Stores of the first release do not have it.
+_LATER: dict[str, schema.Kind] = {"text_bytes": schema.maybe(_AT_LEAST_0)}
+_SPLITS = schema.record(dict.fromkeys(SPLITS, schema.record(_SHARD, optional=_LATER)))
 _SIDECAR: dict[str, schema.Kind] = {
     "format": schema.text((layout.FORMAT,)),
     "version": schema.whole(low=VERSION, high=VERSION),

@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from bimixjax._base.checks import InputError
 from bimixjax.corpus.documents import Document
-from bimixjax.corpus.layout import BYTES, SPLITS
+from bimixjax.corpus.layout import SPLITS
 from bimixjax.corpus.store import TokenStore
 from bimixjax.corpus.writer import Writer, writing
 
@@ -54,7 +54,7 @@ class ByteTokenizer:
         [65, 98]
     """
 
-    name: str = BYTES
+    name: str = "bytes"
     vocab_size: int = 256
     separator: int = 255
 
@@ -188,13 +188,17 @@ def _append(
 ) -> None:
     """Encode a batch and append each document, ended by the separator, to its split."""
     by_split: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    text_bytes: dict[str, int] = dict.fromkeys(SPLITS, 0)
     for document, tokens in zip(batch, tokenizer.encode([d.text for d in batch]), strict=True):
         if tokenizer.separator in tokens:
             raise InputError(f"{document.source}: its text encodes to the separator, token {tokenizer.separator}")
         ended = np.append(tokens, np.asarray(tokenizer.separator, tokens.dtype))
-        by_split[split_of(document.source, validation_fraction)].append(ended)
+        split = split_of(document.source, validation_fraction)
+        by_split[split].append(ended)
+        text_bytes[split] += len(document.text.encode())
     for split, parts in by_split.items():
-        writer.append(domain, split, np.concatenate(parts or [np.empty(0, np.uint8)]), documents=len(parts))
+        joined = np.concatenate(parts or [np.empty(0, np.uint8)])
+        writer.append(domain, split, joined, documents=len(parts), text_bytes=text_bytes[split])
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:

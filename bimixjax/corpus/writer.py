@@ -46,8 +46,10 @@ class Writer:
         # A hash as it grows with its file; `Shard` has the one of the file so far.
         self._hashes: dict[tuple[str, str], Any] = defaultdict(hashlib.sha256)
 
-    def append(self, domain: str, split: str, tokens: np.ndarray, *, documents: int = 1) -> None:
-        """Add `tokens`, 1-D integers in [0, vocab_size), that came from `documents` documents."""
+    def append(
+        self, domain: str, split: str, tokens: np.ndarray, *, documents: int = 1, text_bytes: int | None = None
+    ) -> None:
+        """Add `tokens`, 1-D integers in [0, vocab_size), from `documents` documents of `text_bytes` bytes in all."""
         known("split", [split], SPLITS, f"domain {domain!r}")
         if tokens.ndim != 1 or (tokens.size and tokens.dtype.kind not in "iu"):
             got = f"{tokens.dtype}{list(tokens.shape)}"
@@ -59,17 +61,19 @@ class Writer:
             layout.require_domain_name(domain, self._shards)
             with _naming(self._final):
                 (self._folder / domain).mkdir()
-            empty = Shard(tokens=0, documents=0, sha256=hashlib.sha256().hexdigest())
+            empty = Shard(tokens=0, documents=0, sha256=hashlib.sha256().hexdigest(), text_bytes=0)
             self._shards[domain] = dict.fromkeys(SPLITS, empty)
         data = np.ascontiguousarray(tokens, dtype=self._dtype).data
         with _naming(self._final), layout.shard_file(self._folder, domain, split).open("ab") as file:
             file.write(data)
         self._hashes[domain, split].update(data)
         before = self._shards[domain][split]
+        held = before.text_bytes
         self._shards[domain][split] = Shard(
             tokens=before.tokens + len(tokens),
             documents=before.documents + documents,
             sha256=self._hashes[domain, split].hexdigest(),
+            text_bytes=None if held is None or text_bytes is None else held + text_bytes,
         )
 
     def shards(self) -> dict[str, dict[str, Shard]]:

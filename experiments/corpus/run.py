@@ -45,7 +45,8 @@ def build(options: Options) -> TokenStore:
             for split, parts in (("train", selected.train), ("validation", selected.validation)):
                 texts = bytes_.encode([part.text for part in parts])
                 tokens = np.concatenate([np.append(text, np.uint8(bytes_.separator)) for text in texts])
-                writer.append(name, split, tokens, documents=len(parts))
+                held = sum(map(len, texts))
+                writer.append(name, split, tokens, documents=len(parts), text_bytes=held)
     return TokenStore.open(path)
 
 

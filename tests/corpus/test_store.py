@@ -9,8 +9,10 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 
 from bimixjax._base.checks import InputError
+from bimixjax._base.records import read_json, write_json
 from bimixjax.corpus import TokenStore
 from bimixjax.corpus.layout import FORMAT
+from bimixjax.corpus.writer import writing
 
 DOMAINS = {"web": ([1, 2, 300], [4]), "Wikipedia (en)": ([5, 6], [7, 8])}
 
@@ -45,6 +47,25 @@ def test_any_tokens_survive_the_narrowest_width(
     store = TokenStore.write(path, {"a": (tokens, tokens[:1])}, vocab_size=vocab_size)
     assert store.train("a").tolist() == tokens.tolist()
     assert np.iinfo(store.dtype).max >= vocab_size - 1
+
+
+def test_bytes_of_the_text_are_known_where_every_piece_told_them(tmp_path: Path) -> None:
+    with writing(tmp_path / "c", vocab_size=9) as writer:
+        for domain, told in (("all", (3, 5)), ("some", (3, None))):
+            writer.append(domain, "train", np.array([0]))
+            for text_bytes in told:
+                writer.append(domain, "validation", np.array([1, 2]), text_bytes=text_bytes)
+    store = TokenStore.open(tmp_path / "c")
+    assert store.bytes_per_token == {"all": 2.0}
+    path = store.path / "store.json"
+    sidecar = read_json(path)
+    for splits in sidecar["domains"].values():
+        for shard in splits.values():
+            del shard["text_bytes"]
+    write_json(path, sidecar, hashed=True)
+    older = TokenStore.open(store.path)
+    assert older.bytes_per_token == {}
+    assert older.digest == store.digest
 
 
 def test_maps_are_read_only(store: TokenStore) -> None:

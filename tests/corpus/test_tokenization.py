@@ -80,6 +80,17 @@ def test_a_store_of_a_file_tokenizer_holds_its_ids(bpe: Path, tmp_path: Path) ->
     assert (store.tokenizer, store.separator) == (tokenizer.name, tokenizer.separator)
 
 
+def test_bytes_per_token_are_those_of_the_validation_text(bpe: Path, tmp_path: Path) -> None:
+    tokenizer = FileTokenizer.load(bpe, separator="<|endoftext|>")
+    domains = {"a": _documents([f"the number {i} and é" for i in range(40)])}
+    own = tokenize(tmp_path / "bpe", domains, tokenizer=tokenizer, validation_fraction=0.3)
+    plain = tokenize(tmp_path / "bytes", domains, validation_fraction=0.3)
+    texts = [d.text.encode() for d in domains["a"] if split_of(d.source, 0.3) == "validation"]
+    held = sum(map(len, texts))
+    assert own.bytes_per_token["a"] == held / own.validation_tokens[0] > 1
+    assert plain.bytes_per_token["a"] == held / (held + len(texts))
+
+
 def test_a_tokenizer_file_that_will_not_do_is_named(bpe: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no special token '</s>'; it has: <\|endoftext\|>"):
         FileTokenizer.load(bpe, separator="</s>")

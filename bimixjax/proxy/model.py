@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Self
 
 import jax
@@ -134,9 +134,7 @@ class Block(nnx.Module):
     def __call__(self, x: Float[Array, "B L D"], fused: bool) -> Float[Array, "B L D"]:
         """Return x + attention(norm(x)), then the same with the feed-forward layer; `fused`: attention by cuDNN."""
         q, k, v = jnp.unstack(self.qkv(self.norms[0](x)), axis=2)
-        # A token sees itself and those before it.
-        kind = "cudnn" if fused else "xla"
-        x = x + self.out(jax.nn.dot_product_attention(rotate(q), rotate(k), v, is_causal=True, implementation=kind))
+        x = x + self.out(attend(rotate(q), rotate(k), v, fused=fused))
         return x + self.down(jnp.square(nnx.relu(self.up(self.norms[1](x)))))
 
 
@@ -172,6 +170,20 @@ class Decoder(nnx.Module):
     def projection(self) -> Float[Array, "V D"]:
         """The output projection."""
         return self.embed.embedding[...] if self.head is None else self.head[...]
+
+
+def attend(
+    q: Float[Array, "B L H d"], k: Float[Array, "B L H d"], v: Float[Array, "B L H d"], *, fused: bool
+) -> Float[Array, "B L H d"]:
+    """Return softmax(q k^T d^(-1/2)) v of each head, where a token sees itself and those before it."""
+    causal = partial(jax.nn.dot_product_attention, is_causal=True)
+    if not fused:
+        return causal(q, k, v, implementation="xla")
+    # The compiler cannot split what is cuDNN's within a map over members, so each device is given its own part.
+    mesh = jax.sharding.get_abstract_mesh().shape
+    part = P("data", None, "model" if q.shape[2] % mesh["model"] == 0 else None)
+    own = partial(causal, implementation="cudnn")
+    return jax.shard_map(own, in_specs=part, out_specs=part, axis_names={"data", "model"}, check_vma=False)(q, k, v)
 
 
 def rotate(x: Float[Array, "B L H d"]) -> Float[Array, "B L H d"]:

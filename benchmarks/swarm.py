@@ -29,7 +29,7 @@ import optax
 from bimixjax.proxy import ModelConfig, TrainConfig, make_mesh
 from bimixjax.proxy.batches import Resident, make_samplers
 from bimixjax.proxy.cost import utilization
-from bimixjax.proxy.memory import make_plan
+from bimixjax.proxy.memory import Wishes, make_plan
 from bimixjax.proxy.mesh import padded
 from bimixjax.proxy.model import PRESETS, initialize, token_losses
 from bimixjax.proxy.programs import fill, make_programs, slot_starts
@@ -39,7 +39,9 @@ DOMAINS, DOMAIN_TOKENS = 5, 1_000_000
 Turn = Callable[[], None]
 
 
-def swarm_turn(config: TrainConfig, tokens: np.ndarray, members: int, steps: int, devices: Any) -> Turn:
+def swarm_turn(
+    config: TrainConfig, tokens: np.ndarray, members: int, steps: int, devices: Any, wishes: Wishes | None = None
+) -> Turn:
     """Return a function that trains `members` together for `steps` more steps."""
     mesh = make_mesh(devices=devices)
     slots = padded(members, mesh)
@@ -50,7 +52,7 @@ def swarm_turn(config: TrainConfig, tokens: np.ndarray, members: int, steps: int
     runs = fill([f"run-{i}" for i in range(members)], slots)
     starts = np.full(DOMAINS, DOMAIN_TOKENS - context, np.uint32)
     samplers = make_samplers(runs, [0] * slots, mixtures[fill(range(members), slots)], starts)
-    layout = make_plan(config, mesh, members, windows=64, tokens=tokens.nbytes).layout
+    layout = make_plan(config, mesh, members, windows=64, wishes=wishes, tokens=tokens.nbytes).layout
     programs = make_programs(config, reader.read, slots, DOMAINS, layout)
     state = [programs.start(slot_starts([0] * members, slots), None)]
     place = [0]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from bimixjax._base.checks import InputError
+from bimixjax._base.compilation import REPEATABLE
 from bimixjax.proxy.hosts import smallest
 from bimixjax.proxy.mesh import Layout, default_stack, padded
 from bimixjax.proxy.model import Passes
@@ -37,6 +38,7 @@ class Wishes:
         remat: whether blocks are computed again on the way back.
         eval_batch: windows of a member per pass of an evaluation.
         device_memory: bytes that a device has; None: what it says, of a CPU its part of the machine's memory.
+        repeatable: whether a GPU is to give the same numbers each time, as other devices do anyway.
 
     Raises:
         InputError: for a number below 1.
@@ -47,6 +49,7 @@ class Wishes:
     remat: bool | None = None
     eval_batch: int | None = None
     device_memory: float | None = None
+    repeatable: bool = True
 
     def __post_init__(self) -> None:
         for name in ("stack", "microbatch", "eval_batch", "device_memory"):
@@ -165,7 +168,8 @@ def _layouts(train: TrainConfig, mesh: Mesh, slots: int, windows: int, wishes: W
     microbatches = [size for size in range(train.batch, 0, -1) if train.batch % size == 0 and size % data == 0]
     most = default_stack(mesh) or slots
     stacks = sorted({min(most, -(-slots // 2**i)) for i in range(slots.bit_length() + 1)}, reverse=True)
-    fused = first.platform == "gpu" and _has_fused(train)
+    repeatable = first.platform == "gpu" and wishes.repeatable
+    fused = first.platform == "gpu" and _has_fused(train, repeatable=repeatable)
     for sharded, microbatch, remat, stack in itertools.product(
         [False, True] if data > 1 else [False],
         microbatches if wishes.microbatch is None else [wishes.microbatch],
@@ -185,6 +189,7 @@ def _layouts(train: TrainConfig, mesh: Mesh, slots: int, windows: int, wishes: W
             fused=fused,
             unrolled=first.platform == "cpu",
             sharded=sharded,
+            repeatable=repeatable,
         )
         cut = {"microbatch": microbatch, "eval_batch": eval_batch, "stack": None if stack == slots > 1 else stack}
         yield Layout(mesh=mesh, passes=passes, **cut)
@@ -272,7 +277,7 @@ def _limit(mesh: Mesh) -> float:
     return smallest(min(found, default=math.inf))
 
 
-def _has_fused(train: TrainConfig) -> bool:
+def _has_fused(train: TrainConfig, *, repeatable: bool) -> bool:
     """Return whether cuDNN computes attention of these sizes, which it does for some versions and devices only."""
     model = train.model
     if model.dtype != "bfloat16":
@@ -283,7 +288,7 @@ def _has_fused(train: TrainConfig) -> bool:
         return jax.nn.dot_product_attention(x, x, x, is_causal=True, implementation="cudnn").sum()
 
     try:
-        jax.jit(jax.grad(attend)).lower(shape).compile()
+        jax.jit(jax.grad(attend)).lower(shape).compile(REPEATABLE if repeatable else None)
     except (RuntimeError, NotImplementedError, ValueError):
         return False
     return True

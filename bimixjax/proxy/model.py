@@ -3,21 +3,20 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from bimixjax._base.checks import InputError, choice
+from bimixjax.proxy.operators import attend, cut, look_up, rotate
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-ROTARY_BASE = 10_000.0
 EMBEDDING_SCALE = 0.02
 # What is not kept for the way back; see `Passes.sharded`.
 GATHERED = "gathered"
@@ -106,6 +105,8 @@ class Passes:
             about 1.3 times as fast then.
         sharded: whether parameters are split over the mesh's data axis, and those of a block gathered when it is its
             turn, both ways (FSDP, arXiv 2304.11277).
+        repeatable: whether a GPU gives the same numbers each time: gradients of the embedding are then products with
+            one-hot tokens, since those that a GPU scatters are summed in any order.
     """
 
     remat: bool = False
@@ -113,6 +114,7 @@ class Passes:
     fused: bool = False
     unrolled: bool = False
     sharded: bool = False
+    repeatable: bool = False
 
 
 WHOLE = Passes()
@@ -163,36 +165,15 @@ class Decoder(nnx.Module):
         elif passes.sharded:
             # What was gathered for all blocks would be as large as parameters that are not split.
             apply = jax.checkpoint(apply, policy=jax.checkpoint_policies.save_anything_except_these_names(GATHERED))
-        x, _ = jax.lax.scan(apply, split_rows(self.embed(tokens), passes), layers, unroll=passes.unrolled)
+        own = self.embed.embedding[...], tokens, self.embed.dtype, passes.positions
+        x: Array = look_up(*own) if passes.repeatable else self.embed(tokens)
+        x, _ = jax.lax.scan(apply, split_rows(x, passes), layers, unroll=passes.unrolled)
         return self.norm(x)
 
     @property
     def projection(self) -> Float[Array, "V D"]:
         """The output projection."""
         return self.embed.embedding[...] if self.head is None else self.head[...]
-
-
-def attend(
-    q: Float[Array, "B L H d"], k: Float[Array, "B L H d"], v: Float[Array, "B L H d"], *, fused: bool
-) -> Float[Array, "B L H d"]:
-    """Return softmax(q k^T d^(-1/2)) v of each head, where a token sees itself and those before it."""
-    causal = partial(jax.nn.dot_product_attention, is_causal=True)
-    if not fused:
-        return causal(q, k, v, implementation="xla")
-    # The compiler cannot split what is cuDNN's within a map over members, so each device is given its own part.
-    mesh = jax.sharding.get_abstract_mesh().shape
-    part = P("data", None, "model" if q.shape[2] % mesh["model"] == 0 else None)
-    own = partial(causal, implementation="cudnn")
-    return jax.shard_map(own, in_specs=part, out_specs=part, axis_names={"data", "model"}, check_vma=False)(q, k, v)
-
-
-def rotate(x: Float[Array, "B L H d"]) -> Float[Array, "B L H d"]:
-    """Rotate the pair (x_j, x_{j + d/2}) at position l by the angle l 10000^(-2 j / d) (RoPE, arXiv 2104.09864)."""
-    half = x.shape[-1] // 2
-    angle = np.arange(x.shape[1])[:, None, None] * ROTARY_BASE ** (-np.arange(half) / half)
-    cos, sin = (jnp.asarray(table, x.dtype) for table in (np.cos(angle), np.sin(angle)))
-    first, second = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
 def initialize(config: ModelConfig, key: Array) -> dict[str, Any]:
@@ -229,15 +210,11 @@ def token_scores(
         log_z = jax.nn.logsumexp(logits, axis=-1)
         return log_z - jnp.sum(jnp.where(hit, logits, 0), axis=-1), log_z
 
-    length = config.context if passes.positions is None else math.gcd(config.context, passes.positions)
+    length = math.gcd(config.context, passes.positions or config.context)
     if length == config.context:
         return scores((hidden, windows[:, 1:]))
 
-    # The batch stays one axis, since it may be split over devices.
-    def cut(x: Array) -> Array:
-        return jnp.moveaxis(x.reshape(len(x), -1, length, *x.shape[2:]), 1, 0)
-
-    found = jax.lax.map(jax.checkpoint(scores), (cut(hidden), cut(windows[:, 1:])))
+    found = jax.lax.map(jax.checkpoint(scores), (cut(hidden, length), cut(windows[:, 1:], length)))
     losses, log_z = (jnp.moveaxis(x, 0, 1).reshape(len(windows), -1) for x in found)
     return losses, log_z
 

@@ -250,7 +250,11 @@ class _ExcessLoss(Learner):
         # Windows of a domain share its weight; those of domains that the batch lacks go to the others.
         each = jnp.where(count > 0, weights, 0) / jnp.maximum(count, 1)
         new, finite = update(config, member, windows, layout, each[domains] / jnp.mean(each[domains]))
-        now = {"weights": member.weights.at[step].set(weights), "excess": member.excess.at[step].set(excess)}
+        found = {"weights": weights, "excess": excess}
+        now = {
+            name: jax.lax.dynamic_update_index_in_dim(getattr(member, name), row, step, 0)
+            for name, row in found.items()
+        }
         return _Reweighted(**vars(new) | now), finite
 
 

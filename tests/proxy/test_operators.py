@@ -1,4 +1,4 @@
-"""Attention by cuDNN on every mesh, without a GPU: its operators are computed by plain products on a CPU here.
+"""Positions; and attention by cuDNN on every mesh, without a GPU: plain products on a CPU take its operators' place.
 
 What JAX does with these operators, maps, gradients and the split over devices, is JAX's own; only what a GPU would
 compute in the end is replaced.
@@ -15,7 +15,8 @@ from jax.sharding import Mesh
 from bimixjax.proxy import ModelConfig, TrainConfig, make_mesh
 from bimixjax.proxy.batches import Resident, make_samplers, make_validation
 from bimixjax.proxy.mesh import Layout, padded
-from bimixjax.proxy.model import Passes, attend
+from bimixjax.proxy.model import Passes
+from bimixjax.proxy.operators import attend, rotate
 from bimixjax.proxy.programs import Programs, make_programs, slot_starts
 
 # (data, model, devices)
@@ -43,8 +44,8 @@ def backward(q: jax.Array, k: jax.Array, v: jax.Array, *others: Any, scale: floa
     return jax.vjp(lambda q, k, v: plain(q, k, v, scale)[0], q, k, v)[1](others[-1])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cudnn_on_a_cpu() -> Any:
+@pytest.fixture(scope="module")
+def cudnn_on_a_cpu() -> Any:
     operators = pytest.importorskip(CUDNN, reason="this JAX keeps cuDNN's attention elsewhere")
     mlir = pytest.importorskip("jax._src.interpreters.mlir", reason="this JAX keeps its lowerings elsewhere")
     functions = {"_dot_product_attention_fwd_p": forward, "_dot_product_attention_bwd_p": backward}
@@ -62,6 +63,16 @@ def _cudnn_on_a_cpu() -> Any:
         for name, answer in answers.items():
             patch.setattr(operators, name, answer)
         yield
+
+
+def test_rotation_leaves_products_dependent_on_distance_only() -> None:
+    query, key = (jax.random.normal(jax.random.key(i), (8,)) for i in range(2))
+    rows = [rotate(jnp.tile(x, (1, 10, 1, 1)))[0, :, 0] for x in (query, key)]
+    products = np.asarray(rows[0] @ rows[1].T)
+    for distance in range(-5, 6):
+        line = np.diagonal(products, distance)
+        np.testing.assert_allclose(line, line[0], rtol=1e-4, atol=1e-5)
+    assert np.ptp(products) > 0.1
 
 
 def mesh_of(data: int, model: int, devices: int) -> Mesh:
@@ -87,6 +98,7 @@ def attended(layout: Layout, *, fused: bool) -> list[np.ndarray]:
     return [np.asarray(leaf[:MEMBERS], np.float32) for leaf in jax.tree.leaves(found)]
 
 
+@pytest.mark.usefixtures("cudnn_on_a_cpu")
 @pytest.mark.parametrize("stack", [1, None])
 @pytest.mark.parametrize("shape", MESHES)
 def test_each_device_attends_to_its_own_part(shape: tuple[int, int, int], stack: int | None) -> None:
@@ -109,8 +121,10 @@ def swarm_programs(tokens: Any, shape: tuple[int, int, int], stack: int | None, 
     return programs, (samplers, None, (reader.shared, np.int32(0), np.int32(20)))
 
 
+@pytest.mark.usefixtures("cudnn_on_a_cpu")
 @pytest.mark.parametrize(
-    ("shape", "passes"), [((1, 1, 8), {}), ((2, 2, 8), {"sharded": True, "remat": True}), ((8, 1, 8), {})]
+    ("shape", "passes"),
+    [((1, 1, 8), {}), ((2, 2, 8), {"sharded": True, "remat": True}), ((8, 1, 8), {"repeatable": True})],
 )
 def test_a_swarm_trains_with_it(tokens: Any, shape: tuple[int, int, int], passes: dict[str, bool]) -> None:
     validation = make_validation(tokens, tokens.domains, context=16, windows=8)
@@ -126,9 +140,17 @@ def test_a_swarm_trains_with_it(tokens: Any, shape: tuple[int, int, int], passes
     np.testing.assert_allclose(losses(shape, None, fused=True, **passes), expected, rtol=0, atol=0.02)
 
 
+@pytest.mark.usefixtures("cudnn_on_a_cpu")
 @pytest.mark.parametrize("shape", MESHES)
-def test_its_program_for_a_gpu_has_the_operators_of_cudnn(tokens: Any, shape: tuple[int, int, int]) -> None:
-    programs, arguments = swarm_programs(tokens, shape, None, fused=True)
+def test_its_program_for_a_gpu_has_the_operators_of_cudnn_and_sums_in_one_order(
+    tokens: Any, shape: tuple[int, int, int]
+) -> None:
+    programs, arguments = swarm_programs(tokens, shape, None, fused=True, repeatable=True)
     text = programs.train.trace(programs.like, *arguments).lower(lowering_platforms=("cuda",)).as_text()
     for operator in ("__cudnn$fmhaSoftmax(", "__cudnn$fmhaSoftmaxBackward("):
         assert operator in text
+    assert "stablehlo.scatter" not in text
+    scattered, arguments = swarm_programs(tokens, shape, None, fused=True)
+    assert "stablehlo.scatter" in scattered.train.trace(scattered.like, *arguments).lower().as_text()
+    # What a GPU would be told, XLA knows on a CPU, too.
+    assert programs.train.trace(programs.like, *arguments).lower().compile()

@@ -51,7 +51,7 @@ class Case:
     memory: float = MOST
     remat: bool | None = None
     stack: int | None = None
-    repeatable: bool = False
+    deterministic: bool = False
 
 
 CASES = {
@@ -61,9 +61,9 @@ CASES = {
     "64 x 91M, 16 GiB": Case(layers=12, width=640, heads=10, memory=16 * GIB),
     "1.1B on model=8": Case(layers=20, width=2048, heads=16, members=1, model=8),
     "1.1B on data=8, 12 GiB": Case(layers=20, width=2048, heads=16, members=1, data=8, memory=12 * GIB),
-    "64 x 91M, bfloat16, repeatable": Case(layers=12, width=640, heads=10, dtype="bfloat16", repeatable=True),
-    "1.1B on data=8, 12 GiB, repeatable": Case(
-        layers=20, width=2048, heads=16, members=1, data=8, memory=12 * GIB, repeatable=True
+    "64 x 91M, bfloat16, deterministic": Case(layers=12, width=640, heads=10, dtype="bfloat16", deterministic=True),
+    "1.1B on data=8, 12 GiB, deterministic": Case(
+        layers=20, width=2048, heads=16, members=1, data=8, memory=12 * GIB, deterministic=True
     ),
     "64 x 1M, bytes": Case(layers=5, width=128, heads=4, vocab=256, stack=8),
     "small": Case(layers=2, width=64, heads=2, vocab=2048, context=128, members=16, stack=1, tokens=2**16),
@@ -78,7 +78,7 @@ def analysed(case: Case, domains: int = DOMAINS, targets: int = DOMAINS) -> tupl
     wishes = Wishes(device_memory=case.memory, remat=case.remat, stack=case.stack)
     plan = make_plan(train, mesh, case.members, targets * WINDOWS, wishes=wishes, tokens=2.0 * case.tokens)
     # A CPU is told to unroll the blocks; accelerators scan them, and a GPU sums in one order.
-    passes = dataclasses.replace(plan.layout.passes, unrolled=False, repeatable=case.repeatable)
+    passes = dataclasses.replace(plan.layout.passes, unrolled=False, deterministic=case.deterministic)
     layout = dataclasses.replace(plan.layout, passes=passes)
     slots = -(-case.members // mesh.shape["member"]) * mesh.shape["member"]
     programs = make_programs(train, read_resident, slots, domains, layout)

@@ -14,7 +14,7 @@ _CHOICES: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
 
 # With these, a GPU gives the same numbers each time: no sum is in the order in which threads arrive, and no product is
 # chosen by timing it, without which Triton's would all have one size of tile (openxla.org/xla/determinism).
-REPEATABLE: dict[str, str | bool] = {"xla_gpu_deterministic_ops": True, "xla_gpu_enable_triton_gemm": False}
+DETERMINISTIC: dict[str, str | bool] = {"xla_gpu_deterministic_ops": True, "xla_gpu_enable_triton_gemm": False}
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from bimixjax.proxy import SwarmConfig
 
 # Settings of how a swarm is computed, which bear the names of its configuration.
-LAYOUT = ("stack", "microbatch", "remat", "eval_batch", "device_memory", "repeatable", "data_devices", "model_devices")
+LAYOUT = (
+    "stack",
+    "microbatch",
+    "remat",
+    "eval_batch",
+    "device_memory",
+    "deterministic",
+    "data_devices",
+    "model_devices",
+)
 Size = Literal["0.1m", "1m", "10m", "60m", "85m", "150m", "300m", "800m", "1b"]
 
 
@@ -55,8 +64,8 @@ class Trained:
     """Validation sequences of a member per pass. Default: as many as in training."""
     device_memory: Number = None
     """Bytes that a device has. Default: what it says."""
-    repeatable: Annotated[bool, arg(help_behavior_hint="")] = True
-    """Let a GPU give the same numbers each time, which costs some speed. Default: yes; other devices do anyway."""
+    deterministic: Annotated[bool, arg(help_behavior_hint="")] = True
+    """Let a GPU sum in any order: faster, with other last digits each time."""
     data_devices: Annotated[Whole, arg(metavar="NUMBER", aliases=["--data"])] = 1
     """Devices over which the batch of a member is split."""
     model_devices: Annotated[Whole, arg(metavar="NUMBER")] = 1

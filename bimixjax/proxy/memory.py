@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from bimixjax._base.checks import InputError
-from bimixjax._base.compilation import REPEATABLE
+from bimixjax._base.compilation import DETERMINISTIC
 from bimixjax.proxy.hosts import smallest
 from bimixjax.proxy.mesh import Layout, default_stack, padded
 from bimixjax.proxy.model import Passes
@@ -38,7 +38,7 @@ class Wishes:
         remat: whether blocks are computed again on the way back.
         eval_batch: windows of a member per pass of an evaluation.
         device_memory: bytes that a device has; None: what it says, of a CPU its part of the machine's memory.
-        repeatable: whether a GPU is to give the same numbers each time, as other devices do anyway.
+        deterministic: whether a GPU is to give the same numbers each time, as other devices do anyway.
 
     Raises:
         InputError: for a number below 1.
@@ -49,7 +49,7 @@ class Wishes:
     remat: bool | None = None
     eval_batch: int | None = None
     device_memory: float | None = None
-    repeatable: bool = True
+    deterministic: bool = True
 
     def __post_init__(self) -> None:
         for name in ("stack", "microbatch", "eval_batch", "device_memory"):
@@ -168,8 +168,8 @@ def _layouts(train: TrainConfig, mesh: Mesh, slots: int, windows: int, wishes: W
     microbatches = [size for size in range(train.batch, 0, -1) if train.batch % size == 0 and size % data == 0]
     most = default_stack(mesh) or slots
     stacks = sorted({min(most, -(-slots // 2**i)) for i in range(slots.bit_length() + 1)}, reverse=True)
-    repeatable = first.platform == "gpu" and wishes.repeatable
-    fused = first.platform == "gpu" and _has_fused(train, repeatable=repeatable)
+    deterministic = first.platform == "gpu" and wishes.deterministic
+    fused = first.platform == "gpu" and _has_fused(train, deterministic=deterministic)
     for sharded, microbatch, remat, stack in itertools.product(
         [False, True] if data > 1 else [False],
         microbatches if wishes.microbatch is None else [wishes.microbatch],
@@ -189,7 +189,7 @@ def _layouts(train: TrainConfig, mesh: Mesh, slots: int, windows: int, wishes: W
             fused=fused,
             unrolled=first.platform == "cpu",
             sharded=sharded,
-            repeatable=repeatable,
+            deterministic=deterministic,
         )
         cut = {"microbatch": microbatch, "eval_batch": eval_batch, "stack": None if stack == slots > 1 else stack}
         yield Layout(mesh=mesh, passes=passes, **cut)
@@ -277,7 +277,7 @@ def _limit(mesh: Mesh) -> float:
     return smallest(min(found, default=math.inf))
 
 
-def _has_fused(train: TrainConfig, *, repeatable: bool) -> bool:
+def _has_fused(train: TrainConfig, *, deterministic: bool) -> bool:
     """Return whether cuDNN computes attention of these sizes, which it does for some versions and devices only."""
     model = train.model
     if model.dtype != "bfloat16":
@@ -288,7 +288,7 @@ def _has_fused(train: TrainConfig, *, repeatable: bool) -> bool:
         return jax.nn.dot_product_attention(x, x, x, is_causal=True, implementation="cudnn").sum()
 
     try:
-        jax.jit(jax.grad(attend)).lower(shape).compile(REPEATABLE if repeatable else None)
+        jax.jit(jax.grad(attend)).lower(shape).compile(DETERMINISTIC if deterministic else None)
     except (RuntimeError, NotImplementedError, ValueError):
         return False
     return True

@@ -105,7 +105,7 @@ class Passes:
             about 1.3 times as fast then.
         sharded: whether parameters are split over the mesh's data axis, and those of a block gathered when it is its
             turn, both ways (FSDP, arXiv 2304.11277).
-        repeatable: whether a GPU gives the same numbers each time: gradients of the embedding are then products with
+        deterministic: whether a GPU gives the same numbers each time: gradients of the embedding are then products with
             one-hot tokens, since those that a GPU scatters are summed in any order.
     """
 
@@ -114,7 +114,7 @@ class Passes:
     fused: bool = False
     unrolled: bool = False
     sharded: bool = False
-    repeatable: bool = False
+    deterministic: bool = False
 
 
 WHOLE = Passes()
@@ -166,7 +166,7 @@ class Decoder(nnx.Module):
             # What was gathered for all blocks would be as large as parameters that are not split.
             apply = jax.checkpoint(apply, policy=jax.checkpoint_policies.save_anything_except_these_names(GATHERED))
         own = self.embed.embedding[...], tokens, self.embed.dtype, passes.positions
-        x: Array = look_up(*own) if passes.repeatable else self.embed(tokens)
+        x: Array = look_up(*own) if passes.deterministic else self.embed(tokens)
         x, _ = jax.lax.scan(apply, split_rows(x, passes), layers, unroll=passes.unrolled)
         return self.norm(x)
 

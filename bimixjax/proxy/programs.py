@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
-from bimixjax._base.compilation import REPEATABLE
+from bimixjax._base.compilation import DETERMINISTIC
 from bimixjax._base.records import record
 from bimixjax.proxy.batches import Read, Sampler, Validation, draw, seed_key
 from bimixjax.proxy.mesh import Layout, replicated
@@ -121,7 +121,7 @@ def make_programs(
 
     blank = jax.eval_shape(starter, slot_starts([0] * slots, slots), None)
     places, whole = layout.shardings(blank), replicated(layout.mesh)
-    choices: dict[str, Any] = {"compiler_options": REPEATABLE if layout.passes.repeatable else None}
+    choices: dict[str, Any] = {"compiler_options": DETERMINISTIC if layout.passes.deterministic else None}
     return Programs(
         start=jax.jit(starter, out_shardings=places, **choices),
         train=jax.jit(train, donate_argnums=0, out_shardings=places, **choices),

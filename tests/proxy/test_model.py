@@ -57,7 +57,7 @@ def test_passes_change_losses_and_gradients_by_rounding_only(tied: bool) -> None
     plain = slope(Passes())
     # 8 positions do not divide the context of 12: 4 do.
     cases = [{"remat": True, "positions": 4}, {"positions": 8, "unrolled": True}, {"positions": 1}]
-    for passes in [Passes(**case, repeatable=repeatable) for case in cases for repeatable in (False, True)]:
+    for passes in [Passes(**case, deterministic=deterministic) for case in cases for deterministic in (False, True)]:
         jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-6), slope(passes), plain)
 
 

@@ -124,7 +124,7 @@ def swarm_programs(tokens: Any, shape: tuple[int, int, int], stack: int | None, 
 @pytest.mark.usefixtures("cudnn_on_a_cpu")
 @pytest.mark.parametrize(
     ("shape", "passes"),
-    [((1, 1, 8), {}), ((2, 2, 8), {"sharded": True, "remat": True}), ((8, 1, 8), {"repeatable": True})],
+    [((1, 1, 8), {}), ((2, 2, 8), {"sharded": True, "remat": True}), ((8, 1, 8), {"deterministic": True})],
 )
 def test_a_swarm_trains_with_it(tokens: Any, shape: tuple[int, int, int], passes: dict[str, bool]) -> None:
     validation = make_validation(tokens, tokens.domains, context=16, windows=8)
@@ -145,7 +145,7 @@ def test_a_swarm_trains_with_it(tokens: Any, shape: tuple[int, int, int], passes
 def test_its_program_for_a_gpu_has_the_operators_of_cudnn_and_sums_in_one_order(
     tokens: Any, shape: tuple[int, int, int]
 ) -> None:
-    programs, arguments = swarm_programs(tokens, shape, None, fused=True, repeatable=True)
+    programs, arguments = swarm_programs(tokens, shape, None, fused=True, deterministic=True)
     text = programs.train.trace(programs.like, *arguments).lower(lowering_platforms=("cuda",)).as_text()
     for operator in ("__cudnn$fmhaSoftmax(", "__cudnn$fmhaSoftmaxBackward("):
         assert operator in text

@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
 from bimixjax._base.checks import InputError
@@ -29,7 +32,8 @@ def make_mesh(*, data: int = 1, model: int = 1, devices: Sequence[Any] | None = 
         devices: those to use; default all.
 
     Raises:
-        InputError: where the number of devices is no multiple of `data` times `model`.
+        InputError: where the number of devices is no multiple of `data` times `model`, or those of a member are neither
+            within one slice (GPUs of a host, TPUs of a pod) nor several whole ones, `model` within one.
 
     Example:
         >>> dict(make_mesh(devices=jax.devices()[:1]).shape)
@@ -38,9 +42,29 @@ def make_mesh(*, data: int = 1, model: int = 1, devices: Sequence[Any] | None = 
     chosen = list(jax.devices() if devices is None else devices)
     if data < 1 or model < 1 or len(chosen) % (data * model):
         raise InputError(f"mesh of data={data} x model={model}; allowed: a divisor of the {len(chosen)} devices")
-    # JAX knows which devices are near each other; those of one member are.
-    shape = len(chosen) // (data * model), data, model
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=chosen)
+    return Mesh(arrange(chosen, data, model), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def arrange(devices: Sequence[Any], data: int, model: int) -> np.ndarray:
+    """Return the devices of each member near each other: within a slice, whose network is fast, where they fit there.
+
+    `jax.make_mesh` refuses several slices.
+    """
+    sizes = Counter(getattr(device, "slice_index", 0) for device in devices)
+    each, member = min(sizes.values()), data * model
+    # JAX knows which devices of a slice are near each other. It may cut an axis of a torus where it must.
+    if len(sizes) == 1:
+        shape = len(devices) // member, data, model
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    if each % member == 0:
+        within, across = (each // member, data, model), (len(sizes), 1, 1)
+    else:
+        within, across = (1, each // model, model), (each * len(sizes) // member, member // each, 1)
+    if max(sizes.values()) > each or math.prod(within) != each or math.prod(across) != len(sizes):
+        there = ", ".join(map(str, sizes.values()))
+        allowed = "slices of one size, members within one or of several whole ones, model within one"
+        raise InputError(f"mesh of data={data} x model={model} on slices of {there} devices; allowed: {allowed}")
+    return mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=True)
 
 
 def padded(members: int, mesh: Mesh) -> int:

@@ -1,3 +1,7 @@
+import itertools
+from types import SimpleNamespace
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from bimixjax._base.checks import InputError
-from bimixjax.proxy.mesh import Layout, default_stack, make_mesh, padded
+from bimixjax.proxy.mesh import Layout, arrange, default_stack, make_mesh, padded
 from bimixjax.proxy.model import ModelConfig, Passes
 
 
@@ -17,6 +21,44 @@ def test_members_take_what_data_and_model_leave() -> None:
 def test_a_grid_that_does_not_fit_is_an_error(data: int, model: int) -> None:
     with pytest.raises(InputError, match=f"data={data} x model={model}.*8 devices"):
         make_mesh(data=data, model=model)
+
+
+def gpus(hosts: int, each: int = 8) -> list[Any]:
+    """Devices as JAX describes them: those of a host are a slice. Processes need not come in the order of hosts."""
+    kind = {"platform": "gpu", "device_kind": "NVIDIA H100 80GB HBM3"}
+    numbers = [(host, i) for i in range(each) for host in range(hosts)]
+    return [SimpleNamespace(id=host * each + i, slice_index=host, process_index=host, **kind) for host, i in numbers]
+
+
+def tpus(x: int, y: int, z: int, slices: int = 1) -> list[Any]:
+    kind = {"platform": "tpu", "device_kind": "TPU v4", "core_on_chip": 0, "process_index": 0}
+    places = itertools.product(range(slices), range(z), range(y), range(x))
+    return [SimpleNamespace(id=i, slice_index=place[0], coords=place[:0:-1], **kind) for i, place in enumerate(places)]
+
+
+@pytest.mark.parametrize(
+    ("devices", "data", "model", "member"),
+    [(gpus(2), 1, 1, 1), (gpus(3), 2, 2, 1), (gpus(2), 8, 1, 1), (gpus(4), 2, 8, 2), (gpus(2), 16, 1, 2)]
+    + [
+        (tpus(4, 4, 2, slices), data, model, 1) for slices in (1, 2) for data, model in ((1, 1), (2, 1), (1, 8), (4, 4))
+    ],
+)
+def test_a_member_lies_within_a_slice_where_it_fits(devices: list[Any], data: int, model: int, member: int) -> None:
+    """`member`: slices that each member lies in."""
+    found = arrange(devices, data, model)
+    assert found.shape == (len(devices) // (data * model), data, model)
+    assert sorted(device.id for device in found.flat) == list(range(len(devices)))
+    for own in found:
+        assert len({device.slice_index for device in own.flat}) == member
+        assert all(len({device.slice_index for device in row}) == 1 for row in own)
+
+
+@pytest.mark.parametrize(
+    ("devices", "data", "model"), [(gpus(3), 4, 3), (gpus(2), 1, 16), (gpus(2)[:-4] + gpus(1), 4, 1)]
+)
+def test_members_that_lie_across_slices_are_refused_with_the_slices(devices: list[Any], data: int, model: int) -> None:
+    with pytest.raises(InputError, match=rf"data={data} x model={model} on slices of \d+, \d+.* devices; allowed: "):
+        arrange(devices, data, model)
 
 
 @pytest.mark.parametrize(("members", "slots"), [(1, 8), (8, 8), (9, 16)])

@@ -32,7 +32,7 @@ VERSION = "bimixjax"
 # What a file system may answer to whoever writes.
 _OF_DISKS = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES)
 
-LOG = logging.getLogger("bimixjax")
+LOG, ORBAX_LOG = logging.getLogger("bimixjax"), logging.getLogger("absl")
 
 
 class Checkpoints:
@@ -44,6 +44,7 @@ class Checkpoints:
         handler = ocp.StandardCheckpointHandler()
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handler)
         self._synced: int | None = None
+        ORBAX_LOG.addFilter(_is_said_once)
 
     def save(self, step: int, members: Any) -> None:
         """Begin to write `members`; they are copied first, so that their buffers may be reused.
@@ -120,10 +121,13 @@ class Checkpoints:
 
     def close(self) -> None:
         """Wait until the last checkpoint is on the disk."""
-        with self._written():
-            self._manager.wait_until_finished()
-            self._sync()
-            self._manager.close()
+        try:
+            with self._written():
+                self._manager.wait_until_finished()
+                self._sync()
+                self._manager.close()
+        finally:
+            ORBAX_LOG.removeFilter(_is_said_once)
 
     def _sync(self) -> None:
         """Put the newest checkpoint on the disk whole: Orbax leaves what describes the arrays to the system's time."""
@@ -168,6 +172,11 @@ def _sums(members: Any) -> Any:
 def _device_sums(members: Any) -> Any:
     words = jax.tree.map(lambda leaf: jax.lax.bitcast_convert_type(leaf, jnp.uint32), members)
     return jax.tree.map(lambda leaf: jnp.sum(leaf, dtype=jnp.uint32), words)
+
+
+def _is_said_once(record: logging.LogRecord) -> bool:
+    """Return whether Orbax does not raise this too: of a failed write, each of its threads logs a long traceback."""
+    return record.levelno < logging.ERROR or f"{os.sep}orbax{os.sep}" not in record.pathname
 
 
 def _cut_line(text: str) -> str:

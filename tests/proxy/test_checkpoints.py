@@ -1,4 +1,5 @@
 import errno
+import logging
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 
 from bimixjax._base.checks import InputError
 from bimixjax.proxy import checkpoints as module
-from bimixjax.proxy.checkpoints import Checkpoints
+from bimixjax.proxy.checkpoints import ORBAX_LOG, Checkpoints
 
 
 def test_a_checkpoint_is_what_was_saved_though_the_buffers_are_reused(tmp_path: Path) -> None:
@@ -104,6 +105,18 @@ def test_a_checkpoint_that_cannot_be_written_is_one_error(tmp_path: Path, monkey
     with pytest.raises(OSError, match=r"a checkpoint could not be written: first line: '.*/checkpoints'"):
         checkpoints.save(1, {"x": np.ones(3, np.float32)})
     checkpoints.close()
+
+
+def test_what_orbax_logs_beside_an_error_is_left_out_while_it_writes(tmp_path: Path) -> None:
+    def passes(level: int, path: str) -> bool:
+        return bool(ORBAX_LOG.filter(logging.LogRecord("absl", level, path, 1, "a traceback", None, None)))
+
+    checkpoints = Checkpoints(tmp_path, 2)
+    assert not passes(logging.ERROR, "/site-packages/orbax/checkpoint/thread.py")
+    assert passes(logging.WARNING, "/site-packages/orbax/checkpoint/thread.py")
+    assert passes(logging.ERROR, "/site-packages/another/thread.py")
+    checkpoints.close()
+    assert passes(logging.ERROR, "/site-packages/orbax/checkpoint/thread.py")
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])

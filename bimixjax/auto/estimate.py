@@ -115,9 +115,8 @@ def _sentences(size: AutoSize) -> list[str]:
     if size.lent is not None:
         donor = size.lent.size
         lent = f"; covariate: model size {float(donor.model_size):g}, with {donor.mixture.shape[1]} runs"
-    runs, said = np.any(np.asarray(size.mask) > 0, axis=1).sum(0), []
+    runs, said = size.run_counts, []
     for t, weights in enumerate(np.asarray(size.weights).T):
-        # A single run that is left out is predicted by the priors alone: that is no error of a fit.
         several = f"cross-validation error {size.left_out_error[t]:.2%}"
         error = several if runs[t] > 1 else "one run, laws weighed by their priors"
         order = [i for i in np.argsort(-weights, kind="stable") if weights[i] >= _LEAST_WEIGHT]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from bimixjax._base.arrays import Stored
 from bimixjax._base.records import record, static
@@ -93,6 +93,11 @@ class AutoSize:
     carried: Carried | None = None
     drawn: "Drawn | None" = None
     unique: Float[Stored, "d m"] | None = None
+
+    @property
+    def run_counts(self) -> Int[np.ndarray, " T"]:
+        """How many runs each target was fitted to."""
+        return np.any(np.asarray(self.mask) > 0, axis=1).sum(0)
 
     def weights_of(self, name: str, weights: Stored | None = None) -> Float[np.ndarray, "*R T"]:
         """Return the weights of a member, of this fit or of others [..., M, T]; 0 where the size does not have it."""

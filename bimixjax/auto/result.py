@@ -96,8 +96,11 @@ class AutoFit(Fit):
 
     @property
     def left_out_error(self) -> np.ndarray:
-        """Mean absolute error of log losses on runs left out: [targets], or [sizes, targets]."""
-        return self._of_sizes(lambda size: size.left_out_error)
+        """Mean absolute error of log losses on runs left out: [targets], or [sizes, targets]; NaN of a single run.
+
+        A single run that is left out is predicted by the priors alone: that is no error of a fit.
+        """
+        return self._of_sizes(lambda size: np.where(size.run_counts > 1, size.left_out_error, np.nan))
 
     @property
     def rows(self) -> np.ndarray:

@@ -150,7 +150,7 @@ class Design(FileCommand):
     def work(self) -> Answer:
         """Plan, and write."""
         from bimixjax.loop import designs
-        from bimixjax.reports import corpora
+        from bimixjax.reports import corpora, tables
 
         spread = designs.Spread(count=self.spread, concentration=self.concentration, seed=self.seed)
         domains, chosen = self.training_free()
@@ -161,7 +161,10 @@ class Design(FileCommand):
         if self.out:
             made.write(self.out)
         document = corpora.mixtures_document(domains, chosen)
-        return Answer(document=document, screen=[corpora.mixtures(domains, chosen)])
+        screen = [corpora.mixtures(domains, chosen)]
+        if len(made) > len(chosen):
+            screen += tables.notes([f"{len(made)} runs: each mixture with each seed and model"])
+        return Answer(document=document, screen=screen)
 
     def training_free(self) -> "tuple[tuple[str, ...], Mixtures]":
         """Return the domains, and their mixtures by name: of the token store, or of the tokens given."""

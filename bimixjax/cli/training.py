@@ -133,6 +133,9 @@ class Swarm(FolderCommand, Trained):
         tokens = self.tokens(store, config)
         flops = float(design_flops(design, config).sum())
         progress.note(str(proxy.plan_swarm(design.shard(*shard) if shard else design, tokens, config)))
+        if isinstance(tokens, proxy.LimitedTokens):
+            kept = ", ".join(f"{count:,} of {name}" for name, count in tokens.unique.items())
+            progress.note(f"tokens to repeat: the first {kept}")
         with progress.shown() as watch:
             stage = watch(f"swarm of {len(design)} runs")
             table = proxy.train_swarm(design, tokens, config, folder, shard=shard, progress=stage)
@@ -162,7 +165,8 @@ class Swarm(FolderCommand, Trained):
         """Return N of --shard auto/N."""
         count = (self.shard or "").removeprefix("auto/")
         if not count.isdecimal() or int(count) < 1:
-            raise InputError(f"--shard is {self.shard!r}; allowed: auto/N, such as auto/8")
+            given = "not given" if self.shard is None else repr(self.shard)
+            raise InputError(f"--shard is {given}; allowed here: auto/N, such as auto/8 for 8 workers")
         return int(count)
 
     def how_far(self, folder: Path) -> Answer:

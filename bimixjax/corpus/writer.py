@@ -19,6 +19,9 @@ from bimixjax._base.records import write_json
 from bimixjax.corpus import layout
 from bimixjax.corpus.layout import SIDECAR, SPLITS, Shard
 
+# Files beside the domains: the sidecar, the options of the command line, and a card.
+DESCRIPTIONS = (SIDECAR, "config.yaml", "CARD.md")
+
 
 class Writer:
     """Appends tokens to the store that `writing` makes, to any domain and split, in any order.
@@ -112,8 +115,8 @@ def writing(
         "tokenizer": tokenizer,
     }
     sidecar |= {"vocab_size": vocab_size, "separator": separator}
-    if final.is_dir() and not (final / SIDECAR).exists() and any(final.iterdir()):
-        raise InputError(f"{final}: the folder holds something other than a token store; choose another")
+    if foreign := _foreign(final):
+        raise InputError(f"{final}: the folder holds something other than a token store: {foreign}; choose another")
     if final.exists() and not final.is_dir():
         raise InputError(f"{final}: a file is there; a token store is a folder")
     with _replacing_folder(final) as folder:
@@ -129,6 +132,19 @@ def writing(
                         os.fsync(file.fileno())
             sidecar |= {"notes": writer.notes, "domains": shards, PROVENANCE: provenance.of(final / SIDECAR)}
             write_json(folder / SIDECAR, sidecar, hashed=True)
+
+
+def _foreign(folder: Path) -> str | None:
+    """Return the name of something in the folder that belongs to no token store; it would go with an old one."""
+    if not folder.is_dir():
+        return None
+    shards = {layout.shard_file(folder, "", split).name for split in SPLITS}
+    known = DESCRIPTIONS if (folder / SIDECAR).exists() else ()
+    for path in sorted(folder.iterdir()):
+        is_domain = known and path.is_dir() and {file.name for file in path.iterdir()} <= shards
+        if path.name not in known and not is_domain:
+            return path.name
+    return None
 
 
 @contextmanager
@@ -184,4 +200,5 @@ def _require_complete(path: Path, shards: Mapping[str, Mapping[str, Shard]]) -> 
         for split, shard in splits.items():
             if not shard.tokens:
                 total = sum(other.documents for other in splits.values())
-                raise InputError(f"domain {domain!r} has no {split} tokens (documents in all: {total}); give more")
+                more = "more text, or another validation_fraction" if total else "some text"
+                raise InputError(f"domain {domain!r} has no {split} tokens (documents in all: {total}); give {more}")

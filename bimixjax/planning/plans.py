@@ -204,6 +204,7 @@ def _from_table(
     count = f"{len(measured.losses)} measured run{'s' if len(measured.losses) > 1 else ''}"
     of_targets = f"over {len(targets)} targets" if len(targets) > 1 else f"of {', '.join(targets)}"
     said = f"From {count}: expected improvement of the {'mean ' * (len(targets) > 1)}loss {of_targets}"
+    said += f" at model size {size:,.0f}" if len(there) > 1 else ""
     return improvement.batch(space, processes, costs, runs), said + (" per cost" if len(costs) > 1 else "")
 
 

@@ -44,8 +44,10 @@ def shard_of(environment: Mapping[str, str], count: int | None = None) -> tuple[
         (3, 8)
     """
     if SHARD in environment:
-        index, of = parse_shard(environment[SHARD], SHARD)
-        source, total = SHARD, count or of
+        index, total = parse_shard(environment[SHARD], SHARD)
+        source = SHARD
+        if count not in (None, total):
+            raise InputError(f"{SHARD} is of {total} shards, auto/{count} of {count}; allowed: the same number")
     else:
         found = next(((index, size) for index, size in ARRAYS if index in environment), None)
         if found is None:

@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from bimixjax._base import files
 from bimixjax._base.checks import InputError
 from bimixjax._base.records import read_json, to_plain, write_json
+from bimixjax.corpus.layout import SIDECAR
 from bimixjax.proxy.fleet import array_index
 from bimixjax.proxy.layout import DONE as DONE, LOCK as LOCK, OBSERVATIONS as OBSERVATIONS, SETTINGS as SETTINGS
 
@@ -48,6 +49,18 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
+def require_free(folder: Path, shard: tuple[int, int] | None) -> None:
+    """Raise where a folder is a token store, or holds this swarm divided otherwise: its runs would be trained again."""
+    if (folder / SIDECAR).exists():
+        raise InputError(f"{folder} is a token store; allowed: a folder of the swarm's own")
+    shards = {int(path.name.rpartition("-")[2]) for path in folder.glob("shard-*-of-*")}
+    whole = any(folder.glob(SETTINGS)) or any(folder.glob(f"model-*/{SETTINGS}"))
+    divided = [*(f"{count} shards" for count in sorted(shards)), *(["no shards"] if whole else [])]
+    own = "no shards" if shard is None else f"{shard[1]} shards"
+    if others := [one for one in divided if one != own]:
+        raise InputError(f"{folder} holds a swarm of {others[0]}, this call has {own}; allowed: the same, or another")
+
+
 def settle(folder: Path, settings: dict[str, Any]) -> None:
     """Write the settings of the swarm, or compare them with those that the folder was begun with.
 
@@ -68,7 +81,10 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
         raise InputError(f"{path} does not hold the settings of a swarm: it is nested too deeply") from error
     differ = [name for name in dict.fromkeys([*new, *old]) if new.get(name) != old.get(name)]
     if differ:
-        lines = "; ".join(f"{name} is {_cut(new.get(name))}, there {_cut(old.get(name))}" for name in differ)
+        others = [name for name in differ if not name.startswith("tokens.")]
+        said = [f"{name} is {_cut(new.get(name))}, there {_cut(old.get(name))}" for name in others]
+        changed = [name.removeprefix("tokens.") for name in differ if name.startswith("tokens.")]
+        lines = "; ".join([*said, *([f"other tokens of {', '.join(changed)}"] if changed else [])])
         allowed = "the settings it was begun with, or another folder"
         raise InputError(f"{folder} holds another swarm: {lines}; allowed: {allowed}")
 

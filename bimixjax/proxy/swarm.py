@@ -87,6 +87,7 @@ def train_swarm(
     """
     files.require_local(folder)
     whole = Path(folder)
+    storage.require_free(whole, shard)
     # Networks are trained in float32, whatever the caller's own arithmetic is.
     with jax.enable_x64(False), at_boundaries() as told:
         place = whole

@@ -23,7 +23,7 @@ from bimixjax.reports.sheet import Sheet
 _GLOSS = {
     "error %": "mean relative error, ± standard error",
     "gap %": "error minus the best law's, paired, on the held-out losses that all laws predict",
-    "inside %": "share of losses in the interval",
+    "inside %": "share of losses in their interval",
 }
 _DECIDED = {
     "regret": "of the held-out mixture that would be chosen, ± standard error: 0 the best of them, 1 an average one",
@@ -63,6 +63,7 @@ def summary(found: Comparison, *, more: bool = True) -> Group:
     folds = f"{len(found.group)} fold{'s' if len(found.group) > 1 else ''}"
     targets = ", ".join([*found.targets[:6], *(["..."] if len(found.targets) > 6 else [])])
     shown, gloss = _rows(found, frame, columns), [f"{name}: {_GLOSS[name]}" for name in columns]
+    gloss[-1] += "" if found.level is None else f", {100 * found.level:.0f} % wanted"
     gloss += [_MORE] if more else []
     return framed(f"Held-out losses of {targets}; {folds}{groups}", shown, "\n".join(gloss))
 

@@ -53,7 +53,7 @@ def verdict(found: Proof) -> Text:
     """Say which mixture won, and how the optimized one did against each other one."""
     if not found.ranked:
         return Text("No mixture has all its runs: nothing can be said.")
-    first = f"Lowest measured mean loss: {found.ranked[0]}."
+    first = f"Lowest measured mean loss: {found.ranked[0]}. Below {CLEAR} standard errors, a difference is a tie."
     if OPTIMIZED not in found.ranked:
         return Text(f"{first} A run of the {OPTIMIZED} mixture diverged.")
     lines = [first]

@@ -125,7 +125,8 @@ class Predictions:
         domains, names, proportions: the mixtures.
         budgets: where each is judged.
         targets, losses: names; nats per token.
-        lower, upper: limits of measured losses, which hold 90 % of them; NaN where the fit has none.
+        lower, upper: limits of measured losses, which hold 90 % of them; NaN where the fit has none, or priors alone
+            say what is predicted.
         outside: of each mixture, what lies outside what was fitted.
         measured: losses that were measured there, NaN where there is none.
     """
@@ -183,7 +184,7 @@ class Predictions:
             if intervals and isinstance(fit, AutoFit):
                 limits = fit.interval(*where, level=COVERED, inventory=unique, from_prior=from_prior)
                 lower[rows], upper[rows] = limits
-        return cls(
+        found = cls(
             domains=fit.domains,
             names=asked.names,
             proportions=asked.proportions,
@@ -195,6 +196,9 @@ class Predictions:
             outside=tuple(outside),
             measured=np.stack([asked.measured.get(t, np.full(count, np.nan)) for t in fit.targets], axis=1),
         )
+        # Nothing measured says how far off priors are.
+        limits = {name: np.where(found.from_prior, np.nan, getattr(found, name)) for name in ("lower", "upper")}
+        return replace(found, **limits)
 
     def beside(self, best: OptimalMixture, fit: Fit, inventory: Inventory | None = None) -> Self:
         """Add, for each mixture that the limits of a search do not allow, the nearest one that they do.

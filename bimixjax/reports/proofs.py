@@ -44,7 +44,11 @@ def measured(found: Proof) -> Group:
         row += [_HELD[found.held[i]]] if "in its limits" in columns else []
         shown.add_row(*row, *(decimal(loss, otherwise="diverged") for loss in means[i]))
     title = f"Proof: loss measured at {found.steps:.0f} steps, trained afresh with {found.losses.shape[1]} seeds each"
-    return framed(title, shown, f"Nats per token. Standard error of a difference: {decimal(found.standard_error)}")
+    gloss = f"Nats per token. Standard error of a difference: {decimal(found.standard_error)}"
+    gloss += (
+        ". Promised: predicted before the training, by the method that proposed the mixture" if promises.any() else ""
+    )
+    return framed(title, shown, gloss)
 
 
 def shares(found: Proof, proposals: Proposals) -> Group:

@@ -47,6 +47,8 @@ def members(fit: AutoFit) -> Group:
         shown.add_row(*name, f"{rows:.0f}", percent(error), _largest(weights) if rows else "no usable observation")
     gloss = f"{volume_of(fit)}; CV error: mean relative error in cross-validation over runs"
     gloss += "".join(f"; {short(large)} uses the predictions of {short(small)}" for large, small in fit.donors.items())
+    if fit.beyond is not None:
+        gloss += f"; at sizes that were not fitted, by the ratio of what {fit.beyond.law.name} predicts there and here"
     return framed("auto, an average of laws", shown, gloss)
 
 

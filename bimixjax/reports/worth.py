@@ -36,7 +36,7 @@ def _gains(found: Worth) -> Group:
     if drawn:
         gloss = f"{found.draws} draws of what the fit leaves open"
     elif found.law == "auto":
-        gloss = "by the average of laws alone, without draws; --draws 200 says how sure each gain is"
+        gloss = "by the average of laws alone, without draws; bimix optimize --draws 200 says how sure each gain is"
     else:
         gloss = "by the law alone, without draws"
     return framed("Gain in the weighted mean, nats per token", shown, gloss)

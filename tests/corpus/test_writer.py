@@ -84,6 +84,18 @@ def test_a_store_is_replaced_and_anything_else_is_refused(tmp_path: Path) -> Non
     assert _left_in(tmp_path / "thesis") == ["chapter.tex"]
 
 
+def test_a_store_in_which_something_else_lies_is_not_replaced(tmp_path: Path) -> None:
+    old = TokenStore.write(tmp_path / "c", {"old": ([1], [0])}, vocab_size=2)
+    (tmp_path / "c" / "config.yaml").touch()
+    for name in ("observations.csv", "old/notes.txt"):
+        (tmp_path / "c" / name).touch()
+        with pytest.raises(InputError, match=f"other than a token store: {name.partition('/')[0]}; choose another"):
+            TokenStore.write(tmp_path / "c", GOOD, vocab_size=2)
+        assert TokenStore.open(tmp_path / "c") == old
+        (tmp_path / "c" / name).unlink()
+    assert TokenStore.write(tmp_path / "c", GOOD, vocab_size=2).domains == ("a",)
+
+
 def test_an_exception_leaves_the_old_store_and_nothing_else(tmp_path: Path) -> None:
     old = TokenStore.write(tmp_path / "c", GOOD, vocab_size=2)
     with suppress(KeyboardInterrupt), writing(tmp_path / "c", vocab_size=2) as writer:

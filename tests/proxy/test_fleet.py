@@ -45,6 +45,12 @@ def test_an_array_that_tells_no_shard_is_an_error(environment: dict[str, str], m
         fleet.shard_of(environment)
 
 
+def test_two_numbers_of_shards_that_differ_are_an_error() -> None:
+    with pytest.raises(InputError, match="BIMIX_SHARD is of 6 shards, auto/4 of 4; allowed: the same number"):
+        fleet.shard_of({"BIMIX_SHARD": "1/6"}, 4)
+    assert fleet.shard_of({"BIMIX_SHARD": "1/6"}, 6) == (1, 6)
+
+
 def worker(place: Path, *reports: str, seen: float, done: bool = False) -> None:
     """Leave what a worker leaves: settings, its last sign of life, and its reports."""
     place.mkdir(parents=True)

@@ -169,13 +169,32 @@ def test_a_finished_folder_is_not_trained_again(table: Path, design: Design, tok
     assert (table.read_bytes(), table.stat().st_mtime_ns) == before
 
 
+@pytest.mark.parametrize(
+    ("there", "shard", "words"),
+    [
+        ("shard-0-of-4", (0, 2), "a swarm of 4 shards, this call has 2 shards"),
+        ("shard-0-of-2", None, "a swarm of 2 shards, this call has no shards"),
+        ("swarm.json", (0, 2), "a swarm of no shards, this call has 2 shards"),
+        ("model-1m/swarm.json", (1, 2), "a swarm of no shards, this call has 2 shards"),
+        ("store.json", None, "is a token store"),
+    ],
+)
+def test_a_folder_in_which_runs_would_be_trained_again_is_refused(
+    design: Design, tokens: Any, config: SwarmConfig, tmp_path: Path, there: str, shard: Any, words: str
+) -> None:
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).touch()
+    with pytest.raises(InputError, match=words):
+        train_swarm(design, tokens, config, tmp_path, shard=shard)
+
+
 def test_a_folder_of_another_swarm_is_refused(table: Path, design: Design, tokens: Any, config: SwarmConfig) -> None:
     before = table.read_text()
     other = dataclasses.replace(config, train=dataclasses.replace(config.train, learning_rate=0.5))
     with pytest.raises(InputError, match="another swarm: config.train.learning_rate is 0.5, there 0.01;"):
         train_swarm(design, tokens, other, table.parent, mesh=one_device())
     changed = dataclasses.replace(tokens, held_out={**tokens.held_out, "a": tokens.held_out["b"]})
-    with pytest.raises(InputError, match="another swarm: tokens.a is"):
+    with pytest.raises(InputError, match="another swarm: other tokens of a; allowed"):
         train_swarm(design, changed, config, table.parent, mesh=one_device())
     reseeded = Design.make(design.runs, design.domains, design.proportions, [0, 7, 0])
     with pytest.raises(InputError, match="another swarm: runs.mostly-a.seed is 7, there 1"):

@@ -39,7 +39,7 @@ def proof() -> Proof:
 def test_the_verdict_says_wins_ties_and_losses(proof: Proof) -> None:
     assert proof.standard_error == pytest.approx(0.01 * np.sqrt(2 / 3))
     assert loop.verdict(proof).plain.splitlines() == [
-        "Lowest measured mean loss: uniform.",
+        "Lowest measured mean loss: uniform. Below 2.5 standard errors, a difference is a tie.",
         "The optimized mixture ties with uniform: 0.0100 nats per token higher, 1.2 standard errors.",
         "The optimized mixture beats natural: 0.0900 nats per token lower, 11.0 standard errors.",
         "The optimized mixture beats bad: 0.1900 nats per token lower, 23.3 standard errors.",

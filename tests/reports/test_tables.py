@@ -88,10 +88,10 @@ def test_every_coefficient_with_a_value_per_domain_says_how_to_read_it() -> None
     assert not unsaid
 
 
-def average(*weights: float, lent: float | None = None) -> AutoFit:
+def average(*weights: float, lent: float | None = None, runs: int = 8) -> AutoFit:
     """A fit of `auto` to a target and to another without losses, as much of it as a table reads."""
     nothing = np.zeros(0)
-    blank = dict.fromkeys(("mixture", "volume", "scale", "mask", "center", "spread", "correlation"), nothing)
+    blank = dict.fromkeys(("mixture", "volume", "scale", "center", "spread", "correlation"), nothing)
     blank |= dict.fromkeys(("proportion_range", "volume_range", "log_range", "varies"), nothing)
 
     def size(parameters: float, lent: Lent | None = None) -> AutoSize:
@@ -102,6 +102,7 @@ def average(*weights: float, lent: float | None = None) -> AutoFit:
             weights=np.column_stack([weights, np.zeros(len(weights))]),
             left_out_error=np.array([0.0123, np.nan]),
             rows=np.array([40.0, 0.0]),
+            mask=np.tile([1.0, 0.0], (runs, 5, 1)),
             lent=lent,
             **blank,
         )
@@ -126,6 +127,11 @@ def test_an_average_names_its_two_largest_laws_within_80_columns() -> None:
     assert rows[0][4].rstrip() == "transfer_loose 65 %, offset 20 %, 2 others 15 %"
     assert " ".join(rows[1][1:]).split() == ["0", "-", "no", "usable", "observation"]
     assert "volume in steps" in shown
+
+
+def test_a_single_run_has_no_error_of_cross_validation() -> None:
+    (row,) = (line.split() for line in text(tables.members(average(1.0, runs=1))).splitlines() if line[:2] == " x")
+    assert row[1:] == ["40", "-", "offset", "100", "%"]
 
 
 def test_an_average_leaves_out_what_rounds_to_nothing() -> None:

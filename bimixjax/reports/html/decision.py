@@ -135,6 +135,7 @@ def mixtures(found: Decision) -> Section:
     limits = None if drawn is None else drawn.interval(level=LEVEL)
     share, count = f"{100 * LEVEL:.0f} %", found.worth.draws
     said, gained = "The mixture beside those that need no law", "Predicted gain over each of them"
+    said += " and those of other methods" if found.others else ""
     if drawn is not None:
         said += f"; the bar holds {share} of the best mixtures of {len(drawn.regret)} {source}"
     if count:

@@ -71,13 +71,13 @@ def facts(found: Decision) -> str:
     shown = [("Predicted mean loss (nats per token)", f"{best.objective:.4f}", within)]
     for name in dict.fromkeys([*_compared(found), *(n for n in (BEST_RUN,) if n in worth.baselines)]):
         i = worth.baselines.index(name)
-        shown.append((f"Gain over {_named(found, name)}", _signed(worth.gains[i]), _ends(found, i)))
+        shown.append((f"Predicted gain over {_named(found, name)}", _signed(worth.gains[i]), _ends(found, i)))
     moves = np.isfinite(worth.least)
     if moves.any():
         widest = int(np.nanargmax(worth.most - worth.least))
         ends = f"{percent(worth.least[widest], 0)} to {percent(worth.most[widest], 0)}"
         costs = f"of {worth.domains[widest]}, the flattest share, cost up to {100 * TOLERANCE:g}{_THIN}%"
-        shown.append(("Room", ends, costs))
+        shown.append(("What a share may be", ends, costs))
     items = [
         f"<div><dt>{escape(term, quote=False)}</dt><dd>{escape(value)}"
         + (f"<small>{escape(more, quote=False)}</small>" if more else "")
@@ -100,8 +100,15 @@ def _named(found: Decision, name: str) -> str:
     """Name a baseline; where zero-run is the same mixture, say so."""
     mixtures = found.baselines.mixtures
     same = name != ZERO_RUN and ZERO_RUN in mixtures and np.allclose(mixtures[ZERO_RUN], mixtures[name], atol=1e-3)
-    what = {BEST_RUN: "the best run"}.get(name, f"the {name} mixture")
-    return f"{what}, which is the zero-run mixture too" if same and name == found.reference else what
+    return (
+        f"{_short_name(name)}, which is the zero-run mixture too"
+        if same and name == found.reference
+        else _short_name(name)
+    )
+
+
+def _short_name(name: str) -> str:
+    return "the best run" if name == BEST_RUN else f"the {name} mixture"
 
 
 def _clause(found: Decision, name: str) -> str:
@@ -122,7 +129,7 @@ def _sure(found: Decision, names: Sequence[str]) -> str:
     if least >= _SURE:
         return f", and it beats {which} in {least:.0f}{_THIN}% of draws from the fit"
     weak = names[int(np.argmin(better))]
-    return f", but that it beats {_named(found, weak)} is not sure: it does in {least:.0f}{_THIN}% of draws"
+    return f", but that it beats {_short_name(weak)} is not sure: it does in {least:.0f}{_THIN}% of draws"
 
 
 def _ends(found: Decision, i: int) -> str:

@@ -63,7 +63,9 @@ def sentence(result: LoopResult) -> str:
     """Say which mixture, and how it did when it was trained afresh: inline HTML."""
     proof, train = result.proof, f"Train on <b>{lead.mixture_in_words(result.best)}</b>"
     gaps = proof.differences(OPTIMIZED)
-    clauses = [_clause(name, *gaps[name]) for name in (NATURAL, UNIFORM) if name in gaps]
+    # The best of those trained is named, whatever it is.
+    named = dict.fromkeys([NATURAL, UNIFORM, *proof.ranked[:1]])
+    clauses = [_clause(name, *gaps[name]) for name in named if name in gaps]
     if not clauses:
         return f"{train}: it could not be compared with others, since runs of the proof diverged."
     seeds = proof.losses.shape[1]

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bimixjax._base import provenance
 from bimixjax._base.checks import InputError, choice
 from bimixjax.corpus import TokenStore, local_corpus
 from bimixjax.corpus.entropy import Entropies, corpus_entropies
@@ -169,9 +170,11 @@ def _loop(folder: Path, config: LoopConfig, corpus: TokenStore, watch: Watch) ->
     observations.write(folder / OBSERVATIONS)
     watch("law")
     law = fit(config.law, observations, volume=UNIT)
-    law.save(folder / FIT)
+    with provenance.given(folder / OBSERVATIONS):
+        law.save(folder / FIT)
     best = optimize(law, budget=Budget(volume=config.swarm.steps, unit=UNIT), limits=_fitted_range(law))
-    best.save(folder / MIXTURE)
+    with provenance.given(folder / FIT):
+        best.save(folder / MIXTURE)
     extrapolation = extrapolate(config.law, observations)
     generalization = generalize(config.law, observations, design.runs[-config.held_out :])
     proposals = _proposals(config, law, best, observations, free)

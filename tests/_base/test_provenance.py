@@ -55,6 +55,19 @@ def test_the_same_work_elsewhere_writes_the_same_bytes(tmp_path: Path, monkeypat
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
 
 
+def test_a_step_of_a_work_may_be_given_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs.csv").write_text("run\n")
+    with provenance.given(Path("runs.csv")):
+        write_json("alone.json", {"x": 1}, hashed=True)
+    with recording("bimix try", []):
+        with provenance.given(Path("runs.csv")):
+            write_json("fit.json", {"x": 1}, hashed=True)
+        write_json("other.json", {"x": 1}, hashed=True)
+    inputs = {name: (read_origin(f"{name}.json")[0] or {})["inputs"] for name in ("alone", "fit", "other")}
+    assert inputs == {"alone": [], "fit": [{"name": "runs.csv", "sha256": sha256("runs.csv")}], "other": []}
+
+
 def test_outside_of_any_work_there_are_versions_and_nothing_beside(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"x": 1}, hashed=True)
     write_text(tmp_path / "t.csv", "1\n")

@@ -26,12 +26,12 @@ class InputError(ValueError):
 
 def choice(name: str, got: str, allowed: Iterable[str]) -> str:
     """Return `got` if it is one of `allowed`, else raise with the nearest spelling."""
-    allowed = sorted(allowed)
+    allowed = list(allowed)
     if got in allowed:
         return got
     near = get_close_matches(got, allowed, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"{name} is {got!r}; allowed: {', '.join(allowed)}.{hint}")
+    hint = f". Did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"{name} is {got!r}; allowed: {', '.join(allowed)}{hint}")
 
 
 def known(kind: str, got: Collection[str], allowed: Collection[str], where: str) -> None:

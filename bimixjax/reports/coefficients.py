@@ -36,7 +36,8 @@ def coefficients(fit: FitResult) -> Group:
         shown.add_row(*name, *values, percent(float(fit.error[lane])), f"{fit.r2[lane]:.4f}")
     gauge = "".join(f"{name} = {value:g}; " for name, value in fit.law.gauge.items())
     left_out = "; r = 0, missing: rows left out" if len(counts) > 1 else ""
-    gloss = f"{gauge}{volume_of(fit)}; ± standard error; MRE, R2: on the rows fitted{left_out}"
+    unknown = " (?: not known)" if any("?" in cell for name in names for cell in cells[name]) else ""
+    gloss = f"{gauge}{volume_of(fit)}; ± standard error{unknown}; MRE, R2: on the rows fitted{left_out}"
     return Group(framed(f"Law {fit.law.name}", shown, gloss), *matrices(fit, cells, ""))
 
 

@@ -59,7 +59,8 @@ def summary(found: Comparison, *, more: bool = True) -> Group:
     """
     columns = [name for name in _GLOSS if name != "inside %" or found.level is not None]
     frame = _of_laws(found)
-    groups = "" if _grouped(frame) else f" ({_group(found, found.group[0])} {found.grouped_by} fitted)"
+    kind = found.grouped_by.removesuffix("s") if found.group[0] == 1 else found.grouped_by
+    groups = "" if _grouped(frame) else f" ({_group(found, found.group[0])} {kind} fitted)"
     folds = f"{len(found.group)} fold{'s' if len(found.group) > 1 else ''}"
     targets = ", ".join([*found.targets[:6], *(["..."] if len(found.targets) > 6 else [])])
     shown, gloss = _rows(found, frame, columns), [f"{name}: {_GLOSS[name]}" for name in columns]

@@ -200,7 +200,8 @@ def certificate(best: OptimalMixture) -> Text:
         return text
     text = Text(f"Search ({best.method}) converged; {residual}; ")
     if best.convex:
-        text.append(f"under this law no mixture within the limits is better by more than {gap:.1e} nats per token.")
+        by = f"better by more than {gap:.1e} nats per token" if gap > 0 else "better"
+        text.append(f"under this law no mixture within the limits is {by}.")
     else:
         text.append(f"to first order no small change gains more than {gap:.1e} nats per token; ")
         text.append(f"{summaries.agreement(best)}.")

@@ -406,7 +406,7 @@ def test_a_config_may_map_names_to_numbers(folder: Path, capsys: pytest.CaptureF
     ("line", "words"),
     [
         ("fit nothing.csv", "nothing.csv: no such file"),
-        ("fit my.csv --law bimx", "law is 'bimx'; allowed: additive, additive_sized, auto, bimix"),
+        ("fit my.csv --law bimx", "law is 'bimx'; allowed: auto, bimix, bimix_offset, bimix_sized"),
         ("fit my.csv --keep last --min-volume 1e9", "my.csv has no step from 1e+09 on"),
         ("fit twice.csv --law bimix", "--keep last"),
         ("fit zero.csv --law bimix", "--min-volume"),

@@ -242,5 +242,5 @@ def test_mixtures_are_read_from_plain_files_and_from_optimize(tmp_path: Path) ->
     (tmp_path / "found.json").write_text('{"domains": ["a", "b"], "proportions": [0.25, 0.75], "converged": false}')
     with pytest.raises(InputError, match="did not converge"):
         read_mixture(tmp_path / "found.json")
-    with pytest.raises(InputError, match=r"'.txt'; allowed: .csv, .json"):
+    with pytest.raises(InputError, match=r"'.txt'; allowed: .json, .csv"):
         read_mixture(tmp_path / "found.txt")

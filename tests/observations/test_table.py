@@ -127,7 +127,7 @@ def test_volume_is_tokens_unless_steps_are_requested(observations: Observations)
     assert steps_only.volume_unit() == "steps"
     with pytest.raises(InputError, match="frame has no column 'tokens'; units there: steps"):
         steps_only.volumes("tokens")
-    with pytest.raises(InputError, match=r"volume unit is 'step'; allowed: steps, tokens. Did you mean 'steps'"):
+    with pytest.raises(InputError, match=r"volume unit is 'step'; allowed: tokens, steps. Did you mean 'steps'"):
         observations.volumes("step")  # type: ignore[arg-type]
 
 
@@ -250,7 +250,7 @@ def test_budget() -> None:
         ({"volume": 0}, "volume is 0; allowed: a finite number above 0"),
         ({"volume": float("nan")}, "volume is nan"),
         ({"model_size": "70M"}, "model_size is '70M'"),
-        ({"unit": "epochs"}, "unit is 'epochs'; allowed: steps, tokens"),
+        ({"unit": "epochs"}, "unit is 'epochs'; allowed: tokens, steps"),
     ],
 )
 def test_budget_refuses(field: dict[str, Any], words: str) -> None:

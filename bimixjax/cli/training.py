@@ -57,7 +57,7 @@ class Swarm(FolderCommand, Trained):
     run, or a file of them (domain,tokens)."""
     process: Annotated[str | None, arg(metavar="I/N", help_behavior_hint="")] = None
     """Train together with other processes: this is the I-th of N (I from 0). SLURM, Open MPI and TPU pods say it
-    themselves; alone: train without the others nevertheless."""
+    themselves; alone: train without the others nevertheless; auto: let JAX find them."""
     coordinator: Annotated[str | None, arg(metavar="HOST:PORT", help_behavior_hint="")] = None
     """With --process I/N: where process 0 listens; the same for all."""
     shard: Annotated[str | None, arg(metavar="I/N|auto|auto/N", help_behavior_hint="")] = None

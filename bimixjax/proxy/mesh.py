@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -50,21 +50,23 @@ def arrange(devices: Sequence[Any], data: int, model: int) -> np.ndarray:
 
     `jax.make_mesh` refuses several slices.
     """
-    sizes = Counter(getattr(device, "slice_index", 0) for device in devices)
-    each, member = min(sizes.values()), data * model
+    slices: dict[int, list[Any]] = defaultdict(list)
+    for device in devices:
+        slices[getattr(device, "slice_index", 0)].append(device)
+    parts = [slices[number] for number in sorted(slices)]
     # JAX knows which devices of a slice are near each other. It may cut an axis of a torus where it must.
-    if len(sizes) == 1:
-        shape = len(devices) // member, data, model
-        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    if each % member == 0:
-        within, across = (each // member, data, model), (len(sizes), 1, 1)
-    else:
-        within, across = (1, each // model, model), (each * len(sizes) // member, member // each, 1)
-    if max(sizes.values()) > each or math.prod(within) != each or math.prod(across) != len(sizes):
-        there = ", ".join(map(str, sizes.values()))
-        allowed = "slices of one size, members within one or of several whole ones, model within one"
+    near, member, each = (
+        partial(mesh_utils.create_device_mesh, allow_split_physical_axes=True),
+        data * model,
+        len(parts[0]),
+    )
+    if all(len(part) % member == 0 for part in parts):
+        return np.concatenate([near((len(part) // member, data, model), part) for part in parts])
+    if any(len(part) != each for part in parts) or member % each or each % model:
+        there = ", ".join(str(len(part)) for part in parts)
+        allowed = "each member within a slice, or on several whole ones of one size with model within one"
         raise InputError(f"mesh of data={data} x model={model} on slices of {there} devices; allowed: {allowed}")
-    return mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=True)
+    return np.concatenate([near((each // model, model), part) for part in parts]).reshape(-1, data, model)
 
 
 def padded(members: int, mesh: Mesh) -> int:

@@ -96,7 +96,7 @@ class Metrics:
         where that is not known; memory is the most that one device, and this process, had in use.
         """
         devices = jax.devices()
-        used = (devices[0].memory_stats() or {}).get("peak_bytes_in_use") if storage.writes() else None
+        used = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
         kind, rate = devices[0].device_kind, self._pace[0]
         return {
             "tokens_per_second": rate,

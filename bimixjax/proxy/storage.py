@@ -7,6 +7,7 @@ starts from; so a kill at any moment loses work, but neither loses, repeats nor 
 import csv
 import io
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,7 +54,8 @@ def require_free(folder: Path, shard: tuple[int, int] | None) -> None:
     """Raise where a folder is a token store, or holds this swarm divided otherwise: its runs would be trained again."""
     if (folder / SIDECAR).exists():
         raise InputError(f"{folder} is a token store; allowed: a folder of the swarm's own")
-    shards = {int(path.name.rpartition("-")[2]) for path in folder.glob("shard-*-of-*")}
+    named = [re.fullmatch(r"shard-[0-9]+-of-([0-9]+)", path.name) for path in folder.glob("shard-*")]
+    shards = {int(name[1]) for name in named if name}
     whole = any(folder.glob(SETTINGS)) or any(folder.glob(f"model-*/{SETTINGS}"))
     divided = [*(f"{count} shards" for count in sorted(shards)), *(["no shards"] if whole else [])]
     own = "no shards" if shard is None else f"{shard[1]} shards"

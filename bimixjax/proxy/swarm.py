@@ -21,6 +21,7 @@ from bimixjax.proxy.batches import Resident, Sampler, Streamed, TokenSource, Val
 from bimixjax.proxy.checkpoints import Checkpoints
 from bimixjax.proxy.design import Design
 from bimixjax.proxy.feed import ResidentFeed, StreamedFeed, make_feed
+from bimixjax.proxy.hosts import require_joined
 from bimixjax.proxy.memory import Plan, make_plan
 from bimixjax.proxy.metrics import Metrics, reporting
 from bimixjax.proxy.pace import Pace, Progress
@@ -86,6 +87,7 @@ def train_swarm(
         run model_size step tokens seed lr status mixture/even mixture/odd
     """
     files.require_local(folder)
+    require_joined()
     whole = Path(folder)
     storage.require_free(whole, shard)
     # Networks are trained in float32, whatever the caller's own arithmetic is.

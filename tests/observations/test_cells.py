@@ -14,7 +14,9 @@ from bimixjax.observations import cells as _tables
 
 
 def test_only_csv_and_parquet(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"the file's suffix is '.xlsx'; allowed: .csv, .tsv, .csv.gz, .tsv.gz, .parquet"):
+    with pytest.raises(
+        InputError, match=r"the file's suffix is '.xlsx'; allowed: .csv, .tsv, .csv.gz, .tsv.gz, .parquet"
+    ):
         _tables.read(tmp_path / "table.xlsx")
     with pytest.raises(InputError, match=r"the file's suffix is '.xlsx'; allowed: .csv, .parquet"):
         _tables.write(tmp_path / "table.xlsx", pd.DataFrame({"a": [1]}))

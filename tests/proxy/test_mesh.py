@@ -38,7 +38,14 @@ def tpus(x: int, y: int, z: int, slices: int = 1) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("devices", "data", "model", "member"),
-    [(gpus(2), 1, 1, 1), (gpus(3), 2, 2, 1), (gpus(2), 8, 1, 1), (gpus(4), 2, 8, 2), (gpus(2), 16, 1, 2)]
+    [
+        (gpus(2), 1, 1, 1),
+        (gpus(3), 2, 2, 1),
+        (gpus(2), 8, 1, 1),
+        (gpus(4), 2, 8, 2),
+        (gpus(2), 16, 1, 2),
+        (gpus(2)[:-1], 1, 1, 1),
+    ]
     + [
         (tpus(4, 4, 2, slices), data, model, 1) for slices in (1, 2) for data, model in ((1, 1), (2, 1), (1, 8), (4, 4))
     ],
@@ -53,9 +60,7 @@ def test_a_member_lies_within_a_slice_where_it_fits(devices: list[Any], data: in
         assert all(len({device.slice_index for device in row}) == 1 for row in own)
 
 
-@pytest.mark.parametrize(
-    ("devices", "data", "model"), [(gpus(3), 4, 3), (gpus(2), 1, 16), (gpus(2)[:-4] + gpus(1), 4, 1)]
-)
+@pytest.mark.parametrize(("devices", "data", "model"), [(gpus(3), 4, 3), (gpus(2), 1, 16), (gpus(2)[:-1], 5, 3)])
 def test_members_that_lie_across_slices_are_refused_with_the_slices(devices: list[Any], data: int, model: int) -> None:
     with pytest.raises(InputError, match=rf"data={data} x model={model} on slices of \d+, \d+.* devices; allowed: "):
         arrange(devices, data, model)

@@ -21,6 +21,7 @@ from orbax.checkpoint.checkpoint_managers import LatestN
 from bimixjax import __version__
 from bimixjax._base.checks import InputError
 from bimixjax.proxy.layout import CHECKPOINTS
+from bimixjax.proxy.programs import with_slots
 from bimixjax.proxy.storage import agreed, writes
 
 # Bytes beside the members: what Orbax says about them, and the table.
@@ -110,14 +111,19 @@ class Checkpoints:
     def _read(self, step: int, members: Any) -> tuple[Any, str]:
         """Return the members of one checkpoint, or None and why they cannot be had."""
         sums = jax.tree.map(lambda leaf: np.zeros((), np.uint32), members)
-        wanted = ocp.args.StandardRestore({"members": members, "sums": sums})
         with _one_complaint():
             try:
-                found = self._manager.restore(step, args=wanted)
+                slots = _slots(cast("Any", self._manager.item_metadata(step)).tree["members"])
+                same = slots == _slots(members)
+                # On other devices there are other slots; what was saved of them goes by the host then.
+                there = members if same else jax.tree.map(lambda leaf: _blank((slots, *leaf.shape[1:]), leaf), members)
+                found = self._manager.restore(step, args=ocp.args.StandardRestore({"members": there, "sums": sums}))
             except Exception as error:  # of Orbax, TensorStore or JSON, each of its own kind
                 return None, f"cannot be read ({type(error).__name__}: {_cut_line(str(error))})"
-        same = jax.tree.map(np.array_equal, found["sums"], _sums(found["members"]))
-        return (found["members"], "") if all(jax.tree.leaves(same)) else (None, "has changed since it was written")
+        held, own = found["members"], _sums(found["members"]) if same else jax.tree.map(_host_sum, found["members"])
+        if not jax.tree.all(jax.tree.map(np.array_equal, found["sums"], own)):
+            return None, "has changed since it was written"
+        return held if same else with_slots(held, members), ""
 
     def close(self) -> None:
         """Wait until the last checkpoint is on the disk."""
@@ -155,6 +161,20 @@ class Checkpoints:
             code = next((code for code in _OF_DISKS if os.strerror(code) in str(error)), errno.EIO)
             why = _cut_line(str(error)) if code == errno.EIO else os.strerror(code)
             raise OSError(code, f"a checkpoint could not be written: {why}", str(self._folder)) from error
+
+
+def _slots(members: Any) -> int:
+    """Return how many slots there are."""
+    return jax.tree.leaves(members)[0].shape[0]
+
+
+def _blank(shape: tuple[int, ...], leaf: Any) -> np.ndarray:
+    """Return what tells Orbax to read an array to the host: it has a shape and a type, and takes no memory."""
+    return np.broadcast_to(np.zeros((), leaf.dtype), shape)
+
+
+def _host_sum(leaf: np.ndarray) -> np.ndarray:
+    return np.asarray(leaf).view(np.uint32).sum(dtype=np.uint32)
 
 
 def _arrays(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from bimixjax._base.checks import InputError
 
@@ -103,10 +105,15 @@ def _launched() -> bool:
     return started or slices or any("," in os.environ.get(name, "") for name in TPU_HOSTS)
 
 
+def whole(array: jax.Array) -> np.ndarray:
+    """Return an array of which other processes may hold parts; each process must call this."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
 def smallest(number: float) -> float:
     """Return the smallest of the numbers of all processes, which must plan alike."""
     if jax.process_count() == 1:
         return number
-    from jax.experimental import multihost_utils
-
     return float(multihost_utils.process_allgather(jax.numpy.float32(number)).min())

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from bimixjax._base.checks import InputError, choice
-from bimixjax.proxy.operators import attend, cut, look_up, rotate
+from bimixjax.proxy.operators import attend, cut, look_up, project, rotate
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 EMBEDDING_SCALE = 0.02
@@ -201,10 +201,9 @@ def token_scores(
         params = params | gather(others, DTYPES[config.dtype])
     model = nnx.merge(_blueprint(config)[0], params)
     hidden = model(windows[:, :-1], passes)
-    projection = model.projection.astype(hidden.dtype)
 
     def scores(part: tuple[Float[Array, "B l D"], Int[Array, "B l"]]) -> tuple[Array, Array]:
-        logits = jnp.einsum("bld,vd->blv", split_rows(part[0], passes), projection, preferred_element_type=jnp.float32)
+        logits = project(split_rows(part[0], passes), model.projection)
         # A masked sum, since gathers and the scatters of their gradients are slow on accelerators.
         hit = part[1][..., None] == jnp.arange(config.vocab)
         log_z = jax.nn.logsumexp(logits, axis=-1)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from bimixjax._base.compilation import DETERMINISTIC
 from bimixjax._base.records import record
 from bimixjax.proxy.batches import Read, Sampler, Validation, draw, seed_key
-from bimixjax.proxy.mesh import Layout, replicated
+from bimixjax.proxy.mesh import Layout, place, replicated
 from bimixjax.proxy.train import MEAN_LOSS, PADDING, TRAINING, Learner, Member, TrainConfig, measure
 
 
@@ -134,6 +134,21 @@ def slot_starts(seeds: Sequence[int], slots: int) -> tuple[UInt32[np.ndarray, "m
     """Return key data and `stopped` of each slot; slots beyond the seeds are padding, which is never trained."""
     keys = np.stack([np.asarray(jax.random.key_data(seed_key(int(seed)))) for seed in fill(seeds, slots)])
     return keys, np.where(np.arange(slots) < len(seeds), TRAINING, PADDING).astype(np.int32)
+
+
+def with_slots(members: Any, like: Any) -> Any:
+    """Return stacked members, which every process has on its host, on the devices, with as many slots as `like` has.
+
+    Slots beyond the members are padding; beyond those of `like` there was only padding.
+    """
+
+    def resized(path: Any, leaf: np.ndarray, like: Any) -> Array:
+        more = max(0, like.shape[0] - len(leaf))
+        is_mark = jax.tree_util.keystr(path) == ".stopped"
+        rest = np.full(more, PADDING, leaf.dtype) if is_mark else np.repeat(leaf[:1], more, axis=0)
+        return place(np.concatenate([leaf[: like.shape[0]], rest]), like.sharding)
+
+    return jax.tree_util.tree_map_with_path(resized, members, like)
 
 
 def fill(values: Sequence[Any], slots: int) -> list[Any]:

@@ -24,6 +24,7 @@ from bimixjax._base.records import record
 from bimixjax.observations import Observations
 from bimixjax.proxy.batches import TokenSource
 from bimixjax.proxy.design import Design
+from bimixjax.proxy.hosts import whole
 from bimixjax.proxy.mesh import Layout
 from bimixjax.proxy.model import token_losses
 from bimixjax.proxy.pace import Progress
@@ -139,6 +140,8 @@ def doremi(
     """
     positive("step_size", step_size)
     share("smoothing", smoothing)
+    if folder is None and jax.process_count() > 1:
+        raise InputError("several processes train together and folder is None; allowed: a folder that all of them see")
     domains, count = tuple(domains or tokens.domains), len(seeds)
     config, watch = dataclasses.replace(config, targets=()), watch or (lambda stage: None)
     natural = mixtures.natural([len(tokens.train(domain)) for domain in domains])
@@ -158,13 +161,15 @@ def doremi(
         losses, members = train("reference", chosen, Path(place))
         settings = {"step_size": step_size, "smoothing": smoothing, "steps": config.steps}
         learner = _ExcessLoss(**settings, mixture=tuple(chosen.tolist()), reference=members.params)
+        # Their moments are not needed, and would take memory beside the proxy models.
+        del members
         proxy_losses, proxies = train("proxy", mixtures.uniform(len(domains)), Path(place), learner)
     return DoremiResult(
         domains=domains,
         seeds=tuple(seeds),
         reference=chosen,
-        weights=np.asarray(proxies.weights, np.float64)[:count],
-        excess=np.asarray(proxies.excess, np.float64)[:count],
+        weights=whole(proxies.weights)[:count].astype(np.float64),
+        excess=whole(proxies.excess)[:count].astype(np.float64),
         reference_losses=losses,
         proxy_losses=proxy_losses,
     )

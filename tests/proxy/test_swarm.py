@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,26 @@ def test_devices_change_losses_by_rounding_only(
     np.testing.assert_allclose(many.losses, one.losses, rtol=0, atol=1e-5)
     columns = [f"realized/{name}" for name in design.domains]
     np.testing.assert_array_equal(many.metadata[columns], one.metadata[columns])
+
+
+@pytest.mark.parametrize("devices", [(8, 1), (1, 8), (8, 4, 1)])
+def test_a_swarm_goes_on_with_other_devices_whatever_slots_they_have(
+    tmp_path: Path, table: Path, design: Design, tokens: Any, config: SwarmConfig, devices: tuple[int, ...]
+) -> None:
+    """Three runs have 8 slots on 8 devices, 4 on 4, and 3 on one."""
+    # The last training is not stopped.
+    for count, end in zip(devices, (*range(5, 20, 8), None)[-len(devices) :], strict=True):
+
+        def stop(step: int, *_: float, end: int | None = end) -> None:
+            if end is not None and step >= end:
+                signal.raise_signal(signal.SIGTERM)
+
+        with nullcontext() if end is None else pytest.raises(Stopped):
+            train_swarm(design, tokens, config, tmp_path, mesh=make_mesh(devices=jax.devices()[:count]), progress=stop)
+    found, expected = Observations.read(tmp_path / "observations.csv"), Observations.read(table)
+    np.testing.assert_allclose(found.losses, expected.losses, rtol=0, atol=1e-5)
+    columns = [f"realized/{name}" for name in design.domains]
+    np.testing.assert_array_equal(found.metadata[columns], expected.metadata[columns])
 
 
 def test_the_callers_precision_changes_nothing(

@@ -33,6 +33,9 @@ VERSION = "bimixjax"
 # What a file system may answer to whoever writes.
 _OF_DISKS = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES)
 
+# Modules of Orbax whose errors are raised, too.
+_OF_WRITES = ("future.py", "async_checkpointer.py", "checkpoint_manager.py")
+
 LOG, ORBAX_LOG = logging.getLogger("bimixjax"), logging.getLogger("absl")
 
 
@@ -196,7 +199,8 @@ def _device_sums(members: Any) -> Any:
 
 def _is_said_once(record: logging.LogRecord) -> bool:
     """Return whether Orbax does not raise this too: of a failed write, each of its threads logs a long traceback."""
-    return record.levelno < logging.ERROR or f"{os.sep}orbax{os.sep}" not in record.pathname
+    raised = f"{os.sep}orbax{os.sep}" in record.pathname and record.filename in _OF_WRITES
+    return record.levelno < logging.ERROR or not raised
 
 
 def _cut_line(text: str) -> str:

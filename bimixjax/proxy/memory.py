@@ -5,6 +5,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -94,6 +95,7 @@ class Plan:
         layout = self.layout
         cut = [f"{layout.stack or 'all'} at once", f"microbatches of {layout.microbatch}"]
         cut += ["remat"] * layout.passes.remat + ["state split over data"] * layout.passes.sharded
+        cut += ["attention by cuDNN"] * layout.passes.fused
         return f"{_size(self.total)}{of} a device: {parts}; {', '.join(cut)}"
 
 
@@ -277,6 +279,7 @@ def _limit(mesh: Mesh) -> float:
     return smallest(min(found, default=math.inf))
 
 
+@lru_cache
 def _has_fused(train: TrainConfig, *, deterministic: bool) -> bool:
     """Return whether cuDNN computes attention of these sizes, which it does for some versions and devices only."""
     model = train.model

@@ -112,11 +112,12 @@ def test_what_orbax_logs_beside_an_error_is_left_out_while_it_writes(tmp_path: P
         return bool(ORBAX_LOG.filter(logging.LogRecord("absl", level, path, 1, "a traceback", None, None)))
 
     checkpoints = Checkpoints(tmp_path, 2)
-    assert not passes(logging.ERROR, "/site-packages/orbax/checkpoint/thread.py")
-    assert passes(logging.WARNING, "/site-packages/orbax/checkpoint/thread.py")
-    assert passes(logging.ERROR, "/site-packages/another/thread.py")
+    assert not passes(logging.ERROR, "/site-packages/orbax/checkpoint/future.py")
+    assert passes(logging.WARNING, "/site-packages/orbax/checkpoint/future.py")
+    assert passes(logging.ERROR, "/site-packages/another/future.py")
+    assert passes(logging.ERROR, "/site-packages/orbax/checkpoint/storage_backend.py")
     checkpoints.close()
-    assert passes(logging.ERROR, "/site-packages/orbax/checkpoint/thread.py")
+    assert passes(logging.ERROR, "/site-packages/orbax/checkpoint/future.py")
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])

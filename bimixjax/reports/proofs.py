@@ -45,9 +45,8 @@ def measured(found: Proof) -> Group:
         shown.add_row(*row, *(decimal(loss, otherwise="diverged") for loss in means[i]))
     title = f"Proof: loss measured at {found.steps:.0f} steps, trained afresh with {found.losses.shape[1]} seeds each"
     gloss = f"Nats per token. Standard error of a difference: {decimal(found.standard_error)}"
-    gloss += (
-        ". Promised: predicted before the training, by the method that proposed the mixture" if promises.any() else ""
-    )
+    if promises.any():
+        gloss += ". Promised: predicted before the training, of each method's mixture by that method"
     return framed(title, shown, gloss)
 
 

@@ -13,7 +13,7 @@ from bimixjax.optimization import Baselines
 from bimixjax.optimization.baselines import NATURAL, UNIFORM
 from bimixjax.reports import corpora, loop, proofs, tables
 from bimixjax.reports.html import decision, drawings, lead
-from bimixjax.reports.html.elements import Section, figure, page, pair, shown
+from bimixjax.reports.html.elements import Section, figure, page, shown
 from bimixjax.reports.lanes import FittedLosses
 
 PAGE = "report.html"
@@ -70,7 +70,7 @@ def sentence(result: LoopResult) -> str:
         return f"{train}: it could not be compared with others, since runs of the proof diverged."
     seeds = proof.losses.shape[1]
     trained = f"trained afresh with {seeds} seeds, its mean loss at {proof.steps:.0f} steps was "
-    return f"{train}: {trained}{' and '.join(clauses)}."
+    return f"{train}: {trained}{' and '.join([', '.join(clauses[:-1]), clauses[-1]] if clauses[1:] else clauses)}."
 
 
 def _clause(name: str, gap: float, errors: float) -> str:
@@ -84,7 +84,7 @@ def _proof(result: LoopResult) -> Section:
     caption = "Mean losses of mixtures trained afresh with the same seeds: a dot for each run, a stroke at their mean, "
     caption += "a ring where it was promised."
     drawn = figure([drawings.proof(result.proof)], "proof-drawn", caption)
-    parts = (shown(loop.verdict(result.proof)), pair(drawn, shown(proofs.measured(result.proof))))
+    parts = (shown(loop.verdict(result.proof)), drawn, shown(proofs.measured(result.proof)))
     return Section(name="proof", title="What was measured", parts=parts)
 
 

@@ -77,7 +77,7 @@ def own_gpus(environment: Mapping[str, str]) -> list[int] | None:
     parts = re.findall(r"(\d+)(?:\(x(\d+)\))?", environment[tasks])
     counts = [int(count) for count, times in parts for _ in range(int(times or 1))]
     together = counts[int(environment.get("SLURM_NODEID", 0)) % len(counts)]
-    there = int(environment.get("SLURM_GPUS_ON_NODE", len([*Path("/dev").glob("nvidia[0-9]*")])))
+    there = int(environment.get("SLURM_GPUS_ON_NODE") or len([*Path("/dev").glob("nvidia[0-9]*")]))
     shown = environment.get("CUDA_VISIBLE_DEVICES")
     seen = there if shown is None else len([device for device in shown.split(",") if device.strip()])
     if together > 1 and there <= seen:

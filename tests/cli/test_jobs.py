@@ -84,7 +84,7 @@ def test_a_skypilot_task_takes_its_shard_from_the_environment(capsys: pytest.Cap
 def test_a_job_needs_to_know_how_many_shards(capsys: pytest.CaptureFixture[str]) -> None:
     for wrong in ("auto", "0/3", "auto/0", "auto/x"):
         assert run([*LINE[:-1], wrong, "--print-job", "slurm"]) == BAD_INPUT
-        assert f"--shard is '{wrong}'; allowed: auto/N" in capsys.readouterr().err
+        assert f"--shard is '{wrong}'; allowed here: auto/N" in capsys.readouterr().err
     assert run(["swarm", "--print-job", "slurm"]) == BAD_INPUT
     assert "takes DESIGN STORE FOLDER" in capsys.readouterr().err
 

@@ -159,7 +159,7 @@ def test_a_design_of_several_models_is_trained_and_costed(
     assert document["flops"] == 3 * 32 * (6 * sizes + 12 * np.array([8, 16]) * 8).sum()
     Path("wrong.csv").write_text("run,model,mixture/web,mixture/code\nr,2m,0.5,0.5\n")
     assert bimix("swarm wrong.csv store other") == BAD_INPUT
-    assert "wrong.csv: model is '2m'; allowed: 0.1m, 10m" in capsys.readouterr().err
+    assert "wrong.csv: model is '2m'; allowed: 0.1m, 1m, 10m" in capsys.readouterr().err
 
 
 def test_a_swarm_repeats_as_the_real_run_will(store: TokenStore) -> None:

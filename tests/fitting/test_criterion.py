@@ -163,7 +163,7 @@ def test_runs_that_all_weigh_nothing_are_no_observation():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"residual": "logarithmic"}, "residual is 'logarithmic'; allowed: absolute, relative"),
+        ({"residual": "logarithmic"}, "residual is 'logarithmic'; allowed: relative, absolute"),
         ({"huber": 0.0}, "huber"),
         ({"huber": -0.1}, "huber"),
         ({"huber": float("nan")}, "huber"),

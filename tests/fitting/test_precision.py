@@ -118,5 +118,5 @@ def test_devices_without_float64_iterate_in_float32_and_the_host_does_the_rest(t
 
 @pytest.mark.parametrize("solver", [VarPro, LBFGS])
 def test_another_precision_is_an_error(solver: Callable[..., object]):
-    with pytest.raises(InputError, match="precision is 'half'; allowed: float32, float64, refined"):
+    with pytest.raises(InputError, match="precision is 'half'; allowed: float64, float32, refined"):
         solver(precision="half")

@@ -135,7 +135,7 @@ def test_the_split_axes_of_parameters() -> None:
     [
         ({"layers": 0}, "layers of the model is 0"),
         ({"width": 30}, "width 30 with 2 heads"),
-        ({"dtype": "float61"}, "'float61'; allowed: bfloat16, float32"),
+        ({"dtype": "float61"}, "'float61'; allowed: float32, bfloat16"),
     ],
 )
 def test_impossible_sizes_are_errors(change: dict[str, Any], message: str) -> None:

@@ -63,7 +63,7 @@ def test_the_table_says_what_there_was_and_no_other_tokens_are_read(
     assert table.unique.tolist() == [[154.0, np.inf, np.inf]] * 9
     free = trained(design, tokens, config, tmp_path / "free")
     assert "unique/" not in free.read_text()
-    with pytest.raises(InputError, match=r"holds another swarm: tokens.a is"):
+    with pytest.raises(InputError, match=r"holds another swarm: other tokens of a;"):
         trained(design, limited(tokens, a=2e8), config, tmp_path / "0")
 
 

@@ -20,6 +20,9 @@ from bimixjax.proxy.train import TrainConfig
 
 # Logits of one member that a device holds at a time: enough rows for a full product even with 256k tokens.
 LOGITS = 2**28
+# Tokens that a device goes through in a pass, from which a batch is rather cut up than its blocks computed again, which
+# takes a sixth more on a CPU and up to a third elsewhere: chosen by benchmarks/passes.py.
+PASS = 2**13
 # Part of a device that a plan may fill; `benchmarks/swarm_memory.py` compares plans with what XLA takes.
 FILLED = 0.9
 GIB = 2**30
@@ -115,7 +118,8 @@ def make_plan(
 ) -> Plan:
     """Choose the layout that fits with the fewest passes, without remat if possible, and the most members at once.
 
-    Only where none fits are parameters and moments of each member split over its data axis.
+    Blocks are computed again only where passes of `PASS` tokens do not fit without that. Only where nothing fits are
+    parameters and moments of each member split over its data axis.
 
     Args:
         train: how each member is trained.
@@ -167,17 +171,25 @@ def _require_divisible(train: TrainConfig, mesh: Mesh, wishes: Wishes) -> None:
 def _layouts(train: TrainConfig, mesh: Mesh, slots: int, windows: int, wishes: Wishes) -> Iterator[Layout]:
     """Yield layouts, the fastest first."""
     data, model, first = mesh.shape["data"], train.model, mesh.devices.flat[0]
-    microbatches = [size for size in range(train.batch, 0, -1) if train.batch % size == 0 and size % data == 0]
+    sizes = [size for size in range(train.batch, 0, -1) if train.batch % size == 0 and size % data == 0]
+    microbatches = sizes if wishes.microbatch is None else [wishes.microbatch]
     most = default_stack(mesh) or slots
     stacks = sorted({min(most, -(-slots // 2**i)) for i in range(slots.bit_length() + 1)}, reverse=True)
     deterministic = first.platform == "gpu" and wishes.deterministic
     fused = first.platform == "gpu" and _has_fused(train, deterministic=deterministic)
-    for sharded, microbatch, remat, stack in itertools.product(
+    cuts = itertools.product(
         [False, True] if data > 1 else [False],
-        microbatches if wishes.microbatch is None else [wishes.microbatch],
+        microbatches,
         [False, True] if wishes.remat is None else [wishes.remat],
         stacks if wishes.stack is None else [min(wishes.stack, slots)],
-    ):
+    )
+
+    def last(cut: tuple[bool, int, bool, int]) -> tuple[bool, int]:
+        sharded, microbatch, remat, stack = cut
+        small = len(microbatches) > 1 and microbatch < train.batch and stack * microbatch // data * model.context < PASS
+        return sharded, 1 if remat else 2 if small else 0
+
+    for sharded, microbatch, remat, stack in sorted(cuts, key=last):
         eval_batch = wishes.eval_batch or min(microbatch, windows)
         eval_batch = -(-eval_batch // data) * data
         rows = max(microbatch, eval_batch) // data

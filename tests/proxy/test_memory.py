@@ -38,6 +38,14 @@ def test_less_memory_means_remat_then_smaller_microbatches() -> None:
         assert planned(gib).total <= FILLED * gib * GIB
 
 
+def test_a_large_batch_is_cut_up_rather_than_computed_again() -> None:
+    """Of 64 sequences, passes of 8 x 1024 tokens fit without remat; a microbatch that is settled needs none either."""
+    large = dataclasses.replace(LARGE, batch=64)
+    plans = [planned(gib, train=large) for gib in (200, 40, 24)]
+    assert [cut(plan)[1:] for plan in plans] == [(False, 64), (False, 8), (True, 32)]
+    assert cut(planned(200, train=large, microbatch=2))[1:] == (False, 2)
+
+
 def test_what_is_settled_is_not_planned() -> None:
     plan = planned(200, stack=3, remat=True, microbatch=8, eval_batch=5)
     assert cut(plan) == (3, True, 8)

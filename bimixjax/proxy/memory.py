@@ -20,8 +20,8 @@ from bimixjax.proxy.train import TrainConfig
 
 # Logits of one member that a device holds at a time: enough rows for a full product even with 256k tokens.
 LOGITS = 2**28
-# Tokens that a device goes through in a pass, from which a batch is rather cut up than its blocks computed again, which is
-# a third pass over them beside one each way: chosen by benchmarks/passes.py, on a CPU.
+# Tokens that a device goes through in a pass, from which a batch is rather cut up than its blocks computed again, which
+# is a third pass over them beside one each way: chosen by benchmarks/passes.py, on a CPU.
 PASS = 2**13
 # Part of a device that a plan may fill; `benchmarks/swarm_memory.py` compares plans with what XLA takes.
 FILLED = 0.9

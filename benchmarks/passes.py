@@ -1,7 +1,7 @@
 """Seconds of a step cut into passes: all of the batch with blocks computed again on the way back, or less at a time.
 
-Both save memory. Chooses `bimixjax.proxy.memory.PASS`, tokens of a pass from which smaller passes come first. Ratios
-are medians of those within a round, of seconds by the clock and of the processor.
+Both save memory; plans take smaller passes first, down to `bimixjax.proxy.memory.PASS` tokens. Ratios are medians of
+those within a round, of seconds by the clock and of the processor.
 
 Run: `python benchmarks/passes.py`
 """

@@ -61,14 +61,13 @@ def read(
 
 def record(table: Mapping[str, Kind], *, optional: Mapping[str, Kind] | None = None) -> Kind:
     """Read an object with exactly these fields, in their order, and those optional ones that it has."""
-    more = optional or {}
+    kinds = {**table, **(optional or {})}
 
     def kind(value: Any, spot: Spot) -> dict[str, Any]:
         if type(value) is not dict:
             raise spot.wrong(value, "an object")
         where = f"{spot.file}: {spot.field}" if spot.field else spot.file
         fields(value, table, where)
-        kinds = {**table, **more}
         if unknown := [key for key in value if key not in kinds]:
             raise InputError(f"{where} has the unknown field {unknown[0][:_SHOWN]!r}; known: {', '.join(kinds)}")
         return {key: read_one(value[key], spot.at(key)) for key, read_one in kinds.items() if key in value}

@@ -65,7 +65,7 @@ class Trained:
     device_memory: Number = None
     """Bytes that a device has. Default: what it says."""
     deterministic: Annotated[bool, arg(help_behavior_hint="")] = True
-    """Let a GPU sum in any order: faster, with other last digits each time."""
+    """Let a GPU sum in any order, which may be faster, with other last digits each time."""
     data_devices: Annotated[Whole, arg(metavar="NUMBER", aliases=["--data"])] = 1
     """Devices over which the batch of a member is split."""
     model_devices: Annotated[Whole, arg(metavar="NUMBER")] = 1

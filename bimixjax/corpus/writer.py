@@ -136,13 +136,10 @@ def writing(
 
 def _foreign(folder: Path) -> str | None:
     """Return the name of something in the folder that belongs to no token store; it would go with an old one."""
-    if not folder.is_dir():
-        return None
-    shards = {layout.shard_file(folder, "", split).name for split in SPLITS}
-    known = DESCRIPTIONS if (folder / SIDECAR).exists() else ()
-    for path in sorted(folder.iterdir()):
-        is_domain = known and path.is_dir() and {file.name for file in path.iterdir()} <= shards
-        if path.name not in known and not is_domain:
+    is_store, shards = (folder / SIDECAR).exists(), {layout.shard_file(folder, "", split).name for split in SPLITS}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        is_domain = path.is_dir() and {file.name for file in path.iterdir()} <= shards
+        if not (is_store and (is_domain or path.name in DESCRIPTIONS)):
             return path.name
     return None
 

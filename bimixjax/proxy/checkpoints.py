@@ -118,12 +118,17 @@ class Checkpoints:
             try:
                 slots = _slots(cast("Any", self._manager.item_metadata(step)).tree["members"])
                 same = slots == _slots(members)
-                # On other devices there are other slots; what was saved of them goes by the host then.
-                there = members if same else jax.tree.map(lambda leaf: _blank((slots, *leaf.shape[1:]), leaf), members)
+                # On other devices there are other slots; what was saved of them goes by the host then. Of these arrays,
+                # which take no memory, Orbax reads shapes and types.
+                blank = jax.tree.map(
+                    lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), (slots, *leaf.shape[1:])), members
+                )
+                there = members if same else blank
                 found = self._manager.restore(step, args=ocp.args.StandardRestore({"members": there, "sums": sums}))
             except Exception as error:  # of Orbax, TensorStore or JSON, each of its own kind
                 return None, f"cannot be read ({type(error).__name__}: {_cut_line(str(error))})"
-        held, own = found["members"], _sums(found["members"]) if same else jax.tree.map(_host_sum, found["members"])
+        held = found["members"]
+        own = _sums(held) if same else jax.tree.map(lambda leaf: leaf.view(np.uint32).sum(dtype=np.uint32), held)
         if not jax.tree.all(jax.tree.map(np.array_equal, found["sums"], own)):
             return None, "has changed since it was written"
         return held if same else with_slots(held, members), ""
@@ -169,15 +174,6 @@ class Checkpoints:
 def _slots(members: Any) -> int:
     """Return how many slots there are."""
     return jax.tree.leaves(members)[0].shape[0]
-
-
-def _blank(shape: tuple[int, ...], leaf: Any) -> np.ndarray:
-    """Return what tells Orbax to read an array to the host: it has a shape and a type, and takes no memory."""
-    return np.broadcast_to(np.zeros((), leaf.dtype), shape)
-
-
-def _host_sum(leaf: np.ndarray) -> np.ndarray:
-    return np.asarray(leaf).view(np.uint32).sum(dtype=np.uint32)
 
 
 def _arrays(tree: Any) -> dict[str, tuple[int, ...]]:

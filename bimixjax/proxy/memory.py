@@ -21,7 +21,7 @@ from bimixjax.proxy.train import TrainConfig
 # Logits of one member that a device holds at a time: enough rows for a full product even with 256k tokens.
 LOGITS = 2**28
 # Tokens that a device goes through in a pass, from which a batch is rather cut up than its blocks computed again, which
-# is a third pass over them beside one each way: chosen by benchmarks/passes.py, on a CPU.
+# is a third pass over them beside one each way. benchmarks/passes.py times both; on a CPU smaller passes win, too.
 PASS = 2**13
 # Part of a device that a plan may fill; `benchmarks/swarm_memory.py` compares plans with what XLA takes.
 FILLED = 0.9
@@ -177,19 +177,19 @@ def _layouts(train: TrainConfig, mesh: Mesh, slots: int, windows: int, wishes: W
     stacks = sorted({min(most, -(-slots // 2**i)) for i in range(slots.bit_length() + 1)}, reverse=True)
     deterministic = first.platform == "gpu" and wishes.deterministic
     fused = first.platform == "gpu" and _has_fused(train, deterministic=deterministic)
-    cuts = itertools.product(
+    choices = itertools.product(
         [False, True] if data > 1 else [False],
         microbatches,
         [False, True] if wishes.remat is None else [wishes.remat],
         stacks if wishes.stack is None else [min(wishes.stack, slots)],
     )
 
-    def last(cut: tuple[bool, int, bool, int]) -> tuple[bool, int]:
-        sharded, microbatch, remat, stack = cut
+    def order(choice: tuple[bool, int, bool, int]) -> tuple[bool, int]:
+        sharded, microbatch, remat, stack = choice
         small = len(microbatches) > 1 and microbatch < train.batch and stack * microbatch // data * model.context < PASS
         return sharded, 1 if remat else 2 if small else 0
 
-    for sharded, microbatch, remat, stack in sorted(cuts, key=last):
+    for sharded, microbatch, remat, stack in sorted(choices, key=order):
         eval_batch = wishes.eval_batch or min(microbatch, windows)
         eval_batch = -(-eval_batch // data) * data
         rows = max(microbatch, eval_batch) // data

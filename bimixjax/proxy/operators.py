@@ -1,4 +1,4 @@
-"""What the network does with arrays: rows of a table, rotary positions, attention."""
+"""What the network does with arrays: rows of a table and products with them, rotary positions, attention."""
 
 import math
 from functools import partial

@@ -38,7 +38,7 @@ class SwarmConfig:
         microbatch: sequences of a member per pass, a divisor of the batch; None: as many as fit.
         eval_batch: validation windows of a member per pass; None: as many as sequences.
         device_memory: bytes that a device has; None: what it says, of a CPU its part of the machine's memory.
-        deterministic: whether a GPU gives the same numbers each time, which costs some speed; other devices do anyway.
+        deterministic: whether a GPU gives the same numbers each time, which may cost speed; other devices do anyway.
         data_devices: devices over which each member's batch is split.
         model_devices: devices over which each member's parameters are split.
         trackers: where reports go beside `metrics.jsonl`: "tensorboard", "wandb", "trackio"; each is an extra.

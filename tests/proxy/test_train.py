@@ -14,7 +14,7 @@ from bimixjax.proxy import ModelConfig, TrainConfig, make_mesh
 from bimixjax.proxy.batches import Resident, Sampler, Validation, make_reader, make_samplers, make_validation
 from bimixjax.proxy.mesh import Layout
 from bimixjax.proxy.model import initialize, is_decayed, token_losses, token_scores
-from bimixjax.proxy.programs import Measured, Programs, make_programs, slot_starts
+from bimixjax.proxy.programs import Measured, Programs, make_programs, slot_starts, with_slots
 from bimixjax.proxy.train import Member, measure, start, update
 
 ONE = Layout(mesh=make_mesh(devices=jax.devices()[:1]))
@@ -130,6 +130,18 @@ def test_a_loss_that_is_not_finite_when_measured_stops_the_member(world: Callabl
     _, measured = one.meter(dataclasses.replace(members, params=bad), 7)
     assert measured.stopped.tolist() == [0, 0, 7, 0]
     assert np.isfinite(measured.losses[[0, 1, 3]]).all()
+
+
+def test_members_from_a_host_get_slots_that_are_padding(world: Callable[..., World]) -> None:
+    members = jax.tree.map(np.asarray, world().begin())
+    like = world(make_mesh()).programs.like
+    more = with_slots(members, like)
+    assert np.asarray(more.stopped).tolist() == [0] * 4 + [-1] * 4
+    for leaf, there, held in zip(*map(jax.tree.leaves, (more.params, like.params, members.params)), strict=True):
+        assert (leaf.shape, leaf.sharding) == (there.shape, there.sharding)
+        np.testing.assert_array_equal(leaf[:4], held)
+    fewer = with_slots(jax.tree.map(np.asarray, more), world().programs.like)
+    assert jax.tree.all(jax.tree.map(np.array_equal, jax.tree.map(np.asarray, fewer), members))
 
 
 def test_slots_without_a_run_do_not_train(world: Callable[..., World]) -> None:

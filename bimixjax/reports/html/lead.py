@@ -48,6 +48,11 @@ def mixture_in_words(best: OptimalMixture) -> str:
     if len(named) < len(order):
         rest = order[len(named) :]
         parts.append(f"{len(rest)} other domains {percent(float(best.proportions[rest].sum()))}")
+    return listed(parts)
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Write `a, b and c`."""
     return ", ".join(parts[:-1]) + f" and {parts[-1]}" if len(parts) > 1 else parts[0]
 
 
@@ -100,11 +105,8 @@ def _named(found: Decision, name: str) -> str:
     """Name a baseline; where zero-run is the same mixture, say so."""
     mixtures = found.baselines.mixtures
     same = name != ZERO_RUN and ZERO_RUN in mixtures and np.allclose(mixtures[ZERO_RUN], mixtures[name], atol=1e-3)
-    return (
-        f"{_short_name(name)}, which is the zero-run mixture too"
-        if same and name == found.reference
-        else _short_name(name)
-    )
+    also = ", which is the zero-run mixture too" if same and name == found.reference else ""
+    return f"{_short_name(name)}{also}"
 
 
 def _short_name(name: str) -> str:

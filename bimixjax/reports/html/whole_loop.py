@@ -70,7 +70,7 @@ def sentence(result: LoopResult) -> str:
         return f"{train}: it could not be compared with others, since runs of the proof diverged."
     seeds = proof.losses.shape[1]
     trained = f"trained afresh with {seeds} seeds, its mean loss at {proof.steps:.0f} steps was "
-    return f"{train}: {trained}{' and '.join([', '.join(clauses[:-1]), clauses[-1]] if clauses[1:] else clauses)}."
+    return f"{train}: {trained}{lead.listed(clauses)}."
 
 
 def _clause(name: str, gap: float, errors: float) -> str:
